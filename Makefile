@@ -25,7 +25,7 @@ check: setup ## Lint, format, types, floors, sizes, names
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet .
 	@PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(BIN)/pyright
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python scripts/check_house.py
 
 format: setup ## Put the code in shape

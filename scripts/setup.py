@@ -45,7 +45,10 @@ def main() -> int:
     if not is_usable() and not make_venv():
         return 1
     if not install(requirements(group)):
-        return fail("The packages could not be installed (see above).", "Mend the cause and run the same command again.")
+        return fail(
+            "The packages could not be installed; the reason is above.",
+            "Mend it, then run the same command again: what is installed already is kept.",
+        )
     stamp(group).write_text(fingerprint())
     return 0
 
@@ -119,7 +122,7 @@ def install(extra: list[str]) -> bool:
 
 def bootstrap_uv() -> str | None:
     uv = VENV / "bin" / "uv"
-    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv"]
+    pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "uv"]
     return str(uv) if uv.exists() or run(pip) else None
 
 

