@@ -9,6 +9,7 @@ A stamp inside `.venv` records what was installed; when nothing changed this scr
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import shutil
@@ -21,17 +22,17 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 OLDEST = (3, 11)
 
-# pip's setting -> uv's variable. The lists are joined by blanks in both.
+# pip's setting -> uv's variable, and what stands between several values there.
 UV_VARIABLES = {
-    "index-url": "UV_DEFAULT_INDEX",
-    "extra-index-url": "UV_INDEX",
-    "find-links": "UV_FIND_LINKS",
-    "no-index": "UV_NO_INDEX",
-    "trusted-host": "UV_INSECURE_HOST",
-    "cert": "SSL_CERT_FILE",
-    "proxy": "ALL_PROXY",
-    "default-timeout": "UV_HTTP_TIMEOUT",
-    "timeout": "UV_HTTP_TIMEOUT",
+    "index-url": ("UV_DEFAULT_INDEX", " "),
+    "extra-index-url": ("UV_INDEX", " "),
+    "find-links": ("UV_FIND_LINKS", ","),
+    "no-index": ("UV_NO_INDEX", " "),
+    "trusted-host": ("UV_INSECURE_HOST", " "),
+    "cert": ("SSL_CERT_FILE", " "),
+    "proxy": ("ALL_PROXY", " "),
+    "default-timeout": ("UV_HTTP_TIMEOUT", " "),
+    "timeout": ("UV_HTTP_TIMEOUT", " "),
 }
 
 
@@ -74,27 +75,37 @@ def is_current(group: str) -> bool:
 
 
 def is_usable() -> bool:
-    """A copied or half-removed environment has an interpreter that does not start, or starts elsewhere."""
-    if not PYTHON.exists():
+    """Whether the interpreter starts, is new enough, and was set up in this place: its scripts name it in full."""
+    settings = VENV / "pyvenv.cfg"
+    if not settings.exists() or str(VENV) not in settings.read_text():
         return False
-    probe = f"import sys; sys.exit(sys.version_info < {OLDEST} or sys.prefix != {str(VENV)!r})"
-    return subprocess.run([PYTHON, "-c", probe], check=False).returncode == 0
+    probe = f"import sys; sys.exit(sys.version_info < {OLDEST})"
+    return PYTHON.exists() and run([str(PYTHON), "-c", probe], quiet=True)
 
 
 def make_venv() -> bool:
     shutil.rmtree(VENV, ignore_errors=True)
     print("setup: making .venv", flush=True)
-    uv = shutil.which("uv")
-    if uv is not None:
-        return run([uv, "venv", "--quiet", "--python", sys.executable, str(VENV)])
-    if run([sys.executable, "-m", "venv", str(VENV)], quiet=True):
+    venv = [sys.executable, "-m", "venv", str(VENV)]
+    # Some systems ship Python without ensurepip. Any uv or pip outside the environment can fill an empty one.
+    if run(venv, quiet=True) or (run([*venv, "--clear", "--without-pip"], quiet=True) and (find_uv() or find_pip())):
         return True
     shutil.rmtree(VENV, ignore_errors=True)
     fail(
-        "Python could not make a virtual environment: its venv or ensurepip module is missing.",
-        "Install it (on Debian or Ubuntu: apt install python3-venv), or install uv, then run the same command again.",
+        "Python could not make a virtual environment that packages can be installed in: no ensurepip, no pip, no uv.",
+        "Install one of them (on Debian or Ubuntu: apt install python3-venv), then run the same command again.",
     )
     return False
+
+
+def find_uv() -> str | None:
+    return shutil.which("uv") or shutil.which("uv", path=str(PYTHON.parent))
+
+
+def find_pip() -> list[str] | None:
+    """The command of the environment's own pip, else of one outside that works on the environment."""
+    candidates = [[str(PYTHON), "-m", "pip"], [sys.executable, "-m", "pip", "--python", str(PYTHON)]]
+    return next((pip for pip in candidates if run([*pip, "--version"], quiet=True)), None)
 
 
 def requirements(group: str) -> list[str]:
@@ -109,49 +120,44 @@ def requirements(group: str) -> list[str]:
 
 def install(extra: list[str]) -> bool:
     print("setup: installing the packages", flush=True)
-    wanted = ["--editable", str(ROOT), *extra]
-    uv = shutil.which("uv") or bootstrap_uv()
+    wanted = ["install", "--quiet", "--editable", str(ROOT), *extra]
+    pip = find_pip()
+    if find_uv() is None and pip is not None:
+        run([*pip, "install", "-qq", "--disable-pip-version-check", "uv"])
+    uv = find_uv()
     if uv is not None:
-        if run([uv, "pip", "install", "--quiet", "--python", str(PYTHON), *wanted], env=environment_for_uv()):
+        settings = pip_settings(pip) if pip is not None else {}
+        if run([uv, "pip", *wanted, "--python", str(PYTHON)], env=uv_environment(settings, dict(os.environ))):
             return True
         print("setup: uv could not do it; trying pip", flush=True)
-    if not run([str(PYTHON), "-m", "pip", "--version"], quiet=True):
-        return False
-    return run([str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *wanted])
+    return pip is not None and run([*pip, *wanted, "--disable-pip-version-check"])
 
 
-def bootstrap_uv() -> str | None:
-    uv = VENV / "bin" / "uv"
-    pip = [str(PYTHON), "-m", "pip", "install", "-qq", "--disable-pip-version-check", "uv"]
-    return str(uv) if uv.exists() or run(pip) else None
-
-
-def environment_for_uv() -> dict[str, str]:
-    """The environment, with pip's settings in uv's names. A variable of uv's own that is set already is kept."""
-    env = dict(os.environ)
-    for setting, value in pip_settings().items():
-        variable = UV_VARIABLES.get(setting)
-        if variable is not None:
-            env.setdefault(variable, " ".join(value.split()))
+def uv_environment(settings: dict[str, str], env: dict[str, str]) -> dict[str, str]:
+    """`env` with pip's settings in uv's names. A variable of uv's own that is set already is kept."""
+    found = dict(env)
+    for setting, value in settings.items():
+        if setting in UV_VARIABLES:
+            variable, between = UV_VARIABLES[setting]
+            found.setdefault(variable, between.join(value.split()))
     # pip takes the best version of all indexes together; uv would stop at the first index that knows the name.
-    if "UV_INDEX" in env:
-        env.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
-    env.pop("VIRTUAL_ENV", None)
-    return env
+    if "UV_INDEX" in found:
+        found.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
+    return found
 
 
-def pip_settings() -> dict[str, str]:
-    """What `pip config list` says, with the environment (listed first, as `:env:`) before the files."""
+def pip_settings(pip: list[str]) -> dict[str, str]:
+    """What `pip config list` says. The environment counts more than `[install]`, which counts more than `[global]`."""
     asked = subprocess.run(
-        [PYTHON, "-m", "pip", "config", "list"], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        [*pip, "config", "list"], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
     )
-    found: dict[str, str] = {}
+    sections: dict[str, dict[str, str]] = {"global": {}, "install": {}, ":env:": {}}
     for line in asked.stdout.splitlines():
         name, equals, value = line.partition("=")
         section, _, setting = name.rpartition(".")
-        if equals and section in (":env:", "global", "install"):
-            found.setdefault(setting, value.strip("'\"").replace("\\n", " "))
-    return found
+        if equals and section in sections:
+            sections[section][setting] = str(ast.literal_eval(value))
+    return {**sections["global"], **sections["install"], **sections[":env:"]}
 
 
 def run(command: list[str], *, env: dict[str, str] | None = None, quiet: bool = False) -> bool:

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from remanence.testing import postgres
+
+# A slow machine is no counterexample. Under CI, Hypothesis brings its own profile: no deadline, the same examples.
+settings.register_profile("remanence", deadline=None, print_blob=True)
+if "CI" not in os.environ:
+    settings.load_profile("remanence")
+
+# A test run that is told to end (`timeout`, a cancelled job) ends like Ctrl-C: fixtures stop what they started.
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -86,17 +87,32 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("kind", sorted(BROKEN))
-def test_a_broken_house_rule_is_found(kind: str, tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("check_house", ROOT / "scripts" / "check_house.py")
+def script(name: str) -> ModuleType:
+    """A file of `scripts/` as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
-    check_house = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(check_house)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("kind", sorted(BROKEN))
+def test_a_broken_house_rule_is_found(kind: str, tmp_path: Path) -> None:
     source, expected = BROKEN[kind]
     path = tmp_path / "sample.py"
     path.write_text(source)
-    assert expected in " ".join(what for _, what in check_house.check(path, is_test=True))
+    assert expected in " ".join(what for _, what in script("check_house").check(path, is_test=True))
+
+
+def test_setup_hands_what_pip_was_told_on_to_uv() -> None:
+    settings = {"find-links": "wheels\nmore", "extra-index-url": "one two", "timeout": "60", "no-color": "true"}
+    assert script("setup").uv_environment(settings, {"UV_HTTP_TIMEOUT": "5"}) == {
+        "UV_FIND_LINKS": "wheels,more",
+        "UV_INDEX": "one two",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+        "UV_HTTP_TIMEOUT": "5",
+    }
 
 
 async def test_each_test_has_a_postgres_database_of_its_own(postgres_database: str) -> None:
