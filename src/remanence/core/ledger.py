@@ -1,0 +1,66 @@
+"""What a session has used, and what a model call may use at most. Pure arithmetic on integers.
+
+A budget is never overshot because the amount set aside before a call is an upper bound of what the call can cost:
+
+* Output is bounded by the request itself (`output_tokens`).
+* Input is bounded by bytes: no tokenizer in use makes more than one token of one byte, plus a few for each message.
+  That alone would set aside four times too much, so when an earlier call of this window was counted by the provider,
+  its count is taken for what it covered and only what came after is bounded by bytes.
+
+What a call really cost replaces the reservation when it ends; a call whose outcome was lost with its worker is settled
+at the whole reservation, because the money may have been spent.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from remanence.content import Usage
+
+MESSAGE_OVERHEAD_TOKENS = 16
+"""More than any provider adds around one message."""
+
+
+class Ledger(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Totals of one session. Money in micro-USD; `unpriced_calls` had no known price."""
+
+    usage: Usage = Usage()
+    usd_micros: int = 0
+    model_calls: int = 0
+    tool_calls: int = 0
+    unpriced_calls: int = 0
+
+    def with_reply(self, usage: Usage, cost: int | None) -> Ledger:
+        """The totals after one more model call."""
+        return Ledger(
+            usage=self.usage + usage,
+            usd_micros=self.usd_micros + (cost or 0),
+            model_calls=self.model_calls + 1,
+            tool_calls=self.tool_calls,
+            unpriced_calls=self.unpriced_calls + (cost is None),
+        )
+
+
+def input_tokens_bound(
+    *, size: int, messages: int, counted_tokens: int, size_since: int, messages_since: int
+) -> int:
+    """An upper bound of the input tokens of a prompt of `size` bytes in `messages` messages.
+
+    `counted_tokens` is what the provider counted for the last call of this window (0: it never did); `size_since` bytes
+    in `messages_since` messages were said after it left. Dropping old messages only makes a prompt smaller.
+    """
+    by_bytes = size + messages * MESSAGE_OVERHEAD_TOKENS
+    if not counted_tokens:
+        return by_bytes
+    return min(by_bytes, counted_tokens + size_since + messages_since * MESSAGE_OVERHEAD_TOKENS)
+
+
+def attempt_key(session: str, call: str, attempt: int) -> str:
+    """The name of one attempt of one model call: what its reservation is kept under."""
+    return f"{session}:{call}:{attempt}"
+
+
+def budget_scopes(*, session: str, agent: str, user: str, project: str) -> tuple[str, ...]:
+    """The scopes whose budgets a call of this session counts against."""
+    named = (("session", session), ("agent", agent), ("user", user), ("project", project))
+    return tuple(f"{kind}:{name}" for kind, name in named if name)

@@ -1,0 +1,336 @@
+"""The fold: `evolve(state, record) -> state`, and `fold` over many records.
+
+Total and pure: any prefix of any journal folds, the same records always give the same state, and no event is ignored by
+accident (`assert_never`). What the events mean for a tool call is drawn at the head of `core/state.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from remanence.content import text_of
+from remanence.core.state import (
+    CLIENT_EPOCH,
+    Approval,
+    Call,
+    Doubt,
+    ModelStep,
+    Pause,
+    Queued,
+    Session,
+    Turn,
+    Window,
+    calls_of,
+    said,
+    with_call,
+)
+from remanence.events import (
+    ApprovalExpired,
+    ApprovalGiven,
+    BudgetRaised,
+    BudgetReached,
+    CallJudged,
+    CancelAsked,
+    ContextCompacted,
+    InputJoined,
+    InputReceived,
+    MemoryForgotten,
+    MemoryKept,
+    ModelCalled,
+    ModelFailed,
+    ModelReplied,
+    QuestionAsked,
+    Recorded,
+    Redacted,
+    SessionForked,
+    SessionFrozen,
+    SessionOpened,
+    SessionThawed,
+    SessionUpgraded,
+    TimerFired,
+    TimerSet,
+    ToolLost,
+    ToolResolved,
+    ToolReturned,
+    ToolStarted,
+    TurnEnded,
+    TurnStarted,
+)
+
+__all__ = ["decode_snapshot", "encode_snapshot", "evolve", "fold"]
+
+StepEvent = (
+    ModelCalled
+    | ModelReplied
+    | ModelFailed
+    | CallJudged
+    | ApprovalGiven
+    | ApprovalExpired
+    | QuestionAsked
+    | ToolStarted
+    | ToolReturned
+    | ToolLost
+    | ToolResolved
+    | TimerSet
+    | TimerFired
+)
+
+
+def evolve(s: Session, r: Recorded) -> Session:
+    """The state after one more record."""
+    match r.event:
+        case InputReceived():
+            s = _input_received(s, r, r.event)
+        case TurnStarted(turn=number, inputs=inputs):
+            queue = tuple(q for q in s.queue if q.position not in inputs)
+            s = replace(s, turn=Turn(number, r.at, r.position), turns=number, queue=queue)
+        case InputJoined(position=position):
+            s = replace(s, queue=tuple(q for q in s.queue if q.position != position))
+            s = _in_turn(s, replied=False)
+        case TurnEnded(status=status):
+            s = replace(s, turn=None, last_turn=status)
+        case CancelAsked(by=by, reason=reason, turn=turn):
+            if s.turn and turn in (None, s.turn.number):
+                s = _in_turn(s, cancel=f"{by}: {reason}" if reason else by)
+        case SessionOpened() | SessionForked() | SessionUpgraded() | SessionFrozen() | SessionThawed():
+            s = _evolve_session(s, r.event)
+        case BudgetReached(scope=scope, unit=unit, limit=limit, used=used, needed=needed):
+            s = replace(s, pause=Pause(scope, unit, limit, used, needed))
+        case BudgetRaised(scope=scope, unit=unit):
+            if s.pause and (s.pause.scope, s.pause.unit) == (scope, unit):
+                s = replace(s, pause=None)
+        case ContextCompacted(through_turn=through):
+            s = replace(s, compacted_turn=through, compacted_at=r.position)
+        case MemoryKept() | MemoryForgotten() | Redacted():
+            pass  # facts for other projections: they change nothing that decides
+        case _:
+            s = _evolve_step(s, r, r.event)
+    return replace(s, head=r.position, at=r.at)
+
+
+def fold(s: Session, records: Iterable[Recorded]) -> Session:
+    """The state after all of `records`, in order."""
+    for record in records:
+        s = evolve(s, record)
+    return s
+
+
+def encode_snapshot(s: Session) -> bytes:
+    """The state as a snapshot: only between turns, so that it holds no content."""
+    if s.turn is not None:
+        raise ValueError("a snapshot is taken between turns")
+    return msgspec.msgpack.encode(s)
+
+
+def decode_snapshot(snapshot: bytes) -> Session | None:
+    """The state a snapshot holds, or None when an older release wrote it in another shape (then fold from zero)."""
+    try:
+        return msgspec.msgpack.decode(snapshot, type=Session)
+    except msgspec.DecodeError:
+        return None
+
+
+def _evolve_session(
+    s: Session, e: SessionOpened | SessionForked | SessionUpgraded | SessionFrozen | SessionThawed
+) -> Session:
+    match e:
+        case SessionOpened():
+            return replace(
+                s,
+                agent=e.agent,
+                version=e.version,
+                policy=e.policy,
+                project=e.project,
+                user=e.user,
+                title=e.title,
+                metadata=e.metadata,
+            )
+        case SessionForked():
+            return Session(
+                id=s.id,
+                agent=s.agent,
+                version=s.version,
+                policy=s.policy,
+                project=s.project,
+                user=e.user or s.user,
+                title=e.title or s.title,
+                metadata=e.metadata,
+                turns=s.turns,
+                window=s.window,
+                compacted_turn=s.compacted_turn,
+                compacted_at=s.compacted_at,
+            )
+        case SessionUpgraded(version=version, policy=policy):
+            return replace(s, version=version, policy=policy)
+        case SessionFrozen(by=by, reason=reason):
+            return replace(s, frozen=f"{by}: {reason}" if reason else by)
+        case SessionThawed():
+            return replace(s, frozen=None)
+        case _:
+            assert_never(e)
+
+
+def _input_received(s: Session, r: Recorded, e: InputReceived) -> Session:
+    call = s.call(e.answers) if e.answers else None
+    if call and call.state == "question" and s.turn:
+        return replace(s, turn=with_call(s.turn, replace(call, state="settled", result=e.parts)))
+    return replace(s, queue=(*s.queue, Queued(r.position, e.input, e.if_busy)))
+
+
+def _in_turn(s: Session, **changes: object) -> Session:
+    return replace(s, turn=replace(s.turn, **changes)) if s.turn else s
+
+
+def _evolve_step(s: Session, r: Recorded, e: StepEvent) -> Session:
+    """Events of one step. Outside a turn only a doubt can still be resolved; the rest were closed with the turn."""
+    if s.turn is None:
+        return _without_doubt(s, e.call) if isinstance(e, ToolResolved) else s
+    match e:
+        case ModelCalled() | ModelReplied() | ModelFailed():
+            return _evolve_model(s, s.turn, r, e)
+        case _:
+            call = s.call(e.call)
+            if call is None:
+                return _without_doubt(s, e.call) if isinstance(e, ToolResolved) else s
+            return _evolve_call(s, s.turn, call, r, e)
+
+
+def _evolve_model(s: Session, turn: Turn, r: Recorded, e: ModelCalled | ModelReplied | ModelFailed) -> Session:
+    match e:
+        case ModelCalled():
+            step = ModelStep(
+                e.call,
+                e.attempt,
+                r.epoch,
+                r.position,
+                reserved_usd_micros=e.reserved_usd_micros,
+                reserved_tokens=e.reserved_tokens,
+            )
+            return replace(
+                s,
+                last_effect=r.position,
+                turn=replace(turn, model=step, calls=(), model_calls=turn.model_calls + (e.attempt == 1)),
+                window=Window(e.first_turn, e.window_from, e.skipped),
+            )
+        case ModelReplied():
+            calls = calls_of(e.parts)
+            return replace(
+                s,
+                turn=replace(turn, model=None, calls=calls, replied=not calls),
+                ledger=s.ledger.with_reply(e.usage, e.cost_usd_micros),
+            )
+        case ModelFailed():
+            failed = turn.model and replace(turn.model, running=False, retry_at=e.retry_at, failure=e.message)
+            ledger = replace(s.ledger, usd_micros=s.ledger.usd_micros + (e.cost_usd_micros or 0))
+            return replace(s, turn=replace(turn, model=failed), ledger=ledger)
+        case _:
+            assert_never(e)
+
+
+CallEvent = (
+    CallJudged
+    | ApprovalGiven
+    | ApprovalExpired
+    | QuestionAsked
+    | ToolStarted
+    | ToolReturned
+    | ToolLost
+    | ToolResolved
+    | TimerSet
+    | TimerFired
+)
+
+
+def _evolve_call(s: Session, turn: Turn, call: Call, r: Recorded, e: CallEvent) -> Session:
+    match e:
+        case CallJudged():
+            return _judged(s, turn, call, e)
+        case ApprovalGiven():
+            return replace(s, turn=with_call(turn, _approved(call, e)))
+        case ApprovalExpired():
+            changed = replace(call, state="refused", reason="the approval expired before the call could start")
+        case QuestionAsked():
+            changed = replace(call, state="question", position=r.position)
+        case TimerSet(due_at=due_at):
+            changed = replace(call, state="sleeping", due_at=due_at)
+        case TimerFired():
+            changed = replace(call, state="settled", result=said("The time has come; go on."))
+        case ToolStarted():
+            epoch = CLIENT_EPOCH if e.client else r.epoch
+            s = replace(_without_doubt(s, e.call) if s.doubts else s, last_effect=r.position)
+            changed = replace(
+                call, state="running", replay=e.replay, attempt=e.attempt, epoch=epoch, position=r.position
+            )
+        case ToolReturned():
+            return _returned(s, turn, call, e)
+        case ToolLost():
+            changed = replace(call, state="in_doubt", reason=e.reason)
+            doubt = Doubt(e.call, e.effect_key, e.tool, turn.number, r.at, e.reason)
+            s = replace(s, doubts=(*(d for d in s.doubts if d.effect_key != e.effect_key), doubt))
+        case ToolResolved():
+            changed = _resolved(call, e)
+            s = _without_doubt(s, e.call)
+        case _:
+            assert_never(e)
+    return replace(s, turn=with_call(turn, changed))
+
+
+def _judged(s: Session, turn: Turn, call: Call, e: CallJudged) -> Session:
+    """A judgement under a new policy starts the approvals over; counting repeats happens once for each call."""
+    state = {"allow": "allowed", "ask": "asked", "deny": "refused"}[e.verdict]
+    changed = replace(
+        call,
+        state=state,
+        reason=e.rule,
+        policy=e.policy,
+        approvers=e.approvers,
+        needed=e.needed,
+        approvals=(),
+        expires_at=e.expires_at,
+    )
+    if not call.policy:
+        repeats = dict(turn.repeats)
+        repeats[call.digest] = repeats.get(call.digest, 0) + 1
+        turn = replace(turn, repeats=tuple(repeats.items()))
+    return replace(s, turn=with_call(turn, changed))
+
+
+def _approved(call: Call, e: ApprovalGiven) -> Call:
+    if call.state not in ("asked", "approved"):
+        return call
+    if e.decision == "deny":
+        return replace(call, state="refused", reason=f"denied by {e.by}" + (f": {e.note}" if e.note else ""))
+    others = tuple(a for a in call.approvals if a.by != e.by)
+    approvals = (*others, Approval(e.by, e.arguments, e.policy, e.expires_at))
+    return replace(call, approvals=approvals, state="approved" if len(approvals) >= call.needed else "asked")
+
+
+def _returned(s: Session, turn: Turn, call: Call, e: ToolReturned) -> Session:
+    turn = with_call(turn, replace(call, state="returned", result=(), error=e.error, approvals=()))
+    if e.started and call.attempt:
+        key = f"{s.id}:{turn.number}:{call.call}"
+        if call.replay != "safe":
+            turn = replace(turn, happened=(*turn.happened, key))
+        s = replace(s, ledger=replace(s.ledger, tool_calls=s.ledger.tool_calls + 1))
+    return replace(s, turn=turn)
+
+
+def _resolved(call: Call, e: ToolResolved) -> Call:
+    match e.outcome:
+        case "happened":
+            return replace(call, state="settled", result=e.parts, error=e.error)
+        case "run_again":
+            return replace(call, state="rerun", reason=f"{e.by} says it did not happen")
+        case "give_up":
+            words = text_of(e.parts) or f"given up by {e.by}: nobody knows whether it happened"
+            return replace(call, state="settled", result=said(words), error=True)
+        case _:
+            assert_never(e.outcome)
+
+
+def _without_doubt(s: Session, call: str) -> Session:
+    return replace(s, doubts=tuple(d for d in s.doubts if d.call != call))

@@ -1,0 +1,250 @@
+"""The state of a session, as values. `core/session.py` folds the journal into it.
+
+State is positions, ids and counters. Content is held only while a turn is open (the arguments of its calls, because
+they are about to be judged), so a snapshot, which is taken only between turns, holds none.
+
+The life of a tool call inside a turn (its `state`):
+
+    new -> allowed | asked | refused            CallJudged
+    asked -> approved | refused                 ApprovalGiven, ApprovalExpired
+    new -> question | sleeping                  QuestionAsked, TimerSet (built-ins)
+    allowed | approved -> running               ToolStarted: the intent; an approval is consumed here, not before
+    running -> in_doubt                         ToolLost
+    in_doubt -> settled | rerun                 ToolResolved
+    question | sleeping -> settled              an answering input, TimerFired
+    any -> returned                             ToolReturned: the one event that closes a call
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from remanence.content import Part, Text, ToolCall, arguments_digest
+from remanence.core.ledger import Ledger
+from remanence.spec import IfBusy, Replay
+
+__all__ = [
+    "CLIENT_EPOCH",
+    "Approval",
+    "Call",
+    "CallState",
+    "Doubt",
+    "ModelStep",
+    "Pause",
+    "Queued",
+    "Session",
+    "Turn",
+    "Window",
+    "calls_of",
+    "effect_key",
+    "said",
+    "status_of",
+    "waiting_on",
+    "with_call",
+]
+
+CLIENT_EPOCH = -1
+"""The epoch of a call that the client runs: no worker's death can lose it."""
+
+CallState = Literal[
+    "new",
+    "allowed",
+    "asked",
+    "approved",
+    "refused",
+    "question",
+    "sleeping",
+    "running",
+    "in_doubt",
+    "settled",
+    "rerun",
+    "returned",
+]
+
+
+class Queued(msgspec.Struct, frozen=True):
+    """An accepted input that no turn has taken yet; its content is in the journal at `position`."""
+
+    position: int
+    input: str
+    if_busy: IfBusy
+
+
+class Approval(msgspec.Struct, frozen=True):
+    """One person's yes: to these arguments, under this policy, until then."""
+
+    by: str
+    arguments: str
+    policy: str
+    expires_at: int | None
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One tool call of the open turn. `epoch` is that of its last start; `at` when its state last changed."""
+
+    call: str
+    name: str
+    arguments: str
+    digest: str
+    state: CallState = "new"
+    reason: str = ""
+    policy: str = ""
+    approvers: tuple[str, ...] = ()
+    needed: int = 1
+    approvals: tuple[Approval, ...] = ()
+    expires_at: int | None = None
+    replay: Replay = "never"
+    attempt: int = 0
+    epoch: int = 0
+    position: int = 0
+    due_at: int = 0
+    result: tuple[Part, ...] = ()
+    error: bool = False
+
+
+class ModelStep(msgspec.Struct, frozen=True):
+    """The model call in progress, or the last one that failed."""
+
+    call: str
+    attempt: int
+    epoch: int
+    position: int
+    running: bool = True
+    retry_at: int | None = None
+    failure: str = ""
+    reserved_usd_micros: int = 0
+    reserved_tokens: int = 0
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """The open turn."""
+
+    number: int
+    started_at: int
+    position: int
+    model_calls: int = 0
+    model: ModelStep | None = None
+    calls: tuple[Call, ...] = ()
+    replied: bool = False
+    """The last reply asked for no tool: the turn is complete unless somebody steers it."""
+    cancel: str | None = None
+    """Who asked for the turn to stop, and why; None when nobody did."""
+    happened: tuple[str, ...] = ()
+    repeats: tuple[tuple[str, int], ...] = ()
+
+
+class Doubt(msgspec.Struct, frozen=True):
+    """An effect whose outcome nobody can vouch for. It stays until it is resolved, whatever becomes of its turn."""
+
+    call: str
+    effect_key: str
+    tool: str
+    turn: int
+    at: int
+    reason: str = ""
+
+
+class Window(msgspec.Struct, frozen=True):
+    """Where the context window starts: the first turn in it, the position of its first record, and how many messages
+    of that turn are left out after its inputs (only ever of the running turn, when it alone is over the limit)."""
+
+    first_turn: int = 1
+    from_position: int = 1
+    skipped: int = 0
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """The budget this session waits for. Amounts in `unit`."""
+
+    scope: str
+    unit: Literal["usd_micros", "tokens"]
+    limit: int
+    used: int
+    needed: int
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A session at its position `head`. `at` is when its last record was written."""
+
+    id: str
+    agent: str = ""
+    version: str = ""
+    policy: str = ""
+    project: str = "default"
+    user: str = ""
+    title: str = ""
+    metadata: dict[str, str] = {}
+    head: int = 0
+    at: int = 0
+    turns: int = 0
+    queue: tuple[Queued, ...] = ()
+    turn: Turn | None = None
+    frozen: str | None = None
+    window: Window = Window()
+    compacted_turn: int = 0
+    compacted_at: int = 0
+    ledger: Ledger = Ledger()
+    pause: Pause | None = None
+    doubts: tuple[Doubt, ...] = ()
+    last_turn: str = ""
+    last_effect: int = 0
+    """Position of the newest intent: the proof a freeze shows."""
+
+    def call(self, call: str) -> Call | None:
+        """The call of the open turn with this id, or None."""
+        return next((c for c in self.turn.calls if c.call == call), None) if self.turn else None
+
+
+def effect_key(session: Session, call: str) -> str:
+    """The name of an effect, the same on every attempt: `session:turn:call`."""
+    return f"{session.id}:{session.turns}:{call}"
+
+
+def calls_of(parts: tuple[Part, ...]) -> tuple[Call, ...]:
+    """The calls a reply asks for, new."""
+    return tuple(
+        Call(part.call, part.name, part.arguments, arguments_digest(part.name, part.arguments))
+        for part in parts
+        if isinstance(part, ToolCall)
+    )
+
+
+def waiting_on(s: Session) -> str:
+    """What the session waits for that no machine can give it by itself: the empty string when nothing."""
+    if s.frozen is not None:
+        return "thaw"
+    if s.pause is not None:
+        return "budget"
+    if s.doubts:
+        return "doubt"
+    states = {call.state for call in s.turn.calls} if s.turn else set[CallState]()
+    for state, word in (("in_doubt", "doubt"), ("asked", "approval"), ("question", "answer")):
+        if state in states:
+            return word
+    if s.turn and any(call.state == "running" and call.epoch == CLIENT_EPOCH for call in s.turn.calls):
+        return "client"
+    return "timer" if "sleeping" in states else ""
+
+
+def status_of(s: Session) -> str:
+    """The session's status: `idle queued in_progress waiting frozen budget_reached failed`."""
+    if s.frozen is not None:
+        return "frozen"
+    if s.pause is not None:
+        return "budget_reached"
+    if s.turn is None:
+        return "queued" if s.queue else ("failed" if s.last_turn == "failed" else "idle")
+    return "waiting" if waiting_on(s) else "in_progress"
+
+
+def with_call(turn: Turn, changed: Call) -> Turn:
+    """The turn with one call replaced."""
+    return replace(turn, calls=tuple(changed if c.call == changed.call else c for c in turn.calls))
+
+
+def said(text: str) -> tuple[Part, ...]:
+    """One text part."""
+    return (Text(text),)

@@ -1,0 +1,207 @@
+"""The error tree. Every message says what happened, what was kept, and what to do next.
+
+RemanenceError                      anything we raise on purpose
+├── InvalidInput                    the request is wrong; nothing was written                  usage      400  exit 2
+│   ├── InvalidConfig               a settings file, variable or option is wrong               usage      400  exit 2
+│   ├── InvalidSpec                 an agent, tool or rule cannot mean what it says            usage      400  exit 2
+│   ├── TooLarge                    an input is over the configured size                       413        exit 2
+│   └── UnknownEvent                a journal written by a newer release                       400        exit 1
+├── NotFound                        no such agent, session, version, call, model               404        exit 3
+├── Conflict                        somebody else was first; fold and decide again             409        exit 4
+│   ├── Busy                        the session is in a turn and `if_busy` is `reject`         409        exit 4
+│   ├── Fenced                      this worker lost its lease; its append was refused         409        exit 4
+│   ├── Frozen                      a freeze stands; no effect may start                       409        exit 4
+│   └── KeyReused                   an idempotency key came back with another body             409        exit 4
+├── BudgetExceeded                  the reservation would overshoot; the session pauses        402        exit 5
+├── StoreError                      the database                                               503        exit 1
+│   ├── StoreUnavailable            gone, locked or unreachable; worth trying again            503        exit 1
+│   ├── StoreFull                   no space left; nothing of this write was kept              507        exit 1
+│   └── StoreCorrupt                the file or a chain of digests is damaged                  500        exit 1
+├── ModelError                      a model call failed (kind, retryable, retry_after_s)       502        exit 1
+└── ToolError                       a tool said no; the model reads the message                -          -
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+__all__ = [
+    "BudgetExceeded",
+    "Busy",
+    "Conflict",
+    "Fenced",
+    "Frozen",
+    "InvalidConfig",
+    "InvalidInput",
+    "InvalidSpec",
+    "KeyReused",
+    "ModelError",
+    "ModelErrorKind",
+    "NotFound",
+    "RemanenceError",
+    "StoreCorrupt",
+    "StoreError",
+    "StoreFull",
+    "StoreUnavailable",
+    "ToolError",
+    "TooLarge",
+    "UnknownEvent",
+]
+
+
+class RemanenceError(Exception):
+    """Root of the tree. `code` is stable and machine-readable; `status` is HTTP; `exit_code` is the command line's."""
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class InvalidInput(RemanenceError):
+    """The request is wrong; nothing was written. `param` is the path of the field, when there is one."""
+
+    code = "invalid_input"
+    status = 400
+    exit_code = 2
+
+
+class InvalidConfig(InvalidInput):
+    """A settings file, an environment variable or an option is wrong."""
+
+    code = "invalid_config"
+
+
+class InvalidSpec(InvalidInput):
+    """An agent, a tool or a rule cannot mean what it says."""
+
+    code = "invalid_spec"
+
+
+class TooLarge(InvalidInput):
+    """An input is over the configured size. Nothing was written."""
+
+    code = "too_large"
+    status = 413
+
+
+class UnknownEvent(InvalidInput):
+    """A record of a kind this release does not know: the journal was written by a newer one. It was left untouched."""
+
+    code = "unknown_event"
+    exit_code = 1
+
+
+class NotFound(RemanenceError):
+    """No such agent, session, version, call, approval or model."""
+
+    code = "not_found"
+    status = 404
+    exit_code = 3
+
+
+class Conflict(RemanenceError):
+    """Somebody else was first. Nothing of this write was kept; read again and decide again."""
+
+    code = "conflict"
+    status = 409
+    exit_code = 4
+
+
+class Busy(Conflict):
+    """The session is in a turn and the input said `if_busy=reject`."""
+
+    code = "busy"
+
+
+class Fenced(Conflict):
+    """This worker lost its lease: another one has the session now. Its append was refused."""
+
+    code = "fenced"
+
+
+class Frozen(Conflict):
+    """A freeze stands over this session, its agent or everything: no effect may start until the thaw."""
+
+    code = "frozen"
+
+
+class KeyReused(Conflict):
+    """An idempotency key came back with another body. The first request stands."""
+
+    code = "idempotency_key_reused"
+
+
+class BudgetExceeded(RemanenceError):
+    """A reservation would overshoot a budget; nothing was written. `scope`, `unit` and amounts tell which."""
+
+    code = "budget_exceeded"
+    status = 402
+    exit_code = 5
+
+    def __init__(self, message: str, *, scope: str, unit: str, limit: int, used: int, needed: int) -> None:
+        super().__init__(message)
+        self.scope = scope
+        self.unit = unit
+        self.limit = limit
+        self.used = used
+        self.needed = needed
+
+
+class StoreError(RemanenceError):
+    """The database could not do what was asked."""
+
+    code = "store_error"
+    status = 503
+
+
+class StoreUnavailable(StoreError):
+    """The database is gone, locked or unreachable. What was acknowledged is kept; the rest may be tried again."""
+
+    code = "store_unavailable"
+
+
+class StoreFull(StoreError):
+    """No space is left. Nothing of this write was kept; everything acknowledged before is."""
+
+    code = "store_full"
+    status = 507
+
+
+class StoreCorrupt(StoreError):
+    """The database file, a record or a chain of digests is damaged."""
+
+    code = "store_corrupt"
+    status = 500
+
+
+ModelErrorKind = Literal[
+    "invalid_request", "authentication", "rate_limited", "overloaded", "timeout", "connection", "server", "content"
+]
+_RETRYABLE: frozenset[str] = frozenset({"rate_limited", "overloaded", "timeout", "connection", "server"})
+
+
+class ModelError(RemanenceError):
+    """A model call failed. `retry_after_s` is what the provider asked for, when it did."""
+
+    code = "model_error"
+    status = 502
+
+    def __init__(self, message: str, *, kind: ModelErrorKind, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.kind: ModelErrorKind = kind
+        self.retry_after_s = retry_after_s
+
+    @property
+    def retryable(self) -> bool:
+        return self.kind in _RETRYABLE
+
+
+class ToolError(RemanenceError):
+    """A tool said no. Raise it in a tool to give the model a message without a traceback."""
+
+    code = "tool_error"

@@ -1,0 +1,535 @@
+"""Every fact that can be journaled: one closed, flat union, its codec and its upcasters.
+
+A session is an append-only journal of these events. They are named in the past tense, and an *intent* (a call that is
+about to leave) and its *outcome* share a call id, so a journal that ends after an intent says exactly what is unknown:
+
+    ModelCalled  -> ModelReplied | ModelFailed
+    ToolStarted  -> ToolReturned | ToolLost -> ToolResolved
+    CallJudged(ask) -> ApprovalGiven* | ApprovalExpired
+    QuestionAsked -> InputReceived(answers=call)
+    TimerSet     -> TimerFired
+
+A record is stored as JSON `{"type": kind, ...}`. A kind that this release does not know raises `UnknownEvent` and
+leaves the journal untouched; a kind that an older release wrote in another shape is lifted by an upcaster on reading,
+never rewritten in place, because each record's digest covers its bytes.
+
+Digests chain: `digest = H(previous digest, payload digest, position, at, epoch, actor)`. Redaction replaces a payload
+by its skeleton and keeps the payload's digest, so erasure does not break the chain and tampering does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from remanence.content import Part, Text, ToolCall, ToolResult, Usage
+from remanence.errors import StoreCorrupt, UnknownEvent
+from remanence.spec import IfBusy, Replay
+
+__all__ = [
+    "GENESIS",
+    "KINDS",
+    "ApprovalExpired",
+    "ApprovalGiven",
+    "BudgetRaised",
+    "BudgetReached",
+    "CallJudged",
+    "CancelAsked",
+    "ContextCompacted",
+    "Event",
+    "InputJoined",
+    "InputReceived",
+    "MemoryForgotten",
+    "MemoryKept",
+    "ModelCalled",
+    "ModelFailed",
+    "ModelReplied",
+    "QuestionAsked",
+    "Recorded",
+    "Redacted",
+    "SessionForked",
+    "SessionFrozen",
+    "SessionOpened",
+    "SessionThawed",
+    "SessionUpgraded",
+    "TimerFired",
+    "TimerSet",
+    "ToolLost",
+    "ToolResolved",
+    "ToolReturned",
+    "ToolStarted",
+    "TurnEnded",
+    "TurnStarted",
+    "chain_digest",
+    "decode_event",
+    "encode_event",
+    "kind_of",
+    "payload_digest",
+    "skeleton",
+]
+
+GENESIS = b"\x00" * 32
+"""The digest before the first record of a session that was opened, not forked."""
+
+
+class _Fact(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
+    """Root of the events: the tag is the class name, defaults are not written."""
+
+
+# --- sessions ---------------------------------------------------------------------------------------------------------
+
+
+class SessionOpened(_Fact):
+    """A session began. It pins the version and the policy it will keep until somebody asks for an upgrade."""
+
+    agent: str
+    version: str
+    policy: str
+    project: str = "default"
+    user: str = ""
+    title: str = ""
+    metadata: dict[str, str] = {}
+
+
+class SessionForked(_Fact):
+    """A session began as a copy of `source` up to and including `position`; nothing was copied."""
+
+    source: str
+    position: int
+    title: str = ""
+    user: str = ""
+    metadata: dict[str, str] = {}
+
+
+class SessionUpgraded(_Fact):
+    """Somebody asked this session to go on with another version or policy of its agent."""
+
+    version: str
+    policy: str
+    by: str = ""
+
+
+class SessionFrozen(_Fact):
+    """No new effect starts in this session until it is thawed. Inputs are still accepted and kept."""
+
+    by: str
+    reason: str = ""
+
+
+class SessionThawed(_Fact):
+    """The freeze of this session was lifted."""
+
+    by: str
+    reason: str = ""
+
+
+# --- inputs and turns -------------------------------------------------------------------------------------------------
+
+
+class InputReceived(_Fact):
+    """Somebody said something. `input` is unique in the session; `answers` names the question it answers, if any."""
+
+    input: str
+    parts: tuple[Part, ...]
+    user: str = ""
+    if_busy: IfBusy = "queue"
+    answers: str | None = None
+
+
+class TurnStarted(_Fact):
+    """A turn took the inputs at these positions. Turns are numbered from 1."""
+
+    turn: int
+    inputs: tuple[int, ...]
+
+
+class InputJoined(_Fact):
+    """An input that arrived during the turn was taken into it (`if_busy=steer`)."""
+
+    turn: int
+    position: int
+
+
+class CancelAsked(_Fact):
+    """Somebody asked for the running turn to stop. What already happened is reported when it ends."""
+
+    by: str
+    reason: str = ""
+    turn: int | None = None
+
+
+class TurnEnded(_Fact):
+    """The turn is over. `happened` lists the effect keys of tools that ran, `in_doubt` those nobody can vouch for."""
+
+    turn: int
+    status: Literal["completed", "failed", "cancelled"]
+    reason: str = ""
+    happened: tuple[str, ...] = ()
+    in_doubt: tuple[str, ...] = ()
+
+
+# --- model calls ------------------------------------------------------------------------------------------------------
+
+
+class ModelCalled(_Fact):
+    """Intent: a model call is about to leave. Its window is journaled by reference, never copied.
+
+    The window is the turns from `first_turn` on (records `window_from` to this record) without the first `skipped`
+    messages after the running turn's inputs, plus the instructions and tools of the pinned version; `prompt` is the
+    digest of the exact messages. `reserved_*` is what the budgets set aside.
+    """
+
+    call: str
+    turn: int
+    model: str
+    first_turn: int
+    window_from: int
+    prompt: str
+    skipped: int = 0
+    attempt: int = 1
+    reserved_usd_micros: int = 0
+    reserved_tokens: int = 0
+
+
+class ModelReplied(_Fact):
+    """Outcome: the reply, whole. `cost_usd_micros` is None when no price is known."""
+
+    call: str
+    parts: tuple[Part, ...]
+    usage: Usage = Usage()
+    cost_usd_micros: int | None = None
+    stop: str = "stop"
+    model: str = ""
+    provider_id: str = ""
+
+
+class ModelFailed(_Fact):
+    """Outcome: no reply. `retry_at` is when the next attempt may leave; None means there will be none.
+
+    `kind` is `lost` when the worker died in mid-call and `cancelled` when the turn was. Where the provider may have
+    billed for it, `cost_usd_micros` and `billed_tokens` count the whole reservation.
+    """
+
+    call: str
+    kind: str
+    message: str
+    retry_at: int | None = None
+    cost_usd_micros: int | None = None
+    billed_tokens: int = 0
+
+
+# --- judgements, approvals, questions ---------------------------------------------------------------------------------
+
+
+class CallJudged(_Fact):
+    """The policy spoke on one exact call. `rule` says which rule, in words; `expires_at` bounds the wait, if anything."""
+
+    call: str
+    verdict: Literal["allow", "ask", "deny"]
+    arguments: str
+    policy: str
+    rule: str = ""
+    approvers: tuple[str, ...] = ()
+    needed: int = 1
+    expires_at: int | None = None
+
+
+class ApprovalGiven(_Fact):
+    """A person answered one exact call: bound to the digest of its arguments and to the policy; single use."""
+
+    call: str
+    decision: Literal["approve", "deny"]
+    by: str
+    arguments: str
+    policy: str
+    note: str = ""
+    expires_at: int | None = None
+
+
+class ApprovalExpired(_Fact):
+    """Nobody answered in time, or the approval ran out before the call could start."""
+
+    call: str
+
+
+class QuestionAsked(_Fact):
+    """The agent asked a person (`ask_human`); the turn waits for an input that answers it."""
+
+    call: str
+    question: str
+    options: tuple[str, ...] = ()
+
+
+# --- tool calls -------------------------------------------------------------------------------------------------------
+
+
+class ToolStarted(_Fact):
+    """Intent: a tool call is about to leave, under its effect key `session:turn:call`, the same on every attempt.
+
+    `client` marks a call that the client runs over the wire: its outcome comes as a command, not from the worker.
+    """
+
+    call: str
+    tool: str
+    effect_key: str
+    replay: Replay
+    attempt: int = 1
+    approved_by: tuple[str, ...] = ()
+    client: bool = False
+
+
+class ToolReturned(_Fact):
+    """Outcome: the tool answered (or was refused, or never started: then `started` is False).
+
+    A result over the limit is cut in `parts`; `blob` is the digest of the whole, `size` its length in bytes.
+    """
+
+    call: str
+    parts: tuple[Part, ...]
+    error: bool = False
+    started: bool = True
+    blob: str | None = None
+    size: int | None = None
+
+
+class ToolLost(_Fact):
+    """The outcome of a started call is unknown: the effect is in doubt until it is resolved."""
+
+    call: str
+    effect_key: str
+    tool: str
+    reason: str
+
+
+class ToolResolved(_Fact):
+    """A doubt was settled: it happened with this result, it did not and shall run, or it is given up.
+
+    `by` is a person, or `reconcile` when the tool itself could tell.
+    """
+
+    call: str
+    outcome: Literal["happened", "run_again", "give_up"]
+    by: str
+    parts: tuple[Part, ...] = ()
+    error: bool = False
+    note: str = ""
+
+
+# --- context, memory, timers, budgets, redaction ----------------------------------------------------------------------
+
+
+class ContextCompacted(_Fact):
+    """The turns up to `through_turn` are represented by `summary` in later windows."""
+
+    through_turn: int
+    summary: tuple[Part, ...]
+    call: str = ""
+
+
+class MemoryKept(_Fact):
+    """A long-lived fact was written to a memory store from this session."""
+
+    store: str
+    memory: str
+    text: str
+    source: int | None = None
+    subjects: tuple[str, ...] = ()
+    supersedes: str | None = None
+
+
+class MemoryForgotten(_Fact):
+    """A memory was erased or withdrawn."""
+
+    store: str
+    memory: str
+    by: str
+    reason: str = ""
+
+
+class TimerSet(_Fact):
+    """The session sleeps until `due_at`; waiting costs nothing."""
+
+    call: str
+    due_at: int
+
+
+class TimerFired(_Fact):
+    """The timer of this call came due."""
+
+    call: str
+
+
+class BudgetReached(_Fact):
+    """A reservation would have overshot `limit`; the session pauses. Amounts in `unit` (`usd_micros` or `tokens`)."""
+
+    scope: str
+    unit: Literal["usd_micros", "tokens"]
+    limit: int
+    used: int
+    needed: int
+
+
+class BudgetRaised(_Fact):
+    """A budget this session waited for was raised; it may go on."""
+
+    scope: str
+    unit: Literal["usd_micros", "tokens"]
+    limit: int
+    by: str
+
+
+class Redacted(_Fact):
+    """The content of the record at `position` was erased; its digest stays, so the chain still verifies."""
+
+    position: int
+    by: str
+    reason: str = ""
+
+
+Event = (
+    SessionOpened
+    | SessionForked
+    | SessionUpgraded
+    | SessionFrozen
+    | SessionThawed
+    | InputReceived
+    | TurnStarted
+    | InputJoined
+    | CancelAsked
+    | TurnEnded
+    | ModelCalled
+    | ModelReplied
+    | ModelFailed
+    | CallJudged
+    | ApprovalGiven
+    | ApprovalExpired
+    | QuestionAsked
+    | ToolStarted
+    | ToolReturned
+    | ToolLost
+    | ToolResolved
+    | ContextCompacted
+    | MemoryKept
+    | MemoryForgotten
+    | TimerSet
+    | TimerFired
+    | BudgetReached
+    | BudgetRaised
+    | Redacted
+)
+
+KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)}
+"""Every kind of event by its name on disk."""
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """One journaled fact. Positions count from 1 in each session; `at` is microseconds since 1970-01-01 UTC.
+
+    `epoch` is that of the lease it was written under (0: written without one, by a command); `digest` is 32 bytes.
+    """
+
+    session: str
+    position: int
+    at: int
+    epoch: int
+    actor: str
+    event: Event
+    digest: bytes = b""
+    redacted: bool = False
+
+
+# --- codec ------------------------------------------------------------------------------------------------------------
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+_UPCASTERS: dict[str, Upcaster] = {}
+"""By the `type` an older release wrote: a function from that shape to today's. Kept for ever."""
+
+
+def kind_of(event: Event) -> str:
+    """The name of the event's kind, as on disk."""
+    return type(event).__name__
+
+
+def encode_event(event: Event) -> bytes:
+    """The event as it is stored: JSON with its kind under `type`, defaults left out."""
+    return _encoder.encode(event)
+
+
+def decode_event(payload: bytes) -> Event:
+    """The event a payload holds, lifted to today's shape.
+
+    Raises `UnknownEvent` for a kind of a newer release, `StoreCorrupt` for bytes that are not an event.
+    """
+    try:
+        return _decoder.decode(payload)
+    except msgspec.DecodeError as error:
+        return _decode_old(payload, error)
+
+
+def _decode_old(payload: bytes, cause: msgspec.DecodeError) -> Event:
+    try:
+        raw: dict[str, Any] = msgspec.json.decode(payload, type=dict[str, Any])
+    except msgspec.DecodeError:
+        raise StoreCorrupt(
+            f"A journal record is not readable ({cause}). The record was left as it is; "
+            "run `remanence sessions verify` to find the extent, and restore from a backup."
+        ) from None
+    kind = raw.get("type")
+    if kind in _UPCASTERS:
+        return msgspec.convert(_UPCASTERS[kind](raw), Event)
+    if kind not in KINDS:
+        raise UnknownEvent(
+            f"The journal holds an event of kind {kind!r}, which this release does not know. Nothing was changed; "
+            "open it with the release that wrote it, or a newer one."
+        )
+    raise StoreCorrupt(
+        f"A journal record of kind {kind} does not have the shape of one ({cause}). The record was left as it is; "
+        "run `remanence sessions verify` to find the extent, and restore from a backup."
+    )
+
+
+def payload_digest(payload: bytes) -> bytes:
+    """SHA-256 of a stored payload, 32 bytes."""
+    return hashlib.sha256(payload).digest()
+
+
+def chain_digest(previous: bytes, payload: bytes, *, position: int, at: int, epoch: int, actor: str) -> bytes:
+    """The digest of a record: over the previous record's digest, its payload's digest and its own header, 32 bytes."""
+    header = b"%d|%d|%d|%s" % (position, at, epoch, actor.encode())
+    return hashlib.sha256(previous + payload + header).digest()
+
+
+# --- redaction --------------------------------------------------------------------------------------------------------
+
+_GONE = "[redacted]"
+
+
+def skeleton(event: Event) -> Event:
+    """The event without what was said: structure, ids and counters stay, so that the journal still folds."""
+    changes: dict[str, Any] = {}
+    for name in event.__struct_fields__:
+        if name in ("parts", "summary"):
+            changes[name] = tuple(_skeleton_part(part) for part in getattr(event, name))
+        elif name in ("text", "note", "message", "question", "title"):
+            changes[name] = _GONE if getattr(event, name) else ""
+        elif name in ("metadata", "options", "subjects"):
+            changes[name] = type(getattr(event, name))()
+        elif name == "blob":
+            changes[name] = None
+    return msgspec.structs.replace(event, **changes)
+
+
+def _skeleton_part(part: Part) -> Part:
+    match part:
+        case ToolCall(call=call, name=name):
+            return ToolCall(call, name, "{}")
+        case ToolResult(call=call, name=name, error=error):
+            return ToolResult(call, name, (Text(_GONE),), error)
+        case _:
+            return Text(_GONE)

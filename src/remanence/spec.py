@@ -1,0 +1,146 @@
+"""What an administrator declares: agents, tools, rules and limits. Immutable, content-addressed.
+
+An `AgentSpec` is data: it can be stored, compared, exported and pinned. Its `version` is the digest of its canonical
+encoding, so that two machines that declare the same agent mean the same version. The Python function behind a tool is
+not part of it; a worker finds the function by the tool's name.
+
+The **policy** is the part of the spec that judges effects (rules, and what each tool promises); it has a digest of its
+own, because approvals are bound to the policy they were given under and survive changes elsewhere in the spec.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from remanence.content import digest_of
+
+__all__ = [
+    "AgentSpec",
+    "AllowRule",
+    "AskRule",
+    "DenyRule",
+    "IfBusy",
+    "Limits",
+    "ModelSettings",
+    "Replay",
+    "Rule",
+    "ToolKind",
+    "ToolSpec",
+    "policy_digest",
+    "spec_digest",
+]
+
+Replay = Literal["safe", "keyed", "never"]
+"""What a tool promises about running twice: `safe` may, `keyed` may with the same effect key, `never` may not."""
+
+ToolKind = Literal["function", "client", "builtin", "mcp"]
+"""Who runs it: a Python function of the worker, the client over the wire, the runtime itself, or an MCP server."""
+
+IfBusy = Literal["queue", "steer", "interrupt", "reject"]
+"""What a new input does while a turn runs."""
+
+
+class ToolSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A tool as the model and the policy see it. `parameters` is a JSON Schema of type object."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+    kind: ToolKind = "function"
+    replay: Replay = "never"
+    reconciles: bool = False
+    timeout_s: float = 60.0
+    strict: bool | None = None
+    source: str = ""
+
+    @property
+    def writes(self) -> bool:
+        """Whether the outside world can notice a call. Silence of the rules denies a tool that writes."""
+        return self.replay != "safe"
+
+
+class AllowRule(msgspec.Struct, frozen=True, tag="allow", omit_defaults=True):
+    """Calls of the tools matching the glob `tools` may run, when the condition `when` holds (empty: always)."""
+
+    tools: str
+    when: str = ""
+
+
+class AskRule(msgspec.Struct, frozen=True, tag="ask", omit_defaults=True):
+    """Such calls wait for `needed` different approvers. `approvers` names who may answer (empty: anyone allowed in)."""
+
+    tools: str
+    when: str = ""
+    approvers: tuple[str, ...] = ()
+    needed: int = 1
+    expires_s: float | None = None
+
+
+class DenyRule(msgspec.Struct, frozen=True, tag="deny", omit_defaults=True):
+    """Such calls never run; the model reads `reason`."""
+
+    tools: str
+    when: str = ""
+    reason: str = ""
+
+
+Rule = AllowRule | AskRule | DenyRule
+
+
+class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is passed to the model besides the window. `None` leaves the provider's default."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    seed: int | None = None
+    reasoning_effort: str | None = None
+    parallel_tool_calls: bool | None = None
+    tool_choice: str | None = None
+    output_schema: dict[str, Any] | None = None
+    extra: dict[str, Any] = {}
+
+
+class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Hard limits of one agent. Money in micro-USD; `None` means no limit of that kind."""
+
+    window_tokens: int = 100_000
+    output_tokens: int = 4_096
+    model_calls_per_turn: int = 50
+    tool_calls_per_reply: int = 32
+    repeats_before_asking: int = 5
+    model_attempts: int = 5
+    model_timeout_s: float = 120.0
+    tool_result_bytes: int = 32_768
+    session_usd_micros: int | None = None
+    session_tokens: int | None = None
+
+
+class AgentSpec(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One agent, whole. `model` is `provider:name` or an alias of the configuration."""
+
+    name: str
+    model: str
+    instructions: str = ""
+    tools: tuple[ToolSpec, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    limits: Limits = Limits()
+    settings: ModelSettings = ModelSettings()
+    if_busy: IfBusy = "queue"
+    metadata: dict[str, str] = {}
+
+    def tool(self, name: str) -> ToolSpec | None:
+        """The tool called `name`, or None."""
+        return next((tool for tool in self.tools if tool.name == name), None)
+
+
+def spec_digest(spec: AgentSpec) -> str:
+    """The version of an agent: 64 hexadecimal digits over its canonical encoding."""
+    return digest_of(msgspec.json.encode(spec, order="sorted"))
+
+
+def policy_digest(spec: AgentSpec) -> str:
+    """Digest of what judges this agent's effects: its rules, and what each of its tools promises."""
+    promises = [(tool.name, tool.kind, tool.replay) for tool in spec.tools]
+    return digest_of(msgspec.json.encode((spec.rules, promises, spec.limits.repeats_before_asking), order="sorted"))
