@@ -19,7 +19,7 @@ demo: setup-core ## Set everything up and take the guided tour
 	@$(BIN)/remanence demo
 
 test: check ## Set everything up, run the checks, then the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --inline-snapshot=disable
 
 check: setup ## Lint, format, types, floors, sizes, names
 	@$(BIN)/ruff check .
