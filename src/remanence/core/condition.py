@@ -27,6 +27,7 @@ DEPTH_MAX: Final = 24
 Arguments = Mapping[str, Any]
 _Operand = Callable[[Arguments], Any]
 _Test = Callable[[Arguments], bool]
+_HINTS: Final = {"=": "; write == to compare", "&": "; write `and`", "|": "; write `or`", "!": "; write `not`"}
 _WORDS: Final[dict[str, bool | None]] = {"true": True, "false": False, "null": None}
 
 
@@ -98,8 +99,10 @@ def _tree(text: str) -> ast.expr:
     try:
         return ast.parse(text.strip(), "<condition>", mode="eval").body
     except SyntaxError as error:
-        column = min((error.offset or 1) + start, len(text) + 1)
-        raise ConditionError(f"not a condition: {error.msg}", column=max(column, 1)) from None
+        # An offset of 0 means that the text ended too early.
+        column = min(start + error.offset, len(text) + 1) if error.offset else len(text.rstrip()) + 1
+        hint = _HINTS.get(text[column - 1 : column], "")
+        raise ConditionError(f"not a condition: {error.msg}{hint}", column=column) from None
     except (ValueError, RecursionError, MemoryError) as error:
         raise ConditionError(f"not a condition: {error or 'nested too deeply'}") from None
 
@@ -128,7 +131,7 @@ class _Reader:
                 return _constant(answer)
             case ast.Name(id="true" | "false" as word):
                 return _constant(word == "true")
-            case ast.Name() | ast.Attribute():
+            case ast.Name() | ast.Attribute() if ast.unparse(node) != "null":
                 return _boolean(self._path(node), ast.unparse(node))
             case _:
                 raise self._error(node, "expected a comparison such as `cents > 5000`")
@@ -245,12 +248,10 @@ def _lookup(path: tuple[str, ...]) -> _Operand:
 def _length(operand: _Operand, text: str) -> _Operand:
     def value_of(arguments: Arguments) -> int:
         value = operand(arguments)
-        sized: str | list[Any] | Mapping[str, Any] | None = (
-            value if isinstance(value, str) else _list(value) if isinstance(value, list | tuple) else _object(value)
-        )
-        if sized is None:
-            raise ConditionError(f"`{text}` is {_kind(value)}, which has no length")
-        return len(sized)
+        for sized in (value if isinstance(value, str) else None, _list(value), _object(value)):
+            if sized is not None:
+                return len(sized)
+        raise ConditionError(f"`{text}` is {_kind(value)}, which has no length")
 
     return value_of
 
