@@ -1,0 +1,82 @@
+"""What the store says when it refuses: the same words from every backend.
+
+Each builds an error that says what happened, what was kept and what to do next; none raises it.
+"""
+
+from __future__ import annotations
+
+from remanence.errors import Conflict, Fenced, InvalidInput, NotFound, StoreCorrupt
+from remanence.ports import Fork, Lease
+
+__all__ = [
+    "bad_fork",
+    "bad_redaction",
+    "content_missing",
+    "fenced",
+    "no_blob",
+    "no_hold",
+    "no_session",
+    "no_version",
+    "released_unseen",
+    "session_exists",
+]
+
+
+def fenced(lease: Lease, epoch: int, worker: str | None) -> Fenced:
+    """To a worker that lost its lease; `epoch` and `worker` are those of the last one given."""
+    holder = "nobody" if worker is None else repr(worker)
+    return Fenced(
+        f"Worker {lease.worker!r} no longer has session {lease.session!r}: its lease was number {lease.epoch}, the last "
+        f"one given is number {epoch}, held by {holder}. Nothing of this write was kept; drop the session."
+    )
+
+
+def released_unseen(session: str, seen: int, head: int) -> Conflict:
+    """To a worker that gives a session back without having seen its newest records."""
+    return Conflict(
+        f"Session {session!r} is at position {head}, and its worker has seen {seen}: somebody spoke meanwhile. The "
+        "lease was kept; read what is new and go on."
+    )
+
+
+def no_session(session: str) -> NotFound:
+    return NotFound(f"There is no session {session!r}. `remanence sessions list` shows those there are.")
+
+
+def session_exists(session: str) -> Conflict:
+    return Conflict(f"There is a session {session!r} already; it was left as it is. Choose another id, or write to it.")
+
+
+def no_blob(digest: str) -> NotFound:
+    return NotFound(f"There is no blob {digest!r}. It was never stored here, or what it belonged to was erased.")
+
+
+def no_version(version: str) -> NotFound:
+    return NotFound(f"There is no agent version {version!r}. `remanence agents versions` shows those there are.")
+
+
+def no_hold(scope: str) -> NotFound:
+    return NotFound(f"No freeze stands over {scope!r}. There is nothing to lift.")
+
+
+def bad_fork(fork: Fork, head: int) -> InvalidInput:
+    return InvalidInput(
+        f"A session cannot be forked at position {fork.position} of {fork.source!r}, which has positions 1 to {head}. "
+        "Nothing was written.",
+        param="position",
+    )
+
+
+def bad_redaction(session: str, position: int, fork: Fork | None, head: int) -> InvalidInput:
+    if fork is not None and 1 <= position <= fork.position:
+        where = f"record {position} of session {session!r} belongs to {fork.source!r}: erase it there"
+    else:
+        where = f"session {session!r} has no record {position}, only 1 to {head}"
+    return InvalidInput(f"Nothing was erased and nothing was written: {where}.", param="position")
+
+
+def content_missing(session: str, position: int) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"The content of record {position} of session {session!r} is missing from the blobs. The rest was left as it "
+        "is; run `remanence sessions verify` to find the extent, and restore from a backup."
+    )
