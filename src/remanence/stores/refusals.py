@@ -26,8 +26,8 @@ def fenced(lease: Lease, epoch: int, worker: str | None) -> Fenced:
     """To a worker that lost its lease; `epoch` and `worker` are those of the last one given."""
     holder = "nobody" if worker is None else repr(worker)
     return Fenced(
-        f"Worker {lease.worker!r} no longer has session {lease.session!r}: its lease was number {lease.epoch}, the last "
-        f"one given is number {epoch}, held by {holder}. Nothing of this write was kept; drop the session."
+        f"Worker {lease.worker!r} no longer has session {lease.session!r}: its lease was number {lease.epoch}, the "
+        f"last one given is number {epoch}, held by {holder}. Nothing of this write was kept; drop the session."
     )
 
 
