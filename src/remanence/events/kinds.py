@@ -1,4 +1,4 @@
-"""Every fact that can be journaled: one closed, flat union, its codec and its upcasters.
+"""Every fact that can be journaled: one closed, flat union.
 
 A session is an append-only journal of these events. They are named in the past tense, and an *intent* (a call that is
 about to leave) and its *outcome* share a call id, so a journal that ends after an intent says exactly what is unknown:
@@ -8,29 +8,18 @@ about to leave) and its *outcome* share a call id, so a journal that ends after 
     CallJudged(ask) -> ApprovalGiven* | ApprovalExpired
     QuestionAsked -> InputReceived(answers=call)
     TimerSet     -> TimerFired
-
-A record is stored as JSON `{"type": kind, ...}`. A kind that this release does not know raises `UnknownEvent` and
-leaves the journal untouched; a kind that an older release wrote in another shape is lifted by an upcaster on reading,
-never rewritten in place, because each record's digest covers its bytes.
-
-Digests chain: `digest = H(previous digest, payload digest, position, at, epoch, actor)`. Redaction replaces a payload
-by its skeleton and keeps the payload's digest, so erasure does not break the chain and tampering does.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import msgspec
 
-from remanence.content import Part, Text, ToolCall, ToolResult, Usage
-from remanence.errors import StoreCorrupt, UnknownEvent
+from remanence.content import Part, Usage
 from remanence.spec import IfBusy, Replay
 
 __all__ = [
-    "GENESIS",
     "KINDS",
     "ApprovalExpired",
     "ApprovalGiven",
@@ -63,16 +52,7 @@ __all__ = [
     "ToolStarted",
     "TurnEnded",
     "TurnStarted",
-    "chain_digest",
-    "decode_event",
-    "encode_event",
-    "kind_of",
-    "payload_digest",
-    "skeleton",
 ]
-
-GENESIS = b"\x00" * 32
-"""The digest before the first record of a session that was opened, not forked."""
 
 
 class _Fact(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
@@ -82,7 +62,7 @@ class _Fact(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
 # --- sessions ---------------------------------------------------------------------------------------------------------
 
 
-class SessionOpened(_Fact):
+class SessionOpened(_Fact, frozen=True):
     """A session began. It pins the version and the policy it will keep until somebody asks for an upgrade."""
 
     agent: str
@@ -94,7 +74,7 @@ class SessionOpened(_Fact):
     metadata: dict[str, str] = {}
 
 
-class SessionForked(_Fact):
+class SessionForked(_Fact, frozen=True):
     """A session began as a copy of `source` up to and including `position`; nothing was copied."""
 
     source: str
@@ -104,7 +84,7 @@ class SessionForked(_Fact):
     metadata: dict[str, str] = {}
 
 
-class SessionUpgraded(_Fact):
+class SessionUpgraded(_Fact, frozen=True):
     """Somebody asked this session to go on with another version or policy of its agent."""
 
     version: str
@@ -112,14 +92,14 @@ class SessionUpgraded(_Fact):
     by: str = ""
 
 
-class SessionFrozen(_Fact):
+class SessionFrozen(_Fact, frozen=True):
     """No new effect starts in this session until it is thawed. Inputs are still accepted and kept."""
 
     by: str
     reason: str = ""
 
 
-class SessionThawed(_Fact):
+class SessionThawed(_Fact, frozen=True):
     """The freeze of this session was lifted."""
 
     by: str
@@ -129,7 +109,7 @@ class SessionThawed(_Fact):
 # --- inputs and turns -------------------------------------------------------------------------------------------------
 
 
-class InputReceived(_Fact):
+class InputReceived(_Fact, frozen=True):
     """Somebody said something. `input` is unique in the session; `answers` names the question it answers, if any."""
 
     input: str
@@ -139,21 +119,21 @@ class InputReceived(_Fact):
     answers: str | None = None
 
 
-class TurnStarted(_Fact):
+class TurnStarted(_Fact, frozen=True):
     """A turn took the inputs at these positions. Turns are numbered from 1."""
 
     turn: int
     inputs: tuple[int, ...]
 
 
-class InputJoined(_Fact):
+class InputJoined(_Fact, frozen=True):
     """An input that arrived during the turn was taken into it (`if_busy=steer`)."""
 
     turn: int
     position: int
 
 
-class CancelAsked(_Fact):
+class CancelAsked(_Fact, frozen=True):
     """Somebody asked for the running turn to stop. What already happened is reported when it ends."""
 
     by: str
@@ -161,7 +141,7 @@ class CancelAsked(_Fact):
     turn: int | None = None
 
 
-class TurnEnded(_Fact):
+class TurnEnded(_Fact, frozen=True):
     """The turn is over. `happened` lists the effect keys of tools that ran, `in_doubt` those nobody can vouch for."""
 
     turn: int
@@ -174,7 +154,7 @@ class TurnEnded(_Fact):
 # --- model calls ------------------------------------------------------------------------------------------------------
 
 
-class ModelCalled(_Fact):
+class ModelCalled(_Fact, frozen=True):
     """Intent: a model call is about to leave. Its window is journaled by reference, never copied.
 
     The window is the turns from `first_turn` on (records `window_from` to this record) without the first `skipped`
@@ -194,7 +174,7 @@ class ModelCalled(_Fact):
     reserved_tokens: int = 0
 
 
-class ModelReplied(_Fact):
+class ModelReplied(_Fact, frozen=True):
     """Outcome: the reply, whole. `cost_usd_micros` is None when no price is known."""
 
     call: str
@@ -206,7 +186,7 @@ class ModelReplied(_Fact):
     provider_id: str = ""
 
 
-class ModelFailed(_Fact):
+class ModelFailed(_Fact, frozen=True):
     """Outcome: no reply. `retry_at` is when the next attempt may leave; None means there will be none.
 
     `kind` is `lost` when the worker died in mid-call and `cancelled` when the turn was. Where the provider may have
@@ -224,7 +204,7 @@ class ModelFailed(_Fact):
 # --- judgements, approvals, questions ---------------------------------------------------------------------------------
 
 
-class CallJudged(_Fact):
+class CallJudged(_Fact, frozen=True):
     """The policy spoke on one exact call. `rule` says which rule, in words; `expires_at` bounds the wait, if anything."""
 
     call: str
@@ -237,7 +217,7 @@ class CallJudged(_Fact):
     expires_at: int | None = None
 
 
-class ApprovalGiven(_Fact):
+class ApprovalGiven(_Fact, frozen=True):
     """A person answered one exact call: bound to the digest of its arguments and to the policy; single use."""
 
     call: str
@@ -249,13 +229,13 @@ class ApprovalGiven(_Fact):
     expires_at: int | None = None
 
 
-class ApprovalExpired(_Fact):
+class ApprovalExpired(_Fact, frozen=True):
     """Nobody answered in time, or the approval ran out before the call could start."""
 
     call: str
 
 
-class QuestionAsked(_Fact):
+class QuestionAsked(_Fact, frozen=True):
     """The agent asked a person (`ask_human`); the turn waits for an input that answers it."""
 
     call: str
@@ -266,7 +246,7 @@ class QuestionAsked(_Fact):
 # --- tool calls -------------------------------------------------------------------------------------------------------
 
 
-class ToolStarted(_Fact):
+class ToolStarted(_Fact, frozen=True):
     """Intent: a tool call is about to leave, under its effect key `session:turn:call`, the same on every attempt.
 
     `client` marks a call that the client runs over the wire: its outcome comes as a command, not from the worker.
@@ -281,7 +261,7 @@ class ToolStarted(_Fact):
     client: bool = False
 
 
-class ToolReturned(_Fact):
+class ToolReturned(_Fact, frozen=True):
     """Outcome: the tool answered (or was refused, or never started: then `started` is False).
 
     A result over the limit is cut in `parts`; `blob` is the digest of the whole, `size` its length in bytes.
@@ -295,7 +275,7 @@ class ToolReturned(_Fact):
     size: int | None = None
 
 
-class ToolLost(_Fact):
+class ToolLost(_Fact, frozen=True):
     """The outcome of a started call is unknown: the effect is in doubt until it is resolved."""
 
     call: str
@@ -304,7 +284,7 @@ class ToolLost(_Fact):
     reason: str
 
 
-class ToolResolved(_Fact):
+class ToolResolved(_Fact, frozen=True):
     """A doubt was settled: it happened with this result, it did not and shall run, or it is given up.
 
     `by` is a person, or `reconcile` when the tool itself could tell.
@@ -321,7 +301,7 @@ class ToolResolved(_Fact):
 # --- context, memory, timers, budgets, redaction ----------------------------------------------------------------------
 
 
-class ContextCompacted(_Fact):
+class ContextCompacted(_Fact, frozen=True):
     """The turns up to `through_turn` are represented by `summary` in later windows."""
 
     through_turn: int
@@ -329,7 +309,7 @@ class ContextCompacted(_Fact):
     call: str = ""
 
 
-class MemoryKept(_Fact):
+class MemoryKept(_Fact, frozen=True):
     """A long-lived fact was written to a memory store from this session."""
 
     store: str
@@ -340,7 +320,7 @@ class MemoryKept(_Fact):
     supersedes: str | None = None
 
 
-class MemoryForgotten(_Fact):
+class MemoryForgotten(_Fact, frozen=True):
     """A memory was erased or withdrawn."""
 
     store: str
@@ -349,20 +329,20 @@ class MemoryForgotten(_Fact):
     reason: str = ""
 
 
-class TimerSet(_Fact):
+class TimerSet(_Fact, frozen=True):
     """The session sleeps until `due_at`; waiting costs nothing."""
 
     call: str
     due_at: int
 
 
-class TimerFired(_Fact):
+class TimerFired(_Fact, frozen=True):
     """The timer of this call came due."""
 
     call: str
 
 
-class BudgetReached(_Fact):
+class BudgetReached(_Fact, frozen=True):
     """A reservation would have overshot `limit`; the session pauses. Amounts in `unit` (`usd_micros` or `tokens`)."""
 
     scope: str
@@ -372,7 +352,7 @@ class BudgetReached(_Fact):
     needed: int
 
 
-class BudgetRaised(_Fact):
+class BudgetRaised(_Fact, frozen=True):
     """A budget this session waited for was raised; it may go on."""
 
     scope: str
@@ -381,7 +361,7 @@ class BudgetRaised(_Fact):
     by: str
 
 
-class Redacted(_Fact):
+class Redacted(_Fact, frozen=True):
     """The content of the record at `position` was erased; its digest stays, so the chain still verifies."""
 
     position: int
@@ -439,97 +419,3 @@ class Recorded(msgspec.Struct, frozen=True):
     event: Event
     digest: bytes = b""
     redacted: bool = False
-
-
-# --- codec ------------------------------------------------------------------------------------------------------------
-
-_encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
-
-Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
-_UPCASTERS: dict[str, Upcaster] = {}
-"""By the `type` an older release wrote: a function from that shape to today's. Kept for ever."""
-
-
-def kind_of(event: Event) -> str:
-    """The name of the event's kind, as on disk."""
-    return type(event).__name__
-
-
-def encode_event(event: Event) -> bytes:
-    """The event as it is stored: JSON with its kind under `type`, defaults left out."""
-    return _encoder.encode(event)
-
-
-def decode_event(payload: bytes) -> Event:
-    """The event a payload holds, lifted to today's shape.
-
-    Raises `UnknownEvent` for a kind of a newer release, `StoreCorrupt` for bytes that are not an event.
-    """
-    try:
-        return _decoder.decode(payload)
-    except msgspec.DecodeError as error:
-        return _decode_old(payload, error)
-
-
-def _decode_old(payload: bytes, cause: msgspec.DecodeError) -> Event:
-    try:
-        raw: dict[str, Any] = msgspec.json.decode(payload, type=dict[str, Any])
-    except msgspec.DecodeError:
-        raise StoreCorrupt(
-            f"A journal record is not readable ({cause}). The record was left as it is; "
-            "run `remanence sessions verify` to find the extent, and restore from a backup."
-        ) from None
-    kind = raw.get("type")
-    if kind in _UPCASTERS:
-        return msgspec.convert(_UPCASTERS[kind](raw), Event)
-    if kind not in KINDS:
-        raise UnknownEvent(
-            f"The journal holds an event of kind {kind!r}, which this release does not know. Nothing was changed; "
-            "open it with the release that wrote it, or a newer one."
-        )
-    raise StoreCorrupt(
-        f"A journal record of kind {kind} does not have the shape of one ({cause}). The record was left as it is; "
-        "run `remanence sessions verify` to find the extent, and restore from a backup."
-    )
-
-
-def payload_digest(payload: bytes) -> bytes:
-    """SHA-256 of a stored payload, 32 bytes."""
-    return hashlib.sha256(payload).digest()
-
-
-def chain_digest(previous: bytes, payload: bytes, *, position: int, at: int, epoch: int, actor: str) -> bytes:
-    """The digest of a record: over the previous record's digest, its payload's digest and its own header, 32 bytes."""
-    header = b"%d|%d|%d|%s" % (position, at, epoch, actor.encode())
-    return hashlib.sha256(previous + payload + header).digest()
-
-
-# --- redaction --------------------------------------------------------------------------------------------------------
-
-_GONE = "[redacted]"
-
-
-def skeleton(event: Event) -> Event:
-    """The event without what was said: structure, ids and counters stay, so that the journal still folds."""
-    changes: dict[str, Any] = {}
-    for name in event.__struct_fields__:
-        if name in ("parts", "summary"):
-            changes[name] = tuple(_skeleton_part(part) for part in getattr(event, name))
-        elif name in ("text", "note", "message", "question", "title"):
-            changes[name] = _GONE if getattr(event, name) else ""
-        elif name in ("metadata", "options", "subjects"):
-            changes[name] = type(getattr(event, name))()
-        elif name == "blob":
-            changes[name] = None
-    return msgspec.structs.replace(event, **changes)
-
-
-def _skeleton_part(part: Part) -> Part:
-    match part:
-        case ToolCall(call=call, name=name):
-            return ToolCall(call, name, "{}")
-        case ToolResult(call=call, name=name, error=error):
-            return ToolResult(call, name, (Text(_GONE),), error)
-        case _:
-            return Text(_GONE)
