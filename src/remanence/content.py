@@ -144,7 +144,7 @@ def parse_arguments(arguments: str) -> dict[str, Any]:
         return {}
     try:
         value = msgspec.json.decode(arguments)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ValueError(f"the arguments are not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"the arguments must be a JSON object, not {type(value).__name__}")
@@ -158,8 +158,8 @@ def arguments_digest(name: str, arguments: str) -> str:
     """
     try:
         canonical = msgspec.json.encode(msgspec.json.decode(arguments or "{}"), order="sorted")
-    except msgspec.DecodeError:
-        canonical = arguments.encode()
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        canonical = arguments.encode(errors="surrogatepass")
     return digest_of(name.encode(), canonical)
 
 
