@@ -1,0 +1,149 @@
+"""How the tour speaks: headings, sentences, journal lines and claims, with time to read them.
+
+The stage keeps every claim that was made, so that the tour can leave with a code that tells whether all of them held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text as Styled
+
+from remanence.content import Text, ToolCall, text_of
+from remanence.demo.claims import Claim
+from remanence.events import (
+    ApprovalGiven,
+    BudgetRaised,
+    BudgetReached,
+    CallJudged,
+    Event,
+    InputReceived,
+    MemoryKept,
+    ModelReplied,
+    Recorded,
+    ToolLost,
+    ToolResolved,
+    ToolReturned,
+    ToolStarted,
+    TurnEnded,
+    TurnStarted,
+    kind_of,
+)
+
+__all__ = ["Stage", "describe"]
+
+WIDTH_MAX = 112
+CHARACTERS_A_SECOND = 34.0
+CLAIM_S = 0.6
+LINE_S = 0.12
+
+
+class Stage:
+    """Prints to one console. `fast` leaves the pauses out."""
+
+    def __init__(self, console: Console, *, fast: bool) -> None:
+        self.console = console
+        self.fast = fast
+        self.claims: list[tuple[int, Claim]] = []
+        self._scene = 0
+        self._marks = ("✓", "✗") if console.encoding.lower().startswith("utf") else ("ok", "NO")
+
+    @property
+    def failed(self) -> list[tuple[int, Claim]]:
+        """The claims that did not hold, each with the number of its scene."""
+        return [(scene, claim) for scene, claim in self.claims if not claim.holds]
+
+    async def scene(self, number: int, title: str) -> None:
+        self._scene = number
+        self.console.print()
+        self.console.print(Styled.assemble((f"{number}  ", "bold cyan"), (title, "bold")))
+        await self.pause(0.6)
+
+    async def say(self, text: str) -> None:
+        """A sentence or two, and the time to read them."""
+        self._print(Styled(text))
+        await self.pause(len(text) / CHARACTERS_A_SECOND)
+
+    async def show(self, records: Iterable[Recorded]) -> None:
+        """Journal lines, those that have something to tell."""
+        for record in records:
+            if told := describe(record.event):
+                line = f"#{record.position:<4} {kind_of(record.event):<15} {told}"
+                self._print(Styled(line[: self._width - 5], style="dim"), indent=5, wrap=False)
+                await self.pause(LINE_S)
+
+    async def quote(self, text: str) -> None:
+        """What the agent said."""
+        self._print(Styled(text, style="italic"), indent=5)
+        await self.pause(len(text) / CHARACTERS_A_SECOND)
+
+    async def claim(self, *claims: Claim) -> None:
+        """Say what is true, and whether it is."""
+        for claim in claims:
+            self.claims.append((self._scene, claim))
+            mark, style = (self._marks[0], "green") if claim.holds else (self._marks[1], "bold red")
+            self._print(Styled.assemble((f"{mark} ", style), claim.text))
+            if not claim.holds and claim.found:
+                self._print(Styled(f"found: {claim.found}", style="red"), indent=5)
+            await self.pause(CLAIM_S)
+
+    async def pause(self, seconds: float) -> None:
+        if not self.fast:
+            await asyncio.sleep(seconds)
+
+    @property
+    def _width(self) -> int:
+        return min(self.console.width, WIDTH_MAX)
+
+    def _print(self, text: Styled, *, indent: int = 3, wrap: bool = True) -> None:
+        padded = Padding(text, (0, 0, 0, indent), expand=False)
+        self.console.print(padded, width=self._width, no_wrap=not wrap, highlight=False, soft_wrap=False)
+
+
+def describe(event: Event) -> str:
+    """One record in a few words; nothing for those that only keep the books."""
+    match event:
+        case InputReceived(parts=parts):
+            return f'"{_short(text_of(parts))}"'
+        case TurnStarted(turn=turn):
+            return f"turn {turn}"
+        case ModelReplied(parts=parts):
+            calls = [f"{part.name} {part.arguments}" for part in parts if isinstance(part, ToolCall)]
+            said = [f'"{_short(part.text)}"' for part in parts if isinstance(part, Text)]
+            return _short(", ".join(calls + said), 90)
+        case CallJudged(verdict=verdict, rule=rule):
+            return f"{verdict}: {rule}"
+        case ApprovalGiven(decision=decision, by=by, arguments=digest):
+            return f"{decision} by {by}, for arguments {digest[:12]}..."
+        case ToolStarted(tool=tool, effect_key=key, attempt=attempt):
+            return f"{tool}, effect {key}" + (f", attempt {attempt}" if attempt > 1 else "")
+        case ToolReturned(parts=parts):
+            return _short(text_of(parts), 90)
+        case ToolLost(tool=tool, reason=reason):
+            return f"{tool}: {reason}"
+        case _:
+            return _describe_rare(event)
+
+
+def _describe_rare(event: Event) -> str:
+    match event:
+        case ToolResolved(outcome=outcome, by=by):
+            return f"{outcome}, says {by}"
+        case BudgetReached(scope=scope, limit=limit, used=used, needed=needed):
+            return f"{scope}: {used} of {limit} spent, the next call may need {needed}"
+        case BudgetRaised(limit=limit, by=by):
+            return f"to {limit}, by {by}"
+        case MemoryKept(text=text):
+            return f'"{_short(text)}"'
+        case TurnEnded(status=status):
+            return status
+        case _:
+            return ""
+
+
+def _short(text: str, length: int = 70) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= length else f"{flat[: length - 3]}..."
