@@ -38,6 +38,7 @@ __all__ = [
     "Cursor",
     "Database",
     "Delta",
+    "DeltaKind",
     "Fork",
     "Hold",
     "Lease",
@@ -328,7 +329,7 @@ class SessionRow(msgspec.Struct, frozen=True):
 
 
 class SessionQuery(msgspec.Struct, frozen=True):
-    """Filters of a session list; newest change first. `before` is the cursor: `(updated_at, session)` of the last row."""
+    """Filters of a session list; newest change first. `before` is the cursor: the last `(updated_at, session)`."""
 
     project: str | None = None
     agent: str | None = None
@@ -368,7 +369,7 @@ class Views(Protocol):
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]: ...
 
     async def record_usage(self, cursor: Cursor, rows: Sequence[tuple[int, Summary, str, Usage, int | None]]) -> None:
-        """Add `(at, summary, model, usage, cost)` rows and move the cursor in one transaction; stale cursors do nothing."""
+        """Add `(at, summary, model, usage, cost)` rows and move the cursor, at once; a stale cursor does nothing."""
         ...
 
     async def stats(self) -> dict[str, Any]:
@@ -455,7 +456,8 @@ class Delta(msgspec.Struct, frozen=True):
     text: str
 
 
-OnDelta = Callable[[int, Literal["text", "thinking", "tool_name", "tool_arguments"], str], None]
+DeltaKind = Literal["text", "thinking", "tool_name", "tool_arguments"]
+OnDelta = Callable[[int, DeltaKind, str], None]
 """Called by a model for each piece: (index of the part, kind, text)."""
 
 
@@ -497,7 +499,7 @@ class Tool(Protocol):
 
     async def run(self, call: ToolCall, context: ToolCallContext) -> ToolOutcome: ...
 
-    async def reconcile(self, effect_key: str) -> ToolOutcome | None | Literal["not_happened"]:
+    async def reconcile(self, effect_key: str) -> ToolOutcome | Literal["not_happened"] | None:
         """What became of an effect: its outcome, `not_happened`, or None when the tool cannot tell."""
         ...
 
@@ -510,6 +512,10 @@ class Live(Protocol):
         ...
 
     def subscribe(self, session: str) -> Subscription: ...
+
+    def drives(self, session: str) -> bool:
+        """Whether a worker of this process holds the session, so that publishing to it is enough to wake it."""
+        ...
 
 
 class Subscription(Protocol):

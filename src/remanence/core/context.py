@@ -5,8 +5,8 @@ whole turns, newest first, under a token budget. Three things are deliberate:
 
 * **Append-only prefix.** The window of the next call is the window of the last one plus what was said since, so a
   provider's prompt cache hits. When the budget is reached the window is cut once, to about half, instead of sliding.
-* **No unpaired call.** Messages enter as the journal closes them, and a fork taken in mid-turn closes what it inherited.
-  When the running turn alone is over the budget, its oldest steps (a reply and all its results) are left out whole.
+* **No unpaired call.** Messages enter as the journal closes them, and a fork in mid-turn closes what it inherited. When
+  the running turn alone is over the budget, its oldest steps (a reply and all its results) are left out whole.
 * **Nothing stored twice.** A model call journals where its window starts and the digest of the exact messages; the
   prompt can be rebuilt from the records, and the digest proves it. The digest is a running hash: a call costs what was
   added since the last one, not the length of the window.
@@ -17,6 +17,8 @@ whole turns, newest first, under a token budget. Three things are deliberate:
 from __future__ import annotations
 
 import hashlib
+from itertools import pairwise
+
 import msgspec
 
 from remanence.content import Message, Part, Text, ToolCall, ToolResult
@@ -247,7 +249,7 @@ def _steps_to_skip(turn: TurnText, limit: int) -> int:
     starts = [i for i, message in enumerate(turn.messages) if message.role == "assistant" and i >= turn.inputs]
     size = turn.bytes
     skipped = 0
-    for start, following in zip(starts, starts[1:], strict=False):
+    for start, following in pairwise(starts):
         if size <= limit:
             break
         size -= sum(turn.sizes[start:following])

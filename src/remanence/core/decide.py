@@ -1,9 +1,9 @@
 """The agent loop as a pure function: `decide(session, spec, now, epoch) -> Action`.
 
 No clock, no dice, no input or output: what should happen next follows from the state alone, so that whoever holds the
-lease after a crash decides the same. The driver asks again and again: a `Note` is a fact that follows from the state and
-is folded at once; `CallModel` and `RunTool` are intents, journaled before they are dispatched; `Rest` ends the round.
-Notes gather and are written together with the next intent, in one transaction.
+lease after a crash decides the same. The driver asks again and again: a `Note` is a fact that follows from the state
+and is folded at once; `CallModel` and `RunTool` are intents, journaled before they are dispatched; `Rest` ends the
+round. Notes gather and are written together with the next intent, in one transaction.
 
 The order of the questions is the policy of the loop:
 
@@ -69,7 +69,7 @@ class RunTool(msgspec.Struct, frozen=True):
 
 
 class Rest(msgspec.Struct, frozen=True):
-    """Nothing to start now. `wake_at`: look again then; `abort`: running calls to stop; `reconcile`: doubts to look up."""
+    """Nothing to start now. `wake_at`: look again then; `abort`: calls to stop; `reconcile`: doubts to look up."""
 
     why: str
     wake_at: int | None = None
@@ -156,7 +156,9 @@ def _close(s: Session, turn: Turn, reason: str, epoch: int) -> Action:
 def _closing(s: Session, call: Call, epoch: int) -> Event:
     """The fact that closes one call of a cancelled turn. A keyed effect of a dead worker is in doubt like any other."""
     if _is_lost(call, epoch) and call.replay == "keyed":
-        return ToolLost(call.call, effect_key(s, call.call), call.name, "cancelled after the worker died during the call")
+        return ToolLost(
+            call.call, effect_key(s, call.call), call.name, "cancelled after the worker died during the call"
+        )
     if call.state == "settled":
         return ToolReturned(call.call, call.result, call.error)
     if call.state == "in_doubt":
@@ -256,7 +258,9 @@ def _first_judgement(spec: AgentSpec, s: Session, call: Call, now: int) -> Event
         names = ", ".join(tool.name for tool in spec.tools) or "none"
         return _refusal(call, f"There is no tool called {call.name!r}. The tools are: {names}.")
     if s.turn and len(s.turn.calls) > spec.limits.tool_calls_per_reply:
-        return _refusal(call, f"At most {spec.limits.tool_calls_per_reply} calls may be made in one reply; none was run.")
+        return _refusal(
+            call, f"At most {spec.limits.tool_calls_per_reply} calls may be made in one reply; none was run."
+        )
     try:
         arguments = parse_arguments(call.arguments)
         if tool.kind == "builtin":
@@ -322,9 +326,7 @@ def _stands(s: Session, call: Call) -> bool:
     under the same key that was allowed to start before."""
     if call.attempt:
         return True
-    return call.state == "approved" and all(
-        a.arguments == call.digest and a.policy == s.policy for a in call.approvals
-    )
+    return call.state == "approved" and all(a.arguments == call.digest and a.policy == s.policy for a in call.approvals)
 
 
 def _gone(s: Session, call: Call, why: str) -> Event:

@@ -41,9 +41,7 @@ class Ledger(msgspec.Struct, frozen=True, omit_defaults=True):
         )
 
 
-def input_tokens_bound(
-    *, size: int, messages: int, counted_tokens: int, size_since: int, messages_since: int
-) -> int:
+def input_tokens_bound(*, size: int, messages: int, counted_tokens: int, size_since: int, messages_since: int) -> int:
     """An upper bound of the input tokens of a prompt of `size` bytes in `messages` messages.
 
     `counted_tokens` is what the provider counted for the last call of this window (0: it never did); `size_since` bytes

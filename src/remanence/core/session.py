@@ -175,9 +175,11 @@ def _evolve_session(
 
 
 def _input_received(s: Session, r: Recorded, e: InputReceived) -> Session:
-    call = s.call(e.answers) if e.answers else None
-    if call and call.state == "question" and s.turn:
-        return replace(s, turn=with_call(s.turn, replace(call, state="settled", result=e.parts)))
+    """An input answers the question it names, or the one open question when it names none; else it is queued."""
+    questions = [call for call in s.turn.calls if call.state == "question"] if s.turn else []
+    named = [call for call in questions if e.answers in (call.call, None)]
+    if s.turn and len(named) == 1 and e.if_busy in ("queue", "steer"):
+        return replace(s, turn=with_call(s.turn, replace(named[0], state="settled", result=e.parts)))
     return replace(s, queue=(*s.queue, Queued(r.position, e.input, e.if_busy)))
 
 

@@ -205,7 +205,7 @@ class ModelFailed(_Fact, frozen=True):
 
 
 class CallJudged(_Fact, frozen=True):
-    """The policy spoke on one exact call. `rule` says which rule, in words; `expires_at` bounds the wait, if anything."""
+    """The policy spoke on one exact call. `rule` says which rule, in words; `expires_at` bounds the wait."""
 
     call: str
     verdict: Literal["allow", "ask", "deny"]

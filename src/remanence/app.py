@@ -1,0 +1,414 @@
+"""The only place that wires: a database, models, tools, a worker, and the verbs, behind one object.
+
+    async with Remanence("sqlite:///support.db") as rt:
+        session = await rt.open(support, user="ada")
+        async for event in session.send("Order 42 arrived broken"):
+            ...
+
+`Remanence` opens the database and, unless told otherwise, runs a worker in this event loop. A turn belongs to the
+runtime, not to whoever reads it: leaving the `async for`, or the process dying, changes nothing about the session.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import socket
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from remanence.agent import Agent
+from remanence.commands import approvals, controls, sessions
+from remanence.commands.caller import Caller, state_of
+from remanence.commands.follow import follow
+from remanence.commands.sessions import Opening
+from remanence.content import Part, text_of
+from remanence.core import state as core
+from remanence.errors import InvalidConfig, InvalidInput, NotFound
+from remanence.events import InputJoined, ModelReplied, Recorded, TurnEnded, TurnStarted
+from remanence.models.configuration import ModelConfig
+from remanence.models.gateway import Gateway
+from remanence.ports import Appended, Budget, Clock, Database, Delta, Hold, Model, Tool
+from remanence.runtime.clock import SystemClock
+from remanence.runtime.live import Hub
+from remanence.runtime.services import Services, Times
+from remanence.runtime.worker import Worker
+from remanence.spec import AgentSpec, IfBusy
+
+__all__ = ["Remanence", "Reply", "Session", "Shelf", "new_id", "open_database"]
+
+DEFAULT_URL = "sqlite:///.remanence/remanence.db"
+
+
+async def open_database(url: str, *, ephemeral: bool = False) -> Database:
+    """Open `sqlite:///PATH` or `postgresql://...`, creating and migrating it as needed.
+
+    Raises InvalidConfig for a URL of another kind, StoreError when the database cannot be used.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme == "sqlite":
+        from remanence.stores.sqlite import open_sqlite
+
+        path = rest.removeprefix("/")
+        if path and path != ":memory:":
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        return await open_sqlite(path or ":memory:", ephemeral=ephemeral)
+    if scheme in ("postgresql", "postgres"):
+        from remanence.stores.postgres import open_postgres
+
+        return await open_postgres(url)
+    raise InvalidConfig(
+        f"{url.split('@')[-1]!r} is not a database this release knows. Use sqlite:///PATH or postgresql://HOST/NAME."
+    )
+
+
+def new_id(prefix: str) -> str:
+    """A new id that sorts by the time it was made: milliseconds, then 72 random bits."""
+    milliseconds = SystemClock().now() // 1_000
+    return f"{prefix}_{milliseconds:012x}{secrets.token_hex(9)}"
+
+
+class Shelf:
+    """The agents whose Python functions this process has: `ports.Toolbox`."""
+
+    def __init__(self, agents: Sequence[Agent] = ()) -> None:
+        self._agents: dict[str, Agent] = {}
+        for agent in agents:
+            self.put(agent)
+
+    def put(self, agent: Agent) -> None:
+        self._agents[agent.spec.name] = agent
+
+    def get(self, name: str) -> Agent | None:
+        return self._agents.get(name)
+
+    def find(self, agent: str, tool: str) -> Tool | None:
+        known = self._agents.get(agent)
+        return known.tools_by_name.get(tool) if known else None
+
+    def agents(self) -> Sequence[str]:
+        return tuple(self._agents)
+
+
+class Remanence:
+    """A runtime over one database. Use it as an async context manager.
+
+    `url`: `sqlite:///PATH` (three slashes: relative, four: absolute) or `postgresql://...`. `agents`: those this process can
+    run besides the ones given to `open`. `models`: ready-made models by name; `model_configs`: aliases as in
+    `remanence.toml`. `worker=False` only reads and writes; another process does the work.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        agents: Sequence[Agent] = (),
+        models: Mapping[str, Model] | None = None,
+        model_configs: Mapping[str, ModelConfig] | None = None,
+        worker: bool = True,
+        options: Options | None = None,
+    ) -> None:
+        self.url = url
+        self.options = options or Options()
+        self.shelf = Shelf(agents)
+        self._models = models
+        self._model_configs = model_configs
+        self._with_worker = worker
+        self._database: Database | None = None
+        self._worker: Worker | None = None
+        self._gateway: Gateway | None = None
+        self._caller: Caller | None = None
+
+    # --- life ---------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Open the database and begin to work."""
+        options = self.options
+        database = options.database or await open_database(self.url, ephemeral=options.ephemeral)
+        self._database = database
+        hub = Hub(options.clock)
+        self._gateway = Gateway(
+            self._model_configs, models=self._models, root=options.root, clock=options.clock, blobs=database.blobs
+        )
+        self._caller = Caller(
+            database, hub, options.clock, options.new_id, options.actor, options.project, options.input_bytes_max
+        )
+        if self._with_worker:
+            services = Services(
+                database=database,
+                model=options.model or self._gateway,
+                tools=self.shelf,
+                live=hub,
+                clock=options.clock,
+                dice=options.dice,
+                worker=options.worker_name or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
+                times=options.times,
+                sessions_max=options.sessions_max,
+            )
+            self._worker = Worker(services)
+            await self._worker.start()
+
+    async def stop(self) -> None:
+        """Drain the worker, give its sessions back, close the database."""
+        if self._worker is not None:
+            await self._worker.stop()
+        if self._gateway is not None:
+            await self._gateway.aclose()
+        if self._database is not None and self.options.database is None:
+            await self._database.close()
+        self._worker = self._database = self._caller = None
+
+    @property
+    def caller(self) -> Caller:
+        """What the verbs of `remanence.commands` take first."""
+        if self._caller is None:
+            raise InvalidConfig("This Remanence is not open. Use it as `async with Remanence(...) as rt:`.")
+        return self._caller
+
+    @property
+    def database(self) -> Database:
+        """The open database."""
+        return self.caller.database
+
+    @property
+    def gateway(self) -> Gateway:
+        """The models it can reach."""
+        if self._gateway is None:
+            raise InvalidConfig("This Remanence is not open. Use it as `async with Remanence(...) as rt:`.")
+        return self._gateway
+
+    # --- sessions -----------------------------------------------------------------------------------------------------
+
+    async def open(
+        self, agent: Agent | AgentSpec | str, *, user: str = "", title: str = "", opening: Opening | None = None
+    ) -> Session:
+        """A new session of an agent: an `Agent`, a spec, or the name of one registered here or in the database."""
+        if isinstance(agent, Agent):
+            self.shelf.put(agent)
+        spec = await self.spec_of(agent)
+        opening = opening or Opening(user=user, title=title)
+        return Session(self, await sessions.open_session(self.caller, spec, opening), spec.if_busy)
+
+    async def spec_of(self, agent: Agent | AgentSpec | str) -> AgentSpec:
+        """The spec meant by an agent, a spec or a name. Raises NotFound."""
+        if isinstance(agent, Agent):
+            return agent.spec
+        if isinstance(agent, AgentSpec):
+            return agent
+        known = self.shelf.get(agent)
+        if known is not None:
+            return known.spec
+        versions = await self.database.specs.versions(self.caller.project, agent)
+        if not versions:
+            raise NotFound(f"There is no agent called {agent!r}. `remanence agents list` shows those there are.")
+        return versions[-1].spec
+
+    async def get(self, session: str) -> Session:
+        """A handle on a session that exists. Raises NotFound."""
+        row = await self.database.views.session(session)
+        spec = await self.database.specs.get(row.summary.version)
+        return Session(self, session, spec.if_busy)
+
+    async def freeze(self, scope: str = "all", *, reason: str = "") -> Hold:
+        """The kill switch: `all`, `project:NAME` or `agent:NAME`. No new effect starts once this returns."""
+        return await controls.freeze_scope(self.caller, scope, reason=reason)
+
+    async def thaw(self, scope: str = "all") -> None:
+        """Lift such a freeze."""
+        await controls.thaw_scope(self.caller, scope)
+
+    async def set_budget(self, scope: str, *, usd: str | None = None, tokens: int | None = None) -> Budget:
+        """Set a limit: `usd` as a decimal string (`"2.50"`), or `tokens`."""
+        unit, limit = _amount(usd, tokens)
+        return await controls.set_budget(self.caller, scope, unit, limit)
+
+    async def raise_budget(self, scope: str, *, usd: str | None = None, tokens: int | None = None) -> Budget:
+        """Raise a limit by an amount; sessions that paused at it go on."""
+        unit, amount = _amount(usd, tokens)
+        return await controls.raise_budget(self.caller, scope, unit, by=amount)
+
+
+class Options:
+    """The rest of what a `Remanence` may be told; the defaults are for production."""
+
+    def __init__(
+        self,
+        **changes: Any,
+    ) -> None:
+        self.clock: Clock = SystemClock()
+        self.dice = random.Random()
+        self.times = Times()
+        self.sessions_max = 256
+        self.project = "default"
+        self.actor = "local"
+        self.worker_name = ""
+        self.new_id = new_id
+        self.root: Path | None = None
+        self.ephemeral = False
+        self.input_bytes_max = 4 * 1024 * 1024
+        self.database: Database | None = None
+        self.model: Model | None = None
+        for name, value in changes.items():
+            if name not in self.__dict__:
+                raise InvalidConfig(f"Remanence has no option {name!r}; it has {', '.join(self.__dict__)}.")
+            setattr(self, name, value)
+
+
+class Session:
+    """A handle on one session. It holds no state: everything is in the journal."""
+
+    def __init__(self, runtime: Remanence, session: str, if_busy: IfBusy = "queue") -> None:
+        self.id = session
+        self._runtime = runtime
+        self._if_busy: IfBusy = if_busy
+
+    @property
+    def _caller(self) -> Caller:
+        return self._runtime.caller
+
+    def send(
+        self, text: str | tuple[Part, ...], *, if_busy: IfBusy | None = None, key: str | None = None
+    ) -> Reply:
+        """Say something. Iterate over the result for events, or await it for the final text; either one sends it."""
+        return Reply(self._caller, self.id, text, if_busy or self._if_busy, key)
+
+    async def submit(
+        self, text: str | tuple[Part, ...], *, if_busy: IfBusy | None = None, key: str | None = None
+    ) -> Appended:
+        """Say something and do not wait: durable when this returns."""
+        return await sessions.send(self._caller, self.id, text, if_busy=if_busy or self._if_busy, key=key)
+
+    async def state(self) -> core.Session:
+        """The session as it stands."""
+        return await state_of(self._caller, self.id)
+
+    def events(self, *, after: int = 0) -> AsyncIterator[Recorded | Delta]:
+        """Everything after a position, for ever: the past from the journal, then what happens live."""
+        return follow(self._caller, self.id, after=after)
+
+    async def history(self, *, after: int = 0) -> Sequence[Recorded]:
+        """The journal after a position, as it stands."""
+        return await self._caller.database.store.read(self.id, after=after)
+
+    async def approve(self, call: str, *, by: str, note: str = "", expires_s: float | None = None) -> Appended:
+        """Approve one exact call, as `by`."""
+        return await approvals.approve(self._as(by), self.id, call, note=note, expires_s=expires_s)
+
+    async def deny(self, call: str, *, by: str, note: str = "") -> Appended:
+        """Deny one exact call, as `by`; the agent reads the note."""
+        return await approvals.approve(self._as(by), self.id, call, decision="deny", note=note)
+
+    async def resolve(
+        self, call: str, *, by: str, outcome: Literal["happened", "run_again", "give_up"], result: str = ""
+    ) -> Appended:
+        """Settle an effect in doubt, as `by`."""
+        return await approvals.resolve(self._as(by), self.id, call, outcome=outcome, result=result)
+
+    async def cancel(self, *, reason: str = "") -> Appended:
+        """Ask the running turn to stop."""
+        return await sessions.cancel(self._caller, self.id, reason=reason)
+
+    async def freeze(self, *, reason: str = "") -> core.Session:
+        """No new effect starts in this session once this returns."""
+        return await sessions.freeze(self._caller, self.id, reason=reason)
+
+    async def thaw(self, *, reason: str = "") -> core.Session:
+        """Lift the freeze."""
+        return await sessions.thaw(self._caller, self.id, reason=reason)
+
+    async def fork(self, *, turn: int | None = None, position: int | None = None) -> Session:
+        """A new session with the same past up to the end of a turn, or a position (default: now)."""
+        forked = await sessions.fork(self._caller, self.id, turn=turn, position=position)
+        return Session(self._runtime, forked, self._if_busy)
+
+    async def upgrade(self, agent: Agent | AgentSpec | str) -> Appended:
+        """Go on with another version of the agent from the next decision on."""
+        if isinstance(agent, Agent):
+            self._runtime.shelf.put(agent)
+        return await sessions.upgrade(self._caller, self.id, await self._runtime.spec_of(agent))
+
+    def _as(self, actor: str) -> Caller:
+        from msgspec.structs import replace
+
+        return replace(self._caller, actor=actor)
+
+
+class Reply:
+    """What comes of one input: events while it is answered, the final text when awaited."""
+
+    def __init__(
+        self, caller: Caller, session: str, text: str | tuple[Part, ...], if_busy: IfBusy, key: str | None
+    ) -> None:
+        self._caller = caller
+        self._session = session
+        self._text = text
+        self._if_busy: IfBusy = if_busy
+        self._key = key
+
+    def __await__(self) -> Generator[Any, None, str]:
+        return self._final().__await__()
+
+    async def _final(self) -> str:
+        text = ""
+        async for item in self:
+            if isinstance(item, Recorded) and isinstance(item.event, ModelReplied):
+                text = text_of(item.event.parts)
+        return text
+
+    async def __aiter__(self) -> AsyncIterator[Recorded | Delta]:
+        caller = self._caller
+        appended = await sessions.send(caller, self._session, self._text, if_busy=self._if_busy, key=self._key)
+        position = appended.head
+        turn = 0
+        async for item in follow(caller, self._session, after=position - 1):
+            yield item
+            if not isinstance(item, Recorded):
+                continue
+            match item.event:
+                case TurnStarted(turn=number, inputs=inputs) if position in inputs:
+                    turn = number
+                case InputJoined(turn=number, position=joined) if joined == position:
+                    turn = number
+                case TurnEnded(turn=number) if number == turn or await self._was_answer(position, number):
+                    return
+                case _:
+                    pass
+
+    async def _was_answer(self, position: int, ended: int) -> bool:
+        """Whether the input answered a question of the turn that just ended: then no turn will ever take it."""
+        s = await state_of(self._caller, self._session)
+        waits = any(queued.position == position for queued in s.queue)
+        return not waits and (s.turn is None or s.turn.number <= ended)
+
+
+def _amount(usd: str | None, tokens: int | None) -> tuple[controls.Unit, int]:
+    if (usd is None) == (tokens is None):
+        raise InvalidInput("Give exactly one of `usd` and `tokens`.")
+    if tokens is not None:
+        return "tokens", tokens
+    return "usd_micros", micros(usd or "0")
+
+
+def micros(usd: str) -> int:
+    """Micro-USD of a decimal amount such as `2.50`. Raises InvalidInput."""
+    from decimal import Decimal, InvalidOperation
+
+    try:
+        amount = Decimal(usd.removeprefix("$"))
+    except InvalidOperation:
+        raise InvalidInput(f"{usd!r} is not an amount of money. Write it like 2.50 (US dollars).") from None
+    if not amount.is_finite() or amount < 0:
+        raise InvalidInput(f"{usd!r} is not an amount of money. Write it like 2.50 (US dollars).")
+    return int(amount * 1_000_000)

@@ -1,0 +1,1 @@
+"""The verbs: each validates, then appends facts. Command line, HTTP and Python all call these."""

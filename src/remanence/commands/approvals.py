@@ -1,0 +1,186 @@
+"""What waits for a person: approvals, doubts, questions, calls the client runs.
+
+An approval is bound when it is given: to the digest of the exact arguments, to the person, to the policy that asked,
+and to an expiry if one is wanted. It is used once, by the start of that one call, after being judged again at that moment.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from remanence.commands.caller import Caller, commit, state_of
+from remanence.commands.sessions import tell
+from remanence.content import Part
+from remanence.core.state import CLIENT_EPOCH, Call, Doubt, Session, said
+from remanence.errors import Conflict, InvalidInput, NotFound
+from remanence.events import ApprovalGiven, InputReceived, ToolResolved, ToolReturned
+from remanence.ports import Appended, SessionQuery, Write
+
+__all__ = ["Waiting", "answer", "approve", "doubts", "resolve", "tool_result", "waiting"]
+
+_MICROS = 1_000_000
+_TRIES = 8
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """One call that waits for a person, with everything the person should see before answering."""
+
+    session: str
+    agent: str
+    user: str
+    call: str
+    tool: str
+    arguments: str
+    digest: str
+    kind: Literal["approval", "answer"]
+    rule: str
+    approvers: tuple[str, ...]
+    needed: int
+    approved_by: tuple[str, ...]
+    expires_at: int | None
+    turn: int
+
+
+async def waiting(caller: Caller, *, session: str | None = None, limit: int = 100) -> list[Waiting]:
+    """Approvals and questions that wait, in one session or in all of the project."""
+    found: list[Waiting] = []
+    for s in await _sessions_waiting(caller, session, ("approval", "answer", "doubt"), limit):
+        calls = s.turn.calls if s.turn else ()
+        found += [_waiting(s, call) for call in calls if call.state in ("asked", "question")]
+    return found
+
+
+async def doubts(caller: Caller, *, session: str | None = None, limit: int = 100) -> list[tuple[Session, Doubt]]:
+    """Effects in doubt, with their sessions."""
+    states = await _sessions_waiting(caller, session, ("doubt",), limit)
+    return [(s, doubt) for s in states for doubt in s.doubts]
+
+
+async def approve(
+    caller: Caller,
+    session: str,
+    call: str,
+    *,
+    decision: Literal["approve", "deny"] = "approve",
+    note: str = "",
+    expires_s: float | None = None,
+) -> Appended:
+    """Answer one exact call, as `caller.actor`. Durable when it returns.
+
+    Raises NotFound when no such call waits, Conflict when it was answered already, InvalidInput when the rule names
+    approvers and this is not one of them.
+    """
+    for _ in range(_TRIES):
+        s = await state_of(caller, session)
+        known = _known(s, call)
+        if known.state != "asked":
+            raise Conflict(
+                f"Call {call} does not wait for approval (it is {known.state}); your answer was not recorded."
+            )
+        _check_approver(caller, known)
+        now = caller.clock.now()
+        expires_at = None if expires_s is None else now + int(expires_s * _MICROS)
+        given = ApprovalGiven(call, decision, caller.actor, known.digest, known.policy, note, expires_at)
+        try:
+            return await tell(caller, session, given, expect=s.head)
+        except Conflict:
+            continue
+    raise Conflict(f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again.")
+
+
+def _check_approver(caller: Caller, call: Call) -> None:
+    if call.approvers and caller.actor not in call.approvers:
+        names = ", ".join(call.approvers)
+        raise InvalidInput(f"Only {names} may answer this call, not {caller.actor}. Nothing was recorded.")
+    if any(approval.by == caller.actor for approval in call.approvals):
+        raise Conflict(f"{caller.actor} has approved this call already; {call.needed} different people are needed.")
+
+
+async def resolve(
+    caller: Caller,
+    session: str,
+    call: str,
+    *,
+    outcome: Literal["happened", "run_again", "give_up"],
+    result: str = "",
+    note: str = "",
+) -> Appended:
+    """Settle a doubt: it happened (with this result), it did not and shall run, or it is given up.
+
+    Raises NotFound when there is no such doubt, Conflict for `run_again` once the turn has ended.
+    """
+    for _ in range(_TRIES):
+        s = await state_of(caller, session)
+        if not any(doubt.call == call for doubt in s.doubts):
+            raise NotFound(f"Session {session} has no effect in doubt for call {call}; it may be resolved already.")
+        if outcome == "run_again" and s.call(call) is None:
+            raise Conflict(
+                f"The turn of call {call} has ended, so it cannot run again there. The doubt stands; "
+                "say that it happened or give it up, and ask the agent anew."
+            )
+        parts = said(result) if result else ()
+        settled = ToolResolved(call, outcome, caller.actor, parts, note=note)
+        try:
+            return await tell(caller, session, settled, expect=s.head)
+        except Conflict:
+            continue
+    raise Conflict(f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again.")
+
+
+async def answer(caller: Caller, session: str, call: str, parts: tuple[Part, ...]) -> Appended:
+    """Answer a question the agent asked with `ask_human`."""
+    s = await state_of(caller, session)
+    if _known(s, call).state != "question":
+        raise Conflict(f"Call {call} is not a question that waits; your answer was not recorded.")
+    return await tell(caller, session, InputReceived(caller.new_id("in"), parts, caller.actor, answers=call))
+
+
+async def tool_result(
+    caller: Caller, session: str, call: str, parts: tuple[Part, ...], *, error: bool = False
+) -> Appended:
+    """The result of a call that the client runs. Conflict when the call is not the client's or has its result."""
+    s = await state_of(caller, session)
+    known = _known(s, call)
+    if known.state != "running" or known.epoch != CLIENT_EPOCH:
+        raise Conflict(f"Call {call} does not wait for a result from the client (it is {known.state}).")
+    event = ToolReturned(call, parts, error)
+    return await commit(caller, Write(session, (event,), caller.clock.now(), caller.actor, expect=s.head, wake=True))
+
+
+def _known(s: Session, call: str) -> Call:
+    known = s.call(call)
+    if known is None:
+        raise NotFound(f"Session {s.id} has no open call {call}; its turn may have ended.")
+    return known
+
+
+def _waiting(s: Session, call: Call) -> Waiting:
+    return Waiting(
+        session=s.id,
+        agent=s.agent,
+        user=s.user,
+        call=call.call,
+        tool=call.name,
+        arguments=call.arguments,
+        digest=call.digest,
+        kind="approval" if call.state == "asked" else "answer",
+        rule=call.reason,
+        approvers=call.approvers,
+        needed=call.needed,
+        approved_by=tuple(approval.by for approval in call.approvals),
+        expires_at=call.expires_at,
+        turn=s.turns,
+    )
+
+
+async def _sessions_waiting(caller: Caller, session: str | None, words: tuple[str, ...], limit: int) -> list[Session]:
+    if session is not None:
+        return [await state_of(caller, session)]
+    found: list[Session] = []
+    for word in words:
+        query = SessionQuery(project=caller.project, waiting_on=word, limit=limit)
+        rows = await caller.database.views.sessions(query)
+        found += [await state_of(caller, row.session) for row in rows]
+    return found

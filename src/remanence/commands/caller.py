@@ -1,0 +1,73 @@
+"""Who calls, and through which doors: the first argument of every verb."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import msgspec
+
+from remanence.core.session import decode_snapshot, fold
+from remanence.core.state import Session
+from remanence.errors import InvalidInput, TooLarge
+from remanence.ports import Appended, Clock, Database, Live, Write
+
+__all__ = ["Caller", "body_digest", "check_name", "check_size", "commit", "state_of"]
+
+INPUT_BYTES_MAX = 4 * 1024 * 1024
+_NAME_MAX = 200
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """`actor` is journaled with every fact (`user:ada`, `key:rk_12`, `cli`); `project` is the tenant."""
+
+    database: Database
+    live: Live
+    clock: Clock
+    new_id: Callable[[str], str]
+    actor: str = "local"
+    project: str = "default"
+    input_bytes_max: int = INPUT_BYTES_MAX
+
+
+async def commit(caller: Caller, write: Write) -> Appended:
+    """Append, then tell whoever follows the session in this process."""
+    appended = await caller.database.store.append(write)
+    if not appended.replayed:
+        for record in appended.records:
+            caller.live.publish(write.session, record)
+    return appended
+
+
+async def state_of(caller: Caller, session: str) -> Session:
+    """The session as it stands, folded from its newest snapshot. Raises NotFound."""
+    loaded = await caller.database.store.load(session)
+    s = decode_snapshot(loaded.snapshot) if loaded.snapshot is not None else None
+    if s is not None:
+        return fold(s, loaded.records)
+    if loaded.snapshot_position:
+        return fold(Session(session), await caller.database.store.read(session))
+    return fold(Session(session), loaded.records)
+
+
+def body_digest(body: object) -> str:
+    """What an idempotency key is bound to: the digest of the request's body."""
+    return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()
+
+
+def check_size(caller: Caller, size: int) -> None:
+    """Refuse an input over the limit."""
+    if size > caller.input_bytes_max:
+        raise TooLarge(
+            f"The input is {size:,} bytes; at most {caller.input_bytes_max:,} are accepted. Nothing was written. "
+            "Send it in parts, store it as a file and refer to it, or raise `input_bytes_max` in the settings.",
+            param="input",
+        )
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse names that no list could show."""
+    if not name or len(name) > _NAME_MAX or not name.isprintable():
+        raise InvalidInput(
+            f"{what} must be 1 to {_NAME_MAX} printable characters, not {name[:40]!r}. Nothing was written.", param=what
+        )

@@ -1,0 +1,235 @@
+"""Sessions: open, send, cancel, fork, freeze, thaw, upgrade.
+
+`send` is one blind append: what a new input does while a turn runs is decided by the loop, from the journal, so two
+messages at once are two records in an order and never a race. Only `reject` has to look first.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from remanence.commands.caller import Caller, body_digest, check_name, check_size, commit, state_of
+from remanence.content import Part, Text
+from remanence.core.session import encode_snapshot, evolve, fold
+from remanence.core.state import Session
+from remanence.core.summary import summary_of
+from remanence.errors import Busy, Conflict, InvalidInput, NotFound
+from remanence.events import (
+    CancelAsked,
+    Event,
+    InputReceived,
+    Recorded,
+    SessionForked,
+    SessionFrozen,
+    SessionOpened,
+    SessionThawed,
+    SessionUpgraded,
+    TurnEnded,
+)
+from remanence.ports import Appended, Fork, Write
+from remanence.spec import AgentSpec, IfBusy, policy_digest
+
+__all__ = ["Opening", "cancel", "fork", "freeze", "open_session", "send", "thaw", "upgrade"]
+
+_READ_RECORDS = 2_000
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """What a new session is opened with. `session` may be chosen by the caller; else it is made."""
+
+    user: str = ""
+    title: str = ""
+    metadata: dict[str, str] = {}
+    session: str | None = None
+    key: str | None = None
+
+
+async def open_session(caller: Caller, spec: AgentSpec, opening: Opening | None = None) -> str:
+    """Open a session that pins this version and policy; returns its id. Conflict when the id is taken.
+
+    With an idempotency key, the same opening again returns the same session.
+    """
+    opening = opening or Opening()
+    session = opening.session or caller.new_id("sess")
+    check_name("session", session)
+    now = caller.clock.now()
+    version = await caller.database.specs.put(spec, project=caller.project, at=now)
+    opened = SessionOpened(
+        agent=spec.name,
+        version=version.version,
+        policy=policy_digest(spec),
+        project=caller.project,
+        user=opening.user,
+        title=opening.title,
+        metadata=opening.metadata,
+    )
+    record = Recorded(session, 1, now, 0, caller.actor, opened)
+    appended = await commit(
+        caller,
+        Write(
+            session=session,
+            events=(opened,),
+            at=now,
+            actor=caller.actor,
+            expect=0,
+            summary=summary_of(evolve(Session(session), record), spec),
+            key=f"open:{caller.project}:{opening.key}" if opening.key else None,
+            key_digest=body_digest((opened, opening.session)),
+        ),
+    )
+    session = appended.records[0].session
+    if not appended.replayed:
+        await _limit(caller, spec, session)
+    return session
+
+
+async def _limit(caller: Caller, spec: AgentSpec, session: str) -> None:
+    limits = spec.limits
+    controls, scope, now = caller.database.controls, f"session:{session}", caller.clock.now()
+    if limits.session_usd_micros is not None:
+        await controls.set_budget(scope, "usd_micros", limits.session_usd_micros, at=now)
+    if limits.session_tokens is not None:
+        await controls.set_budget(scope, "tokens", limits.session_tokens, at=now)
+
+
+async def send(
+    caller: Caller, session: str, parts: tuple[Part, ...] | str, *, if_busy: IfBusy = "queue", key: str | None = None
+) -> Appended:
+    """Accept an input. When this returns it is durable, and it will be answered; nothing more is promised.
+
+    Raises NotFound, TooLarge, InvalidInput, and Busy when `if_busy` is `reject` and the session is in a turn.
+    """
+    if isinstance(parts, str):
+        parts = (Text(parts),)
+    if not parts or all(isinstance(part, Text) and not part.text.strip() for part in parts):
+        raise InvalidInput("The input is empty. Nothing was written; say something.", param="input")
+    encoded = msgspec.json.encode(parts)
+    check_size(caller, len(encoded))
+    expect = await _idle_head(caller, session) if if_busy == "reject" else None
+    event = InputReceived(caller.new_id("in"), parts, user=caller.actor, if_busy=if_busy)
+    return await commit(
+        caller,
+        Write(
+            session=session,
+            events=(event,),
+            at=caller.clock.now(),
+            actor=caller.actor,
+            expect=expect,
+            wake=not caller.live.drives(session),
+            key=f"send:{session}:{key}" if key else None,
+            key_digest=body_digest((parts, if_busy)) if key else "",
+        ),
+    )
+
+
+async def _idle_head(caller: Caller, session: str) -> int:
+    s = await state_of(caller, session)
+    if s.turn is not None or s.queue:
+        raise Busy(
+            f"Session {session} is in turn {s.turns} and the input said if_busy=reject. Nothing was written. "
+            "Send it again later, or with if_busy queue, steer or interrupt."
+        )
+    return s.head
+
+
+async def tell(caller: Caller, session: str, *events: Event, expect: int | None = None) -> Appended:
+    """Append facts that a person asked for, and make the session due."""
+    write = Write(session, events, caller.clock.now(), caller.actor, expect=expect, wake=True)
+    return await commit(caller, write)
+
+
+async def cancel(caller: Caller, session: str, *, reason: str = "") -> Appended:
+    """Ask the running turn to stop. What already happened is reported in its `TurnEnded`. Conflict when none runs."""
+    s = await state_of(caller, session)
+    if s.turn is None and not s.queue:
+        raise Conflict(f"Session {session} is not in a turn; there is nothing to cancel.")
+    return await tell(caller, session, CancelAsked(caller.actor, reason, s.turn.number if s.turn else None))
+
+
+async def freeze(caller: Caller, session: str, *, reason: str = "") -> Session:
+    """Freeze one session: after this returns, no effect can start in it. `last_effect` of the state is the proof."""
+    s = await state_of(caller, session)
+    if s.frozen is not None:
+        raise Conflict(f"Session {session} is frozen already ({s.frozen}).")
+    await tell(caller, session, SessionFrozen(caller.actor, reason))
+    return await state_of(caller, session)
+
+
+async def thaw(caller: Caller, session: str, *, reason: str = "") -> Session:
+    """Lift the freeze of one session; it goes on where it was."""
+    s = await state_of(caller, session)
+    if s.frozen is None:
+        raise Conflict(f"Session {session} is not frozen.")
+    await tell(caller, session, SessionThawed(caller.actor, reason))
+    return await state_of(caller, session)
+
+
+async def upgrade(caller: Caller, session: str, spec: AgentSpec) -> Appended:
+    """Let the session go on with another version of its agent, from its next decision on."""
+    s = await state_of(caller, session)
+    if spec.name != s.agent:
+        raise InvalidInput(f"Session {session} belongs to agent {s.agent}; it cannot go on as {spec.name}.")
+    version = await caller.database.specs.put(spec, project=s.project, at=caller.clock.now())
+    return await tell(caller, session, SessionUpgraded(version.version, policy_digest(spec), caller.actor))
+
+
+# --- forks ------------------------------------------------------------------------------------------------------------
+
+
+async def fork(
+    caller: Caller, source: str, *, position: int | None = None, turn: int | None = None, opening: Opening | None = None
+) -> str:
+    """A new session that shares `source`'s past up to a position, or to the end of a turn; nothing is copied.
+
+    An open turn is not carried over: the fork starts at rest. Raises NotFound, InvalidInput.
+    """
+    opening = opening or Opening()
+    if turn is not None:
+        position = await _end_of_turn(caller, source, turn)
+    past = await _state_at(caller, source, position)
+    now = caller.clock.now()
+    session = opening.session or caller.new_id("sess")
+    check_name("session", session)
+    forked = SessionForked(source, past.head, opening.title, opening.user, opening.metadata)
+    record = Recorded(session, past.head + 1, now, 0, caller.actor, forked)
+    state = evolve(msgspec.structs.replace(past, id=session), record)
+    await commit(
+        caller,
+        Write(
+            session=session,
+            events=(forked,),
+            at=now,
+            actor=caller.actor,
+            expect=past.head,
+            summary=summary_of(state, await caller.database.specs.get(state.version)),
+            snapshot=encode_snapshot(state),
+            fork=Fork(source, past.head),
+        ),
+    )
+    return session
+
+
+async def _state_at(caller: Caller, session: str, position: int | None) -> Session:
+    """The state at a position: from the newest snapshot when it is not past it, else folded from the beginning."""
+    now = await state_of(caller, session)
+    if position is None or position == now.head:
+        return now
+    if not 1 <= position <= now.head:
+        raise InvalidInput(f"Session {session} has positions 1 to {now.head}; {position} is not one of them.")
+    s = Session(session)
+    while s.head < position:
+        limit = min(_READ_RECORDS, position - s.head)
+        s = fold(s, await caller.database.store.read(session, after=s.head, limit=limit))
+    return s
+
+
+async def _end_of_turn(caller: Caller, session: str, turn: int) -> int:
+    after = 0
+    while True:
+        records = await caller.database.store.read(session, after=after, limit=_READ_RECORDS)
+        for record in records:
+            if isinstance(record.event, TurnEnded) and record.event.turn == turn:
+                return record.position
+        if not records:
+            raise NotFound(f"Session {session} has no finished turn {turn}.")
+        after = records[-1].position

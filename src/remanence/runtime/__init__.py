@@ -1,0 +1,1 @@
+"""The runtime: the thin shell that performs what `core.decide` decides."""

@@ -1,0 +1,372 @@
+"""One session, driven: fold what is new, decide, journal the intent, dispatch it, journal the outcome.
+
+The driver holds the session's lease for as long as it runs. Everything it knows can be thrown away and read again; what
+it must get right is the order of things:
+
+* An effect is dispatched only after its intent is durable and only while the lease is still valid by this clock.
+* A decision is written with `expect`: when a person spoke meanwhile, the write is refused, the journal is read again,
+  and the decision is taken again. A reported outcome is a fact: it is kept until it is journaled.
+* After a write whose outcome is unknown the journal is read. An intent found there that this driver never dispatched is
+  dispatched now (its own epoch, and no task runs for it); an outcome found there is not written twice.
+* A fenced driver stops at once and changes nothing: another worker has the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import structlog
+
+from remanence.core.context import Transcript
+from remanence.core.decide import Rest
+from remanence.core.session import decode_snapshot, encode_snapshot, evolve, fold
+from remanence.core.state import Session, effect_key, status_of, waiting_on
+from remanence.core.summary import summary_of
+from remanence.errors import BudgetExceeded, Conflict, Fenced, Frozen, StoreCorrupt, StoreError
+from remanence.events import BudgetRaised, BudgetReached, Event, ModelCalled, Recorded, ToolStarted
+from remanence.ports import Lease, Summary, Write
+from remanence.runtime.effects import call_model, reconcile_doubt, run_tool
+from remanence.runtime.plan import Dispatch, Plan, again, make_plan
+from remanence.runtime.services import Services
+from remanence.spec import AgentSpec
+
+__all__ = ["Driver"]
+
+log = structlog.get_logger("remanence.driver")
+
+_MICROS = 1_000_000
+_EXPIRED_LEASE_POLL_S = 0.05
+SNAPSHOT_EVERY_RECORDS = 100
+
+
+class Driver:
+    """Runs one session under one lease until it rests, is drained, or is fenced."""
+
+    def __init__(self, services: Services, lease: Lease) -> None:
+        self.services = services
+        self.lease = lease
+        self.state = Session(lease.session)
+        self.spec = AgentSpec("", "")
+        self.text = Transcript()
+        self.draining = False
+        self._fenced = False
+        self._loaded = False
+        self._stale = False
+        self._orphans = False
+        self._held_until = 0
+        self._stirred = asyncio.Event()
+        self._news: list[Recorded] = []
+        self._facts: list[Event] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._reconciled: set[str] = set()
+        self._snapshot_at = 0
+        self._version = ""
+        self._summary: Summary | None = None
+        self._failures = 0
+
+    # --- what others tell the driver ----------------------------------------------------------------------------------
+
+    def tell(self, record: Recorded) -> None:
+        """A record of this session was committed in this process."""
+        if record.position > self.state.head:
+            self._news.append(record)
+            self._stirred.set()
+
+    def nudge(self) -> None:
+        """Something about this session changed elsewhere: read the journal again."""
+        self._stale = True
+        self._stirred.set()
+
+    def drain(self) -> None:
+        """Start nothing new; finish what runs, then give the lease back."""
+        self.draining = True
+        self._stirred.set()
+
+    def fence(self) -> None:
+        """The lease is lost: stop at once, write nothing."""
+        self._fenced = True
+        for task in self._tasks.values():
+            task.cancel()
+        self._stirred.set()
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Drive until there is nothing to do. Returns when the lease was given back or lost."""
+        try:
+            while not self._fenced:
+                self._stirred.clear()
+                if await self._round():
+                    return
+        except Fenced:
+            log.info("fenced: another worker has the session", session=self.lease.session, epoch=self.lease.epoch)
+        finally:
+            for task in self._tasks.values():
+                task.cancel()
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    async def _round(self) -> bool:
+        """One round; True when the driver is done with the session."""
+        try:
+            await self._absorb()
+            plan = self._plan()
+            if plan.events:
+                await self._commit(plan)
+            self._settle_in(plan)
+            return await self._rest(plan.rest)
+        except BudgetExceeded as reached:
+            self._reload()
+            unit = "tokens" if reached.unit == "tokens" else "usd_micros"
+            self._facts.append(BudgetReached(reached.scope, unit, reached.limit, reached.used, reached.needed))
+        except Frozen:
+            self._reload()
+            self._held_until = self.services.clock.now() + int(self.services.times.held_s * _MICROS)
+        except Fenced:
+            raise
+        except Conflict:
+            self._reload()
+        except StoreCorrupt:
+            raise
+        except StoreError as error:
+            await self._wait_for_store(error)
+        return False
+
+    def _plan(self) -> Plan:
+        now = self.services.clock.now()
+        may_start = not self.draining and now >= self._held_until and now < self.lease.until
+        return make_plan(
+            self.state,
+            self.spec,
+            self.text,
+            self.services.model,
+            facts=tuple(self._facts),
+            lease=self.lease,
+            now=now,
+            may_start=may_start,
+        )
+
+    async def _commit(self, plan: Plan) -> None:
+        s = plan.state
+        summary = self._changed_summary(s)
+        snapshot = None
+        if s.turn is None and s.head - self._snapshot_at >= SNAPSHOT_EVERY_RECORDS:
+            snapshot = encode_snapshot(s)
+        appended = await self.services.database.store.append(
+            Write(
+                session=s.id,
+                events=plan.events,
+                at=s.at,
+                actor=self.services.worker,
+                expect=self.state.head,
+                lease=self.lease,
+                effects=any(isinstance(event, (ModelCalled, ToolStarted)) for event in plan.events),
+                charges=plan.charges,
+                summary=summary,
+                snapshot=snapshot,
+            )
+        )
+        self.state = s
+        self._failures = 0
+        del self._facts[: plan.facts]
+        self._summary = summary or self._summary
+        if snapshot is not None:
+            self._snapshot_at = s.head
+        for record in appended.records:
+            self.services.live.publish(s.id, record)
+
+    def _changed_summary(self, s: Session) -> Summary | None:
+        """The row's summary when it says something new: a status, or the totals of a finished turn."""
+        old = self._summary
+        if old is not None and (old.status, old.waiting_on, old.turns) == (status_of(s), waiting_on(s), s.turns):
+            return None
+        return summary_of(s, self.spec)
+
+    def _settle_in(self, plan: Plan) -> None:
+        """The plan is durable: dispatch its effects, and whatever an uncertain write left open without a task."""
+        if not plan.events:
+            del self._facts[: plan.facts]
+        for dispatch in plan.dispatches:
+            self._dispatch(dispatch)
+        if self._orphans and not self.draining:
+            self._orphans = False
+            self._dispatch_orphans(plan.state)
+        for call in plan.rest.abort:
+            if call in self._tasks:
+                self._tasks[call].cancel()
+        for call in plan.rest.reconcile:
+            self._reconcile(call)
+        self.text.forget_before(self.state.window.first_turn)
+
+    def _dispatch_orphans(self, s: Session) -> None:
+        """Intents that an append of unknown outcome did journal: they were never dispatched, so they are now."""
+        turn = s.turn
+        if turn is None:
+            return
+        busy = {*self._tasks, *(call for fact in self._facts if (call := getattr(fact, "call", None)))}
+        step = turn.model
+        if step is not None and step.running and step.epoch == self.lease.epoch and step.call not in busy:
+            self._dispatch(again(s, self.spec, self.text, step))
+        for call in turn.calls:
+            if call.state == "running" and call.epoch == self.lease.epoch and call.call not in busy:
+                started = ToolStarted(call.call, call.name, effect_key(s, call.call), call.replay, call.attempt)
+                self._dispatch(Dispatch(started, arguments=call.arguments))
+
+    # --- effects ------------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, dispatch: Dispatch) -> None:
+        intent = dispatch.intent
+        if isinstance(intent, ModelCalled):
+            effect = call_model(self.services, self.state, self.spec, intent, dispatch.messages)
+        else:
+            effect = run_tool(self.services, self.state, self.spec, intent, dispatch.arguments)
+        self._start(intent.call, effect)
+
+    def _reconcile(self, call: str) -> None:
+        doubt = next((doubt for doubt in self.state.doubts if doubt.call == call), None)
+        if doubt is None or call in self._reconciled or call in self._tasks:
+            return
+        self._reconciled.add(call)
+        tool = self.services.tools.find(self.state.agent, doubt.tool)
+        if tool is not None and tool.spec.reconciles:
+            self._start(call, reconcile_doubt(tool, doubt))
+
+    def _start(self, call: str, effect: Coroutine[Any, Any, Event | None]) -> None:
+        self._tasks[call] = asyncio.create_task(self._perform(call, effect), name=call)
+
+    async def _perform(self, call: str, effect: Coroutine[Any, Any, Event | None]) -> None:
+        """Run one effect and report its outcome. A fenced driver reports nothing: the fact belongs to another now."""
+        fact = await effect
+        self._tasks.pop(call, None)
+        self._stirred.set()
+        if fact is not None and not self._fenced:
+            self._facts.append(fact)
+
+    # --- resting ------------------------------------------------------------------------------------------------------
+
+    async def _rest(self, rest: Rest) -> bool:
+        """Wait for news, an outcome or a date; True when the lease was given back."""
+        if self._facts or self._news:
+            return False
+        now = self.services.clock.now()
+        wake_at = rest.wake_at
+        if rest.why == "held":
+            if not self.draining and now >= self.lease.until:
+                await self.services.clock.wait(self._stirred, _EXPIRED_LEASE_POLL_S)
+                return False
+            wake_at = now if self.draining else max(self._held_until, now)
+        delay_s = None if wake_at is None else max(0, wake_at - now) / _MICROS
+        if self._tasks:
+            await self.services.clock.wait(self._stirred, delay_s)
+            return False
+        if not self.draining:
+            linger_s = self.services.times.linger_s
+            stirred = await self.services.clock.wait(
+                self._stirred, linger_s if delay_s is None else min(delay_s, linger_s)
+            )
+            if stirred or (wake_at is not None and self.services.clock.now() >= wake_at):
+                return False
+        return await self._release(wake_at)
+
+    async def _release(self, wake_at: int | None) -> bool:
+        if self.state.pause is not None and await self._budget_was_raised():
+            return False
+        try:
+            await self.services.database.store.release(self.lease, seen=self.state.head, wake_at=wake_at)
+        except Fenced:
+            raise
+        except Conflict:
+            self._stale = True
+            return False
+        return True
+
+    async def _budget_was_raised(self) -> bool:
+        """A raise that came between the refusal and the pause found nobody waiting: look once before sleeping on it."""
+        pause = self.state.pause
+        if pause is None:
+            return False
+        for budget in await self.services.database.controls.budgets(pause.scope):
+            if budget.unit == pause.unit and budget.limit > pause.limit:
+                self._facts.append(BudgetRaised(pause.scope, pause.unit, budget.limit, "the budget as it stands"))
+                return True
+        return False
+
+    async def _wait_for_store(self, error: StoreError) -> None:
+        """The database is away: keep the facts, read the journal again when it is back, never give up the outcome."""
+        self._failures += 1
+        times = self.services.times
+        delay_s = min(times.retry_cap_s, times.retry_base_s * 2 ** min(self._failures, 10))
+        log.warning(
+            "the store did not take a write; trying again",
+            session=self.lease.session,
+            error=error.message,
+            facts_kept=len(self._facts),
+            delay_s=round(delay_s, 2),
+        )
+        self._reload()
+        await self.services.clock.sleep(delay_s * self.services.dice.uniform(0.5, 1.0))
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def _reload(self) -> None:
+        """Forget everything that was folded provisionally; the next round reads the journal."""
+        self._loaded = False
+        self._orphans = True
+
+    async def _absorb(self) -> None:
+        if not self._loaded:
+            await self._load()
+            return
+        news, self._news = self._news, []
+        for record in news:
+            if record.position == self.state.head + 1:
+                self._take(record)
+            elif record.position > self.state.head:
+                self._stale = True
+        if self._stale:
+            self._stale = False
+            for record in await self.services.database.store.read(self.lease.session, after=self.state.head):
+                self._take(record)
+        if self.state.version != self._version:
+            await self._load_spec()
+
+    def _take(self, record: Recorded) -> None:
+        self.state = evolve(self.state, record)
+        self.text.add(record)
+
+    async def _load(self) -> None:
+        store = self.services.database.store
+        self._news.clear()
+        self._stale = False
+        loaded = await store.load(self.lease.session)
+        s = decode_snapshot(loaded.snapshot) if loaded.snapshot is not None else None
+        records = loaded.records
+        if s is None:
+            s = Session(self.lease.session)
+            records = await store.read(self.lease.session) if loaded.snapshot_position else records
+        self.state = fold(s, records)
+        self.text = await self._transcript(self.state)
+        self._snapshot_at = loaded.snapshot_position
+        self._summary = loaded.summary
+        await self._load_spec()
+        self._loaded = True
+
+    async def _load_spec(self) -> None:
+        if self._version != self.state.version:
+            self.spec = await self.services.database.specs.get(self.state.version)
+            self._version = self.state.version
+
+    async def _transcript(self, s: Session) -> Transcript:
+        """The messages of the window, read from where it starts."""
+        store = self.services.database.store
+        text = Transcript()
+        start = s.window.from_position
+        if 0 < s.compacted_at < start:
+            for record in await store.read(s.id, after=s.compacted_at - 1, limit=1):
+                text.add(record)
+        for record in await store.read(s.id, after=start - 1):
+            if record.position <= s.head:
+                text.add(record)
+        text.forget_before(s.window.first_turn)
+        return text

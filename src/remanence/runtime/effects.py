@@ -1,0 +1,229 @@
+"""The only caller of models and tools: performs one journaled intent and returns its outcome as facts.
+
+Nothing here raises for what a model or a tool does; whatever happens becomes an event. What a failure means depends on
+what is known. A tool that raised has spoken: that is a result with an error. A tool that ran out of time has not: for
+`safe` the model is told, for `keyed` and `never` the effect is in doubt (`ToolLost`); the loop decides what follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import structlog
+from msgspec.structs import replace
+
+from remanence.content import Message, Part, Text, ToolCall, text_of
+from remanence.core.state import Doubt, Session, said
+from remanence.errors import ModelError, StoreError
+from remanence.events import (
+    Event,
+    ModelCalled,
+    ModelFailed,
+    ModelReplied,
+    ToolLost,
+    ToolResolved,
+    ToolReturned,
+    ToolStarted,
+)
+from remanence.ports import Delta, DeltaKind, ModelReply, ModelRequest, OnDelta, Tool, ToolCallContext, ToolOutcome
+from remanence.runtime.services import Services
+from remanence.spec import AgentSpec
+
+__all__ = ["call_model", "reconcile_doubt", "run_tool"]
+
+log = structlog.get_logger("remanence.effects")
+
+_MICROS = 1_000_000
+_MAYBE_BILLED = frozenset({"timeout", "cancelled"})
+"""Failures after which a provider may still send a bill: they are counted at the whole reservation."""
+
+
+# --- models -----------------------------------------------------------------------------------------------------------
+
+
+def request_of(s: Session, spec: AgentSpec, called: ModelCalled, messages: tuple[Message, ...]) -> ModelRequest:
+    """The request one intent stands for."""
+    return ModelRequest(
+        model=called.model,
+        instructions=spec.instructions,
+        messages=messages,
+        tools=spec.tools,
+        settings=spec.settings,
+        output_tokens=spec.limits.output_tokens,
+        timeout_s=spec.limits.model_timeout_s,
+        effect_key=f"{s.id}:{called.turn}:{called.call}",
+    )
+
+
+async def call_model(
+    services: Services, s: Session, spec: AgentSpec, called: ModelCalled, messages: tuple[Message, ...]
+) -> Event:
+    """Perform a model call: `ModelReplied`, or `ModelFailed` with the date of the next attempt, if there is one."""
+    request = request_of(s, spec, called, messages)
+    streamed: list[int] = []
+    on_delta = _streamer(services, s.id, called.call, streamed)
+    try:
+        async with asyncio.timeout(request.timeout_s):
+            reply = await services.model.reply(request, on_delta)
+    except TimeoutError:
+        error = ModelError(f"no reply within {request.timeout_s:g} s", kind="timeout")
+        return _failed(services, spec, called, error, billed=True)
+    except ModelError as error:
+        billed = error.kind in _MAYBE_BILLED or (error.kind == "connection" and bool(streamed))
+        return _failed(services, spec, called, error, billed=billed)
+    except Exception as error:
+        log.exception("a model raised something other than ModelError", model=called.model)
+        words = f"the model failed in an unforeseen way ({type(error).__name__}: {error})"
+        return _failed(services, spec, called, ModelError(words, kind="invalid_request"), billed=bool(streamed))
+    except asyncio.CancelledError:
+        words = "cancelled while the model was answering"
+        return ModelFailed(
+            called.call,
+            "cancelled",
+            words,
+            cost_usd_micros=called.reserved_usd_micros or None,
+            billed_tokens=called.reserved_tokens,
+        )
+    return _replied(services, called, reply)
+
+
+def _streamer(services: Services, session: str, call: str, streamed: list[int]) -> OnDelta:
+    def on_delta(index: int, kind: DeltaKind, text: str) -> None:
+        if not streamed:
+            streamed.append(index)
+        services.live.publish(session, Delta(call, index, kind, text))
+
+    return on_delta
+
+
+def _replied(services: Services, called: ModelCalled, reply: ModelReply) -> ModelReplied:
+    cost = reply.cost_usd_micros
+    if cost is None:
+        cost = services.model.price(called.model, reply.usage)
+    return ModelReplied(
+        called.call,
+        _with_our_ids(called, reply.parts),
+        reply.usage,
+        cost,
+        reply.stop,
+        reply.model or called.model,
+        reply.provider_id,
+    )
+
+
+def _with_our_ids(called: ModelCalled, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The reply with our own call ids: unique in the session, in the alphabet every provider accepts."""
+    step = called.call.removeprefix("model_")
+    ids = iter(range(1, len(parts) + 1))
+    return tuple(
+        replace(part, call=f"call_{step}_{next(ids)}") if isinstance(part, ToolCall) else part for part in parts
+    )
+
+
+def _failed(
+    services: Services, spec: AgentSpec, called: ModelCalled, error: ModelError, *, billed: bool
+) -> ModelFailed:
+    retry_at = None
+    if error.retryable and called.attempt < spec.limits.model_attempts:
+        times = services.times
+        backoff_s = min(times.retry_cap_s, times.retry_base_s * 2 ** (called.attempt - 1))
+        wait_s = max(error.retry_after_s or 0.0, backoff_s * services.dice.uniform(0.5, 1.0))
+        retry_at = services.clock.now() + int(wait_s * _MICROS)
+    return ModelFailed(
+        called.call,
+        error.kind,
+        error.message,
+        retry_at=retry_at,
+        cost_usd_micros=(called.reserved_usd_micros or None) if billed else None,
+        billed_tokens=called.reserved_tokens if billed else 0,
+    )
+
+
+# --- tools ------------------------------------------------------------------------------------------------------------
+
+
+async def run_tool(services: Services, s: Session, spec: AgentSpec, started: ToolStarted, arguments: str) -> Event:
+    """Perform a tool call: `ToolReturned`, or `ToolLost` when nobody can know whether it happened."""
+    tool = services.tools.find(s.agent, started.tool)
+    if tool is None:
+        words = f"This worker does not have the tool {started.tool}; nothing was run."
+        return ToolReturned(started.call, said(words), error=True, started=False)
+    context = ToolCallContext(
+        session=s.id,
+        project=s.project,
+        agent=s.agent,
+        user=s.user,
+        turn=s.turns,
+        effect_key=started.effect_key,
+        attempt=started.attempt,
+        on_progress=_progress(services, s.id, started.call),
+    )
+    try:
+        async with asyncio.timeout(tool.spec.timeout_s):
+            outcome = await tool.run(ToolCall(started.call, started.tool, arguments), context)
+    except TimeoutError:
+        return _overdue(started, f"no result within {tool.spec.timeout_s:g} s")
+    except asyncio.CancelledError:
+        return _overdue(started, "cancelled while it ran")
+    except Exception as error:
+        log.exception("a tool raised instead of reporting an outcome", tool=started.tool)
+        return _overdue(started, f"the tool failed in an unforeseen way ({type(error).__name__}: {error})")
+    return await _returned(services, spec, started, outcome)
+
+
+def _progress(services: Services, session: str, call: str) -> Callable[[str], None]:
+    def on_progress(text: str) -> None:
+        services.live.publish(session, Delta(call, 0, "progress", text))
+
+    return on_progress
+
+
+def _overdue(started: ToolStarted, why: str) -> Event:
+    if started.replay == "safe":
+        return ToolReturned(started.call, said(f"The tool gave no result: {why}."), error=True)
+    return ToolLost(started.call, started.effect_key, started.tool, why)
+
+
+async def _returned(services: Services, spec: AgentSpec, started: ToolStarted, outcome: ToolOutcome) -> ToolReturned:
+    """The outcome as a fact; a result over the limit is kept whole as a blob and shown cut."""
+    limit = spec.limits.tool_result_bytes
+    encoded = msgspec.json.encode(outcome.parts)
+    if len(encoded) <= limit:
+        return ToolReturned(started.call, outcome.parts, outcome.error)
+    whole = text_of(outcome.parts).encode() or encoded
+    digest = await _keep(services, whole)
+    shown = whole[:limit].decode(errors="ignore")
+    words = f"{shown}\n[cut: {limit} of {len(whole)} bytes shown; the whole result is blob {digest}]"
+    return ToolReturned(started.call, (Text(words),), outcome.error, blob=digest, size=len(whole))
+
+
+async def _keep(services: Services, content: bytes) -> str:
+    """Store a blob, however long the store is away: the outcome it belongs to has happened and must land."""
+    delay_s = services.times.retry_base_s
+    while True:
+        try:
+            return await services.database.blobs.put(content)
+        except StoreError as error:
+            log.warning("a large result waits for the store", error=error.message, delay_s=delay_s)
+        await services.clock.sleep(delay_s)
+        delay_s = min(services.times.retry_cap_s, delay_s * 2)
+
+
+async def reconcile_doubt(tool: Tool, doubt: Doubt) -> ToolResolved | None:
+    """Ask the tool what became of an effect; None when it cannot tell, and a person must."""
+    try:
+        async with asyncio.timeout(tool.spec.timeout_s):
+            found = await tool.reconcile(doubt.effect_key)
+    except TimeoutError:
+        log.warning("reconcile gave no answer in time", tool=doubt.tool, effect_key=doubt.effect_key)
+        return None
+    except Exception:
+        log.exception("reconcile failed; a person must resolve the doubt", tool=doubt.tool)
+        return None
+    if found is None:
+        return None
+    if isinstance(found, ToolOutcome):
+        return ToolResolved(doubt.call, "happened", "reconcile", found.parts, found.error)
+    return ToolResolved(doubt.call, "run_again", "reconcile")

@@ -1,0 +1,93 @@
+"""What is happening now, inside this process: records as they commit, deltas as they stream.
+
+Nothing here is truth. A reader that is too slow loses deltas (they are only a preview of what will be journaled) and is
+told so by a missing record position, upon which it reads the journal; a writer never waits for a reader.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from remanence.events import Recorded
+from remanence.ports import Clock, Delta
+
+__all__ = ["Hub"]
+
+QUEUE_ITEMS_MAX = 4_096
+"""What one reader may lag behind before its oldest items are dropped."""
+
+
+class Hub:
+    """Publishes to the readers of a session, and to the worker that runs it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._readers: dict[str, list[Reader]] = {}
+        self._listeners: list[Callable[[Recorded], None]] = []
+        self._drives: Callable[[str], bool] = lambda session: False
+
+    def listen(self, listener: Callable[[Recorded], None]) -> None:
+        """Call `listener` with every record of every session, at once. It must not wait."""
+        self._listeners.append(listener)
+
+    def unlisten(self, listener: Callable[[Recorded], None]) -> None:
+        self._listeners.remove(listener)
+
+    def driven_by(self, drives: Callable[[str], bool]) -> None:
+        """Tell the hub how to know whether a worker of this process holds a session."""
+        self._drives = drives
+
+    def drives(self, session: str) -> bool:
+        """Whether a worker of this process holds the session, so that publishing to it is enough to wake it."""
+        return self._drives(session)
+
+    def publish(self, session: str, item: Recorded | Delta) -> None:
+        """Tell everybody who follows this session."""
+        if isinstance(item, Recorded):
+            for listener in self._listeners:
+                listener(item)
+        for reader in self._readers.get(session, ()):
+            reader.put(item)
+
+    def subscribe(self, session: str) -> Reader:
+        """A new reader; it sees what is published from now on, and must be closed."""
+        reader = Reader(self, session, self._clock)
+        self._readers.setdefault(session, []).append(reader)
+        return reader
+
+    def drop(self, reader: Reader) -> None:
+        """Forget a reader."""
+        readers = self._readers.get(reader.session, [])
+        if reader in readers:
+            readers.remove(reader)
+        if not readers:
+            self._readers.pop(reader.session, None)
+
+
+class Reader:
+    """One reader of one session's live items, with a bounded queue."""
+
+    def __init__(self, hub: Hub, session: str, clock: Clock) -> None:
+        self.session = session
+        self._hub = hub
+        self._clock = clock
+        self._items: deque[Recorded | Delta] = deque(maxlen=QUEUE_ITEMS_MAX)
+        self._filled = asyncio.Event()
+
+    def put(self, item: Recorded | Delta) -> None:
+        self._items.append(item)
+        self._filled.set()
+
+    async def take(self, timeout_s: float) -> Sequence[Recorded | Delta]:
+        """What was published since the last call; waits up to `timeout_s` for the first item."""
+        if not self._items:
+            self._filled.clear()
+            await self._clock.wait(self._filled, timeout_s)
+        items = list(self._items)
+        self._items.clear()
+        return items
+
+    def close(self) -> None:
+        self._hub.drop(self)

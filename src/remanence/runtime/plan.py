@@ -1,0 +1,189 @@
+"""One round of the loop as a value: what to journal, what to dispatch once that is durable, and how to rest after it.
+
+`make_plan` folds the facts that effects reported, then asks `core.decide` until it rests or an intent must leave. It
+works on provisional records (the positions the write will have if nobody was faster), so the round is one conditional
+transaction and a turn with one tool call is four of them after its input.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import msgspec
+
+from remanence.content import Message, Usage
+from remanence.core.context import Transcript, prompt_of
+from remanence.core.decide import CallModel, Note, Rest, RunTool, decide
+from remanence.core.ledger import attempt_key, budget_scopes
+from remanence.core.session import evolve
+from remanence.core.state import ModelStep, Session
+from remanence.events import (
+    BudgetReached,
+    Event,
+    ModelCalled,
+    ModelFailed,
+    ModelReplied,
+    Recorded,
+    ToolLost,
+    ToolResolved,
+    ToolReturned,
+    ToolStarted,
+)
+from remanence.ports import Charge, Lease, Model
+from remanence.spec import AgentSpec
+
+__all__ = ["Dispatch", "Plan", "again", "make_plan", "still_wanted"]
+
+
+class Dispatch(msgspec.Struct, frozen=True):
+    """An effect to perform once its intent is durable: a model call with its messages, or a tool call."""
+
+    intent: ModelCalled | ToolStarted
+    messages: tuple[Message, ...] = ()
+    arguments: str = ""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What one round wants. `state` is the session after `events`; `facts` is how many reported facts it took in."""
+
+    state: Session
+    events: tuple[Event, ...]
+    charges: tuple[Charge, ...]
+    dispatches: tuple[Dispatch, ...]
+    rest: Rest
+    facts: int
+
+
+class _Round:
+    """The accumulator of one plan."""
+
+    def __init__(self, s: Session, text: Transcript, lease: Lease, now: int) -> None:
+        self.state = s
+        self.text = text
+        self.lease = lease
+        self.now = now
+        self.events: list[Event] = []
+        self.charges: list[Charge] = []
+        self.dispatches: list[Dispatch] = []
+
+    def take(self, event: Event) -> None:
+        s = self.state
+        charge = _charge(s, event)
+        if charge is not None:
+            self.charges.append(charge)
+        record = Recorded(s.id, s.head + 1, self.now, self.lease.epoch, self.lease.worker, event)
+        self.state = evolve(s, record)
+        self.text.add(record)
+        self.events.append(event)
+
+
+def make_plan(
+    s: Session,
+    spec: AgentSpec,
+    text: Transcript,
+    model: Model,
+    *,
+    facts: tuple[Event, ...],
+    lease: Lease,
+    now: int,
+    may_start: bool,
+) -> Plan:
+    """The next round. `facts` are outcomes to journal first; with `may_start` False no intent is made.
+
+    `text` takes the provisional records in; when the write is refused, it must be built again from the journal.
+    """
+    round_ = _Round(s, text, lease, now)
+    for fact in facts:
+        if still_wanted(round_.state, fact):
+            round_.take(fact)
+    while True:
+        action = decide(round_.state, spec, now=now, epoch=lease.epoch)
+        match action:
+            case Note(event=event):
+                round_.take(event)
+            case Rest():
+                rest = action
+                break
+            case CallModel() | RunTool() if not may_start:
+                rest = Rest("held")
+                break
+            case CallModel():
+                _call_model(round_, spec, model, action)
+            case RunTool(event=event, arguments=arguments):
+                round_.take(event)
+                if not event.client:
+                    round_.dispatches.append(Dispatch(event, arguments=arguments))
+            case _:
+                assert_never(action)
+    return Plan(round_.state, tuple(round_.events), tuple(round_.charges), tuple(round_.dispatches), rest, len(facts))
+
+
+def _call_model(round_: _Round, spec: AgentSpec, model: Model, action: CallModel) -> None:
+    s = round_.state
+    prompt = prompt_of(round_.text, s, spec)
+    worst = Usage(input_tokens=prompt.input_tokens_bound, output_tokens=spec.limits.output_tokens)
+    called = ModelCalled(
+        action.call,
+        s.turns,
+        spec.model,
+        prompt.window.first_turn,
+        prompt.window.from_position,
+        prompt.digest,
+        prompt.window.skipped,
+        action.attempt,
+        reserved_usd_micros=model.price(spec.model, worst) or 0,
+        reserved_tokens=worst.total_tokens,
+    )
+    round_.take(called)
+    round_.dispatches.append(Dispatch(called, messages=prompt.messages))
+
+
+def again(s: Session, spec: AgentSpec, text: Transcript, step: ModelStep) -> Dispatch:
+    """The dispatch of a model call whose intent is in the journal already: the same window, the same reservation."""
+    messages, digest, _ = text.messages(s.window)
+    called = ModelCalled(
+        step.call,
+        s.turns,
+        spec.model,
+        s.window.first_turn,
+        s.window.from_position,
+        digest,
+        s.window.skipped,
+        step.attempt,
+        step.reserved_usd_micros,
+        step.reserved_tokens,
+    )
+    return Dispatch(called, messages=messages)
+
+
+def _charge(s: Session, event: Event) -> Charge | None:
+    """What an event moves on the budgets: an intent reserves, its outcome settles."""
+    if isinstance(event, ModelCalled):
+        kind, attempt, usd, tokens = "reserve", event.attempt, event.reserved_usd_micros, event.reserved_tokens
+    elif isinstance(event, (ModelReplied, ModelFailed)):
+        if s.turn is None or s.turn.model is None:
+            return None
+        kind, attempt = "settle", s.turn.model.attempt
+        usd = event.cost_usd_micros or 0
+        tokens = event.usage.total_tokens if isinstance(event, ModelReplied) else event.billed_tokens
+    else:
+        return None
+    scopes = budget_scopes(session=s.id, agent=s.agent, user=s.user, project=s.project)
+    return Charge(kind, attempt_key(s.id, event.call, attempt), scopes, usd, tokens)
+
+
+def still_wanted(s: Session, fact: Event) -> bool:
+    """Whether a reported fact is still news: after a write of unknown outcome it may have been journaled already."""
+    match fact:
+        case ModelReplied(call=call) | ModelFailed(call=call):
+            step = s.turn.model if s.turn else None
+            return step is not None and step.running and step.call == call
+        case ToolReturned(call=call) | ToolLost(call=call):
+            known = s.call(call)
+            return known is not None and known.state == "running"
+        case ToolResolved(call=call):
+            return any(doubt.call == call for doubt in s.doubts)
+        case BudgetReached():
+            return s.pause is None
+        case _:
+            return True

@@ -1,0 +1,44 @@
+"""What the runtime is given: the doors it may use and the times it keeps. Wired once, in `app.py`."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+
+from remanence.ports import Clock, Database, Model, Toolbox
+from remanence.runtime.live import Hub
+
+__all__ = ["Services", "Times"]
+
+
+class Times(msgspec.Struct, frozen=True):
+    """How long things take, in seconds.
+
+    `lease_s` bounds how late a dead worker's sessions are taken over; `linger_s` is how long a worker keeps an idle
+    session at hand, so that the next input needs no claim; `drain_s` is how long a shutdown waits for running effects.
+    """
+
+    lease_s: float = 30.0
+    linger_s: float = 2.0
+    drain_s: float = 20.0
+    poll_s: float = 0.5
+    retry_base_s: float = 0.5
+    retry_cap_s: float = 60.0
+    held_s: float = 30.0
+    """How soon a session that met a standing freeze looks again, should nobody tell it of the thaw."""
+
+
+class Services(msgspec.Struct, frozen=True):
+    """The runtime's surroundings."""
+
+    database: Database
+    model: Model
+    tools: Toolbox
+    live: Hub
+    clock: Clock
+    dice: random.Random
+    worker: str
+    times: Times = Times()
+    sessions_max: int = 256
+    """How many sessions this worker drives at once."""

@@ -1,0 +1,163 @@
+"""A worker: claims sessions that are due, drives many of them on one event loop, keeps its leases, gives them back.
+
+Nothing is queued anywhere. A session is due by its row; a worker that dies makes its sessions due by doing nothing, and
+the next claim raises the epoch, so whatever the dead one still tries to write is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from remanence.errors import Conflict, StoreError
+from remanence.events import Recorded
+from remanence.ports import Lease
+from remanence.runtime.driver import Driver
+from remanence.runtime.services import Services
+
+__all__ = ["Worker"]
+
+log = structlog.get_logger("remanence.worker")
+
+_MICROS = 1_000_000
+POISON_RETRY_S = 60.0
+"""How long a session whose journal this worker cannot read is left alone."""
+
+
+class Worker:
+    """Runs due sessions until it is stopped."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self._drivers: dict[str, Driver] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._stopping = asyncio.Event()
+        self._loops: list[asyncio.Task[None]] = []
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions it holds."""
+        return len(self._drivers)
+
+    def drives(self, session: str) -> bool:
+        """Whether this worker holds the session right now, so that telling it suffices."""
+        return session in self._drivers
+
+    async def start(self) -> None:
+        """Begin claiming, in the background."""
+        self.services.live.listen(self._heard)
+        self.services.live.driven_by(self.drives)
+        self._loops = [
+            asyncio.create_task(self._claim_loop(), name="claim"),
+            asyncio.create_task(self._renew_loop(), name="renew"),
+        ]
+
+    async def stop(self) -> None:
+        """Drain: start nothing new, let running effects finish for a while, give every lease back."""
+        self._stopping.set()
+        for driver in self._drivers.values():
+            driver.drain()
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=self.services.times.drain_s)
+        left = dict(self._drivers)
+        for task in [*self._tasks.values(), *self._loops]:
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), *self._loops, return_exceptions=True)
+        for driver in left.values():
+            await self._hand_over(driver, delay_s=0)
+        self.services.live.unlisten(self._heard)
+
+    async def run(self) -> None:
+        """Work until `stop` is called."""
+        await self.start()
+        await self._stopping.wait()
+
+    # --- claiming -----------------------------------------------------------------------------------------------------
+
+    async def _claim_loop(self) -> None:
+        services = self.services
+        while not self._stopping.is_set():
+            try:
+                free = services.sessions_max - len(self._drivers)
+                leases = await self._claim(free) if free > 0 else []
+                if free <= 0 or len(leases) < free:
+                    await services.database.store.wait(timeout_s=services.times.poll_s)
+            except StoreError as error:
+                log.warning("the store is away; no session is claimed until it is back", error=error.message)
+                await services.clock.sleep(services.times.poll_s)
+
+    async def _claim(self, limit: int) -> list[Lease]:
+        services = self.services
+        leases = await services.database.store.claim(
+            services.worker,
+            now=services.clock.now(),
+            ttl_s=services.times.lease_s,
+            limit=limit,
+            agents=services.tools.agents(),
+        )
+        for lease in leases:
+            self._take(lease)
+        return list(leases)
+
+    def _take(self, lease: Lease) -> None:
+        driver = self._drivers.get(lease.session)
+        if driver is not None and driver.lease.epoch == lease.epoch:
+            driver.lease = lease
+            driver.nudge()
+            return
+        if driver is not None:
+            driver.fence()
+        driver = self._drivers[lease.session] = Driver(self.services, lease)
+        task = asyncio.create_task(self._drive(driver), name=f"drive {lease.session}")
+        self._tasks[lease.session] = task
+
+    async def _drive(self, driver: Driver) -> None:
+        session = driver.lease.session
+        try:
+            await driver.run()
+        except Exception as error:
+            log.exception("this session cannot be driven; it is left alone for a while", session=session)
+            await self._hand_over(driver, delay_s=POISON_RETRY_S, why=error)
+        finally:
+            if self._drivers.get(session) is driver:
+                del self._drivers[session]
+                del self._tasks[session]
+
+    async def _hand_over(self, driver: Driver, *, delay_s: float, why: Exception | None = None) -> None:
+        """Give a lease back outside the driver's own order: the session is due again after `delay_s`."""
+        wake_at = self.services.clock.now() + int(delay_s * _MICROS)
+        seen = max(driver.state.head, 1)
+        try:
+            await self.services.database.store.release(driver.lease, seen=seen, wake_at=wake_at)
+        except (Conflict, StoreError) as error:
+            log.info("the lease runs out by itself", session=driver.lease.session, error=error.message, why=str(why))
+
+    # --- leases -------------------------------------------------------------------------------------------------------
+
+    async def _renew_loop(self) -> None:
+        services = self.services
+        while not self._stopping.is_set():
+            await services.clock.wait(self._stopping, services.times.lease_s / 3)
+            drivers = {d.lease.session: d for d in self._drivers.values()}
+            if not drivers:
+                continue
+            until = services.clock.now() + int(services.times.lease_s * _MICROS)
+            try:
+                renewed = await services.database.store.renew([d.lease for d in drivers.values()], until=until)
+            except StoreError as error:
+                log.warning("leases could not be renewed; nothing new starts once they end", error=error.message)
+                continue
+            kept = {lease.session: lease for lease in renewed}
+            for session, driver in drivers.items():
+                if self._drivers.get(session) is not driver:
+                    continue
+                if session in kept:
+                    driver.lease = kept[session]
+                else:
+                    driver.fence()
+
+    def _heard(self, record: Recorded) -> None:
+        driver = self._drivers.get(record.session)
+        if driver is not None:
+            driver.tell(record)
