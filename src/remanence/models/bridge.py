@@ -1,0 +1,353 @@
+"""From a request of ours to a provider and back: settings, streaming, usage, stop reasons, and one kind of error.
+
+    Target + ModelRequest --dialogue--> the library's messages --clients--> provider --dialogue--> ModelReply
+
+The provider library does the wire formats; its messages live inside one call and never reach the journal. Nothing it
+does unasked is left on: no retries (the runtime journals its own), no state kept at the provider, no setting dropped in
+silence: what a provider cannot honour is an `invalid_request` that says so. A stream that ends without saying that it
+ended counts as a broken connection, because half a reply must not pass for a whole one.
+
+Importing this module costs nothing; the libraries are loaded at the first call, in a thread, so that leases are renewed
+meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from remanence.content import Message, Text, ToolCall, Usage
+from remanence.errors import ModelError, RemanenceError
+from remanence.models.providers import PROVIDERS, key_in
+from remanence.models.target import Target
+from remanence.ports import Blobs, ModelReply, ModelRequest, OnDelta
+from remanence.spec import ToolSpec
+
+if TYPE_CHECKING:
+    import httpx2
+    from pydantic_ai import messages as lib
+    from pydantic_ai.models import Model as LibraryModel
+    from pydantic_ai.models import ModelRequestParameters
+    from pydantic_ai.settings import ModelSettings as LibrarySettings
+
+__all__ = ["Bridge", "load_libraries"]
+
+_EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
+_NO_THOUGHT = ("none", "off")
+
+
+def load_libraries() -> None:
+    """Import the provider libraries (about two seconds, once). Call it from a thread to keep an event loop alive."""
+    for name in ("remanence.models.clients", "remanence.models.dialogue", "remanence.models.failures"):
+        importlib.import_module(name)
+    importlib.import_module("pydantic_ai.direct")
+    # The provider library asks for the price list when it makes a model; it is half a megabyte of Python.
+    importlib.import_module("genai_prices.data_snapshot").get_snapshot()
+
+
+class Bridge:
+    """Calls providers. Clients are kept per target and event loop, and closed by `aclose`.
+
+    `env` is where keys are found; they are read when a client is made and kept nowhere else.
+    """
+
+    def __init__(self, env: Mapping[str, str], blobs: Blobs | None = None) -> None:
+        self._env = env
+        self._blobs = blobs
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._open: dict[Target, tuple[LibraryModel, httpx2.AsyncClient]] = {}
+        self._loaded = False
+
+    async def reply(self, target: Target, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+        """One model call, without its price. Raises `ModelError`, nothing else; cancelling it aborts the request."""
+        if not self._loaded:
+            await asyncio.to_thread(load_libraries)
+            self._loaded = True
+        from remanence.models import failures
+
+        try:
+            async with asyncio.timeout(request.timeout_s):
+                return await self._send(target, request, on_delta)
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                raise  # a cancel is not a failure
+            raise failures.describe(error, target.name, self._secrets(target)) from None
+
+    async def aclose(self) -> None:
+        """Close every connection. The bridge can be used again afterwards."""
+        opened, self._open = self._open, {}
+        same_loop = self._loop is asyncio.get_running_loop()
+        for model, http in opened.values() if same_loop else ():
+            async with model:
+                # Leaving closes the connections that the library opened by itself.
+                await http.aclose()
+
+    async def _send(self, target: Target, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+        from pydantic_ai import direct
+
+        from remanence.models import clients, dialogue
+
+        model = self._model(target)
+        messages = dialogue.to_messages(
+            request.messages,
+            instructions=request.instructions,
+            receiver=dialogue.Receiver(model.system, lambda thought: clients.takes_back(model, thought)),
+            blobs=await self._fetch(request.messages),
+        )
+        settings = _settings(model, target, request)
+        parameters = _parameters(request)
+        if on_delta is None:
+            response = await direct.model_request(
+                model, messages, model_settings=settings, model_request_parameters=parameters
+            )
+            return _reply(response, request)
+        async with direct.model_request_stream(
+            model, messages, model_settings=settings, model_request_parameters=parameters
+        ) as stream:
+            async for event in stream:
+                _forward(event, on_delta)
+            response = stream.get()
+        if _cut(model, response):
+            raise ConnectionError("the stream ended in the middle of the reply")
+        return _reply(response, request)
+
+    def _model(self, target: Target) -> LibraryModel:
+        from remanence.models import clients
+
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            # Connections belong to the loop that opened them; those of a loop that is gone cannot be closed any more.
+            self._loop, self._open = loop, {}
+        if target not in self._open:
+            key = self._key(target)
+            http = clients.open_http(target.base_url)
+            self._open[target] = (clients.library_model(target, key, http), http)
+        return self._open[target][0]
+
+    def _key(self, target: Target) -> str | None:
+        if target.key_env:
+            if key := self._env.get(target.key_env):
+                return key
+            raise _no_key(target.name, target.key_env)
+        provider = PROVIDERS.get(target.provider)
+        if target.base_url or provider is None or not provider.keys:
+            return None
+        if name := key_in(provider, self._env):
+            return self._env[name]
+        raise _no_key(target.name, " or ".join(provider.keys))
+
+    def _secrets(self, target: Target) -> list[str]:
+        names = [target.key_env, *(PROVIDERS[target.provider].keys if target.provider in PROVIDERS else ())]
+        return [secret for name in names if (secret := self._env.get(name))]
+
+    async def _fetch(self, messages: Sequence[Message]) -> dict[str, bytes]:
+        from remanence.models import dialogue
+
+        digests = dialogue.blobs_in(messages)
+        if digests and self._blobs is None:
+            raise _refused("an attached file is stored apart, and no store was given to read it from")
+        try:
+            return {digest: await self._blobs.get(digest) for digest in digests} if self._blobs else {}
+        except ModelError:
+            raise
+        except RemanenceError as error:
+            raise _refused(f"an attached file cannot be read ({error.message})") from None
+
+
+# --- what is asked ----------------------------------------------------------------------------------------------------
+
+
+def _parameters(request: ModelRequest) -> ModelRequestParameters:
+    from pydantic_ai.models import ModelRequestParameters
+    from pydantic_ai.output import OutputObjectDefinition
+
+    tools = [_tool(tool) for tool in request.tools]
+    schema = request.settings.output_schema
+    if schema is None:
+        return ModelRequestParameters(function_tools=tools)
+    return ModelRequestParameters(
+        function_tools=tools,
+        output_mode="native",
+        output_object=OutputObjectDefinition(json_schema=schema, name="reply", strict=True),
+    )
+
+
+def _tool(tool: ToolSpec) -> Any:
+    from pydantic_ai.tools import ToolDefinition
+
+    # A specification is shared by many calls; what the library does to a schema must not reach it.
+    parameters = msgspec.json.decode(msgspec.json.encode(tool.parameters or {"type": "object", "properties": {}}))
+    return ToolDefinition(
+        name=tool.name, description=tool.description, parameters_json_schema=parameters, strict=tool.strict
+    )
+
+
+def _settings(model: LibraryModel, target: Target, request: ModelRequest) -> LibrarySettings:
+    from pydantic_ai.models.openai import OpenAIResponsesModel
+
+    given = request.settings
+    wanted: dict[str, Any] = {
+        "temperature": given.temperature,
+        "top_p": given.top_p,
+        "seed": given.seed,
+        "parallel_tool_calls": given.parallel_tool_calls if request.tools else None,
+        "tool_choice": _tool_choice(given.tool_choice, request.tools),
+        "extra_body": given.extra or None,
+    }
+    wanted = {name: value for name, value in wanted.items() if value is not None}
+    for name in wanted:
+        if name in model.unsupported_settings:
+            raise _refused(f"{target.name} has no setting {'extra' if name == 'extra_body' else name!r}")
+    wanted |= _thinking(model, target, given.reasoning_effort)
+    _check_sampling(model, target, wanted)
+    wanted["max_tokens"] = request.output_tokens
+    if "max_retries" not in model.unsupported_settings:
+        wanted["max_retries"] = 0
+    if target.cache:
+        wanted["cache"] = True
+    if isinstance(model, OpenAIResponsesModel):
+        # The journal is the memory: the provider is asked to keep nothing, and is told what it said before.
+        wanted |= {"openai_store": False, "openai_prompt_cache_diagnostics": False}
+    return wanted  # pyright: ignore[reportReturnType]
+
+
+def _tool_choice(choice: str | None, tools: Sequence[ToolSpec]) -> str | list[str] | None:
+    if choice is None or not tools:
+        return None
+    if choice in ("auto", "none", "required"):
+        return choice
+    if not any(tool.name == choice for tool in tools):
+        raise _refused(f"tool_choice names {choice!r}, which is no tool of this agent")
+    return [choice]
+
+
+def _thinking(model: LibraryModel, target: Target, effort: str | None) -> dict[str, Any]:
+    if effort is None:
+        return {}
+    if effort not in (*_EFFORTS, *_NO_THOUGHT):
+        raise _refused(f"reasoning_effort {effort!r} is none of {', '.join((*_EFFORTS, *_NO_THOUGHT))}")
+    if target.base_url and target.api != "anthropic":
+        # Nobody knows what this server's models can do; it is asked as it stands and may refuse.
+        return {"openai_reasoning_effort": "none" if effort in _NO_THOUGHT else effort}
+    profile = model.profile
+    if effort not in _NO_THOUGHT and not (profile.get("supports_thinking") or profile.get("thinking_always_enabled")):
+        raise _refused(f"{target.name} does not reason, so reasoning_effort cannot be honoured")
+    return {"thinking": effort if effort in _EFFORTS else False}
+
+
+def _check_sampling(model: LibraryModel, target: Target, wanted: Mapping[str, Any]) -> None:
+    """Refuse temperature and top_p where the library would drop them with a mere warning."""
+    asked = [name for name in ("temperature", "top_p") if name in wanted]
+    profile: Mapping[str, Any] = model.profile
+    reasons = bool(wanted.get("thinking")) or wanted.get("openai_reasoning_effort") not in (None, "none")
+    reasons = reasons or (bool(profile.get("thinking_enabled_by_default")) and wanted.get("thinking") is not False)
+    always = profile.get("thinking_always_enabled") or profile.get("anthropic_disallows_sampling_settings")
+    if asked and (always or (profile.get("openai_supports_reasoning") and reasons)):
+        raise _refused(f"{target.name} takes no {' and no '.join(asked)} while it reasons")
+
+
+# --- what came back ---------------------------------------------------------------------------------------------------
+
+
+def _forward(event: Any, on_delta: OnDelta) -> None:
+    from pydantic_ai import messages as lib
+
+    from remanence.models.dialogue import arguments_text
+
+    match event:
+        case lib.PartStartEvent(index=index, part=lib.TextPart(content=text)) if text:
+            on_delta(index, "text", text)
+        case lib.PartStartEvent(index=index, part=lib.ThinkingPart(content=text)) if text:
+            on_delta(index, "thinking", text)
+        case lib.PartStartEvent(index=index, part=lib.ToolCallPart() as call):
+            on_delta(index, "tool_name", call.tool_name)
+            if call.args:
+                on_delta(index, "tool_arguments", arguments_text(call.args))
+        case lib.PartDeltaEvent(index=index, delta=lib.TextPartDelta(content_delta=text)) if text:
+            on_delta(index, "text", text)
+        case lib.PartDeltaEvent(index=index, delta=lib.ThinkingPartDelta(content_delta=str() as text)) if text:
+            on_delta(index, "thinking", text)
+        case lib.PartDeltaEvent(index=index, delta=lib.ToolCallPartDelta() as delta):
+            if delta.tool_name_delta:
+                on_delta(index, "tool_name", delta.tool_name_delta)
+            if delta.args_delta:
+                on_delta(index, "tool_arguments", arguments_text(delta.args_delta))
+        case _:
+            # The end of a part, and notes of the library to itself.
+            return
+
+
+def _cut(model: LibraryModel, response: lib.ModelResponse) -> bool:
+    """Whether a stream ended before the provider said how the reply ended."""
+    from pydantic_ai.models.anthropic import AnthropicModel
+    from pydantic_ai.models.openai import OpenAIChatModel
+
+    if response.state == "incomplete" or response.finish_reason is None:
+        return response.state != "suspended"
+    details = response.provider_details or {}
+    told = details.get("finish_reason") or details.get("refusal")
+    # The library takes a missing reason for a good one, to be kind to servers; the wire formats all require it.
+    return isinstance(model, OpenAIChatModel | AnthropicModel) and not told
+
+
+def _reply(response: lib.ModelResponse, request: ModelRequest) -> ModelReply:
+    from remanence.models import dialogue
+
+    parts = dialogue.from_response(response)
+    details = response.provider_details or {}
+    stop: str = response.finish_reason or "stop"
+    if stop in ("stop", "tool_call") and any(isinstance(part, ToolCall) for part in parts):
+        stop = "tool_calls"
+    if not parts and isinstance(refusal := details.get("refusal"), str) and refusal:
+        parts = (Text(refusal),)
+    if stop == "content_filter" and not parts:
+        raise ModelError(
+            f"{request.model} declined to answer: its provider's filter stopped the reply. Everything before this call "
+            "is kept. Say it differently.",
+            kind="content",
+        )
+    if stop == "error":
+        raise RuntimeError("the provider gave up on the reply")
+    usage = response.usage
+    return ModelReply(
+        parts,
+        _usage(usage, request, parts),
+        cost_usd_micros=None if usage.cost is None else int(-(-usage.cost * 1_000_000 // 1)),
+        stop=stop,
+        model=response.model_name or "",
+        provider_id=response.provider_response_id or "",
+    )
+
+
+def _usage(counted: Any, request: ModelRequest, parts: tuple[Any, ...]) -> Usage:
+    if not (counted.input_tokens or counted.output_tokens):
+        # Some servers do not count. Four bytes to a token is a fair guess, and better for a budget than nothing.
+        sent = len(request.instructions.encode()) + len(msgspec.json.encode((request.messages, request.tools)))
+        return Usage(input_tokens=-(-sent // 4), output_tokens=-(-len(msgspec.json.encode(parts)) // 4))
+    return Usage(
+        input_tokens=counted.input_tokens,
+        output_tokens=counted.output_tokens,
+        cached_tokens=counted.cache_read_tokens,
+        cache_write_tokens=counted.cache_write_tokens,
+        reasoning_tokens=counted.output_reasoning_tokens,
+    )
+
+
+def _no_key(model: str, variable: str) -> ModelError:
+    return ModelError(
+        f"{model} needs a key, and {variable} is not set. Nothing was sent and the session is kept. Set it and send "
+        "again.",
+        kind="authentication",
+    )
+
+
+def _refused(why: str) -> ModelError:
+    return ModelError(
+        f"The model call cannot be made: {why}. Nothing was sent and the session is kept. Change the agent's settings "
+        "and send again.",
+        kind="invalid_request",
+    )
