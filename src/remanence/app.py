@@ -15,18 +15,22 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import AsyncIterator, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from msgspec.structs import replace
+
 from remanence.agent import Agent
 from remanence.commands import approvals, controls, sessions
-from remanence.commands.caller import Caller, state_of
+from remanence.commands.caller import INPUT_BYTES_MAX, Caller, state_of
 from remanence.commands.follow import follow
 from remanence.commands.sessions import Opening
 from remanence.content import Part, text_of
 from remanence.core import state as core
+from remanence.core.ledger import usd_to_micros
 from remanence.errors import InvalidConfig, InvalidInput, NotFound
 from remanence.events import InputJoined, ModelReplied, Recorded, TurnEnded, TurnStarted
 from remanence.models.configuration import ModelConfig
@@ -38,7 +42,7 @@ from remanence.runtime.services import Services, Times
 from remanence.runtime.worker import Worker
 from remanence.spec import AgentSpec, IfBusy
 
-__all__ = ["Remanence", "Reply", "Session", "Shelf", "new_id", "open_database"]
+__all__ = ["Options", "Remanence", "Reply", "Session", "Shelf", "new_id", "open_database"]
 
 DEFAULT_URL = "sqlite:///.remanence/remanence.db"
 
@@ -71,6 +75,28 @@ def new_id(prefix: str) -> str:
     return f"{prefix}_{milliseconds:012x}{secrets.token_hex(9)}"
 
 
+@dataclass(frozen=True)
+class Options:
+    """The rest of what a `Remanence` may be told; the defaults are for production.
+
+    `database` and `model` take the place of what the URL and the gateway would give; who hands them in closes them.
+    """
+
+    clock: Clock = field(default_factory=SystemClock)
+    dice: random.Random = field(default_factory=random.Random)
+    times: Times = Times()
+    sessions_max: int = 256
+    project: str = "default"
+    actor: str = "local"
+    worker_name: str = ""
+    new_id: Callable[[str], str] = new_id
+    root: Path | None = None
+    ephemeral: bool = False
+    input_bytes_max: int = INPUT_BYTES_MAX
+    database: Database | None = None
+    model: Model | None = None
+
+
 class Shelf:
     """The agents whose Python functions this process has: `ports.Toolbox`."""
 
@@ -96,8 +122,8 @@ class Shelf:
 class Remanence:
     """A runtime over one database. Use it as an async context manager.
 
-    `url`: `sqlite:///PATH` (three slashes: relative, four: absolute) or `postgresql://...`. `agents`: those this process can
-    run besides the ones given to `open`. `models`: ready-made models by name; `model_configs`: aliases as in
+    `url`: `sqlite:///PATH` (three slashes: relative, four: absolute) or `postgresql://...`. `agents`: those this process
+    can run besides the ones given to `open`. `models`: ready-made models by name; `model_configs`: aliases as in
     `remanence.toml`. `worker=False` only reads and writes; another process does the work.
     """
 
@@ -240,32 +266,6 @@ class Remanence:
         return await controls.raise_budget(self.caller, scope, unit, by=amount)
 
 
-class Options:
-    """The rest of what a `Remanence` may be told; the defaults are for production."""
-
-    def __init__(
-        self,
-        **changes: Any,
-    ) -> None:
-        self.clock: Clock = SystemClock()
-        self.dice = random.Random()
-        self.times = Times()
-        self.sessions_max = 256
-        self.project = "default"
-        self.actor = "local"
-        self.worker_name = ""
-        self.new_id = new_id
-        self.root: Path | None = None
-        self.ephemeral = False
-        self.input_bytes_max = 4 * 1024 * 1024
-        self.database: Database | None = None
-        self.model: Model | None = None
-        for name, value in changes.items():
-            if name not in self.__dict__:
-                raise InvalidConfig(f"Remanence has no option {name!r}; it has {', '.join(self.__dict__)}.")
-            setattr(self, name, value)
-
-
 class Session:
     """A handle on one session. It holds no state: everything is in the journal."""
 
@@ -278,9 +278,7 @@ class Session:
     def _caller(self) -> Caller:
         return self._runtime.caller
 
-    def send(
-        self, text: str | tuple[Part, ...], *, if_busy: IfBusy | None = None, key: str | None = None
-    ) -> Reply:
+    def send(self, text: str | tuple[Part, ...], *, if_busy: IfBusy | None = None, key: str | None = None) -> Reply:
         """Say something. Iterate over the result for events, or await it for the final text; either one sends it."""
         return Reply(self._caller, self.id, text, if_busy or self._if_busy, key)
 
@@ -340,8 +338,6 @@ class Session:
         return await sessions.upgrade(self._caller, self.id, await self._runtime.spec_of(agent))
 
     def _as(self, actor: str) -> Caller:
-        from msgspec.structs import replace
-
         return replace(self._caller, actor=actor)
 
 
@@ -398,17 +394,4 @@ def _amount(usd: str | None, tokens: int | None) -> tuple[controls.Unit, int]:
         raise InvalidInput("Give exactly one of `usd` and `tokens`.")
     if tokens is not None:
         return "tokens", tokens
-    return "usd_micros", micros(usd or "0")
-
-
-def micros(usd: str) -> int:
-    """Micro-USD of a decimal amount such as `2.50`. Raises InvalidInput."""
-    from decimal import Decimal, InvalidOperation
-
-    try:
-        amount = Decimal(usd.removeprefix("$"))
-    except InvalidOperation:
-        raise InvalidInput(f"{usd!r} is not an amount of money. Write it like 2.50 (US dollars).") from None
-    if not amount.is_finite() or amount < 0:
-        raise InvalidInput(f"{usd!r} is not an amount of money. Write it like 2.50 (US dollars).")
-    return int(amount * 1_000_000)
+    return "usd_micros", usd_to_micros(usd or "0")

@@ -1,7 +1,7 @@
 """What waits for a person: approvals, doubts, questions, calls the client runs.
 
 An approval is bound when it is given: to the digest of the exact arguments, to the person, to the policy that asked,
-and to an expiry if one is wanted. It is used once, by the start of that one call, after being judged again at that moment.
+and to an expiry if one is wanted. It is used once, by the start of that one call, after being judged again just then.
 """
 
 from __future__ import annotations

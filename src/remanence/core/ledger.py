@@ -13,9 +13,12 @@ at the whole reservation, because the money may have been spent.
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
+
 import msgspec
 
 from remanence.content import Usage
+from remanence.errors import InvalidInput
 
 MESSAGE_OVERHEAD_TOKENS = 16
 """More than any provider adds around one message."""
@@ -51,6 +54,17 @@ def input_tokens_bound(*, size: int, messages: int, counted_tokens: int, size_si
     if not counted_tokens:
         return by_bytes
     return min(by_bytes, counted_tokens + size_since + messages_since * MESSAGE_OVERHEAD_TOKENS)
+
+
+def usd_to_micros(usd: str) -> int:
+    """Micro-USD of a decimal amount such as `2.50`. Raises InvalidInput."""
+    try:
+        amount = Decimal(usd.removeprefix("$"))
+    except InvalidOperation:
+        amount = Decimal("NaN")
+    if not amount.is_finite() or amount < 0:
+        raise InvalidInput(f"{usd!r} is not an amount of money. Write it like 2.50 (US dollars).")
+    return int(amount * 1_000_000)
 
 
 def attempt_key(session: str, call: str, attempt: int) -> str:
