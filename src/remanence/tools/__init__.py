@@ -1,0 +1,9 @@
+"""Every kind of tool, one file each; `functions.py` is the one that runs code of yours."""
+
+from __future__ import annotations
+
+from remanence.tools.builtin import ask_human, sleep_until
+from remanence.tools.client import client_tool
+from remanence.tools.functions import NOT_HAPPENED, FunctionTool, ToolOptions, tool
+
+__all__ = ["NOT_HAPPENED", "FunctionTool", "ToolOptions", "ask_human", "client_tool", "sleep_until", "tool"]

@@ -1,0 +1,84 @@
+"""What a tool gave back, as the model will read it. What cannot be shown is an error that says the tool did run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import msgspec
+
+from remanence.content import File, Image, Part, Text
+from remanence.ports import ToolOutcome
+
+__all__ = ["failure", "outcome_of"]
+
+MESSAGE_MAX: Final = 4_000
+_SHOWN = Text | Image | File
+
+
+def failure(words: str) -> ToolOutcome:
+    """An outcome the model treats as a failure. Cut to 4,000 characters, and always storable."""
+    text = words if len(words) <= MESSAGE_MAX else f"{words[:MESSAGE_MAX]}... [cut]"
+    return ToolOutcome((Text(text.encode(errors="replace").decode()),), error=True)
+
+
+def outcome_of(value: object) -> ToolOutcome:
+    """The outcome a tool's return value stands for. Never raises: an unusable value is an outcome with `error`.
+
+    Text, numbers, `None` ("done"), parts, sequences of parts, a `ToolOutcome`, and whatever JSON can write.
+    """
+    try:
+        return _outcome(value)
+    except Exception as error:  # noqa: BLE001 - encoding runs code of the value's own type
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return failure(
+            f"The tool ran, and its effects stand, but its result cannot be shown ({reason}). "
+            "Do not call it again only to see the result."
+        )
+
+
+def _outcome(value: object) -> ToolOutcome:
+    if isinstance(value, ToolOutcome):
+        return ToolOutcome(_storable(value.parts), bool(value.error))
+    if isinstance(value, _SHOWN):
+        return ToolOutcome(_storable((value,)))
+    items = tuple(cast("list[object]", value)) if isinstance(value, list | tuple) else ()
+    if items and all(isinstance(item, _SHOWN) for item in items):
+        return ToolOutcome(_storable(cast("tuple[Part, ...]", items)))
+    return ToolOutcome((Text(_text(cast("object", value))),))
+
+
+def _text(value: object) -> str:
+    match value:
+        case None:
+            return "done"
+        case str():
+            text = str.__str__(value)
+            text.encode()
+            return text
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return str(value)
+        case bytes() | bytearray() | memoryview():
+            raise TypeError("bytes are not text: return a File or an Image part")
+        case _:
+            return msgspec.json.encode(value, enc_hook=_plain).decode()
+
+
+def _plain(value: object) -> object:
+    """What msgspec does not know may know how to become plain data (pydantic's models do)."""
+    dump = cast("Callable[..., Any] | None", getattr(value, "model_dump", None))
+    if dump is None or isinstance(value, type):
+        raise TypeError(f"a value of type {type(value).__name__} cannot be written as JSON")
+    return dump(mode="json")
+
+
+def _storable(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """The parts, proven to survive the journal: structs made in Python are not checked when they are made."""
+    for part in parts:
+        if not isinstance(part, _SHOWN):
+            raise TypeError(f"a tool may show Text, Image and File parts, not {type(part).__name__}")
+        if isinstance(part, Image | File) and sum(bool(source) for source in (part.url, part.data, part.blob)) != 1:
+            raise ValueError(f"exactly one of url, data and blob must be set on {type(part).__name__}")
+    return msgspec.json.decode(msgspec.json.encode(parts), type=tuple[Part, ...])

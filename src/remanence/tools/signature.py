@@ -1,0 +1,214 @@
+"""From a Python signature to what a model may send: JSON Schema one way, checked and typed arguments the other.
+
+The schema is what is enforced, no more and no less: objects with named members are closed, in depth, and every
+definition that does not refer to itself is written in place, because not every provider follows references.
+
+Two kinds of parameter are the runtime's and never shown to the model: `effect_key: str`, and any parameter annotated
+`ToolCallContext`. An argument the model leaves out is not passed at all, so the function's own default applies.
+"""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from remanence.content import parse_arguments
+from remanence.errors import InvalidSpec
+from remanence.ports import ToolCallContext
+from remanence.tools.docstring import read_docstring
+from remanence.tools.schema import closed_schemas, shape, unknown_members
+
+__all__ = ["EFFECT_KEY", "Signature", "read_signature"]
+
+EFFECT_KEY: Final = "effect_key"
+_JSON_WORDS: Final = {"int": "integer", "str": "string", "bool": "boolean", "float": "number"}
+
+
+class Signature:
+    """What a function takes. `parameters` is the JSON Schema, `description` the docstring, that the model reads."""
+
+    def __init__(self, fields: dict[str, Any], optional: set[str], parameters: dict[str, Any]) -> None:
+        self.parameters = parameters
+        self.description = ""
+        self.takes_effect_key = False
+        self.contexts: tuple[str, ...] = ()
+        self._fields = fields
+        self._required = [name for name in fields if name not in optional]
+        declared = [(name, kind, None) if name in optional else (name, kind) for name, kind in fields.items()]
+        self._struct: type[msgspec.Struct] = msgspec.defstruct("Arguments", declared, kw_only=True)
+
+    def bind(self, arguments: str) -> dict[str, Any]:
+        """The arguments the model gave, typed, by name.
+
+        Raises `ValueError` with sentences a model can act on: which field is wrong, and the shape that is expected.
+        """
+        given = parse_arguments(arguments)
+        try:
+            wrong = [*self._misnamed(given), *unknown_members(given, self.parameters)]
+            if not wrong:
+                value = msgspec.convert(given, self._struct, str_keys=True)
+                return {name: getattr(value, name) for name in given}
+            wrong += self._mistyped(given)
+        except msgspec.ValidationError:
+            wrong = self._mistyped(given)
+        except RecursionError:
+            wrong = ["the arguments are nested too deeply"]
+        raise ValueError(f"{'; '.join(wrong)}. Expected: {shape(self.parameters)}")
+
+    def hidden(self, context: ToolCallContext) -> dict[str, Any]:
+        """The arguments that the runtime gives."""
+        values: dict[str, Any] = dict.fromkeys(self.contexts, context)
+        if self.takes_effect_key:
+            values[EFFECT_KEY] = context.effect_key
+        return values
+
+    def _misnamed(self, given: Mapping[str, Any]) -> list[str]:
+        missing = [name for name in self._required if name not in given]
+        words = [f"`{name}` is missing" for name in missing]
+        for name in given:
+            if name not in self._fields:
+                close = get_close_matches(name, [other for other in self._fields if other not in given], n=1)
+                words.append(f"`{name}` is not an argument" + (f" (`{close[0]}` is)" if close else ""))
+        return words
+
+    def _mistyped(self, given: Mapping[str, Any]) -> list[str]:
+        words: list[str] = []
+        for name in [name for name in given if name in self._fields]:
+            try:
+                msgspec.convert(given[name], self._fields[name], str_keys=True)
+            except msgspec.ValidationError as error:
+                words.append(_in_json_words(name, str(error)))
+        return words
+
+
+def _in_json_words(name: str, message: str) -> str:
+    what, _, path = message.partition(" - at `$")
+    for python, json in _JSON_WORDS.items():
+        what = what.replace(f"`{python}", f"`{json}").replace(f"| {python}", f"| {json}")
+    return f"`{name}{path.removesuffix('`')}`: {what[:1].lower()}{what[1:]}"
+
+
+# --- reading a function -----------------------------------------------------------------------------------------------
+
+
+def read_signature(function: Callable[..., Any], where: str, namespace: Mapping[str, Any]) -> Signature:
+    """What `function` takes. `where` names it in errors; `namespace` resolves names that its module does not have.
+
+    Raises `InvalidSpec` for a parameter that cannot be given by name or whose annotation says nothing about JSON.
+    """
+    description, about = read_docstring(function.__doc__ or "")
+    fields: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    contexts: list[str] = []
+    takes_effect_key = False
+    for parameter in inspect.signature(function).parameters.values():
+        annotation = _annotation(function, parameter, where, namespace)
+        if parameter.name == EFFECT_KEY:
+            _check(annotation is str, where, f"`{EFFECT_KEY}` receives the effect key: annotate it `str`")
+            takes_effect_key = True
+        elif _is_context(annotation):
+            contexts.append(parameter.name)
+        else:
+            fields[parameter.name] = annotation
+            if parameter.default is not inspect.Parameter.empty:
+                defaults[parameter.name] = parameter.default
+    parameters = _parameters(fields, defaults, about, where)
+    signature = Signature(fields, set(defaults), parameters)
+    signature.description, signature.takes_effect_key, signature.contexts = (
+        description,
+        takes_effect_key,
+        tuple(contexts),
+    )
+    return signature
+
+
+def _check(right: bool, where: str, words: str) -> None:
+    if not right:
+        raise InvalidSpec(f"Tool {where}: {words}.")
+
+
+def _annotation(
+    function: Callable[..., Any], parameter: inspect.Parameter, where: str, namespace: Mapping[str, Any]
+) -> Any:
+    name = parameter.name
+    _check(
+        parameter.kind is not parameter.VAR_POSITIONAL, where, f"`*{name}` cannot be described to a model; use a list"
+    )
+    _check(parameter.kind is not parameter.VAR_KEYWORD, where, f"`**{name}` cannot be described to a model; use a dict")
+    _check(
+        parameter.kind is not parameter.POSITIONAL_ONLY, where, f"`{name}` is positional-only; arguments come by name"
+    )
+    hint = "; only functions can be tools, not methods" if name in ("self", "cls") else ""
+    _check(parameter.annotation is not parameter.empty, where, f"the parameter `{name}` has no annotation{hint}")
+    known = getattr(inspect.unwrap(function), "__globals__", {})
+    holder = types.SimpleNamespace(__annotations__={name: parameter.annotation})
+    try:
+        return get_type_hints(holder, {**known, **namespace}, None, include_extras=True)[name]
+    except (NameError, AttributeError, SyntaxError, TypeError) as error:
+        words = f"the annotation `{parameter.annotation}` of `{name}` cannot be resolved: {error}"
+        raise InvalidSpec(f"Tool {where}: {words}.") from None
+
+
+def _is_context(annotation: Any) -> bool:
+    if get_origin(annotation) in (Union, types.UnionType):
+        return set(get_args(annotation)) == {ToolCallContext, types.NoneType}
+    return annotation is ToolCallContext
+
+
+def _parameters(
+    fields: Mapping[str, Any], defaults: Mapping[str, Any], about: Mapping[str, str], where: str
+) -> dict[str, Any]:
+    for name, annotation in fields.items():
+        _check_supported(name, annotation, where)
+    schemas, definitions = closed_schemas(list(fields.values()))
+    properties: dict[str, Any] = {}
+    for (name, annotation), schema in zip(fields.items(), schemas, strict=True):
+        properties[name] = dict(schema)
+        described = about.get(name) or _described(annotation)
+        if described:
+            properties[name]["description"] = described
+        if name in defaults:
+            properties[name].update(_shown_default(defaults[name], annotation))
+    parameters: dict[str, Any] = {"type": "object", "properties": properties}
+    required = [name for name in fields if name not in defaults]
+    if required:
+        parameters["required"] = required
+    parameters["additionalProperties"] = False
+    return {**parameters, "$defs": definitions} if definitions else parameters
+
+
+def _check_supported(name: str, annotation: Any, where: str) -> None:
+    try:
+        msgspec.json.schema_components([annotation])
+        msgspec.convert(None, annotation, strict=True)
+    except msgspec.ValidationError:
+        return
+    except (TypeError, NameError, RecursionError) as error:
+        shown = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+        why = str(error).strip().splitlines()[-1]
+        words = f"the annotation `{shown}` of `{name}` says nothing that JSON can: {why}"
+        raise InvalidSpec(
+            f"Tool {where}: {words}. Use str, int, float, bool, list, dict, Literal, an Enum, a TypedDict, a dataclass "
+            "or a msgspec Struct; `Any` takes everything."
+        ) from None
+
+
+def _described(annotation: Any) -> str:
+    """`Annotated[int, "how many"]` describes itself."""
+    extras = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    return next((extra for extra in extras if isinstance(extra, str)), "")
+
+
+def _shown_default(default: Any, annotation: Any) -> dict[str, Any]:
+    """The default as JSON. One that JSON cannot write, or that the model could not send, is the function's own affair."""
+    try:
+        value: object = msgspec.json.decode(msgspec.json.encode(default))
+        msgspec.convert(value, annotation, str_keys=True)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
+        return {}
+    return {"default": value}
