@@ -98,8 +98,8 @@ def evolve(s: Session, r: Recorded) -> Session:
                 s = _in_turn(s, cancel=f"{by}: {reason}" if reason else by)
         case SessionOpened() | SessionForked() | SessionUpgraded() | SessionFrozen() | SessionThawed():
             s = _evolve_session(s, r.event)
-        case BudgetReached(scope=scope, unit=unit, limit=limit, used=used, needed=needed):
-            s = replace(s, pause=Pause(scope, unit, limit, used, needed))
+        case BudgetReached() as e:
+            s = replace(s, pause=Pause(e.scope, e.unit, e.limit, e.used, e.needed, e.reason))
         case BudgetRaised(scope=scope, unit=unit):
             if s.pause and (s.pause.scope, s.pause.unit) == (scope, unit):
                 s = replace(s, pause=None)

@@ -164,6 +164,7 @@ class Pause(msgspec.Struct, frozen=True):
     limit: int
     used: int
     needed: int
+    reason: str = ""
 
 
 class Session(msgspec.Struct, frozen=True):

@@ -343,13 +343,17 @@ class TimerFired(_Fact, frozen=True):
 
 
 class BudgetReached(_Fact, frozen=True):
-    """A reservation would have overshot `limit`; the session pauses. Amounts in `unit` (`usd_micros` or `tokens`)."""
+    """A reservation would have overshot `limit`; the session pauses. Amounts in `unit` (`usd_micros` or `tokens`).
+
+    `reason` says so when the call could not be reserved at all, because no price is known for its model.
+    """
 
     scope: str
     unit: Literal["usd_micros", "tokens"]
     limit: int
     used: int
     needed: int
+    reason: str = ""
 
 
 class BudgetRaised(_Fact, frozen=True):

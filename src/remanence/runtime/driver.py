@@ -21,6 +21,7 @@ import structlog
 
 from remanence.core.context import Transcript
 from remanence.core.decide import Rest
+from remanence.core.ledger import budget_scopes
 from remanence.core.session import decode_snapshot, encode_snapshot, evolve, fold
 from remanence.core.state import Session, effect_key, status_of, waiting_on
 from remanence.core.summary import summary_of
@@ -112,14 +113,15 @@ class Driver:
         try:
             await self._absorb()
             plan = self._plan()
+            if plan.unpriced:
+                await self._refuse_unpriced()
             if plan.events:
                 await self._commit(plan)
             self._settle_in(plan)
             return await self._rest(plan.rest)
         except BudgetExceeded as reached:
             self._reload()
-            unit = "tokens" if reached.unit == "tokens" else "usd_micros"
-            self._facts.append(BudgetReached(reached.scope, unit, reached.limit, reached.used, reached.needed))
+            self._facts.append(_reached(reached))
         except Frozen:
             self._reload()
             self._held_until = self.services.clock.now() + int(self.services.times.held_s * _MICROS)
@@ -175,6 +177,22 @@ class Driver:
             self._snapshot_at = s.head
         for record in appended.records:
             self.services.live.publish(s.id, record)
+
+    async def _refuse_unpriced(self) -> None:
+        """A money budget cannot be kept when nobody knows what the call costs: such a call does not leave."""
+        s = self.state
+        for scope in budget_scopes(session=s.id, agent=s.agent, user=s.user, project=s.project):
+            for budget in await self.services.database.controls.budgets(scope):
+                if budget.unit == "usd_micros":
+                    raise BudgetExceeded(
+                        f"no price is known for {self.spec.model}, so the budget of {scope} cannot cover it; "
+                        "give it prices under [models.NAME] in remanence.toml, then raise the budget",
+                        scope=scope,
+                        unit="usd_micros",
+                        limit=budget.limit,
+                        used=budget.spent + budget.reserved,
+                        needed=0,
+                    )
 
     def _changed_summary(self, s: Session) -> Summary | None:
         """The row's summary when it says something new: a status, or the totals of a finished turn."""
@@ -370,3 +388,9 @@ class Driver:
                 text.add(record)
         text.forget_before(s.window.first_turn)
         return text
+
+
+def _reached(error: BudgetExceeded) -> BudgetReached:
+    unit = "tokens" if error.unit == "tokens" else "usd_micros"
+    reason = "" if error.needed else error.message
+    return BudgetReached(error.scope, unit, error.limit, error.used, error.needed, reason)

@@ -52,6 +52,8 @@ class Plan(msgspec.Struct, frozen=True):
     dispatches: tuple[Dispatch, ...]
     rest: Rest
     facts: int
+    unpriced: bool = False
+    """A model call is among the intents whose price nobody knows: a money budget cannot cover it."""
 
 
 class _Round:
@@ -65,6 +67,7 @@ class _Round:
         self.events: list[Event] = []
         self.charges: list[Charge] = []
         self.dispatches: list[Dispatch] = []
+        self.unpriced = False
 
     def take(self, event: Event) -> None:
         s = self.state
@@ -115,13 +118,23 @@ def make_plan(
                     round_.dispatches.append(Dispatch(event, arguments=arguments))
             case _:
                 assert_never(action)
-    return Plan(round_.state, tuple(round_.events), tuple(round_.charges), tuple(round_.dispatches), rest, len(facts))
+    return Plan(
+        round_.state,
+        tuple(round_.events),
+        tuple(round_.charges),
+        tuple(round_.dispatches),
+        rest,
+        len(facts),
+        round_.unpriced,
+    )
 
 
 def _call_model(round_: _Round, spec: AgentSpec, model: Model, action: CallModel) -> None:
     s = round_.state
     prompt = prompt_of(round_.text, s, spec)
     worst = Usage(input_tokens=prompt.input_tokens_bound, output_tokens=spec.limits.output_tokens)
+    price = model.price(spec.model, worst)
+    round_.unpriced = price is None
     called = ModelCalled(
         action.call,
         s.turns,
@@ -131,7 +144,7 @@ def _call_model(round_: _Round, spec: AgentSpec, model: Model, action: CallModel
         prompt.digest,
         prompt.window.skipped,
         action.attempt,
-        reserved_usd_micros=model.price(spec.model, worst) or 0,
+        reserved_usd_micros=price or 0,
         reserved_tokens=worst.total_tokens,
     )
     round_.take(called)
