@@ -61,7 +61,7 @@ def pending(known: Sequence[Migration], applied: Iterable[Applied], *, where: st
         before = done.get(migration.number)
         if before is not None and before.digest != migration.digest:
             raise StoreError(
-                f"The database {where} was given migration {before.number} ({before.name}) in another wording than this "
-                "release has. Nothing was changed; open it with the release that made it."
+                f"The database {where} was given migration {before.number} ({before.name}) in another wording than "
+                "this release has. Nothing was changed; open it with the release that made it."
             )
     return tuple(migration for migration in known if migration.number not in done)

@@ -11,6 +11,7 @@ from remanence.ports import Fork, Lease
 __all__ = [
     "bad_fork",
     "bad_redaction",
+    "bad_scope",
     "content_missing",
     "fenced",
     "no_blob",
@@ -79,4 +80,12 @@ def content_missing(session: str, position: int) -> StoreCorrupt:
     return StoreCorrupt(
         f"The content of record {position} of session {session!r} is missing from the blobs. The rest was left as it "
         "is; run `remanence sessions verify` to find the extent, and restore from a backup."
+    )
+
+
+def bad_scope(scope: str) -> InvalidInput:
+    return InvalidInput(
+        f"{scope!r} is not something that can be frozen: give `all`, `project:NAME` or `agent:NAME`. Nothing was "
+        "changed; a single session is frozen by its own command.",
+        param="scope",
     )

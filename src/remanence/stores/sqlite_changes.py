@@ -1,0 +1,180 @@
+"""The other changes on SQLite: specs, blobs, budgets, usage, imports, pruning.
+
+Every function here runs in the writer's thread, within its transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from remanence.content import Usage
+from remanence.errors import InvalidInput
+from remanence.ports import Budget, Cursor, Fork, RawRecord, Summary, Version
+from remanence.spec import AgentSpec, spec_digest
+from remanence.stores.refusals import bad_fork, session_exists
+from remanence.stores.rows import hour_of, row_of_raw, standing_freeze
+from remanence.stores.sqlite_append import gather_uses, insert_session
+from remanence.stores.sqlite_ledger import Ledger
+from remanence.stores.sqlite_tables import Known, place_of
+
+__all__ = ["follow", "prune_keys", "put_blob", "put_spec", "record_usage", "restore", "set_budget", "version_of_row"]
+
+USAGE = "usage"
+"""The name of the projection whose cursor `record_usage` moves."""
+
+UsageEntry = tuple[int, Summary, str, Usage, int | None]
+
+
+# --- specs and blobs --------------------------------------------------------------------------------------------------
+
+_VERSION = (
+    "SELECT project, agent, number, version, at, spec FROM versions WHERE project = ? AND agent = ? AND version = ?"
+)
+
+
+def version_of_row(row: tuple[str, str, int, str, int, bytes]) -> Version:
+    """A row of the versions table, whole."""
+    project, agent, number, version, at, spec = row
+    return Version(project, agent, number, version, at, msgspec.json.decode(spec, type=AgentSpec))
+
+
+def put_spec(ledger: Ledger, spec: AgentSpec, project: str, at: int) -> Version:
+    """Register a version under the next number, unless it is there."""
+    execute = ledger.connection.execute
+    version = spec_digest(spec)
+    found = execute(_VERSION, (project, spec.name, version)).fetchone()
+    if found is not None:
+        return version_of_row(found)
+    (number,) = execute(
+        "SELECT coalesce(max(number), 0) + 1 FROM versions WHERE project = ? AND agent = ?", (project, spec.name)
+    ).fetchone()
+    execute(
+        "INSERT INTO versions (project, agent, number, version, at, spec) VALUES (?, ?, ?, ?, ?, ?)",
+        (project, spec.name, number, version, at, msgspec.json.encode(spec)),
+    )
+    return Version(project, spec.name, number, version, at, spec)
+
+
+def put_blob(ledger: Ledger, digest: str, content: bytes) -> str:
+    """Keep content under its digest; what is there already is the same."""
+    ledger.connection.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?)", (bytes.fromhex(digest), content))
+    return digest
+
+
+# --- budgets ----------------------------------------------------------------------------------------------------------
+
+
+def set_budget(ledger: Ledger, scope: str, unit: str, limit: int, at: int) -> Budget:
+    """Set the limit of a scope; what was spent and is reserved stays."""
+    execute = ledger.connection.execute
+    execute(
+        "INSERT INTO budgets (scope, unit, ceiling, at) VALUES (?, ?, ?, ?) "
+        "ON CONFLICT (scope, unit) DO UPDATE SET ceiling = excluded.ceiling, at = excluded.at",
+        (scope, unit, limit, at),
+    )
+    ledger.forget()
+    return Budget(
+        *execute(
+            "SELECT scope, unit, ceiling, spent, reserved FROM budgets WHERE scope = ? AND unit = ?", (scope, unit)
+        ).fetchone()
+    )
+
+
+# --- projections ------------------------------------------------------------------------------------------------------
+
+_POSITION = (
+    "SELECT s.id, coalesce(c.position, s.fork_position) FROM sessions s "
+    "LEFT JOIN cursors c ON c.id = s.id AND c.projection = ? WHERE s.name = ?"
+)
+_CAUGHT_UP = """
+UPDATE heads SET behind = 0 WHERE id = ? AND NOT EXISTS (
+    SELECT 1 FROM projections p LEFT JOIN cursors c ON c.projection = p.name AND c.id = heads.id
+    WHERE coalesce(c.position, 0) < heads.head)
+"""
+_ADD_USAGE = """
+INSERT INTO usage_hours VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id, hour, model, agent, user_name, project) DO UPDATE SET
+    calls = calls + 1, unpriced_calls = unpriced_calls + excluded.unpriced_calls,
+    usd_micros = usd_micros + excluded.usd_micros, input_tokens = input_tokens + excluded.input_tokens,
+    output_tokens = output_tokens + excluded.output_tokens, cached_tokens = cached_tokens + excluded.cached_tokens,
+    cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens,
+    reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens
+"""
+
+
+def follow(ledger: Ledger, projection: str) -> None:
+    """Make a projection known: from now on every session with something it has not read is marked."""
+    if ledger.connection.execute("INSERT OR IGNORE INTO projections VALUES (?)", (projection,)).rowcount:
+        ledger.connection.execute("UPDATE heads SET behind = 1")
+        ledger.forget()
+
+
+def record_usage(ledger: Ledger, cursor: Cursor, rows: Sequence[UsageEntry]) -> None:
+    """Add usage and move the cursor from `position` to `head`; a cursor that is elsewhere by now does nothing."""
+    execute = ledger.connection.execute
+    follow(ledger, USAGE)
+    found = execute(_POSITION, (USAGE, cursor.session)).fetchone()
+    if found is None or found[1] != cursor.position:
+        return
+    id_ = found[0]
+    ledger.connection.executemany(_ADD_USAGE, [(id_, *_usage_row(row)) for row in rows])
+    execute("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", (USAGE, id_, cursor.head))
+    if execute(_CAUGHT_UP, (id_,)).rowcount:
+        ledger.get(cursor.session).behind = False
+
+
+def _usage_row(entry: UsageEntry) -> tuple[object, ...]:
+    at, summary, model, usage, cost = entry
+    return (
+        hour_of(at),
+        model,
+        summary.agent,
+        summary.user,
+        summary.project,
+        int(cost is None),
+        cost or 0,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+    )
+
+
+# --- imports and pruning ----------------------------------------------------------------------------------------------
+
+
+def restore(ledger: Ledger, session: str, rows: Sequence[RawRecord], summary: Summary, fork: Fork | None) -> None:
+    """Lay down an exported journal as it is. Raises Conflict when the session exists, NotFound for a missing source."""
+    if not rows:
+        raise InvalidInput(f"There is no record to restore for session {session!r}. Nothing was written.")
+    if ledger.find(session) is not None:
+        raise session_exists(session)
+    source = None if fork is None else ledger.get(fork.source)
+    if fork is not None and source is not None and not 1 <= fork.position <= source.head:
+        raise bad_fork(fork, source.head)
+    head = Known(0, session, rows[-1].position, rows[-1].digest)
+    head.fork_position = 0 if fork is None else fork.position
+    head.epoch = max(row.epoch for row in rows)
+    head.frozen = standing_freeze(rows)
+    head.updated_at = max(row.at for row in rows)
+    head.agent, head.project, head.needs = summary.agent, summary.project, summary.needs
+    head.behind = True
+    insert_session(ledger, head, rows[0].at, None if source is None else source.id)
+    for raw in rows:
+        row, content = row_of_raw(raw)
+        place = place_of(head.id, row.position)
+        ledger.pending.records += (place, *row[1:])
+        if content is not None and row.payload_digest is not None:
+            ledger.pending.blobs.append((row.payload_digest, content))
+            ledger.pending.uses.append((row.payload_digest, place))
+        gather_uses(ledger, raw.payload, place)
+    ledger.pending.changed[head.id] = head
+    ledger.pending.summaries[head.id] = summary
+
+
+def prune_keys(ledger: Ledger, before: int) -> int:
+    """Forget idempotency keys used before a moment. Returns how many."""
+    return ledger.connection.execute("DELETE FROM idempotency_keys WHERE at < ?", (before,)).rowcount

@@ -1,0 +1,165 @@
+"""Reads on SQLite: a few threads with a connection each, which never wait for the writer (WAL).
+
+Each read is one transaction, so that what it returns was true at one moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from remanence.errors import StoreUnavailable
+from remanence.ports import Cursor, Fork, Loaded, RawRecord, Recorded, Summary
+from remanence.stores.refusals import no_blob, no_session
+from remanence.stores.rows import Row, raw_record, recorded
+from remanence.stores.sqlite_connect import Location, connect, explained
+from remanence.stores.sqlite_tables import HEAD_TABLES, POSITION_BITS, SUMMARY_COLUMNS, place_of
+
+__all__ = ["Readers", "behind", "blob", "load", "raw", "read"]
+
+T = TypeVar("T")
+
+READERS = 3
+POSITION_MASK = (1 << POSITION_BITS) - 1
+
+
+class Readers:
+    """Threads that read. A connection is opened by the first read of its thread."""
+
+    def __init__(self, location: Location) -> None:
+        self._location = location
+        self._own = threading.local()
+        self._connections: list[sqlite3.Connection] = []
+        self._closed = False
+        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="remanence-sqlite-reader")
+
+    async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a query in a read transaction. Raises StoreError."""
+        if self._closed:
+            raise StoreUnavailable(f"The database {self._location.path} was closed; open it again.")
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._query, query)
+
+    def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        with explained(self._location):
+            connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
+            if connection is None:
+                connection = self._own.connection = connect(self._location)
+                self._connections.append(connection)
+            connection.execute("BEGIN")
+            try:
+                return query(connection)
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    async def close(self) -> None:
+        """Let the reads that run finish, then close every connection."""
+        self._closed = True
+        await asyncio.to_thread(self._pool.shutdown)
+        for connection in self._connections:
+            connection.close()
+
+
+# --- the journal ------------------------------------------------------------------------------------------------------
+
+_SESSION = (
+    "SELECT s.id, s.fork_id, s.fork_position, h.head FROM sessions s JOIN heads h ON h.id = s.id WHERE s.name = ?"
+)
+_PARENT = "SELECT id, fork_id, fork_position FROM sessions WHERE id = ?"
+_RECORDS = (
+    f"SELECT place & {POSITION_MASK}, at, epoch, actor, payload, digest, payload_digest FROM records "
+    "WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
+)
+_CONTENT = "SELECT content FROM blobs WHERE digest = ?"
+_LOAD = (
+    f"SELECT n.state, coalesce(n.position, 0), p.name, s.fork_position, {SUMMARY_COLUMNS} FROM {HEAD_TABLES} "
+    "LEFT JOIN snapshots n ON n.id = s.id LEFT JOIN sessions p ON p.id = s.fork_id WHERE s.name = ?"
+)
+_BEHIND = (
+    "SELECT s.name, coalesce(c.position, s.fork_position) AS done, h.head FROM heads h JOIN sessions s ON s.id = h.id "
+    "LEFT JOIN cursors c ON c.id = h.id AND c.projection = ? WHERE h.behind = 1 AND h.head > done ORDER BY h.id LIMIT ?"
+)
+
+
+def load(connection: sqlite3.Connection, session: str) -> Loaded:
+    """The newest snapshot, the row, and every record after the snapshot. Raises NotFound."""
+    row = connection.execute(_LOAD, (session,)).fetchone()
+    if row is None:
+        raise no_session(session)
+    state, position, source, fork_position, *summary = row
+    fork = None if source is None else Fork(source, fork_position)
+    return Loaded(state, position, tuple(read(connection, session, position, None)), Summary(*summary), fork)
+
+
+def read(connection: sqlite3.Connection, session: str, after: int, limit: int | None) -> list[Recorded]:
+    """Records after a position, in order, through the forks they were inherited from. Raises NotFound."""
+    records: list[Recorded] = []
+    for id_, low, high in _segments(connection, session, after):
+        left = -1 if limit is None else limit - len(records)
+        rows = _rows(connection, id_, low, high, left)
+        records.extend(recorded(session, row, _content(connection, row)) for row in rows)
+        if len(records) == limit:
+            break
+    return records
+
+
+def raw(connection: sqlite3.Connection, session: str, after: int, limit: int) -> list[RawRecord]:
+    """The session's own stored rows. Raises NotFound."""
+    found = connection.execute(_SESSION, (session,)).fetchone()
+    if found is None:
+        raise no_session(session)
+    rows = _rows(connection, found[0], max(after, found[2]), POSITION_MASK, limit)
+    return [raw_record(row, _content(connection, row)) for row in rows]
+
+
+def _segments(connection: sqlite3.Connection, session: str, after: int) -> list[tuple[int, int, int]]:
+    """Which stretches of which journals make up this one past `after`: (id, after, up to), oldest first."""
+    found = connection.execute(_SESSION, (session,)).fetchone()
+    if found is None:
+        raise no_session(session)
+    id_, parent, start, high = found
+    segments: list[tuple[int, int, int]] = []
+    while high > after:
+        segments.append((id_, max(after, start), high))
+        if parent is None or start <= after:
+            break
+        high = start
+        id_, parent, start = connection.execute(_PARENT, (parent,)).fetchone()
+        # A fork of a fork may begin before its source's own first record.
+        while parent is not None and start >= high:
+            id_, parent, start = connection.execute(_PARENT, (parent,)).fetchone()
+    segments.reverse()
+    return segments
+
+
+def _rows(connection: sqlite3.Connection, id_: int, low: int, high: int, limit: int) -> Iterator[Row]:
+    return map(Row._make, connection.execute(_RECORDS, (place_of(id_, low), place_of(id_, high), limit)))
+
+
+def _content(connection: sqlite3.Connection, row: Row) -> bytes | None:
+    if row.payload is not None:
+        return None
+    found = connection.execute(_CONTENT, (row.payload_digest,)).fetchone()
+    return None if found is None else found[0]
+
+
+def blob(connection: sqlite3.Connection, digest: str) -> bytes:
+    """Content by its digest. Raises NotFound."""
+    try:
+        found = connection.execute(_CONTENT, (bytes.fromhex(digest),)).fetchone()
+    except ValueError:
+        found = None
+    if found is None:
+        raise no_blob(digest)
+    return found[0]
+
+
+def behind(connection: sqlite3.Connection, projection: str, limit: int) -> list[Cursor] | None:
+    """Sessions this projection has not read to the end; None when the projection is not known yet."""
+    if connection.execute("SELECT 1 FROM projections WHERE name = ?", (projection,)).fetchone() is None:
+        return None
+    return [Cursor(*row) for row in connection.execute(_BEHIND, (projection, limit))]

@@ -1,0 +1,172 @@
+"""What lists and screens ask of SQLite. Every function here is one read, in a reader's thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+import msgspec
+
+from remanence.content import Usage
+from remanence.errors import InvalidInput
+from remanence.ports import Budget, Fork, SessionQuery, SessionRow, Summary, UsageQuery, UsageRow, Version
+from remanence.spec import AgentSpec
+from remanence.stores.refusals import no_session, no_version
+from remanence.stores.rows import RESTED, day_of, hour_of
+from remanence.stores.sqlite_changes import version_of_row
+from remanence.stores.sqlite_connect import applied
+from remanence.stores.sqlite_tables import HEAD_TABLES, MINUTE_US, SUMMARY_COLUMNS
+
+__all__ = ["budgets", "session_row", "session_rows", "spec", "stats", "usage_rows", "versions"]
+
+_ROW = (
+    "SELECT s.name, h.head, h.epoch, s.opened_at, h.updated_at, h.lease_until, h.wake_at, p.name, s.fork_position, "
+    f"{SUMMARY_COLUMNS} FROM {HEAD_TABLES} LEFT JOIN sessions p ON p.id = s.fork_id"
+)
+_FILTERS = {"project": "m.project", "agent": "m.agent", "user": "m.user_name", "waiting_on": "m.waiting_on"}
+
+
+def session_row(connection: sqlite3.Connection, session: str) -> SessionRow:
+    """One session. Raises NotFound."""
+    row = connection.execute(f"{_ROW} WHERE s.name = ?", (session,)).fetchone()
+    if row is None:
+        raise no_session(session)
+    return _session_row(row)
+
+
+def session_rows(connection: sqlite3.Connection, query: SessionQuery) -> list[SessionRow]:
+    """Sessions that fit, newest change first."""
+    terms: list[str] = []
+    values: list[Any] = []
+    for field, column in _FILTERS.items():
+        wanted = getattr(query, field)
+        if wanted is not None:
+            terms.append(f"{column} = ?")
+            values.append(wanted)
+    if query.status is not None:
+        # The index covers only what is not at rest, and SQLite has to see that the filter lies within it.
+        terms.append(f"m.status IN {RESTED!r} AND m.status = ?" if query.status in RESTED else "+m.status = ?")
+        values.append(query.status)
+    if query.parent is not None:
+        terms.append("p.name = ?")
+        values.append(query.parent)
+    if query.before is not None:
+        at, name = query.before
+        terms.append("h.updated_minute <= ? AND (h.updated_at, s.name) < (?, ?)")
+        values += (at // MINUTE_US, at, name)
+    where = f"WHERE {' AND '.join(terms)}" if terms else ""
+    order = "ORDER BY h.updated_minute DESC, h.updated_at DESC, s.name DESC LIMIT ?"
+    return [_session_row(row) for row in connection.execute(f"{_ROW} {where} {order}", (*values, query.limit))]
+
+
+def _session_row(row: tuple[Any, ...]) -> SessionRow:
+    name, head, epoch, opened_at, updated_at, lease_until, wake_at, source, fork_position, *summary = row
+    fork = None if source is None else Fork(source, fork_position)
+    return SessionRow(name, head, epoch, opened_at, updated_at, lease_until, wake_at, Summary(*summary), fork)
+
+
+# --- usage ------------------------------------------------------------------------------------------------------------
+
+_KEYS = {
+    "agent": "u.agent",
+    "user": "u.user_name",
+    "model": "u.model",
+    "project": "u.project",
+    "session": "s.name",
+    "day": "u.hour / 86400000000",
+}
+_SUMS = (
+    "sum(calls), sum(input_tokens), sum(output_tokens), sum(cached_tokens), sum(cache_write_tokens), "
+    "sum(reasoning_tokens), sum(usd_micros), sum(unpriced_calls)"
+)
+
+
+def usage_rows(connection: sqlite3.Connection, query: UsageQuery) -> list[UsageRow]:
+    """Sums of usage by the fields asked for, in the order of their keys. `since` counts from the hour it lies in."""
+    unknown = [field for field in query.by if field not in _KEYS]
+    if unknown:
+        raise InvalidInput(
+            f"Usage cannot be summed by {', '.join(unknown)}; it can by {', '.join(_KEYS)}. Nothing was read.",
+            param="by",
+        )
+    keys = [_KEYS[field] for field in query.by]
+    terms = ["1"]
+    values: list[Any] = []
+    if query.project is not None:
+        terms.append("u.project = ?")
+        values.append(query.project)
+    if query.since is not None:
+        terms.append("u.hour >= ?")
+        values.append(hour_of(query.since))
+    group = f"GROUP BY {', '.join(keys)} ORDER BY {', '.join(keys)}" if keys else "HAVING count(*) > 0"
+    rows = connection.execute(
+        f"SELECT {', '.join([*keys, _SUMS])} FROM usage_hours u JOIN sessions s ON s.id = u.id "
+        f"WHERE {' AND '.join(terms)} {group}",
+        values,
+    )
+    return [_usage_row(query.by, row) for row in rows]
+
+
+def _usage_row(by: tuple[str, ...], row: tuple[Any, ...]) -> UsageRow:
+    width = len(by)
+    named = zip(by, row[:width], strict=True)
+    key = tuple(day_of(value * 86_400_000_000) if field == "day" else value for field, value in named)
+    calls, *tokens, usd_micros, unpriced = row[width:]
+    return UsageRow(key, calls, Usage(*tokens), usd_micros, unpriced)
+
+
+# --- specs, budgets, freezes ------------------------------------------------------------------------------------------
+
+
+def spec(connection: sqlite3.Connection, version: str) -> AgentSpec:
+    """The spec of one digest. Raises NotFound."""
+    row = connection.execute("SELECT spec FROM versions WHERE version = ? LIMIT 1", (version,)).fetchone()
+    if row is None:
+        raise no_version(version)
+    return msgspec.json.decode(row[0], type=AgentSpec)
+
+
+def versions(connection: sqlite3.Connection, project: str, agent: str | None) -> list[Version]:
+    """The versions of one agent, or of all, oldest first."""
+    rows = connection.execute(
+        "SELECT project, agent, number, version, at, spec FROM versions "
+        "WHERE project = ?1 AND (?2 IS NULL OR agent = ?2) ORDER BY at, agent, number",
+        (project, agent),
+    )
+    return [version_of_row(row) for row in rows]
+
+
+def budgets(connection: sqlite3.Connection, scope: str | None) -> list[Budget]:
+    """The budgets of one scope, or all."""
+    rows = connection.execute(
+        "SELECT scope, unit, ceiling, spent, reserved FROM budgets WHERE ?1 IS NULL OR scope = ?1 ORDER BY scope, unit",
+        (scope,),
+    )
+    return [Budget(*row) for row in rows]
+
+
+# --- stats ------------------------------------------------------------------------------------------------------------
+
+
+def stats(connection: sqlite3.Connection) -> dict[str, Any]:
+    """Counts and sizes. Records are counted from the heads, so that no journal is read for it.
+
+    `durability` is not known here: it belongs to the connection that writes.
+    """
+
+    def value(sql: str) -> Any:
+        return connection.execute(sql).fetchone()[0]
+
+    by_status = connection.execute("SELECT status, count(*) FROM summaries GROUP BY status ORDER BY status")
+    migrations = applied(connection)
+    return {
+        "backend": "sqlite",
+        "schema": migrations[-1].number if migrations else 0,
+        "sessions": dict(by_status.fetchall()),
+        "records": value(
+            "SELECT coalesce(sum(h.head - s.fork_position), 0) FROM heads h JOIN sessions s ON s.id = h.id"
+        ),
+        "blobs": value("SELECT count(*) FROM blobs"),
+        "bytes": value("PRAGMA page_count") * value("PRAGMA page_size"),
+        "bytes_free": value("PRAGMA freelist_count") * value("PRAGMA page_size"),
+    }

@@ -1,0 +1,207 @@
+"""One thread owns the connection that writes; everything queued while a commit runs goes into the next one.
+
+A *job* is a write, or a function that gets the `Ledger` within the transaction. The thread takes all the jobs that are
+there, does them in order in one transaction, commits once (one `fdatasync`), and hands all the outcomes to the event
+loop in one call. Nothing waits on purpose: under little load a group is one job, under much load it is many.
+
+What a job can be refused for is decided before it changes anything (`sqlite_append`) or within a savepoint (the other
+jobs), so its neighbours never notice. When a statement or the commit itself fails, the whole group is rolled back, and
+each of its jobs is tried again alone, unless the cause would be the same for all (a lock, a damaged file, a dead disk).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from remanence.errors import RemanenceError, StoreCorrupt, StoreUnavailable
+from remanence.ports import Appended
+from remanence.stores.rows import Draft
+from remanence.stores.sqlite_append import append
+from remanence.stores.sqlite_connect import Location, connect, explain, explained
+from remanence.stores.sqlite_ledger import Ledger
+from remanence.stores.sqlite_tables import Pending
+
+__all__ = ["Writer"]
+
+T = TypeVar("T")
+
+GROUP_MAX = 512
+LOCK_PAUSE_MAX_S = 0.005
+
+
+class Job:
+    """Something to do in the next transaction, and whom to tell."""
+
+    __slots__ = ("error", "future", "outcome", "work")
+
+    def __init__(self, work: Draft | Callable[[Ledger], Any] | None, future: asyncio.Future[Any]) -> None:
+        self.work = work
+        self.future = future
+        self.outcome: Any = None
+        self.error: Exception | None = None
+
+    def tell(self) -> None:
+        """In the event loop: resolve the future, unless whoever waited has left."""
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.outcome)
+        else:
+            self.future.set_exception(self.error)
+
+
+class Writer:
+    """The writing thread of one database, bound to the event loop it was started in."""
+
+    def __init__(self, location: Location, on_due: Callable[[], None]) -> None:
+        """`on_due` is called in the event loop when something committed that made a session due."""
+        self._location = location
+        self._on_due = on_due
+        self._loop = asyncio.get_running_loop()
+        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._closed = False
+        self._log_holds_erased = False
+        with explained(location):
+            self._ledger = Ledger(connect(location, writer=True))
+            self._ledger.connection.execute("PRAGMA busy_timeout = 0")  # `_lock` waits, in shorter steps
+        self._thread = threading.Thread(target=self._serve, name="remanence-sqlite-writer", daemon=True)
+        self._thread.start()
+
+    def append(self, drafted: Draft) -> asyncio.Future[Appended]:
+        """Queue a write."""
+        return self._put(drafted)
+
+    def do(self, work: Callable[[Ledger], T]) -> asyncio.Future[T]:
+        """Queue any other change; `work` runs in the thread, within the transaction."""
+        return self._put(work)
+
+    def look(self) -> asyncio.Future[None]:
+        """Queue a look at whether another process has committed; if so `on_due` is called."""
+        return self._put(None)
+
+    def _put(self, work: Draft | Callable[[Ledger], Any] | None) -> asyncio.Future[Any]:
+        if self._closed:
+            raise StoreUnavailable(
+                f"The database {self._location.path} was closed. Nothing of this was kept; open it again."
+            )
+        future = self._loop.create_future()
+        self._jobs.put(Job(work, future))
+        return future
+
+    async def close(self) -> None:
+        """Finish what is queued, then end the thread and close the connection."""
+        if not self._closed:
+            self._closed = True
+            self._jobs.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    # --- in the thread ------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        try:
+            while (group := self._take()) is not None:
+                due = self._commit(group)
+                if self._loop.is_closed():
+                    return  # nobody is left to tell
+                self._loop.call_soon_threadsafe(self._tell, group, due)
+                if self._log_holds_erased:
+                    self._empty_log()
+        finally:
+            self._ledger.connection.close()
+
+    def _take(self) -> list[Job] | None:
+        """All the jobs that are there, at least one; None when there will be no more."""
+        first = self._jobs.get()
+        if first is None:
+            return None
+        group = [first]
+        for _ in range(min(self._jobs.qsize(), GROUP_MAX)):
+            job = self._jobs.get()
+            if job is None:
+                self._jobs.put(None)
+                break
+            group.append(job)
+        return group
+
+    def _tell(self, group: list[Job], due: bool) -> None:
+        for job in group:
+            job.tell()
+        if due:
+            self._on_due()
+
+    def _commit(self, group: list[Job]) -> bool:
+        """Do a group in one transaction. Returns whether a session became due, here or by another process."""
+        ledger = self._ledger
+        try:
+            if all(job.work is None for job in group):
+                return ledger.look()
+            self._lock()
+            foreign = ledger.look()
+            for job in group:
+                self._work(job)
+            ledger.commit()
+        except Exception as error:  # noqa: BLE001 - the thread must outlive whatever one group meets
+            return self._recover(group, error)
+        self._log_holds_erased = self._log_holds_erased or ledger.erased
+        return foreign or ledger.due
+
+    def _work(self, job: Job) -> None:
+        ledger = self._ledger
+        try:
+            if isinstance(job.work, Draft):
+                job.outcome = append(ledger, job.work)
+            elif job.work is not None:
+                ledger.lay_down()
+                ledger.connection.execute("SAVEPOINT job")
+                job.outcome = job.work(ledger)
+                ledger.lay_down()
+                ledger.connection.execute("RELEASE job")
+        except RemanenceError as error:
+            job.error = error
+            if not isinstance(job.work, Draft):
+                ledger.pending = Pending()
+                ledger.connection.execute("ROLLBACK TO job")
+                ledger.connection.execute("RELEASE job")
+                ledger.forget()
+
+    def _recover(self, group: list[Job], error: Exception) -> bool:
+        """The group was rolled back: say so, or give each job a try of its own."""
+        self._ledger.roll_back()
+        shown = explain(error, self._location) if isinstance(error, sqlite3.Error) else error
+        if len(group) == 1 or isinstance(shown, StoreUnavailable | StoreCorrupt):
+            for job in group:
+                job.error = shown
+            return False
+        due = False
+        for job in group:
+            job.outcome = job.error = None
+            due = self._commit([job]) or due
+        return due
+
+    def _lock(self) -> None:
+        """Take the write lock, waiting for other processes in steps shorter than SQLite's own."""
+        deadline = time.monotonic() + self._location.busy_timeout_s
+        pause_s = LOCK_PAUSE_MAX_S / 16
+        while True:
+            try:
+                self._ledger.begin()
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, LOCK_PAUSE_MAX_S)
+
+    def _empty_log(self) -> None:
+        """What was erased is still in the write-ahead log. While a reader needs that, it stays for the next time."""
+        try:
+            (busy, _, _) = self._ledger.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error:
+            busy = 1  # a disk that fails is told to the next write
+        self._log_holds_erased = bool(busy)
