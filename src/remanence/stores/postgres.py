@@ -1,0 +1,113 @@
+"""PostgreSQL: many processes, on one or many machines, over one journal.
+
+The parts: `postgres_writer` (groups of appends, and what happens when the server goes away), `postgres_careful`
+(appends that do more), `postgres_leases` (who decides), `postgres_reads`, `postgres_controls`, `postgres_views`,
+`postgres_schema`; `schema/postgres/` has the tables. What every backend does alike is in `rows`.
+
+A server that goes away makes every call fail with `StoreUnavailable`, at once or after the few seconds in which it is
+asked again what became of a commit; the connections come back by themselves with the server. It must be reached
+directly, or through a pooler in session mode: prepared statements and LISTEN belong to a connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from remanence.events import Recorded
+from remanence.ports import Appended, Cursor, Database, Fork, Lease, Loaded, RawRecord, Summary, Write
+from remanence.stores.postgres_access import Access
+from remanence.stores.postgres_connect import open_pool, shown
+from remanence.stores.postgres_controls import PostgresBlobs, PostgresControls, PostgresSpecs
+from remanence.stores.postgres_known import KnownSessions
+from remanence.stores.postgres_leases import Leases, Wakes
+from remanence.stores.postgres_reads import Journals
+from remanence.stores.postgres_schema import migrate
+from remanence.stores.postgres_views import PostgresViews
+from remanence.stores.postgres_writer import Writers
+
+__all__ = ["PostgresDatabase", "PostgresStore", "open_postgres"]
+
+READERS = 8
+
+
+async def open_postgres(url: str, *, writers: int = 2) -> Database:
+    """Open a database by its URL (`postgresql://user:password@host:port/name`), bringing its schema up to date.
+
+    `writers` is the number of connections that carry appends. Raises InvalidConfig for a URL or a login that cannot
+    work, StoreUnavailable when the server is not reached, StoreError for a schema of a newer release.
+    """
+    await migrate(url)
+    access = Access(await open_pool(url, size=READERS))
+    return PostgresDatabase(url, access, writers)
+
+
+class PostgresStore:
+    """The journal and the leases."""
+
+    def __init__(self, url: str, access: Access, views: PostgresViews, writers: int) -> None:
+        self._known = KnownSessions()
+        self._wakes = Wakes(url, access)
+        self._writers = Writers(url, lanes=writers, known=self._known, on_due=self._wakes.due)
+        self._leases = Leases(access)
+        self._views = views
+        self.journals = Journals(access, self._known)
+
+    async def append(self, write: Write) -> Appended:
+        return await self._writers.append(write)
+
+    async def load(self, session: str) -> Loaded:
+        return await self.journals.load(session)
+
+    async def read(self, session: str, *, after: int = 0, limit: int | None = None) -> Sequence[Recorded]:
+        return await self.journals.read(session, after=after, limit=limit)
+
+    async def claim(
+        self, worker: str, *, now: int, ttl_s: float, limit: int, agents: Sequence[str] | None = None
+    ) -> Sequence[Lease]:
+        return await self._leases.claim(worker, now=now, ttl_s=ttl_s, limit=limit, agents=agents)
+
+    async def renew(self, leases: Sequence[Lease], *, until: int) -> Sequence[Lease]:
+        return await self._leases.renew(leases, until=until)
+
+    async def release(self, lease: Lease, *, seen: int, wake_at: int | None) -> None:
+        await self._leases.release(lease, seen=seen, wake_at=wake_at)
+
+    async def behind(self, projection: str, *, limit: int) -> Sequence[Cursor]:
+        return await self._views.behind(projection, limit=limit)
+
+    async def wait(self, *, timeout_s: float) -> None:
+        await self._wakes.wait(timeout_s=timeout_s)
+
+    async def close(self) -> None:
+        """Finish the appends under way, then hang up."""
+        await self._writers.close()
+        await self._wakes.close()
+
+
+class PostgresDatabase:
+    """One PostgreSQL database, opened. It belongs to the event loop it was opened in."""
+
+    def __init__(self, url: str, access: Access, writers: int) -> None:
+        self._access = access
+        self._url = shown(url)
+        self.views = PostgresViews(access)
+        self.store = PostgresStore(url, access, self.views, writers)
+        self.specs = PostgresSpecs(access)
+        self.blobs = PostgresBlobs(access)
+        self.controls = PostgresControls(access)
+
+    @property
+    def url(self) -> str:
+        """The URL it was opened with, without the password."""
+        return self._url
+
+    async def raw(self, session: str, *, after: int = 0, limit: int = 1_000) -> Sequence[RawRecord]:
+        return await self.store.journals.raw(session, after=after, limit=limit)
+
+    async def restore(self, session: str, rows: Sequence[RawRecord], summary: Summary, fork: Fork | None) -> None:
+        await self.store.journals.restore(session, rows, summary, fork)
+
+    async def close(self) -> None:
+        """Finish what is under way, then hang up."""
+        await self.store.close()
+        await self._access.close()

@@ -1,0 +1,132 @@
+"""Connections to PostgreSQL: how they are made, what they are told, and the only place that sees the driver's types.
+
+Two kinds are used. *Writers* carry the groups of appends: few, long-lived, with plans fixed to index lookups so that a
+table that grows a thousandfold after its last ANALYZE does not turn an append into a scan. The *pool* carries the rest.
+Every transaction that changes something commits with `synchronous_commit=on`, whatever the server's default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol, cast
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+
+from remanence.errors import InvalidConfig, RemanenceError, StoreUnavailable
+from remanence.stores.postgres_errors import DRIVER_ERRORS, explain, sqlstate
+
+__all__ = ["SCHEMA", "Connection", "Pool", "Row", "Statement", "connect", "open_pool", "shown"]
+
+SCHEMA = "remanence"
+"""The PostgreSQL schema that holds every table, first on the search path of every connection."""
+
+CONNECT_TIMEOUT_S = 5.0
+COMMAND_TIMEOUT_S = 30.0
+
+_EVERY = {
+    "application_name": "remanence",
+    "search_path": f"{SCHEMA}, public",
+    "synchronous_commit": "on",
+    "timezone": "UTC",
+    "jit": "off",
+    # A row lock is held for one group; who waits longer waits for somebody's forgotten transaction.
+    "lock_timeout": "10s",
+    "idle_in_transaction_session_timeout": "60s",
+}
+_WRITER = {
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+}
+
+Row = Any
+"""A record of the driver: fields by name or position."""
+
+
+class Statement(Protocol):
+    """A prepared statement."""
+
+    async def fetchval(self, *args: Any) -> Any: ...
+
+
+class Connection(Protocol):
+    """What we use of the driver's connection."""
+
+    async def execute(self, query: str, *args: Any) -> str: ...
+    async def fetch(self, query: str, *args: Any) -> Sequence[Row]: ...
+    async def fetchrow(self, query: str, *args: Any) -> Row | None: ...
+    async def fetchval(self, query: str, *args: Any) -> Any: ...
+    async def prepare(self, query: str) -> Statement: ...
+    async def add_listener(self, channel: str, callback: Callable[..., None]) -> None: ...
+    def transaction(self, *, isolation: str | None = None) -> AbstractAsyncContextManager[Any]: ...
+    def is_closed(self) -> bool: ...
+    def terminate(self) -> None: ...
+    async def close(self, *, timeout: float | None = None) -> None: ...
+
+
+class Pool(Protocol):
+    """What we use of the driver's pool. A connection that broke is replaced when the next one is asked for."""
+
+    def acquire(self, *, timeout: float | None = None) -> AbstractAsyncContextManager[Connection]: ...
+    async def close(self) -> None: ...
+    def terminate(self) -> None: ...
+
+
+async def connect(url: str, *, writer: bool = False, settings: dict[str, str] | None = None) -> Connection:
+    """One connection. Raises InvalidConfig for a URL or a login that cannot work, StoreUnavailable otherwise."""
+    told = {**_EVERY, **(_WRITER if writer else {}), **(settings or {})}
+    try:
+        connection = await asyncpg.connect(  # pyright: ignore[reportUnknownMemberType]
+            url, timeout=CONNECT_TIMEOUT_S, command_timeout=COMMAND_TIMEOUT_S, server_settings=told
+        )
+    except (*DRIVER_ERRORS, ValueError) as error:
+        raise _explain_connect(error, url) from None
+    return cast("Connection", connection)
+
+
+async def open_pool(url: str, *, size: int) -> Pool:
+    """A pool that connects when first used and keeps at most `size` connections."""
+    pool = asyncpg.create_pool(  # pyright: ignore[reportUnknownMemberType]
+        url,
+        min_size=0,
+        max_size=size,
+        timeout=CONNECT_TIMEOUT_S,
+        command_timeout=COMMAND_TIMEOUT_S,
+        server_settings=_EVERY,
+        reset=_leave_as_it_is,
+    )
+    return cast("Pool", await pool)
+
+
+async def _leave_as_it_is(_connection: object) -> None:
+    """Our statements change nothing about the connection, so that the driver's reset is a round trip for nothing."""
+
+
+def shown(url: str) -> str:
+    """The URL without its password, for people to read."""
+    try:
+        parts = urlsplit(url)
+        if parts.password is None:
+            return url
+    except ValueError:
+        return "postgresql://(unreadable)"
+    place = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{place}"))
+
+
+def _explain_connect(error: Exception, url: str) -> RemanenceError:
+    where = shown(url)
+    if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
+        return InvalidConfig(
+            f"The database URL {where} is not one PostgreSQL's driver understands. Nothing was opened."
+        )
+    if isinstance(error, OSError | TimeoutError) or sqlstate(error).startswith(("08", "53", "57")):
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        return StoreUnavailable(
+            f"PostgreSQL at {where} cannot be reached ({said[0]}). What was acknowledged is kept; "
+            "check that the server runs and that the address is right, then try again."
+        )
+    return explain(error, f"connecting to {where}")

@@ -1,0 +1,196 @@
+"""Budgets, freezes, agent versions and blobs: the small tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Literal
+
+import msgspec
+
+from remanence.errors import StoreCorrupt
+from remanence.ports import Budget, Hold, Version
+from remanence.spec import AgentSpec, spec_digest
+from remanence.stores.postgres_access import Access
+from remanence.stores.postgres_careful import FREEZE_GATE
+from remanence.stores.postgres_connect import Row as Fields
+from remanence.stores.refusals import bad_scope, no_blob, no_hold, no_version
+from remanence.stores.rows import RESTED
+
+__all__ = ["PostgresBlobs", "PostgresControls", "PostgresSpecs"]
+
+_BUDGET = "scope, unit, ceiling, spent, reserved"
+_HOLD = "scope, at, held_by, reason, effect_session, effect_position"
+_UNDER = "($1 = 'all' OR $1 = 'project:' || s.project OR $1 = 'agent:' || s.agent)"
+"""Sessions `s` under the scope `$1`."""
+
+
+class PostgresControls:
+    """Budgets and freezes."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def set_budget(self, scope: str, unit: Literal["usd_micros", "tokens"], limit: int, *, at: int) -> Budget:
+        async with self._access.connection("setting a budget") as connection:
+            row = await connection.fetchrow(
+                "INSERT INTO budgets (scope, unit, ceiling, at) VALUES ($1, $2, $3, $4) "
+                "ON CONFLICT (scope, unit) DO UPDATE SET ceiling = excluded.ceiling, at = excluded.at "
+                f"RETURNING {_BUDGET}",
+                scope,
+                unit,
+                limit,
+                at,
+            )
+        return Budget(*row) if row is not None else Budget(scope, unit, limit)
+
+    async def budgets(self, scope: str | None = None) -> Sequence[Budget]:
+        async with self._access.connection("reading budgets") as connection:
+            rows = await connection.fetch(
+                f"SELECT {_BUDGET} FROM budgets WHERE $1::text IS NULL OR scope = $1 ORDER BY scope, unit", scope
+            )
+        return [Budget(*row) for row in rows]
+
+    async def freeze(self, scope: str, *, at: int, by: str, reason: str) -> Hold:
+        kind, _, name = scope.partition(":")
+        if scope != "all" and (kind not in ("project", "agent") or not name):
+            raise bad_scope(scope)
+        async with self._access.transaction("freezing") as connection:
+            await connection.execute(f"SELECT pg_advisory_xact_lock({FREEZE_GATE})")
+            await connection.execute(
+                "INSERT INTO holds (scope, at, held_by, reason) VALUES ($1, $2, $3, $4) ON CONFLICT (scope) DO NOTHING",
+                scope,
+                at,
+                by,
+                reason,
+            )
+        # From here on no effect under the scope can start, so that the last one stays the last.
+        async with self._access.connection("freezing") as connection:
+            row = await connection.fetchrow(
+                f"""
+                UPDATE holds h SET effect_session = last.id, effect_position = last.effect_position
+                FROM (SELECT 1) AS always LEFT JOIN (
+                    SELECT s.id, s.effect_position FROM sessions s WHERE s.effect_at IS NOT NULL AND {_UNDER}
+                    ORDER BY s.effect_at DESC LIMIT 1
+                ) AS last ON true
+                WHERE h.scope = $1
+                RETURNING h.scope, h.at, h.held_by, h.reason, h.effect_session, h.effect_position
+                """,
+                scope,
+            )
+        if row is None:
+            raise no_hold(scope)
+        return _hold_of(row)
+
+    async def thaw(self, scope: str, *, at: int) -> None:
+        async with self._access.transaction("thawing") as connection:
+            if await connection.fetchval("DELETE FROM holds WHERE scope = $1 RETURNING scope", scope) is None:
+                raise no_hold(scope)
+            await connection.execute(
+                f"""
+                UPDATE sessions s SET wake_at = least(s.wake_at, $2::bigint) FROM (
+                    SELECT s.sid FROM sessions s
+                    WHERE s.lease_until IS NULL AND s.status = ANY ($3::text[]) AND {_UNDER}
+                    ORDER BY s.sid FOR UPDATE
+                ) AS stopped
+                WHERE s.sid = stopped.sid
+                """,
+                scope,
+                at,
+                list(RESTED),
+            )
+
+    async def holds(self) -> Sequence[Hold]:
+        async with self._access.connection("reading freezes") as connection:
+            return [_hold_of(row) for row in await connection.fetch(f"SELECT {_HOLD} FROM holds ORDER BY at, scope")]
+
+
+def _hold_of(row: Fields) -> Hold:
+    session = row["effect_session"]
+    proof = None if session is None else (session, row["effect_position"])
+    return Hold(row["scope"], row["at"], row["held_by"], row["reason"], proof)
+
+
+class PostgresSpecs:
+    """Agents and their versions."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def put(self, spec: AgentSpec, *, project: str, at: int) -> Version:
+        digest = spec_digest(spec)
+        async with self._access.transaction("registering a version") as connection:
+            # Numbers have no gaps and no doubles: one registration of an agent at a time.
+            await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", f"{project}\n{spec.name}")
+            found = await connection.fetchrow(
+                "SELECT number, at FROM versions WHERE project = $1 AND agent = $2 AND version = $3",
+                project,
+                spec.name,
+                digest,
+            )
+            if found is not None:
+                return Version(project, spec.name, found["number"], digest, found["at"], spec)
+            number = await connection.fetchval(
+                "INSERT INTO versions (project, agent, number, version, at, spec) "
+                "SELECT $1, $2, coalesce(max(number), 0) + 1, $3, $4, $5 FROM versions "
+                "WHERE project = $1 AND agent = $2 RETURNING number",
+                project,
+                spec.name,
+                digest,
+                at,
+                msgspec.json.encode(spec, order="sorted"),
+            )
+        return Version(project, spec.name, number, digest, at, spec)
+
+    async def get(self, version: str) -> AgentSpec:
+        async with self._access.connection("reading a version") as connection:
+            encoded = await connection.fetchval("SELECT spec FROM versions WHERE version = $1 LIMIT 1", version)
+        if encoded is None:
+            raise no_version(version)
+        return msgspec.json.decode(encoded, type=AgentSpec)
+
+    async def versions(self, project: str, agent: str | None = None) -> Sequence[Version]:
+        async with self._access.connection("reading versions") as connection:
+            rows = await connection.fetch(
+                "SELECT project, agent, number, version, at, spec FROM versions "
+                "WHERE project = $1 AND ($2::text IS NULL OR agent = $2) ORDER BY at, agent, number",
+                project,
+                agent,
+            )
+        return [_version_of(row) for row in rows]
+
+
+def _version_of(row: Fields) -> Version:
+    project, agent, number, version, at, encoded = row
+    return Version(project, agent, number, version, at, msgspec.json.decode(encoded, type=AgentSpec))
+
+
+class PostgresBlobs:
+    """Large content by its SHA-256."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def put(self, content: bytes) -> str:
+        digest = sha256(content).digest()
+        async with self._access.connection("storing a blob") as connection:
+            await connection.execute(
+                "INSERT INTO blobs (digest, content) VALUES ($1, $2) ON CONFLICT (digest) DO NOTHING", digest, content
+            )
+        return digest.hex()
+
+    async def get(self, digest: str) -> bytes:
+        try:
+            key = bytes.fromhex(digest)
+        except ValueError:
+            raise no_blob(digest) from None
+        async with self._access.connection("reading a blob") as connection:
+            content = await connection.fetchval("SELECT content FROM blobs WHERE digest = $1", key)
+        if content is None:
+            raise no_blob(digest)
+        if sha256(content).digest() != key:
+            raise StoreCorrupt(
+                f"The content of blob {digest} is damaged. It was left as it is; run `remanence sessions verify` to "
+                "find the extent, and restore from a backup."
+            )
+        return content

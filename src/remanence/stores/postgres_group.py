@@ -1,0 +1,97 @@
+"""A group of plain appends as the arguments of `append_group`: one array per column, one entry per write or record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from remanence.ports import Write
+from remanence.stores.postgres_known import Known, Pending, same_identity
+from remanence.stores.postgres_rows import effect_position
+from remanence.stores.rows import extend
+
+__all__ = ["APPEND_GROUP", "arguments", "is_plain", "makes_due"]
+
+LEASED, RELEASES, WAKES, EFFECTS, EXPECTS, CHARGES = 1, 2, 4, 8, 16, 32
+
+_TYPES = (
+    # one entry per write
+    *("bigint[]", "bigint[]", "bigint[]", "integer[]", "bigint[]", "bytea[]", "bigint[]", "text[]", "bigint[]"),
+    *("bigint[]", "text[]", "text[]", "integer[]", "bigint[]", "bigint[]", "bytea[]"),
+    # the whole group: whether any starts an effect, the scopes of its charges
+    *("boolean", "text[]"),
+    # one entry per record
+    *("bigint[]", "bigint[]", "bigint[]", "bigint[]", "text[]", "bytea[]", "bytea[]"),
+)
+APPEND_GROUP = f"SELECT append_group({', '.join(f'${n}::{kind}' for n, kind in enumerate(_TYPES, start=1))})"
+
+
+def is_plain(pending: Pending, known: Known) -> bool:
+    """Whether a write only appends to a session that is as this process believes it to be."""
+    write = pending.write
+    return (
+        write.key is None
+        and not pending.drafted.special
+        and not pending.blobs
+        and pending.rows is None
+        and not (write.charges and known.counted)
+        and (write.expect is None or write.expect == known.head.head)
+        and (write.summary is None or same_identity(write.summary, known.summary))
+        and not pending.drafted.opens
+    )
+
+
+def makes_due(write: Write) -> bool:
+    """Whether this write leaves its session due at once, so that somebody may be waiting for it."""
+    release = write.release
+    return write.wake or (release is not None and release.wake_at is not None and release.wake_at <= write.at)
+
+
+def arguments(batch: Sequence[tuple[Pending, Known]]) -> list[Any]:
+    """What to call `append_group` with. Moves each head past its write and leaves the rows in the `Pending`."""
+    writes: list[tuple[Any, ...]] = []
+    records: list[tuple[Any, ...]] = []
+    scopes: set[str] = set()
+    gated = False
+    for pending, known in batch:
+        write, head = pending.write, known.head
+        sid, before = head.id, head.head
+        rows = pending.rows = extend(head, pending.drafted)
+        records += [(sid, *row) for row in rows]
+        writes.append((sid, before, len(rows), _flags(write), write.at, head.digest, *_terms(write, pending)))
+        gated = gated or write.effects
+        for charge in write.charges:
+            scopes.update(charge.scopes)
+    return [
+        *zip(*writes, strict=True),
+        gated,
+        list(scopes) if scopes else None,
+        *list(zip(*records, strict=True))[:7],
+    ]
+
+
+def _flags(write: Write) -> int:
+    flags = 0 if write.lease is None else LEASED
+    if write.release is not None:
+        flags |= RELEASES
+    if write.wake:
+        flags |= WAKES
+    if write.effects:
+        flags |= EFFECTS
+    if write.expect is not None:
+        flags |= EXPECTS
+    if write.charges:
+        flags |= CHARGES
+    return flags
+
+
+def _terms(write: Write, pending: Pending) -> tuple[Any, ...]:
+    """Epoch, worker, wake-up after release, effect, then what the summary says and the snapshot: null leaves as is."""
+    lease, release, summary = write.lease, write.release, write.summary
+    epoch, worker = (None, None) if lease is None else (lease.epoch, lease.worker)
+    wake_at = None if release is None else release.wake_at
+    effect = effect_position(write, pending.rows or ())
+    if summary is None:
+        return epoch, worker, wake_at, effect, None, None, None, None, None, write.snapshot
+    said = (summary.status, summary.waiting_on, summary.turns, summary.usd_micros, summary.tokens)
+    return epoch, worker, wake_at, effect, *said, write.snapshot

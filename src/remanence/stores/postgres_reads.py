@@ -1,0 +1,151 @@
+"""Reading journals, and laying exported ones down: through forks, undecoded, whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from remanence.events import GENESIS, Recorded
+from remanence.ports import Fork, Loaded, RawRecord, Summary
+from remanence.stores.postgres_access import Access
+from remanence.stores.postgres_careful import BLOB_GATE
+from remanence.stores.postgres_connect import Connection
+from remanence.stores.postgres_connect import Row as Fields
+from remanence.stores.postgres_known import Known, KnownSessions
+from remanence.stores.postgres_rows import RECORD, SESSION, chain, fork_of, head_of, minute_of, record_of, summary_of
+from remanence.stores.postgres_statements import INSERT_BLOBS, INSERT_RECORDS, INSERT_USES
+from remanence.stores.refusals import bad_fork, no_session, session_exists
+from remanence.stores.rows import Row, blobs_named, raw_record, recorded, row_of_raw, standing_freeze
+
+__all__ = ["Journals"]
+
+LIMIT_MAX = 1 << 40
+
+_SESSION = (
+    f"SELECT {SESSION}, s.snapshot, s.snapshot_position "
+    "FROM sessions s LEFT JOIN sessions source ON source.sid = s.fork_sid WHERE s.id = $1"
+)
+_SEGMENT = (
+    f"SELECT {RECORD} FROM records r WHERE r.sid = $1 AND r.position > $2 AND r.position <= $3 "
+    "ORDER BY r.position LIMIT $4"
+)
+
+
+class Journals:
+    """What reads journals."""
+
+    def __init__(self, access: Access, known: KnownSessions) -> None:
+        self._access = access
+        self._known = known
+
+    async def load(self, session: str) -> Loaded:
+        async with self._access.connection("loading a session") as connection:
+            found = await _find(connection, session)
+            after: int = found["snapshot_position"]
+            records = await _read(connection, found, after=after, limit=LIMIT_MAX)
+        summary = summary_of(found)
+        self._known.learn(Known(head_of(found), summary))
+        return Loaded(found["snapshot"], after, records, summary, fork_of(found))
+
+    async def read(self, session: str, *, after: int, limit: int | None) -> Sequence[Recorded]:
+        async with self._access.connection("reading a session") as connection:
+            found = await _find(connection, session)
+            return await _read(connection, found, after=max(0, after), limit=LIMIT_MAX if limit is None else limit)
+
+    async def raw(self, session: str, *, after: int, limit: int) -> Sequence[RawRecord]:
+        async with self._access.connection("reading a session") as connection:
+            found = await _find(connection, session)
+            rows = await connection.fetch(_SEGMENT, found["sid"], max(0, after), LIMIT_MAX, limit)
+        return [raw_record(*record_of(row)) for row in rows]
+
+    async def restore(self, session: str, rows: Sequence[RawRecord], summary: Summary, fork: Fork | None) -> None:
+        async with self._access.transaction("restoring a session") as connection:
+            source = None if fork is None else await _find(connection, fork.source)
+            if fork is not None and source is not None and not 1 <= fork.position <= source["head"]:
+                raise bad_fork(fork, source["head"])
+            await connection.execute(f"SELECT pg_advisory_xact_lock_shared({BLOB_GATE})")
+            sid = await _lay_session(connection, session, rows, summary)
+            if fork is not None and source is not None:
+                await connection.execute(
+                    "UPDATE sessions SET fork_sid = $2, fork_position = $3 WHERE sid = $1",
+                    sid,
+                    source["sid"],
+                    fork.position,
+                )
+            await _lay_records(connection, sid, rows)
+        self._known.forget(session)
+
+
+async def _find(connection: Connection, session: str) -> Fields:
+    found = await connection.fetchrow(_SESSION, session)
+    if found is None:
+        raise no_session(session)
+    return found
+
+
+async def _read(connection: Connection, found: Fields, *, after: int, limit: int) -> tuple[Recorded, ...]:
+    session: str = found["id"]
+    sid: int = found["sid"]
+    if found["fork_sid"] is None or after >= found["fork_position"]:
+        segments = [(sid, after, LIMIT_MAX)]
+    else:
+        segments = await chain(connection, sid, after=after, upto=LIMIT_MAX)
+    records: list[Recorded] = []
+    for owner, low, high in segments:
+        if limit > len(records):
+            rows = await connection.fetch(_SEGMENT, owner, low, high, limit - len(records))
+            records += [recorded(session, *record_of(row)) for row in rows]
+    return tuple(records)
+
+
+async def _lay_session(connection: Connection, session: str, rows: Sequence[RawRecord], summary: Summary) -> int:
+    latest = max((row.at for row in rows), default=0)
+    sid = await connection.fetchval(
+        """
+        INSERT INTO sessions (
+            id, head, digest, epoch, frozen, opened_at, updated_at, updated_minute, project, agent, version, user_name,
+            status, waiting_on, title, turns, usd_micros, tokens, needs
+        ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+        ON CONFLICT (id) DO NOTHING RETURNING sid
+        """,
+        session,
+        rows[-1].position if rows else 0,
+        rows[-1].digest if rows else GENESIS,
+        max((row.epoch for row in rows), default=0),
+        standing_freeze(rows),
+        rows[0].at if rows else 0,
+        latest,
+        minute_of(latest),
+        summary.project,
+        summary.agent,
+        summary.version,
+        summary.user,
+        summary.status,
+        summary.waiting_on,
+        summary.title,
+        summary.turns,
+        summary.usd_micros,
+        summary.tokens,
+        summary.needs,
+    )
+    if sid is None:
+        raise session_exists(session)
+    return sid
+
+
+async def _lay_records(connection: Connection, sid: int, raws: Sequence[RawRecord]) -> None:
+    rows: list[Row] = []
+    blobs: dict[bytes, bytes] = {}
+    uses: list[tuple[int, int, bytes]] = []
+    for raw in raws:
+        row, content = row_of_raw(raw)
+        rows.append(row)
+        if content is not None and row.payload_digest is not None:
+            blobs[row.payload_digest] = content
+            uses.append((sid, row.position, row.payload_digest))
+        uses += [(sid, row.position, bytes.fromhex(name)) for name in blobs_named(raw.payload)]
+    if blobs:
+        await connection.execute(INSERT_BLOBS, list(blobs), list(blobs.values()))
+    if uses:
+        await connection.execute(INSERT_USES, *zip(*uses, strict=True))
+    if rows:
+        await connection.execute(INSERT_RECORDS, *zip(*[(sid, *row) for row in rows], strict=True))

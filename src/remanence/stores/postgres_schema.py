@@ -1,0 +1,56 @@
+"""The schema of a PostgreSQL database: made, brought up to date, and recognised."""
+
+from __future__ import annotations
+
+from remanence.stores.migrations import Applied, Migration, migrations, pending
+from remanence.stores.postgres_connect import SCHEMA, Connection, connect, shown
+from remanence.stores.postgres_errors import DRIVER_ERRORS, explain
+
+__all__ = ["migrate", "waiting"]
+
+_STARTERS = 5927136210243
+"""Advisory lock: one process at a time looks what is missing and makes it."""
+
+
+async def waiting(url: str) -> tuple[Migration, ...]:
+    """The migrations this database still needs. Raises StoreError when a newer release has migrated it."""
+    connection = await connect(url)
+    try:
+        return await _waiting(connection, url)
+    except DRIVER_ERRORS as error:
+        raise explain(error, "looking at the schema") from error
+    finally:
+        await connection.close()
+
+
+async def migrate(url: str) -> tuple[Migration, ...]:
+    """Apply what is waiting, all of it or nothing. Several processes may do this at once. Returns those done."""
+    connection = await connect(url, settings={"lock_timeout": "60s"})
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SELECT pg_advisory_xact_lock({_STARTERS})")
+            todo = await _waiting(connection, url)
+            if todo:
+                await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+                await connection.execute(
+                    "CREATE TABLE IF NOT EXISTS migrations "
+                    "(number integer PRIMARY KEY, name text NOT NULL, digest text NOT NULL)"
+                )
+            for migration in todo:
+                await connection.execute(migration.sql)
+                await connection.execute(
+                    "INSERT INTO migrations VALUES ($1, $2, $3)", migration.number, migration.name, migration.digest
+                )
+            return todo
+    except DRIVER_ERRORS as error:
+        raise explain(error, "bringing the schema up to date") from error
+    finally:
+        await connection.close()
+
+
+async def _waiting(connection: Connection, url: str) -> tuple[Migration, ...]:
+    there = await connection.fetchval("SELECT to_regclass($1)", f"{SCHEMA}.migrations")
+    applied: list[Applied] = []
+    if there is not None:
+        applied = [Applied(*row) for row in await connection.fetch("SELECT number, name, digest FROM migrations")]
+    return pending(migrations("postgres"), applied, where=shown(url))

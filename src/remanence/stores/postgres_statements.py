@@ -1,0 +1,122 @@
+"""The statements of the careful way: whole rows, several at once, from one array per column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from remanence.stores.postgres_known import Known, Pending
+from remanence.stores.postgres_rows import effect_position, minute_of
+
+__all__ = [
+    "INSERT_BLOBS",
+    "INSERT_KEYS",
+    "INSERT_RECORDS",
+    "INSERT_SESSIONS",
+    "INSERT_USES",
+    "UPDATE_SESSIONS",
+    "session_values",
+]
+
+_VALUES = (
+    ("id", "text"),
+    ("head", "bigint"),
+    ("digest", "bytea"),
+    ("worker", "text"),
+    ("lease_until", "bigint"),
+    ("wake_at", "bigint"),
+    ("updated_at", "bigint"),
+    ("updated_minute", "integer"),
+    ("frozen", "bigint"),
+    ("effect_position", "bigint"),
+    ("project", "text"),
+    ("agent", "text"),
+    ("version", "text"),
+    ("user_name", "text"),
+    ("status", "text"),
+    ("waiting_on", "text"),
+    ("title", "text"),
+    ("turns", "integer"),
+    ("usd_micros", "bigint"),
+    ("tokens", "bigint"),
+    ("needs", "text"),
+    ("snapshot", "bytea"),
+    ("snapshot_position", "bigint"),
+)
+"""The columns a write sets; for the last few see `_KEPT`."""
+_OPENING = (("opened_at", "bigint"), ("fork_sid", "bigint"), ("fork_position", "bigint"))
+_KEPT = {"effect_position", "snapshot", "snapshot_position"}
+"""Columns that stay as they are where a write has nothing to say."""
+
+
+def session_values(pending: Pending, known: Known) -> tuple[Any, ...]:
+    """The row of `_VALUES` a write leaves behind."""
+    write, head, summary = pending.write, known.head, known.summary
+    effect = effect_position(write, pending.rows or ())
+    return (
+        head.session,
+        head.head,
+        head.digest,
+        head.worker,
+        head.lease_until,
+        head.wake_at,
+        head.updated_at,
+        minute_of(head.updated_at),
+        head.frozen,
+        effect,
+        summary.project,
+        summary.agent,
+        summary.version,
+        summary.user,
+        summary.status,
+        summary.waiting_on,
+        summary.title,
+        summary.turns,
+        summary.usd_micros,
+        summary.tokens,
+        summary.needs,
+        write.snapshot,
+        None if write.snapshot is None else head.head,
+    )
+
+
+def _unnest(columns: Sequence[tuple[str, str]]) -> str:
+    arrays = ", ".join(f"${number}::{kind}[]" for number, (_, kind) in enumerate(columns, start=1))
+    return f"unnest({arrays}) AS w({', '.join(name for name, _ in columns)})"
+
+
+def _set(name: str) -> str:
+    return f"{name} = coalesce(w.{name}, s.{name})" if name in _KEPT else f"{name} = w.{name}"
+
+
+def _opening(name: str) -> str:
+    return "coalesce(w.snapshot_position, 0)" if name == "snapshot_position" else f"w.{name}"
+
+
+UPDATE_SESSIONS = (
+    f"UPDATE sessions s SET {', '.join(_set(name) for name, _ in _VALUES[1:])}, "
+    "behind = true, effect_at = CASE WHEN w.effect_position IS NULL THEN s.effect_at ELSE clock_timestamp() END "
+    f"FROM {_unnest(_VALUES)} WHERE s.id = w.id"
+)
+INSERT_SESSIONS = (
+    f"INSERT INTO sessions ({', '.join(name for name, _ in (*_VALUES, *_OPENING))}, effect_at) "
+    f"SELECT {', '.join(_opening(name) for name, _ in (*_VALUES, *_OPENING))}, "
+    "CASE WHEN w.effect_position IS NOT NULL THEN clock_timestamp() END "
+    f"FROM {_unnest((*_VALUES, *_OPENING))} ON CONFLICT (id) DO NOTHING RETURNING id, sid"
+)
+INSERT_KEYS = (
+    "INSERT INTO idempotency_keys (key, body_digest, sid, first_position, last_position, at) "
+    "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) "
+    "ON CONFLICT (key) DO NOTHING RETURNING key"
+)
+INSERT_RECORDS = (
+    "INSERT INTO records (sid, position, at, epoch, actor, payload, digest, payload_digest) SELECT * FROM unnest("
+    "$1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::bytea[], $7::bytea[], $8::bytea[])"
+)
+INSERT_USES = (
+    "INSERT INTO blob_uses (sid, position, digest) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) "
+    "ON CONFLICT DO NOTHING"
+)
+INSERT_BLOBS = (
+    "INSERT INTO blobs (digest, content) SELECT * FROM unnest($1::bytea[], $2::bytea[]) ON CONFLICT (digest) DO NOTHING"
+)

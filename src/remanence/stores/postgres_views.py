@@ -1,0 +1,217 @@
+"""Read models on PostgreSQL: what lists and screens ask, and how far projections have read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from remanence.content import Usage
+from remanence.errors import InvalidInput
+from remanence.ports import Cursor, SessionQuery, SessionRow, Summary, UsageQuery, UsageRow
+from remanence.stores.postgres_access import Access
+from remanence.stores.postgres_connect import Row as Fields
+from remanence.stores.postgres_rows import SESSION, minute_of, session_of
+from remanence.stores.refusals import no_session
+from remanence.stores.rows import HOUR_US, day_of, hour_of
+
+__all__ = ["PostgresViews", "UsageEntry"]
+
+UsageEntry = tuple[int, Summary, str, Usage, int | None]
+
+USAGE = "usage"
+"""The name of the projection whose cursor `record_usage` moves."""
+
+_TABLES = "sessions s LEFT JOIN sessions source ON source.sid = s.fork_sid"
+_FILTERS = {
+    "project": "s.project",
+    "agent": "s.agent",
+    "user": "s.user_name",
+    "status": "s.status",
+    "waiting_on": "s.waiting_on",
+}
+_USAGE_KEYS = {
+    "agent": "u.agent",
+    "user": "u.user_name",
+    "model": "u.model",
+    "project": "u.project",
+    "session": "s.id",
+    "day": f"u.hour - u.hour % {24 * HOUR_US}",
+}
+_SUMS = (
+    *("calls", "input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens"),
+    *("usd_micros", "unpriced_calls"),
+)
+
+_BEHIND = """
+SELECT s.id, coalesce(c.position, s.fork_position, 0) AS done, s.head
+FROM sessions s LEFT JOIN cursors c ON c.projection = $1 AND c.sid = s.sid
+WHERE s.behind AND s.head > coalesce(c.position, s.fork_position, 0) ORDER BY s.sid LIMIT $2
+"""
+# Answers the sid when the cursor stood where the caller believed, and has moved.
+_MOVE_CURSOR = """
+INSERT INTO cursors (projection, sid, position)
+SELECT $1, s.sid, $4 FROM sessions s LEFT JOIN cursors c ON c.projection = $1 AND c.sid = s.sid
+WHERE s.id = $2 AND coalesce(c.position, s.fork_position, 0) = $3
+ON CONFLICT (projection, sid) DO UPDATE SET position = excluded.position WHERE cursors.position = $3
+RETURNING sid
+"""
+_CAUGHT_UP = """
+UPDATE sessions s SET behind = false WHERE s.sid = $1 AND NOT EXISTS (
+    SELECT FROM projections p LEFT JOIN cursors c ON c.projection = p.name AND c.sid = $1
+    WHERE coalesce(c.position, 0) < s.head)
+"""
+_ADD_USAGE = """
+INSERT INTO usage_hours AS u (
+    sid, hour, model, agent, user_name, project, calls, unpriced_calls, usd_micros,
+    input_tokens, output_tokens, cached_tokens, cache_write_tokens, reasoning_tokens)
+SELECT $1, hour, model, agent, user_name, project, count(*), sum(unpriced), sum(usd),
+    sum(input), sum(output), sum(cached), sum(cache_write), sum(reasoning)
+FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
+    $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[]) AS w(
+    hour, model, agent, user_name, project, unpriced, usd, input, output, cached, cache_write, reasoning)
+GROUP BY hour, model, agent, user_name, project
+ON CONFLICT (sid, hour, model, agent, user_name, project) DO UPDATE SET
+    calls = u.calls + excluded.calls, unpriced_calls = u.unpriced_calls + excluded.unpriced_calls,
+    usd_micros = u.usd_micros + excluded.usd_micros, input_tokens = u.input_tokens + excluded.input_tokens,
+    output_tokens = u.output_tokens + excluded.output_tokens, cached_tokens = u.cached_tokens + excluded.cached_tokens,
+    cache_write_tokens = u.cache_write_tokens + excluded.cache_write_tokens,
+    reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens
+"""
+_COUNTS = """
+SELECT (SELECT count(*) FROM records) AS records, (SELECT count(*) FROM blobs) AS blobs,
+    (SELECT coalesce(sum(octet_length(content)), 0)::bigint FROM blobs) AS blob_bytes,
+    pg_database_size(current_database()) AS bytes, (SELECT max(number) FROM migrations) AS schema,
+    current_setting('server_version') AS server, current_setting('fsync') AS fsync,
+    current_setting('synchronous_commit') AS synchronous_commit
+"""
+
+
+class PostgresViews:
+    """Lists, sums and counts."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def session(self, session: str) -> SessionRow:
+        async with self._access.connection("reading a session") as connection:
+            row = await connection.fetchrow(f"SELECT {SESSION} FROM {_TABLES} WHERE s.id = $1", session)
+        if row is None:
+            raise no_session(session)
+        return session_of(row)
+
+    async def sessions(self, query: SessionQuery) -> Sequence[SessionRow]:
+        conditions, values = _conditions(query)
+        where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
+        async with self._access.connection("listing sessions") as connection:
+            # By the minute first, which is indexed; the exact moment orders within it.
+            rows = await connection.fetch(
+                f"SELECT {SESSION} FROM {_TABLES} {where}"
+                f"ORDER BY s.updated_minute DESC, s.updated_at DESC, s.id DESC LIMIT ${len(values) + 1}",
+                *values,
+                query.limit,
+            )
+        return [session_of(row) for row in rows]
+
+    async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
+        unknown = [name for name in query.by if name not in _USAGE_KEYS]
+        if unknown:
+            raise InvalidInput(
+                f"Usage cannot be summed by {unknown[0]!r}; it can by {', '.join(sorted(_USAGE_KEYS))}.", param="by"
+            )
+        keys = [_USAGE_KEYS[name] for name in query.by]
+        sums = ", ".join(f"sum(u.{name})::bigint" for name in _SUMS)
+        group = f"GROUP BY {', '.join(keys)} ORDER BY {', '.join(keys)}" if keys else "HAVING count(*) > 0"
+        since = None if query.since is None else hour_of(query.since)
+        async with self._access.connection("summing usage") as connection:
+            rows = await connection.fetch(
+                f"SELECT {', '.join([*keys, sums])} FROM usage_hours u JOIN sessions s USING (sid) "
+                f"WHERE ($1::text IS NULL OR u.project = $1) AND ($2::bigint IS NULL OR u.hour >= $2) {group}",
+                query.project,
+                since,
+            )
+        return [_usage_of(row, query.by) for row in rows]
+
+    async def behind(self, projection: str, *, limit: int) -> Sequence[Cursor]:
+        """Sessions whose head is past this projection's cursor."""
+        async with self._access.connection("looking for sessions to project") as connection:
+            if await connection.fetchval("SELECT 1 FROM projections WHERE name = $1", projection) is None:
+                await connection.execute("INSERT INTO projections VALUES ($1) ON CONFLICT DO NOTHING", projection)
+                await connection.execute("UPDATE sessions SET behind = true WHERE NOT behind")
+            return [Cursor(*row) for row in await connection.fetch(_BEHIND, projection, limit)]
+
+    async def record_usage(self, cursor: Cursor, rows: Sequence[UsageEntry]) -> None:
+        async with self._access.transaction("recording usage") as connection:
+            # What is lost with the server's memory is counted again from the journal: no need to wait for the disk.
+            await connection.execute("SET LOCAL synchronous_commit TO off")
+            sid = await connection.fetchval(_MOVE_CURSOR, USAGE, cursor.session, cursor.position, cursor.head)
+            if sid is None:
+                return
+            if rows:
+                await connection.execute(_ADD_USAGE, sid, *zip(*map(_usage_values, rows), strict=True))
+            await connection.execute(_CAUGHT_UP, sid)
+
+    async def stats(self) -> dict[str, Any]:
+        async with self._access.connection("counting") as connection:
+            counts = await connection.fetchrow(_COUNTS)
+            by_status = await connection.fetch("SELECT status, count(*) FROM sessions GROUP BY status ORDER BY status")
+        assert counts is not None
+        durable = counts["fsync"] == "on" and counts["synchronous_commit"] != "off"
+        return {
+            "backend": f"PostgreSQL {counts['server']}",
+            "durability": f"fsync={counts['fsync']}, synchronous_commit={counts['synchronous_commit']}"
+            + ("" if durable else ": a power failure can lose what was acknowledged"),
+            "schema": counts["schema"],
+            "sessions": {row["status"]: row["count"] for row in by_status},
+            "records": counts["records"],
+            "blobs": counts["blobs"],
+            "blob_bytes": counts["blob_bytes"],
+            "bytes": counts["bytes"],
+        }
+
+
+def _conditions(query: SessionQuery) -> tuple[list[str], list[Any]]:
+    conditions: list[str] = []
+    values: list[Any] = []
+    for name, column in _FILTERS.items():
+        value = getattr(query, name)
+        if value is not None:
+            values.append(value)
+            conditions.append(f"{column} = ${len(values)}")
+    if query.waiting_on:
+        conditions.append("s.waiting_on <> ''")  # which lets the index of those that wait be used
+    if query.parent is not None:
+        values.append(query.parent)
+        conditions.append(f"s.fork_sid = (SELECT sid FROM sessions WHERE id = ${len(values)})")
+    if query.before is not None:
+        at, session = query.before
+        values += [minute_of(at), at, session]
+        count = len(values)
+        conditions.append(
+            f"(s.updated_minute, s.updated_at, s.id) < (${count - 2}::integer, ${count - 1}::bigint, ${count}::text)"
+        )
+    return conditions, values
+
+
+def _usage_values(entry: UsageEntry) -> tuple[Any, ...]:
+    at, summary, model, usage, cost = entry
+    return (
+        hour_of(at),
+        model,
+        summary.agent,
+        summary.user,
+        summary.project,
+        int(cost is None),
+        cost or 0,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+    )
+
+
+def _usage_of(row: Fields, by: Sequence[str]) -> UsageRow:
+    values: tuple[Any, ...] = tuple(row)
+    key = [day_of(value) if name == "day" else value for name, value in zip(by, values, strict=False)]
+    calls, given, written, cached, cache_write, reasoning, usd, unpriced = values[len(by) :]
+    return UsageRow(tuple(key), calls, Usage(given, written, cached, cache_write, reasoning), usd, unpriced)

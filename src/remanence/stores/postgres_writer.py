@@ -1,0 +1,281 @@
+"""How appends reach PostgreSQL: in groups, over a few connections, one round trip each.
+
+**Lanes.** A session's appends always take the same lane, a lane has one connection and runs one group at a time, and a
+group is whatever was queued while the last one ran (at most one write of a session, at most one of an idempotency key).
+So no session ever has two writes under way in this process, and the group grows with the load by itself.
+
+**Plain appends** are sent as the process believes the session to be: it remembers the head and the digest of sessions
+it wrote or loaded, chains the digests itself, and `append_group` moves the row only if it still is like that. A belief
+is a cache: when the row did not match, or nothing is known, or the write does more than append (it opens or forks a
+session, carries a key, moves a budget, redacts, is large, changes what the session is called), it goes the **careful**
+way, in the same lane: lock the rows, look, decide, write (`postgres_careful.py`).
+
+**When the answer to a commit is lost** nobody knows whether it landed. The write is then *in doubt*, and stays at the
+front of its lane until a connection is had again (for `PATIENCE_S`). The careful way locks its session's row, which
+also waits for whatever the server still does with the lost statement, and compares the digest at the position where
+the write would have landed. Is it there, then the write is acknowledged; is it not, it is made now, which moves the
+head, so that a lost statement that should still arrive finds another head and does nothing. A write is thus never
+doubled. When no connection is had in time, its caller is told that the outcome is unknown. Writes that were not sent
+when the server went away fail at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from zlib import crc32
+
+from remanence.errors import InvalidInput, RemanenceError, StoreUnavailable
+from remanence.ports import Appended, Write
+from remanence.stores.postgres_careful import Outcome, Raced, append_carefully
+from remanence.stores.postgres_connect import Connection, Statement, connect
+from remanence.stores.postgres_errors import DRIVER_ERRORS, explain, is_lost, is_passing
+from remanence.stores.postgres_group import APPEND_GROUP, arguments, is_plain, makes_due
+from remanence.stores.postgres_known import Known, KnownSessions, Pending, check_texts
+from remanence.stores.rows import draft
+
+__all__ = ["Writers"]
+
+GROUP_MAX = 256
+GROUP_BYTES = 4 * 1024 * 1024
+PATIENCE_S = 2.0
+RETRY_S = 0.05
+ATTEMPTS = 5
+
+
+class Writers:
+    """All the lanes of one process. `on_due` is called when a committed write has made a session due."""
+
+    def __init__(self, url: str, *, lanes: int, known: KnownSessions, on_due: Callable[[], None]) -> None:
+        self._lanes = [_Lane(url, known, on_due) for _ in range(lanes)]
+        self._loop = asyncio.get_running_loop()
+        self._closed = False
+
+    def append(self, write: Write) -> asyncio.Future[Appended]:
+        """Queue a write. Raises InvalidInput at once; everything else comes through the future."""
+        if not (write.session.isascii() and write.actor.isascii()):
+            check_texts(write)
+        if self._closed:
+            raise StoreUnavailable("This database was closed. What was acknowledged is kept; open it again.")
+        pending = Pending(draft(write), self._loop.create_future())
+        self._lanes[crc32(write.session.encode()) % len(self._lanes)].put(pending)
+        return pending.future
+
+    async def close(self) -> None:
+        """Finish what is queued, then hang up."""
+        self._closed = True
+        for lane in self._lanes:
+            await lane.close()
+
+
+class _Lane:
+    """One connection, one queue, one group at a time."""
+
+    def __init__(self, url: str, known: KnownSessions, on_due: Callable[[], None]) -> None:
+        self._url = url
+        self._known = known
+        self._on_due = on_due
+        self._queue: list[Pending] = []
+        self._running: asyncio.Task[None] | None = None
+        self._connection: Connection | None = None
+        self._statement: Statement | None = None
+
+    def put(self, pending: Pending) -> None:
+        self._queue.append(pending)
+        if self._running is None:
+            self._running = asyncio.create_task(self._drain())
+
+    async def close(self) -> None:
+        if self._running is not None:
+            await self._running
+        if self._connection is not None:
+            await self._connection.close(timeout=PATIENCE_S)
+            self._connection = None
+
+    async def _drain(self) -> None:
+        group: list[Pending] = []
+        try:
+            while self._queue:
+                group = self._take()
+                await self._settle(group)
+        except BaseException as error:
+            # Ours to report: a caller must never wait for an answer that nobody will give.
+            lost = StoreUnavailable(
+                f"The writer stopped ({type(error).__name__}). Read the session again to see what was kept."
+            )
+            for pending in (*group, *self._queue):
+                pending.resolve(lost)
+            self._queue.clear()
+            raise
+        finally:
+            self._running = None
+
+    def _take(self) -> list[Pending]:
+        """The next group: the front of the queue, without a second write of a session or of an idempotency key."""
+        group: list[Pending] = []
+        later: list[Pending] = []
+        taken: set[str] = set()
+        size = 0
+        for pending in self._queue:
+            write = pending.write
+            key = None if write.key is None else f"key {write.key}"
+            full = len(group) >= GROUP_MAX or (size > 0 and size + pending.size > GROUP_BYTES)
+            if full or write.session in taken or key in taken:
+                later.append(pending)
+            else:
+                group.append(pending)
+                size += pending.size
+                if key is not None:
+                    taken.add(key)
+            taken.add(write.session)
+        self._queue = later
+        return group
+
+    async def _settle(self, group: Sequence[Pending]) -> None:
+        plain: list[tuple[Pending, Known]] = []
+        careful: list[Pending] = []
+        for pending in group:
+            known = self._known.get(pending.write.session)
+            if known is not None and is_plain(pending, known):
+                plain.append((pending, known))
+            else:
+                careful.append(pending)
+        if plain:
+            careful += await self._append_plainly(plain)
+        if careful:
+            await self._append_carefully(careful)
+
+    async def _append_plainly(self, batch: list[tuple[Pending, Known]]) -> Sequence[Pending]:
+        """Answers the writes that need a closer look."""
+        # Rows are locked in this order; so does everybody else, and nobody waits in a circle.
+        batch.sort(key=_sid)
+        try:
+            if self._statement is None:
+                self._statement = await (await self._connected()).prepare(APPEND_GROUP)
+            done: list[int] | None = await self._statement.fetchval(*arguments(batch))
+        except DRIVER_ERRORS as error:
+            lost = is_lost(error)
+            if lost:
+                self._hang_up()
+            for pending, known in batch:
+                self._known.forget(known.head.session)
+                pending.rows = pending.rows if lost else None
+            return [pending for pending, _ in batch]
+        except RemanenceError as error:
+            for pending, _ in batch:
+                pending.resolve(error)
+            return []
+        return self._finish(batch, done)
+
+    def _finish(self, batch: list[tuple[Pending, Known]], done: list[int] | None) -> Sequence[Pending]:
+        moved = None if done is None else set(done)
+        left: list[Pending] = []
+        due = False
+        for pending, known in batch:
+            if moved is not None and known.head.id not in moved:
+                self._known.forget(known.head.session)
+                pending.rows = None
+                left.append(pending)
+                continue
+            if pending.write.summary is not None:
+                known.summary = pending.write.summary
+            due = due or makes_due(pending.write)
+            pending.resolve(pending.appended())
+        if due:
+            self._on_due()
+        return left
+
+    async def _append_carefully(self, group: Sequence[Pending]) -> None:
+        """Resolve every write of the group, whatever happens to the server meanwhile."""
+        clock = asyncio.get_running_loop()
+        until, attempts = clock.time() + PATIENCE_S, 0
+        while group:
+            try:
+                outcomes = await append_carefully(await self._connected(), group)
+            except RemanenceError as error:
+                group = _give_up(group, error, late=clock.time() > until)
+            except Raced:
+                attempts += 1
+            except DRIVER_ERRORS as error:
+                if is_lost(error):
+                    self._hang_up()
+                    attempts += clock.time() > until
+                elif is_passing(error) and attempts < ATTEMPTS:
+                    attempts += 1
+                else:
+                    await self._isolate(group, error)
+                    return
+            else:
+                self._acknowledge(group, outcomes)
+                return
+            if attempts > ATTEMPTS:
+                _fail(group, _unsettled())
+                return
+            await asyncio.sleep(RETRY_S if group else 0)
+
+    async def _isolate(self, group: Sequence[Pending], error: Exception) -> None:
+        """The server refused the group: find out whose fault it was, and journal the others."""
+        if len(group) > 1:
+            for pending in group:
+                await self._append_carefully([pending])
+            return
+        try:
+            check_texts(group[0].write)
+        except InvalidInput as better:
+            _fail(group, better)
+        else:
+            _fail(group, explain(error, "appending"))
+
+    def _acknowledge(self, group: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
+        due = False
+        for pending, outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, Known):
+                self._known.learn(outcome)
+                due = due or makes_due(pending.write)
+                pending.resolve(pending.appended())
+            else:
+                self._known.forget(pending.write.session)
+                pending.resolve(outcome)
+        if due:
+            self._on_due()
+
+    async def _connected(self) -> Connection:
+        if self._connection is None or self._connection.is_closed():
+            self._hang_up()
+            self._connection = await connect(self._url, writer=True)
+        return self._connection
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.terminate()
+        self._connection = self._statement = None
+
+
+def _sid(pair: tuple[Pending, Known]) -> int:
+    return pair[1].head.id
+
+
+def _fail(group: Sequence[Pending], error: RemanenceError) -> None:
+    for pending in group:
+        pending.resolve(error)
+
+
+def _give_up(group: Sequence[Pending], error: RemanenceError, *, late: bool) -> list[Pending]:
+    """No connection is had: refuse what was never sent, and what is in doubt when it is `late`. Answers the rest."""
+    left: list[Pending] = []
+    for pending in group:
+        if pending.rows is None:
+            pending.resolve(error)
+        elif late:
+            pending.resolve(_unsettled())
+        else:
+            left.append(pending)
+    return left
+
+
+def _unsettled() -> StoreUnavailable:
+    return StoreUnavailable(
+        "PostgreSQL went away while this write was being committed, and did not come back in time to tell whether it "
+        "was kept. What was acknowledged before is. Read the session again before you repeat the write, or repeat it "
+        "under the idempotency key it had."
+    )
