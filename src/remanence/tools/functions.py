@@ -13,7 +13,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine, Mapping
+import traceback
+from collections.abc import Callable, Mapping
+from types import CoroutineType
 from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar, Unpack, cast, overload
 
 from msgspec.structs import replace
@@ -37,6 +39,7 @@ NOT_HAPPENED: Final = "not_happened"
 """What a `reconcile` function returns when it knows that the effect did not happen. `False` says the same."""
 
 THREADS_MAX: Final = 64
+TRACEBACK_MAX: Final = 16_000
 _threads: Final = Threads(THREADS_MAX)
 
 
@@ -61,6 +64,8 @@ def tool(function: Callable[..., Any] | None = None, /, **options: Unpack[ToolOp
 
 class FunctionTool(Generic[P, R]):
     """A Python function as a `remanence.ports.Tool`. Calling it calls the function, as if it were not decorated."""
+
+    __name__: str
 
     def __init__(self, function: Callable[P, R], options: ToolOptions, namespace: Mapping[str, Any]) -> None:
         where, name = function_of(function, options)
@@ -104,7 +109,7 @@ class FunctionTool(Generic[P, R]):
         return failure(f"{self._spec.name} failed: {_named(error)}")
 
     @overload
-    def reconcile(self, effect_key: str) -> Coroutine[Any, Any, ToolOutcome | Literal["not_happened"] | None]: ...
+    def reconcile(self, effect_key: str) -> CoroutineType[Any, Any, ToolOutcome | Literal["not_happened"] | None]: ...
     @overload
     def reconcile(self, effect_key: F) -> F: ...
     def reconcile(self, effect_key: str | Callable[[str], Any]) -> Any:
@@ -198,4 +203,6 @@ def _log_raised(event: str, error: BaseException, tool: str, effect_key: str) ->
     # Imported here: `import remanence` and a worker whose tools behave never need it.
     import structlog
 
-    structlog.get_logger("remanence.tools").warning(event, tool=tool, effect_key=effect_key, exc_info=error)
+    # Formatted here, plain and bounded: a renderer may take seconds over a long message, or show local variables.
+    text = "".join(traceback.format_exception(error))[-TRACEBACK_MAX:]
+    structlog.get_logger("remanence.tools").warning(event, tool=tool, effect_key=effect_key, exception=text)

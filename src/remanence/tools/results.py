@@ -40,10 +40,10 @@ def outcome_of(value: object) -> ToolOutcome:
 def _outcome(value: object) -> ToolOutcome:
     if isinstance(value, ToolOutcome):
         return ToolOutcome(_storable(value.parts), bool(value.error))
-    if isinstance(value, _SHOWN):
+    if isinstance(value, Part):
         return ToolOutcome(_storable((value,)))
     items = tuple(cast("list[object]", value)) if isinstance(value, list | tuple) else ()
-    if items and all(isinstance(item, _SHOWN) for item in items):
+    if items and all(isinstance(item, Part) for item in items):
         return ToolOutcome(_storable(cast("tuple[Part, ...]", items)))
     return ToolOutcome((Text(_text(cast("object", value))),))
 

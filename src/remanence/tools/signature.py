@@ -205,7 +205,7 @@ def _described(annotation: Any) -> str:
 
 
 def _shown_default(default: Any, annotation: Any) -> dict[str, Any]:
-    """The default as JSON. One that JSON cannot write, or that the model could not send, is the function's own affair."""
+    """The default as JSON. One that JSON cannot write, or a model could not send, is the function's own affair."""
     try:
         value: object = msgspec.json.decode(msgspec.json.encode(default))
         msgspec.convert(value, annotation, str_keys=True)
