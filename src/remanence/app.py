@@ -15,6 +15,7 @@ import os
 import random
 import secrets
 import socket
+import time
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,10 @@ __all__ = ["Options", "Remanence", "Reply", "Session", "Shelf", "new_id", "open_
 DEFAULT_URL = "sqlite:///.remanence/remanence.db"
 
 
+_dice = random.Random(secrets.randbits(256))
+"""For ids, which need to be different, not secret."""
+
+
 async def open_database(url: str, *, ephemeral: bool = False) -> Database:
     """Open `sqlite:///PATH` or `postgresql://...`, creating and migrating it as needed.
 
@@ -71,8 +76,7 @@ async def open_database(url: str, *, ephemeral: bool = False) -> Database:
 
 def new_id(prefix: str) -> str:
     """A new id that sorts by the time it was made: milliseconds, then 72 random bits."""
-    milliseconds = SystemClock().now() // 1_000
-    return f"{prefix}_{milliseconds:012x}{secrets.token_hex(9)}"
+    return f"{prefix}_{time.time_ns() // 1_000_000:012x}{_dice.getrandbits(72):018x}"
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Options:
 
     clock: Clock = field(default_factory=SystemClock)
     dice: random.Random = field(default_factory=random.Random)
-    times: Times = Times()
+    times: Times = field(default_factory=Times)
     sessions_max: int = 256
     project: str = "default"
     actor: str = "local"
@@ -122,8 +126,8 @@ class Shelf:
 class Remanence:
     """A runtime over one database. Use it as an async context manager.
 
-    `url`: `sqlite:///PATH` (three slashes: relative, four: absolute) or `postgresql://...`. `agents`: those this process
-    can run besides the ones given to `open`. `models`: ready-made models by name; `model_configs`: aliases as in
+    `url`: `sqlite:///PATH` (three slashes: relative, four: absolute) or `postgresql://...`. `agents`: those it can run
+    besides the ones given to `open`. `models`: ready-made models by name; `model_configs`: aliases as in
     `remanence.toml`. `worker=False` only reads and writes; another process does the work.
     """
 
@@ -365,10 +369,15 @@ class Reply:
 
     async def __aiter__(self) -> AsyncIterator[Recorded | Delta]:
         caller = self._caller
-        appended = await sessions.send(caller, self._session, self._text, if_busy=self._if_busy, key=self._key)
+        reader = caller.live.subscribe(self._session)
+        try:
+            appended = await sessions.send(caller, self._session, self._text, if_busy=self._if_busy, key=self._key)
+        except BaseException:
+            reader.close()
+            raise
         position = appended.head
         turn = 0
-        async for item in follow(caller, self._session, after=position - 1):
+        async for item in follow(caller, self._session, after=position - 1, reader=reader):
             yield item
             if not isinstance(item, Recorded):
                 continue

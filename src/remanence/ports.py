@@ -19,6 +19,7 @@ Either all of a write is durable when the call returns, or none of it is.
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
@@ -70,11 +71,15 @@ __all__ = [
 
 
 class Signal(Protocol):
-    """What can be waited for: an `asyncio.Event` is one."""
+    """What can be waited for: `runtime/bell.py` has one."""
 
     def is_set(self) -> bool: ...
 
-    async def wait(self) -> bool: ...
+    def attach(self, waiter: Future[bool]) -> None:
+        """Resolve `waiter` with True when the signal is set."""
+        ...
+
+    def detach(self, waiter: Future[bool]) -> None: ...
 
 
 class Clock(Protocol):

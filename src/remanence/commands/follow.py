@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 from remanence.commands.caller import Caller
 from remanence.events import Recorded
-from remanence.ports import Delta
+from remanence.ports import Delta, Subscription
 
 __all__ = ["follow"]
 
@@ -18,12 +18,15 @@ _PAGE = 500
 
 
 async def follow(
-    caller: Caller, session: str, *, after: int = 0, poll_s: float = 0.25
+    caller: Caller, session: str, *, after: int = 0, poll_s: float = 0.25, reader: Subscription | None = None
 ) -> AsyncIterator[Recorded | Delta]:
-    """Everything after a position, for ever; the reader stops by leaving. Works across processes, by polling."""
-    reader = caller.live.subscribe(session)
+    """Everything after a position, for ever; the reader stops by leaving. Works across processes, by polling.
+
+    A `reader` that was subscribed before the record after `after` was written spares the first look at the journal.
+    """
+    behind = reader is None
+    reader = reader or caller.live.subscribe(session)
     try:
-        behind = True
         while True:
             while behind:
                 records = await caller.database.store.read(session, after=after, limit=_PAGE)

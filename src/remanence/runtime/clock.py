@@ -24,9 +24,18 @@ class SystemClock:
         """Wait until the signal is set (True) or the time is over (False)."""
         if signal.is_set():
             return True
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        signal.attach(waiter)
+        timer = loop.call_later(timeout_s, _expire, waiter) if timeout_s is not None else None
         try:
-            async with asyncio.timeout(timeout_s):
-                await signal.wait()
-        except TimeoutError:
-            return signal.is_set()
-        return True
+            return await waiter
+        finally:
+            signal.detach(waiter)
+            if timer is not None:
+                timer.cancel()
+
+
+def _expire(waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(False)

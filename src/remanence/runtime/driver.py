@@ -28,6 +28,7 @@ from remanence.core.summary import summary_of
 from remanence.errors import BudgetExceeded, Conflict, Fenced, Frozen, StoreCorrupt, StoreError
 from remanence.events import BudgetRaised, BudgetReached, Event, ModelCalled, Recorded, ToolStarted
 from remanence.ports import Lease, Summary, Write
+from remanence.runtime.bell import Bell
 from remanence.runtime.effects import call_model, reconcile_doubt, run_tool
 from remanence.runtime.plan import Dispatch, Plan, again, make_plan
 from remanence.runtime.services import Services
@@ -57,7 +58,7 @@ class Driver:
         self._stale = False
         self._orphans = False
         self._held_until = 0
-        self._stirred = asyncio.Event()
+        self._stirred = Bell()
         self._news: list[Recorded] = []
         self._facts: list[Event] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}

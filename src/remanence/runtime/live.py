@@ -6,12 +6,12 @@ told so by a missing record position, upon which it reads the journal; a writer 
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 
 from remanence.events import Recorded
 from remanence.ports import Clock, Delta
+from remanence.runtime.bell import Bell
 
 __all__ = ["Hub"]
 
@@ -74,7 +74,7 @@ class Reader:
         self._hub = hub
         self._clock = clock
         self._items: deque[Recorded | Delta] = deque(maxlen=QUEUE_ITEMS_MAX)
-        self._filled = asyncio.Event()
+        self._filled = Bell()
 
     def put(self, item: Recorded | Delta) -> None:
         self._items.append(item)

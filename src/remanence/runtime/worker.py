@@ -13,6 +13,7 @@ import structlog
 from remanence.errors import Conflict, StoreError
 from remanence.events import Recorded
 from remanence.ports import Lease
+from remanence.runtime.bell import Bell
 from remanence.runtime.driver import Driver
 from remanence.runtime.services import Services
 
@@ -32,7 +33,7 @@ class Worker:
         self.services = services
         self._drivers: dict[str, Driver] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._stopping = asyncio.Event()
+        self._stopping = Bell()
         self._loops: list[asyncio.Task[None]] = []
 
     @property
@@ -71,7 +72,7 @@ class Worker:
     async def run(self) -> None:
         """Work until `stop` is called."""
         await self.start()
-        await self._stopping.wait()
+        await self.services.clock.wait(self._stopping, None)
 
     # --- claiming -----------------------------------------------------------------------------------------------------
 

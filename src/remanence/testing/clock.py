@@ -16,7 +16,7 @@ class FakeClock:
 
     def __init__(self, now: int = 1_800_000_000 * _MICROS) -> None:
         self._now = now
-        self._sleepers: list[tuple[int, asyncio.Event]] = []
+        self._sleepers: list[tuple[int, asyncio.Future[bool]]] = []
 
     def now(self) -> int:
         return self._now
@@ -24,38 +24,36 @@ class FakeClock:
     def advance(self, seconds: float) -> None:
         """Move the clock and wake whoever waited for that."""
         self._now += int(seconds * _MICROS)
-        for due, woken in self._sleepers:
-            if due <= self._now:
-                woken.set()
+        due = [sleeper for at, sleeper in self._sleepers if at <= self._now]
+        for sleeper in due:
+            if not sleeper.done():
+                sleeper.set_result(False)
 
     def set_back(self, seconds: float) -> None:
         """Let the clock jump backwards."""
         self._now -= int(seconds * _MICROS)
 
     async def sleep(self, seconds: float) -> None:
-        await self._until(self._now + int(seconds * _MICROS), asyncio.Event())
+        await self._sleep(asyncio.get_running_loop().create_future(), seconds)
 
     async def wait(self, signal: Signal, timeout_s: float | None) -> bool:
         if signal.is_set():
             return True
-        if timeout_s is None:
-            return await signal.wait()
-        timer = asyncio.ensure_future(self._until(self._now + int(timeout_s * _MICROS), asyncio.Event()))
-        waiter = asyncio.ensure_future(signal.wait())
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        signal.attach(waiter)
         try:
-            await asyncio.wait((timer, waiter), return_when=asyncio.FIRST_COMPLETED)
+            return await (waiter if timeout_s is None else self._sleep(waiter, timeout_s))
         finally:
-            timer.cancel()
-            waiter.cancel()
-        return signal.is_set()
+            signal.detach(waiter)
 
-    async def _until(self, due: int, woken: asyncio.Event) -> None:
+    async def _sleep(self, waiter: asyncio.Future[bool], seconds: float) -> bool:
+        due = self._now + int(seconds * _MICROS)
         if due <= self._now:
             await asyncio.sleep(0)
-            return
-        entry = (due, woken)
+            return waiter.done() and waiter.result()
+        entry = (due, waiter)
         self._sleepers.append(entry)
         try:
-            await woken.wait()
+            return await waiter
         finally:
             self._sleepers.remove(entry)
