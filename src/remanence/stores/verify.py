@@ -1,0 +1,144 @@
+"""Whether a journal is what was written: every digest is computed again, from the first record to the last.
+
+A record's digest covers the one before, the payload's digest and the header, so a flipped byte, a dropped record and
+two that changed places each break the chain where it happened. What was redacted keeps the digest of what it was; then
+the journal itself must say that it was redacted, and what is left must be a skeleton. Records missing at the end are
+noticed because the session's row knows the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from remanence.errors import StoreCorrupt, UnknownEvent
+from remanence.events import GENESIS, Redacted, chain_digest, decode_event, encode_event, payload_digest, skeleton
+from remanence.ports import Database, RawRecord
+from remanence.stores.rows import kind_in
+
+__all__ = ["Flaw", "Verified", "Verifier", "verify_chain", "verify_session"]
+
+PAGE = 1_000
+TRIES = 5
+
+
+class Flaw(msgspec.Struct, frozen=True):
+    """Something that is not as it was written. `position` is where it shows."""
+
+    position: int
+    what: str
+
+
+class Verified(msgspec.Struct, frozen=True):
+    """What became of verifying a session: how many of its own records were read, and what is wrong with them."""
+
+    session: str
+    records: int
+    flaws: tuple[Flaw, ...]
+
+
+class Verifier:
+    """Reads a journal page by page. A fork begins `after` a position of its source, whose digest is `previous`."""
+
+    def __init__(self, *, previous: bytes = GENESIS, after: int = 0) -> None:
+        self.count = 0
+        self._after = after
+        self._position = after
+        self._previous = previous
+        self._redacted: set[int] = set()
+        self._announced: set[int] = set()
+
+    def feed(self, rows: Iterable[RawRecord]) -> list[Flaw]:
+        """The next records, in the order they are stored. Returns what is wrong with them."""
+        return [flaw for row in rows for flaw in self._check(row)]
+
+    def finish(self, head: int) -> list[Flaw]:
+        """No record follows; `head` is the position the session's row says. Returns what is wrong with the whole."""
+        flaws = _missing(self._position + 1, head)
+        if self._position > head:
+            flaws.append(Flaw(self._position, f"the session's row knows records up to {head} only"))
+        for position in sorted(self._redacted - self._announced):
+            flaws.append(Flaw(position, "its content was replaced, and no Redacted event says so"))
+        for position in sorted(self._announced - self._redacted):
+            if position > self._after:
+                flaws.append(Flaw(position, "a Redacted event says its content was erased, and it was not"))
+        return flaws
+
+    def _check(self, row: RawRecord) -> list[Flaw]:
+        flaws: list[Flaw] = []
+        if row.position <= self._position:
+            flaws.append(Flaw(row.position, f"it comes after record {self._position}"))
+        else:
+            flaws += _missing(self._position + 1, row.position - 1)
+        self.count += 1
+        own = row.payload_digest if row.payload_digest is not None else payload_digest(row.payload)
+        expected = chain_digest(self._previous, own, position=row.position, at=row.at, epoch=row.epoch, actor=row.actor)
+        if expected != row.digest and not flaws:
+            flaws.append(Flaw(row.position, "its digest does not fit its content, its header and the record before"))
+        flaws += self._check_redaction(row)
+        self._position, self._previous = row.position, row.digest
+        return flaws
+
+    def _check_redaction(self, row: RawRecord) -> list[Flaw]:
+        if row.payload_digest is None and kind_in(row.payload) != "Redacted":
+            return []
+        try:
+            event = decode_event(row.payload)
+        except UnknownEvent:
+            return []
+        except StoreCorrupt:
+            return [Flaw(row.position, "its content cannot be read")]
+        if isinstance(event, Redacted):
+            self._announced.add(event.position)
+        if row.payload_digest is None:
+            return []
+        self._redacted.add(row.position)
+        if encode_event(skeleton(event)) != row.payload:
+            return [Flaw(row.position, "it was redacted, and what is left is not a skeleton")]
+        return []
+
+
+def _missing(first: int, last: int) -> list[Flaw]:
+    if first > last:
+        return []
+    return [Flaw(first, "it is missing" if first == last else f"it and the records up to {last} are missing")]
+
+
+def verify_chain(rows: Iterable[RawRecord], *, head: int, previous: bytes = GENESIS, after: int = 0) -> list[Flaw]:
+    """What is wrong with a session's own records, given whole."""
+    verifier = Verifier(previous=previous, after=after)
+    return verifier.feed(rows) + verifier.finish(head)
+
+
+async def verify_session(database: Database, session: str) -> Verified:
+    """Verify a session's own records and that they chain on what they were forked from. Raises NotFound, StoreError.
+
+    The source of a fork is a session of its own: verify it by its own name.
+    """
+    row = await database.views.session(session)
+    after = 0 if row.fork is None else row.fork.position
+    previous = GENESIS if row.fork is None else await _digest_at(database, row.fork.source, after)
+    for _ in range(TRIES):
+        verifier = Verifier(previous=previous, after=after)
+        flaws: list[Flaw] = []
+        page = await database.raw(session, after=after, limit=PAGE)
+        while page:
+            flaws += verifier.feed(page)
+            page = await database.raw(session, after=page[-1].position, limit=PAGE)
+        head = (await database.views.session(session)).head
+        flaws += verifier.finish(head)
+        # What was written while we read looks like a flaw, and does not the next time.
+        if not flaws or head == row.head:
+            break
+        row = await database.views.session(session)
+    return Verified(session, verifier.count, tuple(flaws))
+
+
+async def _digest_at(database: Database, session: str, position: int) -> bytes:
+    """The digest of a record, wherever along the forks it lies; of nothing when it is missing."""
+    row = await database.views.session(session)
+    while row.fork is not None and position <= row.fork.position:
+        row = await database.views.session(row.fork.source)
+    found = await database.raw(row.session, after=position - 1, limit=1)
+    return found[0].digest if found and found[0].position == position else b""
