@@ -119,20 +119,25 @@ async def verify_session(database: Database, session: str) -> Verified:
     row = await database.views.session(session)
     after = 0 if row.fork is None else row.fork.position
     previous = GENESIS if row.fork is None else await _digest_at(database, row.fork.source, after)
+    verified = await _verify(database, session, Verifier(previous=previous, after=after))
     for _ in range(TRIES):
-        verifier = Verifier(previous=previous, after=after)
-        flaws: list[Flaw] = []
-        page = await database.raw(session, after=after, limit=PAGE)
-        while page:
-            flaws += verifier.feed(page)
-            page = await database.raw(session, after=page[-1].position, limit=PAGE)
-        head = (await database.views.session(session)).head
-        flaws += verifier.finish(head)
         # What was written while we read looks like a flaw, and does not the next time.
-        if not flaws or head == row.head:
+        head = (await database.views.session(session)).head
+        if not verified.flaws or head == row.head:
             break
         row = await database.views.session(session)
-    return Verified(session, verifier.count, tuple(flaws))
+        verified = await _verify(database, session, Verifier(previous=previous, after=after))
+    return verified
+
+
+async def _verify(database: Database, session: str, verifier: Verifier) -> Verified:
+    flaws: list[Flaw] = []
+    position = 0
+    while page := await database.raw(session, after=position, limit=PAGE):
+        flaws += verifier.feed(page)
+        position = page[-1].position
+    head = (await database.views.session(session)).head
+    return Verified(session, verifier.count, (*flaws, *verifier.finish(head)))
 
 
 async def _digest_at(database: Database, session: str, position: int) -> bytes:
