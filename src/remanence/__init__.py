@@ -10,15 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from remanence.agent import Agent, Remanence, tool
+    from remanence.agent import Agent
+    from remanence.app import Remanence
+    from remanence.tools import tool
 
 __version__ = "0.1.0"
 __all__ = ["Agent", "Remanence", "__version__", "tool"]
 
+_HOMES = {"Agent": "remanence.agent", "Remanence": "remanence.app", "tool": "remanence.tools"}
+
 
 def __getattr__(name: str) -> object:
-    if name in ("Agent", "Remanence", "tool"):
-        return getattr(import_module("remanence.agent"), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'remanence' has no attribute {name!r}")
 
 
