@@ -117,13 +117,15 @@ class Transcript:
             case _:
                 pass
 
-    def window_of(self, s: Session) -> tuple[TurnText, ...]:
+    def window_of(self, s: Session) -> list[TurnText]:
         """The turns of the session's current window, oldest first."""
-        return tuple(turn for turn in self.turns if turn.number >= s.window.first_turn)
+        self.forget_before(s.window.first_turn)
+        return self.turns
 
     def forget_before(self, first_turn: int) -> None:
         """Drop turns that no later window can hold, so that memory does not grow with the session."""
-        self.turns = [turn for turn in self.turns if turn.number >= first_turn]
+        if self.turns and self.turns[0].number < first_turn:
+            self.turns = [turn for turn in self.turns if turn.number >= first_turn]
 
     def messages(self, window: Window) -> tuple[tuple[Message, ...], str, int]:
         """The window's messages, their digest, and their size in bytes."""
@@ -237,7 +239,7 @@ def prompt_of(transcript: Transcript, s: Session, spec: AgentSpec) -> Prompt:
     return Prompt(messages, window, digest, transcript.input_tokens_bound(spec, size, len(messages)))
 
 
-def _window_at(turns: tuple[TurnText, ...], window: Window) -> Window:
+def _window_at(turns: list[TurnText], window: Window) -> Window:
     """The same window, starting at a turn that is there (a compaction may have taken the first ones)."""
     if not turns or turns[0].number == window.first_turn:
         return window if not turns else Window(turns[0].number, turns[0].from_position, window.skipped)
