@@ -125,7 +125,12 @@ class Bridge:
         if target not in self._open:
             key = self._key(target)
             http = clients.open_http(target.base_url)
-            self._open[target] = (clients.library_model(target, key, http), http)
+            try:
+                self._open[target] = (clients.library_model(target, key, http), http)
+            except ImportError as error:
+                extra = PROVIDERS[target.provider].extra if target.provider in PROVIDERS else ""
+                more = f"pip install 'remanence[{extra}]'" if extra else str(error)
+                raise _refused(f"{target.name} needs a package that is not installed: {more}") from None
         return self._open[target][0]
 
     def _key(self, target: Target) -> str | None:
@@ -189,6 +194,8 @@ def _tool(tool: ToolSpec) -> Any:
 def _settings(model: LibraryModel, target: Target, request: ModelRequest) -> LibrarySettings:
     from pydantic_ai.models.openai import OpenAIResponsesModel
 
+    from remanence.models import clients
+
     given = request.settings
     wanted: dict[str, Any] = {
         "temperature": given.temperature,
@@ -205,7 +212,8 @@ def _settings(model: LibraryModel, target: Target, request: ModelRequest) -> Lib
     wanted |= _thinking(model, target, given.reasoning_effort)
     _check_sampling(model, target, wanted)
     wanted["max_tokens"] = request.output_tokens
-    if "max_retries" not in model.unsupported_settings:
+    if clients.retries_itself(model) and "max_retries" not in model.unsupported_settings:
+        # Not for those that never do: this copies a client, and a copy reads the environment again.
         wanted["max_retries"] = 0
     if target.cache:
         wanted["cache"] = True

@@ -29,7 +29,7 @@ from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
 from remanence.models.target import Target
 
-__all__ = ["is_loopback", "library_model", "open_http", "takes_back"]
+__all__ = ["is_loopback", "library_model", "open_http", "retries_itself", "takes_back"]
 
 _NO_KEY = "no-key"
 """What a server that needs no key is sent; the SDKs insist on sending something."""
@@ -67,14 +67,23 @@ def library_model(target: Target, key: str | None, http: httpx2.AsyncClient) -> 
     if target.provider == "anthropic" and key:
         anthropic = AsyncAnthropic(api_key=key, http_client=http, max_retries=0)
         return AnthropicModel(target.model, provider=AnthropicProvider(anthropic_client=anthropic))
-    return infer_model(f"{target.provider}:{target.model}", lambda name: _provider(name, target, key))
+    return infer_model(f"{target.provider}:{target.model}", lambda name: _provider(name, key))
 
 
-def _provider(name: str, target: Target, key: str | None) -> LibraryProvider[Any]:
-    if target.key_env and key:
-        make: Any = infer_provider_class(name)
-        return make(api_key=key)
-    return infer_provider(name)
+def retries_itself(model: LibraryModel) -> bool:
+    """Whether the model's SDK would try again by itself unless each request forbids it."""
+    client = model.provider.client if model.provider else None
+    return not (isinstance(client, AsyncOpenAI | AsyncAnthropic) and client.max_retries == 0)
+
+
+def _provider(name: str, key: str | None) -> LibraryProvider[Any]:
+    make: Any = infer_provider_class(name)
+    provider: LibraryProvider[Any] = make(api_key=key) if key else infer_provider(name)
+    client = provider.client
+    if isinstance(client, AsyncOpenAI):
+        client.max_retries = 0
+        client.organization = client.project = None
+    return provider
 
 
 def _compatible(target: Target, key: str, http: httpx2.AsyncClient) -> LibraryModel:

@@ -92,11 +92,11 @@ def to_messages(
 
     for message in messages:
         if message.role == "assistant":
-            close()
             reply = _response(message.parts, receiver)
-            open_calls.update(_calls_in(message.parts))
             if reply.parts:
+                close()
                 made.append(reply)
+                open_calls.update(_calls_in(message.parts))
         elif message.role == "tool":
             results += _results(message.parts, open_calls, blobs)
         else:

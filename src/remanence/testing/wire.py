@@ -92,6 +92,10 @@ class WireServer:
         await asyncio.gather(*self._open)
         await self._server.wait_closed()
 
+    def answer_with(self, *answers: Answer) -> None:
+        """From now on, answer with these, in order."""
+        self._answers = self._in_turn(list(answers))
+
     @staticmethod
     def _in_turn(answers: list[Answer]) -> Callable[[WireRequest], Answer]:
         def next_answer(request: WireRequest) -> Answer:
@@ -162,7 +166,7 @@ class WireServer:
                 await writer.drain()
                 await self._wait_for_end(reader)
                 return False
-            content = event.encode()
+            content = (wire_formats.overloaded_event(request.api) if count == answer.error_after else event).encode()
             writer.write(f"{len(content):x}\r\n".encode() + content + b"\r\n")
         writer.write(b"0\r\n\r\n")
         await writer.drain()

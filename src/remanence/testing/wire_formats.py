@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Answer", "WireCall", "body", "error_body", "events"]
+__all__ = ["Answer", "WireCall", "body", "error_body", "events", "overloaded_event"]
 
 _AT = 1_760_000_000
 
@@ -28,8 +28,9 @@ class WireCall(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True):
     """What the server says. `cached_tokens` are part of `input_tokens`; a `status` other than 200 makes it an error.
 
-    `piece` is how many characters go into one event of a stream. `cut_after`, `end_after` and `stall_after` count
-    events: then the connection breaks, the stream ends as if it were whole, or nothing comes any more.
+    `piece` is how many characters go into one event of a stream. `cut_after`, `end_after`, `stall_after` and
+    `error_after` count events: then the connection breaks, the stream ends as if it were whole, nothing comes any more,
+    or the provider says inside the stream that it is overloaded.
     """
 
     text: str = ""
@@ -50,6 +51,7 @@ class Answer(msgspec.Struct, frozen=True):
     cut_after: int | None = None
     end_after: int | None = None
     stall_after: int | None = None
+    error_after: int | None = None
 
 
 def body(api: str, answer: Answer, request: dict[str, Any]) -> dict[str, Any]:
@@ -84,6 +86,17 @@ def error_body(api: str, answer: Answer) -> dict[str, Any]:
     if api == "anthropic":
         return {"type": "error", "error": {"type": answer.code or "api_error", "message": message}}
     return {"error": {"message": message, "type": answer.code or None, "code": answer.code or None, "param": None}}
+
+
+def overloaded_event(api: str) -> str:
+    """The event by which a provider says in mid-stream that it is overloaded."""
+    if api == "anthropic":
+        error = {"type": "overloaded_error", "message": "Overloaded"}
+        return _named({"type": "error", "error": error})
+    if api == "responses":
+        code = {"code": "server_is_overloaded", "message": "Overloaded", "param": None}
+        return _named({"type": "error", "sequence_number": 0, **code})
+    return f"data: {json.dumps({'error': {'message': 'Overloaded', 'type': 'overloaded', 'code': None}})}\n\n"
 
 
 def _named(event: dict[str, Any]) -> str:
