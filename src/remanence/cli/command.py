@@ -1,0 +1,186 @@
+"""What every command shares: the options that are taken everywhere, `-o`, the settings, and the open runtime.
+
+The common options may stand before or after the noun and the verb. A command that answers with data says so by its
+`shape`, the type its JSON has; that gives it `-o table|json|jsonl` and its place in the reference.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, NoReturn, ParamSpec, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from remanence.agent import Agent
+    from remanence.app import Remanence
+    from remanence.commands.caller import Caller
+    from remanence.settings import Configuration
+
+__all__ = ["Command", "Format", "Group", "Invocation", "asynchronous", "leave", "person"]
+
+Format = Literal["table", "json", "jsonl"]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass
+class Invocation:
+    """One run of the command line: what was asked for everywhere, and the doors that follow from it."""
+
+    options: dict[str, str] = field(default_factory=dict[str, str])
+    config: Path | None = None
+    name: str = ""
+    debug: bool = False
+    _configuration: Configuration | None = None
+
+    @property
+    def configuration(self) -> Configuration:
+        """The settings that hold here. Raises InvalidConfig."""
+        if self._configuration is None:
+            from remanence.settings import load
+
+            self._configuration = load(Path.cwd(), os.environ, self.options, file=self.config)
+        return self._configuration
+
+    @property
+    def person(self) -> str:
+        """Who answers and speaks: `--as`, `REMANENCE_USER`, or the name of the account."""
+        return self.name or person()
+
+    @asynccontextmanager
+    async def runtime(
+        self, *, worker: bool = False, create: bool = False, agents: Sequence[Agent] = ()
+    ) -> AsyncGenerator[Remanence, None]:
+        """The runtime, open. With `worker` it also runs due sessions; a missing database is made with `create`."""
+        from remanence.cli.opening import opened
+
+        async with opened(self, worker=worker, create=create, agents=agents) as rt:
+            yield rt
+
+    @asynccontextmanager
+    async def caller(self, *, create: bool = False) -> AsyncGenerator[Caller, None]:
+        """What verbs take first, over an open database; nothing is run."""
+        async with self.runtime(create=create) as rt:
+            yield rt.caller
+
+
+def person() -> str:
+    """Who uses this terminal, when `--as` does not say: `REMANENCE_USER`, or the name of the account."""
+    import getpass
+
+    try:
+        return os.environ.get("REMANENCE_USER") or getpass.getuser()
+    except (KeyError, OSError):
+        # An account without a name, as in some containers.
+        return "local"
+
+
+def leave(code: int) -> NoReturn:
+    """End the command with this exit code, in order."""
+    raise click.exceptions.Exit(code)
+
+
+def asynchronous(
+    function: Callable[Concatenate[Invocation, P], Coroutine[Any, Any, R]],
+) -> Callable[P, R]:
+    """A command written as a coroutine that takes the `Invocation` first."""
+
+    @wraps(function)
+    def command(*args: P.args, **kwargs: P.kwargs) -> R:
+        import asyncio
+
+        return asyncio.run(function(_invocation(click.get_current_context()), *args, **kwargs))
+
+    return command
+
+
+# --- options that are taken everywhere --------------------------------------------------------------------------------
+
+
+def _invocation(context: click.Context) -> Invocation:
+    return context.find_root().ensure_object(Invocation)
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value is None or value is False:
+        return
+    invocation = _invocation(context)
+    match parameter.name:
+        case "config":
+            invocation.config = value
+        case "person":
+            invocation.name = value
+        case "debug":
+            invocation.debug = value
+        case name:
+            invocation.options[str(name)] = value
+
+
+def _common(*names: str, **kwargs: Any) -> click.Option:
+    return click.Option(names, expose_value=False, callback=_keep, **kwargs)
+
+
+def _common_options() -> list[click.Parameter]:
+    return [
+        _common("--config", type=click.Path(path_type=Path), metavar="FILE", help="The settings file."),
+        _common("--database", metavar="URL", help="sqlite:///PATH or postgresql://..."),
+        _common("--project", metavar="NAME", help="The tenant."),
+        _common("--as", "person", metavar="NAME", help="Who you are, in the journal. Default: REMANENCE_USER, or you."),
+        _common("--log-level", metavar="LEVEL", help="debug, info, warning or error."),
+        _common("--debug", is_flag=True, help="Show the traceback of an error."),
+    ]
+
+
+class _Everywhere(click.Command):
+    """A command or a group that takes the common options and lists them apart from its own."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        own = super().get_params(ctx)
+        return [*own[:-1], *_common_options(), *own[-1:]]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        common = {option.name for option in _common_options()} | {"help"}
+        own: list[tuple[str, str]] = []
+        everywhere: list[tuple[str, str]] = []
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                (everywhere if parameter.name in common else own).append(record)
+        if own:
+            with formatter.section("Options"):
+                formatter.write_dl(own)
+        if isinstance(self, click.Group):
+            self.format_commands(ctx, formatter)
+        with formatter.section("Options of every command"):
+            formatter.write_dl(everywhere)
+
+
+class Command(_Everywhere):
+    """A verb. `shape` is the type of what `-o json` prints (None: the command prints no data)."""
+
+    def __init__(self, *args: Any, shape: Any = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.shape = shape
+        if shape is not None:
+            self.params.append(
+                click.Option(
+                    ["-o", "--output"],
+                    type=click.Choice(["table", "json", "jsonl"]),
+                    default="table",
+                    show_default=True,
+                    help="How to print the answer.",
+                )
+            )
+
+
+class Group(_Everywhere, click.Group):
+    """A noun."""
+
+    command_class = Command
+    group_class = type

@@ -1,0 +1,174 @@
+"""From settings to an open runtime, for the command line and the servers it starts."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from remanence.agent import Agent, load_agents, spec_from_file
+from remanence.app import Options, Remanence
+from remanence.cli.command import Invocation
+from remanence.errors import InvalidConfig, NotFound
+from remanence.models.configuration import ModelConfig
+from remanence.models.gateway import Gateway
+from remanence.models.target import Target
+from remanence.ports import Model
+from remanence.runtime.services import Times
+from remanence.settings import FILE_NAME, Configuration, LogLevel
+from remanence.spec import AgentSpec
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "agents_of",
+    "configure_logs",
+    "declared",
+    "is_target",
+    "models_of",
+    "opened",
+    "runtime_of",
+    "with_functions",
+]
+
+DEFAULT_MODEL = "default"
+"""The name under which an agent asks for the model of the setting `model`, whatever that is at the time."""
+
+_LEVELS: dict[LogLevel, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+@asynccontextmanager
+async def opened(
+    invocation: Invocation, *, worker: bool = False, create: bool = False, agents: Sequence[Agent] = ()
+) -> AsyncGenerator[Remanence, None]:
+    """The runtime these settings describe, open. A missing database is made with `create`. Only warnings are logged."""
+    configuration = invocation.configuration
+    if not create:
+        _check_place(configuration)
+    level = configuration.settings.log_level
+    configure_logs(level if "log_level" in configuration.sources else "warning")
+    async with runtime_of(configuration, actor=invocation.person, worker=worker, agents=agents) as rt:
+        yield rt
+
+
+def runtime_of(
+    configuration: Configuration,
+    *,
+    actor: str,
+    worker: bool = True,
+    agents: Sequence[Agent] = (),
+    ephemeral: bool = False,
+) -> Remanence:
+    """A runtime that is not open yet. Raises InvalidConfig when the default model cannot be found."""
+    settings = configuration.settings
+    times = {name: getattr(settings.worker, name) for name in Times.__struct_fields__}
+    models, configs = models_of(configuration)
+    return Remanence(
+        settings.database,
+        agents=agents,
+        models=models,
+        model_configs=configs,
+        worker=worker,
+        options=Options(
+            times=Times(**times),
+            sessions_max=settings.worker.sessions_max,
+            project=settings.project,
+            actor=actor,
+            root=configuration.root,
+            ephemeral=ephemeral,
+            input_bytes_max=settings.input_bytes_max,
+        ),
+    )
+
+
+def models_of(configuration: Configuration) -> tuple[Mapping[str, Model], Mapping[str, ModelConfig]]:
+    """The models of the settings, among them `default`: what the setting `model` names."""
+    settings = configuration.settings
+    configs = dict(settings.models)
+    if DEFAULT_MODEL in configs:
+        return {}, configs
+    try:
+        found = Gateway(configs, root=configuration.root).resolve(settings.model)
+    except NotFound as error:
+        source = configuration.sources.get("model", FILE_NAME)
+        raise InvalidConfig(f"{source}: `model`: {error.message}", param="model") from None
+    if not isinstance(found, Target):
+        return {DEFAULT_MODEL: found}, configs
+    fields = {name: getattr(found, name) for name in ModelConfig.__struct_fields__ if name != "name"}
+    return {}, {**configs, DEFAULT_MODEL: ModelConfig(name=DEFAULT_MODEL, **fields)}
+
+
+def configure_logs(level: LogLevel) -> None:
+    """Log to stderr, so that what a command answers on stdout stays clean."""
+    import structlog
+
+    colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(colors=colors),
+        ],
+    )
+
+
+# --- agents -----------------------------------------------------------------------------------------------------------
+
+
+def agents_of(configuration: Configuration) -> dict[str, Agent | AgentSpec]:
+    """The agents of the setting `agents`, by name. Raises InvalidConfig when two have one name, and what is wrong."""
+    found: dict[str, Agent | AgentSpec] = {}
+    for target in configuration.settings.agents:
+        for agent in declared(target, configuration.root):
+            if agent.name in found:
+                raise InvalidConfig(
+                    f"Two agents of the setting `agents` are called {agent.name!r}. Nothing was started; rename one.",
+                    param="agents",
+                )
+            found[agent.name] = agent
+    return found
+
+
+def with_functions(agents: Iterable[Agent | AgentSpec]) -> list[Agent]:
+    """Those that a worker has to be given, because their tools are Python functions."""
+    return [agent for agent in agents if isinstance(agent, Agent)]
+
+
+def is_target(text: str) -> bool:
+    """Whether it says where an agent is declared, and is not merely an agent's name."""
+    return ":" in text or Path(text).suffix in (".py", ".toml", ".json")
+
+
+def declared(target: str, root: Path) -> Sequence[Agent | AgentSpec]:
+    """What a target declares: Python agents, or the one of a `.toml` or `.json` file. Paths start at `root`."""
+    path = Path(target.partition(":")[0])
+    if path.suffix in (".toml", ".json"):
+        return [spec_from_file(root / target)]
+    if path.suffix == ".py":
+        return load_agents(f"{root / path}{target.removeprefix(str(path))}")
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    return load_agents(target)
+
+
+# --- the place --------------------------------------------------------------------------------------------------------
+
+
+def _check_place(configuration: Configuration) -> None:
+    """A folder that has nothing to do with a project must not get a database because somebody typed `list` in it."""
+    url = configuration.settings.database
+    path = Path(url.removeprefix("sqlite:///"))
+    if url == str(path) or path.exists():
+        return
+    if configuration.file is None and "database" not in configuration.sources:
+        raise NotFound(
+            f"There is no project here: no {FILE_NAME} in this folder or above it, and no database {path}. Nothing "
+            "was made. Go to the project's folder, name the database with --database, or begin one: remanence init NAME"
+        )
+    source = configuration.sources.get("database")
+    if source is not None and (configuration.file is None or source != configuration.file.name):
+        raise NotFound(f"There is no database {path}. Nothing was made; check the path.", param="database")

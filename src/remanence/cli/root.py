@@ -1,0 +1,139 @@
+"""The table of commands, and what becomes of an error.
+
+The table gives the name, the module and the one-line help of each command, so that `--help` loads none of them. (A test
+compares each line with the command it stands for.)
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NamedTuple, NoReturn
+
+import click
+
+from remanence import __version__
+from remanence.cli.command import Group, Invocation
+from remanence.errors import RemanenceError
+
+__all__ = ["COMMANDS", "Entry", "remanence"]
+
+INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C ended before it had its answer, as shells have it."""
+
+
+class Entry(NamedTuple):
+    """Where a command is defined, and what it is for."""
+
+    module: str
+    help: str
+
+
+COMMANDS: dict[str, dict[str, Entry]] = {
+    "Begin": {
+        "demo": Entry("demo", "A guided tour: real crashes, real resumes, in two minutes."),
+        "init": Entry("scaffold", "Make a folder with a first agent in it."),
+        "dev": Entry("serve", "Run everything on this machine: worker, HTTP server, console."),
+    },
+    "Talk": {
+        "chat": Entry("chat", "Talk with an agent in the terminal."),
+        "run": Entry("run", "Ask an agent once."),
+        "attach": Entry("run", "Come back to a session: do its work and follow it."),
+    },
+    "Look and steer": {
+        "sessions": Entry("sessions", "List, read, steer, fork and move sessions."),
+        "approvals": Entry("approvals", "Answer calls that wait for a person."),
+        "doubts": Entry("doubts", "Settle effects nobody can vouch for."),
+        "agents": Entry("agents", "Check, register and compare versions of agents."),
+        "models": Entry("models", "See, choose, add and try models."),
+        "cost": Entry("cost", "What was spent, by agent, user, model or day."),
+        "budgets": Entry("budgets", "Limits in money and tokens."),
+    },
+    "Operate": {
+        "serve": Entry("serve", "Run the HTTP server, with a worker in it unless told otherwise."),
+        "worker": Entry("serve", "Run due sessions, without an HTTP server."),
+        "db": Entry("database", "Migrate, measure, copy and back up the database."),
+        "doctor": Entry("doctor", "Check this installation and say what to mend."),
+        "completion": Entry("completion", "Print the completion script of a shell."),
+    },
+}
+
+
+class Root(Group):
+    """`remanence`: loads a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for section in COMMANDS.values() for name in section]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for section in COMMANDS.values():
+            if cmd_name in section:
+                module = import_module(f"remanence.cli.{section[cmd_name].module}")
+                return getattr(module, cmd_name)
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, section in COMMANDS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, entry.help) for name, entry in section.items()])
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Run a command line and leave with its exit code. Prints a sentence for an error, never a traceback."""
+        invocation = Invocation()
+        try:
+            code = super().main(args, prog_name, standalone_mode=False, obj=invocation, **extra)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _quiet_pipe()
+            code = 0
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - nobody above would say it in a sentence
+            if invocation.debug and not isinstance(error, click.ClickException):
+                _show_traceback()
+            code = _report(error)
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(error: BaseException) -> int:
+    """Say what happened on stderr; the exit code."""
+    match error:
+        case click.ClickException():
+            error.show(sys.stderr)
+            return error.exit_code
+        case RemanenceError():
+            click.echo(f"remanence: {error.message}", err=True)
+            return error.exit_code
+        case click.Abort() | KeyboardInterrupt():
+            click.echo("remanence: interrupted. What was acknowledged is kept.", err=True)
+            return INTERRUPTED
+        case _:
+            click.echo(
+                f"remanence: something happened that should not: {type(error).__name__}: {error}\n"
+                "The journal is safe: what was acknowledged is on disk, and a session goes on from its last record.\n"
+                "Please report it, with what the same command prints with --debug, and `remanence doctor`.",
+                err=True,
+            )
+            return 1
+
+
+def _show_traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
+
+
+def _quiet_pipe() -> None:
+    """Whoever read our output has left, as `head` does. Python would complain once more when it closes stdout."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@click.group(
+    cls=Root,
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 conflict, 5 waiting for a human. "
+    "Settings: remanence.toml, REMANENCE_* variables, options; the later wins.",
+)
+@click.version_option(__version__, prog_name="remanence")
+def remanence() -> None:
+    """Sessions that survive: a durable, self-hosted runtime for AI agents."""
