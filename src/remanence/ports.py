@@ -267,8 +267,8 @@ class Specs(Protocol):
         """The spec of one digest. Raises NotFound."""
         ...
 
-    async def versions(self, project: str, agent: str | None = None) -> Sequence[Version]:
-        """All versions, oldest first."""
+    async def versions(self, project: str | None, agent: str | None = None) -> Sequence[Version]:
+        """All versions of a project (None: of every project), oldest first."""
         ...
 
 
@@ -304,7 +304,11 @@ class Hold(msgspec.Struct, frozen=True):
 class Controls(Protocol):
     """Budgets and freezes: small tables that every effect's transaction looks at."""
 
-    async def set_budget(self, scope: str, unit: Literal["usd_micros", "tokens"], limit: int, *, at: int) -> Budget: ...
+    async def set_budget(
+        self, scope: str, unit: Literal["usd_micros", "tokens"], limit: int, *, at: int, spent: int | None = None
+    ) -> Budget:
+        """Set the limit of a scope; its use stays, or becomes `spent` when a budget moves here from elsewhere."""
+        ...
 
     async def budgets(self, scope: str | None = None) -> Sequence[Budget]: ...
 

@@ -141,7 +141,7 @@ class SqliteSpecs:
     async def get(self, version: str) -> AgentSpec:
         return await self._readers.run(partial(sqlite_views.spec, version=version))
 
-    async def versions(self, project: str, agent: str | None = None) -> Sequence[Version]:
+    async def versions(self, project: str | None, agent: str | None = None) -> Sequence[Version]:
         return await self._readers.run(partial(sqlite_views.versions, project=project, agent=agent))
 
 
@@ -167,8 +167,12 @@ class SqliteControls:
         self._writer = writer
         self._readers = readers
 
-    async def set_budget(self, scope: str, unit: Literal["usd_micros", "tokens"], limit: int, *, at: int) -> Budget:
-        return await self._writer.do(partial(sqlite_changes.set_budget, scope=scope, unit=unit, limit=limit, at=at))
+    async def set_budget(
+        self, scope: str, unit: Literal["usd_micros", "tokens"], limit: int, *, at: int, spent: int | None = None
+    ) -> Budget:
+        return await self._writer.do(
+            partial(sqlite_changes.set_budget, scope=scope, unit=unit, limit=limit, at=at, spent=spent)
+        )
 
     async def budgets(self, scope: str | None = None) -> Sequence[Budget]:
         return await self._readers.run(partial(sqlite_views.budgets, scope=scope))

@@ -14,7 +14,7 @@ from remanence.errors import InvalidInput
 from remanence.ports import Budget, Cursor, Fork, RawRecord, Summary, Version
 from remanence.spec import AgentSpec, spec_digest
 from remanence.stores.refusals import bad_fork, session_exists
-from remanence.stores.rows import hour_of, row_of_raw, standing_freeze
+from remanence.stores.rows import RESTED, hour_of, row_of_raw, standing_freeze
 from remanence.stores.sqlite_append import gather_uses, insert_session
 from remanence.stores.sqlite_ledger import Ledger
 from remanence.stores.sqlite_tables import Known, place_of
@@ -23,6 +23,11 @@ __all__ = ["follow", "prune_keys", "put_blob", "put_spec", "record_usage", "rest
 
 USAGE = "usage"
 """The name of the projection whose cursor `record_usage` moves."""
+
+RESTORE_BYTES = 8 << 20
+"""How much of a journal that is restored gathers in memory before it is laid down."""
+ROW_BYTES = 512
+"""About what a row takes in memory besides its payload."""
 
 UsageEntry = tuple[int, Summary, str, Usage, int | None]
 
@@ -66,14 +71,16 @@ def put_blob(ledger: Ledger, digest: str, content: bytes) -> str:
 # --- budgets ----------------------------------------------------------------------------------------------------------
 
 
-def set_budget(ledger: Ledger, scope: str, unit: str, limit: int, at: int) -> Budget:
-    """Set the limit of a scope; what was spent and is reserved stays."""
+def set_budget(ledger: Ledger, scope: str, unit: str, limit: int, at: int, spent: int | None) -> Budget:
+    """Set the limit of a scope; what was spent (unless it is told) and is reserved stays."""
     execute = ledger.connection.execute
     execute(
         "INSERT INTO budgets (scope, unit, ceiling, at) VALUES (?, ?, ?, ?) "
         "ON CONFLICT (scope, unit) DO UPDATE SET ceiling = excluded.ceiling, at = excluded.at",
         (scope, unit, limit, at),
     )
+    if spent is not None:
+        execute("UPDATE budgets SET spent = ? WHERE scope = ? AND unit = ?", (spent, scope, unit))
     ledger.forget()
     return Budget(
         *execute(
@@ -147,7 +154,11 @@ def _usage_row(entry: UsageEntry) -> tuple[object, ...]:
 
 
 def restore(ledger: Ledger, session: str, rows: Sequence[RawRecord], summary: Summary, fork: Fork | None) -> None:
-    """Lay down an exported journal as it is. Raises Conflict when the session exists, NotFound for a missing source."""
+    """Lay down an exported journal as it is; a session that was not at rest is due at once.
+
+    `rows` may be read from a file each time they are gone through, so they are laid down in pieces. Raises Conflict
+    when the session exists, NotFound for a missing source.
+    """
     if not rows:
         raise InvalidInput(f"There is no record to restore for session {session!r}. Nothing was written.")
     if ledger.find(session) is not None:
@@ -162,15 +173,22 @@ def restore(ledger: Ledger, session: str, rows: Sequence[RawRecord], summary: Su
     head.updated_at = max(row.at for row in rows)
     head.agent, head.project, head.needs = summary.agent, summary.project, summary.needs
     head.behind = True
+    if summary.status in RESTED:
+        head.wake_at, ledger.due = rows[0].at, True
     insert_session(ledger, head, rows[0].at, None if source is None else source.id)
+    gathered = 0
     for raw in rows:
         row, content = row_of_raw(raw)
         place = place_of(head.id, row.position)
+        gathered += len(raw.payload) + ROW_BYTES
         ledger.pending.records += (place, *row[1:])
         if content is not None and row.payload_digest is not None:
             ledger.pending.blobs.append((row.payload_digest, content))
             ledger.pending.uses.append((row.payload_digest, place))
         gather_uses(ledger, raw.payload, place)
+        if gathered > RESTORE_BYTES:
+            gathered = 0
+            ledger.lay_down()
     ledger.pending.changed[head.id] = head
     ledger.pending.summaries[head.id] = summary
 

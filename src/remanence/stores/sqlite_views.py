@@ -126,11 +126,11 @@ def spec(connection: sqlite3.Connection, version: str) -> AgentSpec:
     return msgspec.json.decode(row[0], type=AgentSpec)
 
 
-def versions(connection: sqlite3.Connection, project: str, agent: str | None) -> list[Version]:
-    """The versions of one agent, or of all, oldest first."""
+def versions(connection: sqlite3.Connection, project: str | None, agent: str | None) -> list[Version]:
+    """The versions of one agent, or of all, in one project, or in all, oldest first."""
     rows = connection.execute(
         "SELECT project, agent, number, version, at, spec FROM versions "
-        "WHERE project = ?1 AND (?2 IS NULL OR agent = ?2) ORDER BY at, agent, number",
+        "WHERE (?1 IS NULL OR project = ?1) AND (?2 IS NULL OR agent = ?2) ORDER BY at, agent, number",
         (project, agent),
     )
     return [version_of_row(row) for row in rows]

@@ -53,6 +53,20 @@ class Verifier:
         """The next records, in the order they are stored. Returns what is wrong with them."""
         return [flaw for row in rows for flaw in self._check(row)]
 
+    @property
+    def unannounced(self) -> set[int]:
+        """Positions that were redacted without a Redacted event among the records so far."""
+        return self._redacted - self._announced
+
+    @property
+    def redacted(self) -> int:
+        """How many records were redacted."""
+        return len(self._redacted)
+
+    def announce(self, positions: Iterable[int]) -> None:
+        """Redactions that are journaled out of reach: in the source of a fork, after the fork."""
+        self._announced.update(self._redacted.intersection(positions))
+
     def finish(self, head: int) -> list[Flaw]:
         """No record follows; `head` is the position the session's row says. Returns what is wrong with the whole."""
         flaws = _missing(self._position + 1, head)
