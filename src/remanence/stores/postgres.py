@@ -44,13 +44,12 @@ async def open_postgres(url: str, *, writers: int = 2) -> Database:
 class PostgresStore:
     """The journal and the leases."""
 
-    def __init__(self, url: str, access: Access, views: PostgresViews, writers: int) -> None:
-        self._known = KnownSessions()
-        self._wakes = Wakes(url, access)
-        self._writers = Writers(url, lanes=writers, known=self._known, on_due=self._wakes.due)
+    def __init__(self, access: Access, writers: Writers, wakes: Wakes, known: KnownSessions) -> None:
+        self._wakes = wakes
+        self._writers = writers
         self._leases = Leases(access)
-        self._views = views
-        self.journals = Journals(access, self._known)
+        self._views = PostgresViews(access)
+        self.journals = Journals(access, known)
 
     async def append(self, write: Write) -> Appended:
         return await self._writers.append(write)
@@ -64,6 +63,7 @@ class PostgresStore:
     async def claim(
         self, worker: str, *, now: int, ttl_s: float, limit: int, agents: Sequence[str] | None = None
     ) -> Sequence[Lease]:
+        self._wakes.looking()
         return await self._leases.claim(worker, now=now, ttl_s=ttl_s, limit=limit, agents=agents)
 
     async def renew(self, leases: Sequence[Lease], *, until: int) -> Sequence[Lease]:
@@ -90,11 +90,14 @@ class PostgresDatabase:
     def __init__(self, url: str, access: Access, writers: int) -> None:
         self._access = access
         self._url = shown(url)
-        self.views = PostgresViews(access)
-        self.store = PostgresStore(url, access, self.views, writers)
+        known = KnownSessions()
+        wakes = Wakes(url, access)
+        lanes = Writers(url, lanes=writers, known=known, on_due=wakes.due)
+        self.store = PostgresStore(access, lanes, wakes, known)
         self.specs = PostgresSpecs(access)
         self.blobs = PostgresBlobs(access)
-        self.controls = PostgresControls(access)
+        self.controls = PostgresControls(access, wakes.due)
+        self.views = PostgresViews(access)
 
     @property
     def url(self) -> str:
@@ -107,7 +110,11 @@ class PostgresDatabase:
     async def restore(self, session: str, rows: Sequence[RawRecord], summary: Summary, fork: Fork | None) -> None:
         await self.store.journals.restore(session, rows, summary, fork)
 
+    async def prune_keys(self, *, before: int) -> int:
+        """Forget idempotency keys used before a moment (microseconds). Returns how many."""
+        return await self.store.journals.prune_keys(before)
+
     async def close(self) -> None:
-        """Finish what is under way, then hang up."""
+        """Finish what is under way, then hang up. May be called twice."""
         await self.store.close()
         await self._access.close()

@@ -18,19 +18,19 @@ from remanence.events import GENESIS
 from remanence.ports import Appended, Fork, Summary, Write
 from remanence.stores.postgres_budgets import Accounts
 from remanence.stores.postgres_connect import Connection
+from remanence.stores.postgres_journal import INSERT_RECORDS, digest_at, fetch, pack, replace, row_at
 from remanence.stores.postgres_known import Known, Pending
-from remanence.stores.postgres_rows import HEAD, RECORD, chain, head_of, record_of, summary_of
+from remanence.stores.postgres_rows import HEAD, chain, head_of, summary_of
 from remanence.stores.postgres_statements import (
     INSERT_BLOBS,
     INSERT_KEYS,
-    INSERT_RECORDS,
     INSERT_SESSIONS,
     INSERT_USES,
     UPDATE_SESSIONS,
     session_values,
 )
-from remanence.stores.refusals import bad_fork, bad_redaction, no_session, session_exists
-from remanence.stores.rows import Head, admit, blobs_named, check_key, erased, extend, opened_summary, recorded
+from remanence.stores.refusals import bad_fork, bad_redaction, content_missing, no_session, session_exists
+from remanence.stores.rows import Head, Row, admit, blobs_named, check_key, erased, extend, opened_summary, recorded
 
 __all__ = ["BLOB_GATE", "FREEZE_GATE", "Outcome", "Raced", "append_carefully"]
 
@@ -58,13 +58,11 @@ async def append_carefully(connection: Connection, group: Sequence[Pending]) -> 
 
 
 class _Erasure:
-    """One record to redact: the skeleton it becomes, and the digest of what it was."""
+    """One record to redact, as it will be: the skeleton, and the digest of what it was."""
 
-    def __init__(self, head: Head, position: int, payload: bytes, original: bytes) -> None:
+    def __init__(self, head: Head, row: Row) -> None:
         self.head = head
-        self.position = position
-        self.payload = payload
-        self.original = original
+        self.row = row
 
 
 class _Group:
@@ -106,14 +104,11 @@ class _Group:
         for pending in [pending for pending in self._open if pending.rows is not None]:
             last = (pending.rows or [])[-1]
             found = self._found.get(pending.write.session)
-            if found is not None:
-                digest = await self._connection.fetchval(
-                    "SELECT digest FROM records WHERE sid = $1 AND position = $2", found[0].id, last.position
-                )
-                if digest == last.digest:
-                    self._settle(pending, Known(*found))
-                    continue
-            pending.rows = None
+            digest = None if found is None else await digest_at(self._connection, found[0].id, last.position)
+            if found is not None and digest == last.digest:
+                self._settle(pending, Known(*found))
+            else:
+                pending.rows = None
 
     async def _answer_keys(self) -> None:
         keyed = {pending.write.key: pending for pending in self._open if pending.write.key is not None}
@@ -133,13 +128,9 @@ class _Group:
                 self._settle(pending, error)
 
     async def _replay(self, key: Any) -> Appended:
-        rows = await self._connection.fetch(
-            f"SELECT {RECORD} FROM records r WHERE r.sid = $1 AND r.position BETWEEN $2 AND $3 ORDER BY r.position",
-            key["sid"],
-            key["first_position"],
-            key["last_position"],
-        )
-        return Appended(tuple([recorded(key["id"], *record_of(row)) for row in rows]), replayed=True)
+        first, last = key["first_position"], key["last_position"]
+        stored = await fetch(self._connection, key["sid"], after=first - 1, upto=last, limit=last - first + 1)
+        return Appended(tuple([recorded(key["id"], *one) for one in stored]), replayed=True)
 
     def _settle(self, pending: Pending, outcome: Outcome) -> None:
         self.outcomes[id(pending)] = outcome
@@ -185,9 +176,9 @@ class _Group:
         if not 1 <= fork.position <= row["head"]:
             raise bad_fork(fork, row["head"])
         segments = await chain(self._connection, row["sid"], after=fork.position - 1, upto=fork.position)
-        digest = await self._connection.fetchval(
-            "SELECT digest FROM records WHERE sid = $1 AND position = $2", segments[0][0], fork.position
-        )
+        digest = await digest_at(self._connection, segments[0][0], fork.position)
+        if digest is None:
+            raise content_missing(fork.source, fork.position)
         self._forks[pending.write.session] = (row["sid"], fork)
         session = pending.write.session
         head = Head(id=0, session=session, head=fork.position, digest=digest, fork_position=fork.position)
@@ -195,16 +186,14 @@ class _Group:
         return head, opened_summary(pending.write, summary_of(row))
 
     async def _erasure(self, head: Head, position: int) -> _Erasure | None:
-        row = await self._connection.fetchrow(
-            f"SELECT {RECORD} FROM records r WHERE r.sid = $1 AND r.position = $2", head.id, position
-        )
-        if row is None:
+        stored = await row_at(self._connection, head.id, position)
+        if stored is None:
             raise bad_redaction(head.session, position, await self._fork_of(head), head.head)
-        stored, content = record_of(row)
-        done = erased(head.session, stored, content)
+        done = erased(head.session, *stored)
         if done is None:
             return None
-        return _Erasure(head, position, *done)
+        skeleton, original = done
+        return _Erasure(head, stored[0]._replace(payload=skeleton, payload_digest=original))
 
     async def _fork_of(self, head: Head) -> Fork | None:
         source = await self._connection.fetchval(
@@ -266,36 +255,32 @@ class _Group:
                 raise Raced
 
     async def _insert_records(self) -> None:
-        rows: list[tuple[Any, ...]] = []
+        packed: list[tuple[Any, ...]] = []
         blobs: dict[bytes, bytes] = {}
         uses: list[tuple[int, int, bytes]] = []
         for pending, known in self._admitted:
-            for row, payload in zip(pending.rows or (), pending.drafted.payloads, strict=True):
-                rows.append((known.head.id, *row))
-                if row.payload is None and row.payload_digest is not None:
-                    blobs[row.payload_digest] = payload
-                    uses.append((known.head.id, row.position, row.payload_digest))
-                if pending.blobs:
-                    uses += [(known.head.id, row.position, bytes.fromhex(name)) for name in blobs_named(payload)]
+            rows, sid = pending.rows or [], known.head.id
+            packed.append((sid, *pack(rows)))
+            if pending.blobs:
+                for row, payload in zip(rows, pending.drafted.payloads, strict=True):
+                    uses += [(sid, row.position, bytes.fromhex(name)) for name in blobs_named(payload)]
+                    if row.payload_digest is not None:
+                        blobs[row.payload_digest] = payload
+                        uses.append((sid, row.position, row.payload_digest))
         if blobs:
             await self._connection.execute(INSERT_BLOBS, list(blobs), list(blobs.values()))
         if uses:
             await self._connection.execute(INSERT_USES, *zip(*uses, strict=True))
-        if rows:
-            await self._connection.execute(INSERT_RECORDS, *zip(*rows, strict=True))
+        if packed:
+            await self._connection.execute(INSERT_RECORDS, *zip(*packed, strict=True))
 
     async def _erase(self, erasure: _Erasure) -> None:
-        await self._connection.execute(
-            "UPDATE records SET payload = $3, payload_digest = $4 WHERE sid = $1 AND position = $2",
-            erasure.head.id,
-            erasure.position,
-            erasure.payload,
-            erasure.original,
-        )
+        sid, row = erasure.head.id, erasure.row
+        await replace(self._connection, sid, row.position, row)
         freed = await self._connection.fetch(
             "DELETE FROM blob_uses WHERE sid = $1 AND position = $2 RETURNING digest",
-            erasure.head.id,
-            erasure.position,
+            sid,
+            row.position,
         )
         if freed:
             await self._connection.execute(

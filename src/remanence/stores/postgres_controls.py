@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 from typing import Literal
 
@@ -26,21 +26,26 @@ _UNDER = "($1 = 'all' OR $1 = 'project:' || s.project OR $1 = 'agent:' || s.agen
 
 
 class PostgresControls:
-    """Budgets and freezes."""
+    """Budgets and freezes. `on_due` is called when a thaw made sessions due."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, on_due: Callable[[], None]) -> None:
         self._access = access
+        self._on_due = on_due
 
-    async def set_budget(self, scope: str, unit: Literal["usd_micros", "tokens"], limit: int, *, at: int) -> Budget:
+    async def set_budget(
+        self, scope: str, unit: Literal["usd_micros", "tokens"], limit: int, *, at: int, spent: int | None = None
+    ) -> Budget:
         async with self._access.connection("setting a budget") as connection:
             row = await connection.fetchrow(
-                "INSERT INTO budgets (scope, unit, ceiling, at) VALUES ($1, $2, $3, $4) "
-                "ON CONFLICT (scope, unit) DO UPDATE SET ceiling = excluded.ceiling, at = excluded.at "
+                "INSERT INTO budgets (scope, unit, ceiling, at, spent) VALUES ($1, $2, $3, $4, coalesce($5, 0)) "
+                "ON CONFLICT (scope, unit) DO UPDATE SET "
+                "ceiling = excluded.ceiling, at = excluded.at, spent = coalesce($5, budgets.spent) "
                 f"RETURNING {_BUDGET}",
                 scope,
                 unit,
                 limit,
                 at,
+                spent,
             )
         return Budget(*row) if row is not None else Budget(scope, unit, limit)
 
@@ -99,6 +104,7 @@ class PostgresControls:
                 at,
                 list(RESTED),
             )
+        self._on_due()
 
     async def holds(self) -> Sequence[Hold]:
         async with self._access.connection("reading freezes") as connection:
@@ -149,11 +155,12 @@ class PostgresSpecs:
             raise no_version(version)
         return msgspec.json.decode(encoded, type=AgentSpec)
 
-    async def versions(self, project: str, agent: str | None = None) -> Sequence[Version]:
+    async def versions(self, project: str | None, agent: str | None = None) -> Sequence[Version]:
         async with self._access.connection("reading versions") as connection:
             rows = await connection.fetch(
                 "SELECT project, agent, number, version, at, spec FROM versions "
-                "WHERE project = $1 AND ($2::text IS NULL OR agent = $2) ORDER BY at, agent, number",
+                "WHERE ($1::text IS NULL OR project = $1) AND ($2::text IS NULL OR agent = $2) "
+                "ORDER BY at, agent, number",
                 project,
                 agent,
             )

@@ -1,4 +1,4 @@
-"""A group of plain appends as the arguments of `append_group`: one array per column, one entry per write or record."""
+"""A group of plain appends as the arguments of `append_group`: one array per column, one entry per write."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from remanence.ports import Write
+from remanence.stores.postgres_journal import pack
 from remanence.stores.postgres_known import Known, Pending, same_identity
 from remanence.stores.postgres_rows import effect_position
-from remanence.stores.rows import extend
+from remanence.stores.rows import Row, extend
 
 __all__ = ["APPEND_GROUP", "arguments", "is_plain", "makes_due"]
 
-LEASED, RELEASES, WAKES, EFFECTS, EXPECTS, CHARGES = 1, 2, 4, 8, 16, 32
+LEASED, RELEASES, WAKES, EFFECTS, EXPECTS, CHARGES, UNLESS_HELD = 1, 2, 4, 8, 16, 32, 64
 
 _TYPES = (
     # one entry per write
-    *("bigint[]", "bigint[]", "bigint[]", "integer[]", "bigint[]", "bytea[]", "bigint[]", "text[]", "bigint[]"),
-    *("bigint[]", "text[]", "text[]", "integer[]", "bigint[]", "bigint[]", "bytea[]"),
+    *("bigint[]", "bigint[]", "integer[]", "integer[]", "bigint[]", "integer[]", "text[]"),
+    *("text[]", "bigint[]", "bigint[]", "text[]", "text[]", "integer[]", "bigint[]", "bigint[]", "bytea[]"),
+    *("bytea[]", "bytea[]", "bytea[]"),
     # the whole group: whether any starts an effect, the scopes of its charges
     *("boolean", "text[]"),
-    # one entry per record
-    *("bigint[]", "bigint[]", "bigint[]", "bigint[]", "text[]", "bytea[]", "bytea[]"),
 )
 APPEND_GROUP = f"SELECT append_group({', '.join(f'${n}::{kind}' for n, kind in enumerate(_TYPES, start=1))})"
 
@@ -44,30 +44,26 @@ def is_plain(pending: Pending, known: Known) -> bool:
 def makes_due(write: Write) -> bool:
     """Whether this write leaves its session due at once, so that somebody may be waiting for it."""
     release = write.release
-    return write.wake or (release is not None and release.wake_at is not None and release.wake_at <= write.at)
+    wakes = write.wake and not write.wake_unless  # one that is held here is told; a poll finds the rest
+    return wakes or (release is not None and release.wake_at is not None and release.wake_at <= write.at)
 
 
 def arguments(batch: Sequence[tuple[Pending, Known]]) -> list[Any]:
     """What to call `append_group` with. Moves each head past its write and leaves the rows in the `Pending`."""
     writes: list[tuple[Any, ...]] = []
-    records: list[tuple[Any, ...]] = []
     scopes: set[str] = set()
     gated = False
     for pending, known in batch:
         write, head = pending.write, known.head
-        sid, before = head.id, head.head
+        before = head.head
         rows = pending.rows = extend(head, pending.drafted)
-        records += [(sid, *row) for row in rows]
-        writes.append((sid, before, len(rows), _flags(write), write.at, head.digest, *_terms(write, pending)))
+        packed = pack(rows)
+        terms = (head.id, before, len(rows), _flags(write), write.at, packed.epoch, write.actor)
+        writes.append((*terms, *_terms(write, rows), packed.payloads, packed.sizes, packed.digests))
         gated = gated or write.effects
         for charge in write.charges:
             scopes.update(charge.scopes)
-    return [
-        *zip(*writes, strict=True),
-        gated,
-        list(scopes) if scopes else None,
-        *list(zip(*records, strict=True))[:7],
-    ]
+    return [*zip(*writes, strict=True), gated, list(scopes) if scopes else None]
 
 
 def _flags(write: Write) -> int:
@@ -76,6 +72,8 @@ def _flags(write: Write) -> int:
         flags |= RELEASES
     if write.wake:
         flags |= WAKES
+    if write.wake_unless and write.lease is None:
+        flags |= UNLESS_HELD
     if write.effects:
         flags |= EFFECTS
     if write.expect is not None:
@@ -85,13 +83,13 @@ def _flags(write: Write) -> int:
     return flags
 
 
-def _terms(write: Write, pending: Pending) -> tuple[Any, ...]:
-    """Epoch, worker, wake-up after release, effect, then what the summary says and the snapshot: null leaves as is."""
+def _terms(write: Write, rows: Sequence[Row]) -> tuple[Any, ...]:
+    """Worker, wake-up after release, effect, then what the summary says and the snapshot: null leaves as is."""
     lease, release, summary = write.lease, write.release, write.summary
-    epoch, worker = (None, None) if lease is None else (lease.epoch, lease.worker)
+    worker = (write.wake_unless or None) if lease is None else lease.worker
     wake_at = None if release is None else release.wake_at
-    effect = effect_position(write, pending.rows or ())
+    effect = effect_position(write, rows)
     if summary is None:
-        return epoch, worker, wake_at, effect, None, None, None, None, None, write.snapshot
+        return worker, wake_at, effect, None, None, None, None, None, write.snapshot
     said = (summary.status, summary.waiting_on, summary.turns, summary.usd_micros, summary.tokens)
-    return epoch, worker, wake_at, effect, *said, write.snapshot
+    return worker, wake_at, effect, *said, write.snapshot

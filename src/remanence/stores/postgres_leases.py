@@ -138,13 +138,16 @@ class Wakes:
         if self._telling is None and not self._closed:
             self._telling = asyncio.create_task(self._tell())
 
+    def looking(self) -> None:
+        """Whoever claims now will see everything that became due so far; until then, all who wait are woken."""
+        self._due.clear()
+
     async def wait(self, *, timeout_s: float) -> None:
-        """Return when something may have become due, or at the time-out."""
+        """Return when something may have become due since the last claim, or at the time-out."""
         await self._listen()
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._due.wait()
-        self._due.clear()
 
     async def close(self) -> None:
         self._closed = True

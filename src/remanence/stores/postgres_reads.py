@@ -10,23 +10,22 @@ from remanence.stores.postgres_access import Access
 from remanence.stores.postgres_careful import BLOB_GATE
 from remanence.stores.postgres_connect import Connection
 from remanence.stores.postgres_connect import Row as Fields
+from remanence.stores.postgres_journal import INSERT_RECORDS, NO_END, fetch, pack, runs
 from remanence.stores.postgres_known import Known, KnownSessions
-from remanence.stores.postgres_rows import RECORD, SESSION, chain, fork_of, head_of, minute_of, record_of, summary_of
-from remanence.stores.postgres_statements import INSERT_BLOBS, INSERT_RECORDS, INSERT_USES
+from remanence.stores.postgres_rows import SESSION, chain, fork_of, head_of, minute_of, summary_of
+from remanence.stores.postgres_statements import INSERT_BLOBS, INSERT_USES
 from remanence.stores.refusals import bad_fork, no_session, session_exists
-from remanence.stores.rows import Row, blobs_named, raw_record, recorded, row_of_raw, standing_freeze
+from remanence.stores.rows import RESTED, Row, blobs_named, raw_record, recorded, row_of_raw, standing_freeze
 
 __all__ = ["Journals"]
 
-LIMIT_MAX = 1 << 40
+RESTORE_RECORDS = 2_000
+RESTORE_BYTES = 8 << 20
+"""How much of a journal that is restored gathers in memory before it is laid down."""
 
 _SESSION = (
     f"SELECT {SESSION}, s.snapshot, s.snapshot_position "
     "FROM sessions s LEFT JOIN sessions source ON source.sid = s.fork_sid WHERE s.id = $1"
-)
-_SEGMENT = (
-    f"SELECT {RECORD} FROM records r WHERE r.sid = $1 AND r.position > $2 AND r.position <= $3 "
-    "ORDER BY r.position LIMIT $4"
 )
 
 
@@ -41,7 +40,7 @@ class Journals:
         async with self._access.connection("loading a session") as connection:
             found = await _find(connection, session)
             after: int = found["snapshot_position"]
-            records = await _read(connection, found, after=after, limit=LIMIT_MAX)
+            records = await _read(connection, found, after=after, limit=NO_END)
         summary = summary_of(found)
         self._known.learn(Known(head_of(found), summary))
         return Loaded(found["snapshot"], after, records, summary, fork_of(found))
@@ -49,13 +48,13 @@ class Journals:
     async def read(self, session: str, *, after: int, limit: int | None) -> Sequence[Recorded]:
         async with self._access.connection("reading a session") as connection:
             found = await _find(connection, session)
-            return await _read(connection, found, after=max(0, after), limit=LIMIT_MAX if limit is None else limit)
+            return await _read(connection, found, after=max(0, after), limit=NO_END if limit is None else limit)
 
     async def raw(self, session: str, *, after: int, limit: int) -> Sequence[RawRecord]:
         async with self._access.connection("reading a session") as connection:
             found = await _find(connection, session)
-            rows = await connection.fetch(_SEGMENT, found["sid"], max(0, after), LIMIT_MAX, limit)
-        return [raw_record(*record_of(row)) for row in rows]
+            stored = await fetch(connection, found["sid"], after=max(0, after), upto=NO_END, limit=limit)
+        return [raw_record(*one) for one in stored]
 
     async def restore(self, session: str, rows: Sequence[RawRecord], summary: Summary, fork: Fork | None) -> None:
         async with self._access.transaction("restoring a session") as connection:
@@ -74,6 +73,12 @@ class Journals:
             await _lay_records(connection, sid, rows)
         self._known.forget(session)
 
+    async def prune_keys(self, before: int) -> int:
+        """Forget idempotency keys used before a moment. Returns how many."""
+        async with self._access.connection("forgetting idempotency keys") as connection:
+            done = await connection.execute("DELETE FROM idempotency_keys WHERE at < $1", before)
+        return int(done.rpartition(" ")[2])
+
 
 async def _find(connection: Connection, session: str) -> Fields:
     found = await connection.fetchrow(_SESSION, session)
@@ -86,14 +91,14 @@ async def _read(connection: Connection, found: Fields, *, after: int, limit: int
     session: str = found["id"]
     sid: int = found["sid"]
     if found["fork_sid"] is None or after >= found["fork_position"]:
-        segments = [(sid, after, LIMIT_MAX)]
+        segments = [(sid, after, NO_END)]
     else:
-        segments = await chain(connection, sid, after=after, upto=LIMIT_MAX)
+        segments = await chain(connection, sid, after=after, upto=NO_END)
     records: list[Recorded] = []
     for owner, low, high in segments:
         if limit > len(records):
-            rows = await connection.fetch(_SEGMENT, owner, low, high, limit - len(records))
-            records += [recorded(session, *record_of(row)) for row in rows]
+            stored = await fetch(connection, owner, after=low, upto=high, limit=limit - len(records))
+            records += [recorded(session, *one) for one in stored]
     return tuple(records)
 
 
@@ -103,8 +108,8 @@ async def _lay_session(connection: Connection, session: str, rows: Sequence[RawR
         """
         INSERT INTO sessions (
             id, head, digest, epoch, frozen, opened_at, updated_at, updated_minute, project, agent, version, user_name,
-            status, waiting_on, title, turns, usd_micros, tokens, needs
-        ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)
+            status, waiting_on, title, turns, usd_micros, tokens, needs, wake_at
+        ) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)
         ON CONFLICT (id) DO NOTHING RETURNING sid
         """,
         session,
@@ -126,6 +131,7 @@ async def _lay_session(connection: Connection, session: str, rows: Sequence[RawR
         summary.usd_micros,
         summary.tokens,
         summary.needs,
+        rows[0].at if rows and summary.status in RESTED else None,
     )
     if sid is None:
         raise session_exists(session)
@@ -133,6 +139,20 @@ async def _lay_session(connection: Connection, session: str, rows: Sequence[RawR
 
 
 async def _lay_records(connection: Connection, sid: int, raws: Sequence[RawRecord]) -> None:
+    """Lay records down in pieces: `raws` may be read from a file as it is gone through, and be larger than memory."""
+    piece: list[RawRecord] = []
+    size = 0
+    for raw in raws:
+        piece.append(raw)
+        size += len(raw.payload)
+        if len(piece) == RESTORE_RECORDS or size > RESTORE_BYTES:
+            await _lay_piece(connection, sid, piece)
+            piece, size = [], 0
+    if piece:
+        await _lay_piece(connection, sid, piece)
+
+
+async def _lay_piece(connection: Connection, sid: int, raws: Sequence[RawRecord]) -> None:
     rows: list[Row] = []
     blobs: dict[bytes, bytes] = {}
     uses: list[tuple[int, int, bytes]] = []
@@ -148,4 +168,5 @@ async def _lay_records(connection: Connection, sid: int, raws: Sequence[RawRecor
     if uses:
         await connection.execute(INSERT_USES, *zip(*uses, strict=True))
     if rows:
-        await connection.execute(INSERT_RECORDS, *zip(*[(sid, *row) for row in rows], strict=True))
+        packed = [(sid, *pack(run)) for run in runs(rows)]
+        await connection.execute(INSERT_RECORDS, *zip(*packed, strict=True))

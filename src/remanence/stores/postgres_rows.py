@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from remanence.events import ModelCalled, ToolStarted
 from remanence.ports import Fork, SessionRow, Summary, Write
@@ -13,14 +12,13 @@ from remanence.stores.rows import Head, Row
 
 __all__ = [
     "HEAD",
-    "RECORD",
     "SESSION",
     "Segment",
     "chain",
     "effect_position",
+    "fork_of",
     "head_of",
     "minute_of",
-    "record_of",
     "session_of",
     "summary_of",
 ]
@@ -34,12 +32,6 @@ HEAD = (
 
 SESSION = f"{HEAD}, s.opened_at, source.id AS source_id"
 """A session in a list; the tables are `sessions s LEFT JOIN sessions source ON source.sid = s.fork_sid`."""
-
-RECORD = (
-    "r.position, r.at, r.epoch, r.actor, r.payload, r.digest, r.payload_digest, "
-    "CASE WHEN r.payload IS NULL THEN (SELECT b.content FROM blobs b WHERE b.digest = r.payload_digest) END AS content"
-)
-"""A record and the blob of a spilled payload; the table is `records r`."""
 
 
 def head_of(fields: Fields) -> Head:
@@ -98,12 +90,6 @@ def fork_of(fields: Fields) -> Fork | None:
     """Where a session's past lies, from the columns `SESSION`."""
     source = fields["source_id"]
     return None if source is None else Fork(source, fields["fork_position"])
-
-
-def record_of(fields: Fields) -> tuple[Row, bytes | None]:
-    """A stored row and the content of its blob, from the columns `RECORD`."""
-    values: tuple[Any, ...] = tuple(fields)
-    return Row(*values[:7]), values[7]
 
 
 def minute_of(at: int) -> int:

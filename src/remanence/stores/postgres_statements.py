@@ -11,7 +11,6 @@ from remanence.stores.postgres_rows import effect_position, minute_of
 __all__ = [
     "INSERT_BLOBS",
     "INSERT_KEYS",
-    "INSERT_RECORDS",
     "INSERT_SESSIONS",
     "INSERT_USES",
     "UPDATE_SESSIONS",
@@ -108,10 +107,6 @@ INSERT_KEYS = (
     "INSERT INTO idempotency_keys (key, body_digest, sid, first_position, last_position, at) "
     "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) "
     "ON CONFLICT (key) DO NOTHING RETURNING key"
-)
-INSERT_RECORDS = (
-    "INSERT INTO records (sid, position, at, epoch, actor, payload, digest, payload_digest) SELECT * FROM unnest("
-    "$1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::text[], $6::bytea[], $7::bytea[], $8::bytea[])"
 )
 INSERT_USES = (
     "INSERT INTO blob_uses (sid, position, digest) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) "

@@ -78,11 +78,10 @@ ON CONFLICT (sid, hour, model, agent, user_name, project) DO UPDATE SET
     reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens
 """
 _COUNTS = """
-SELECT (SELECT count(*) FROM records) AS records, (SELECT count(*) FROM blobs) AS blobs,
-    (SELECT coalesce(sum(octet_length(content)), 0)::bigint FROM blobs) AS blob_bytes,
-    pg_database_size(current_database()) AS bytes, (SELECT max(number) FROM migrations) AS schema,
-    current_setting('server_version') AS server, current_setting('fsync') AS fsync,
-    current_setting('synchronous_commit') AS synchronous_commit
+SELECT (SELECT coalesce(sum(head - coalesce(fork_position, 0)), 0)::bigint FROM sessions) AS records,
+    (SELECT count(*) FROM blobs) AS blobs, pg_database_size(current_database()) AS bytes,
+    (SELECT max(number) FROM migrations) AS schema, current_setting('server_version') AS server,
+    current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit
 """
 
 
@@ -154,18 +153,18 @@ class PostgresViews:
         async with self._access.connection("counting") as connection:
             counts = await connection.fetchrow(_COUNTS)
             by_status = await connection.fetch("SELECT status, count(*) FROM sessions GROUP BY status ORDER BY status")
-        assert counts is not None
-        durable = counts["fsync"] == "on" and counts["synchronous_commit"] != "off"
+        if counts is None:
+            return {}
+        settings = f"fsync={counts['fsync']}, synchronous_commit={counts['synchronous_commit']}"
         return {
-            "backend": f"PostgreSQL {counts['server']}",
-            "durability": f"fsync={counts['fsync']}, synchronous_commit={counts['synchronous_commit']}"
-            + ("" if durable else ": a power failure can lose what was acknowledged"),
+            "backend": "postgresql",
+            "server": counts["server"],
             "schema": counts["schema"],
             "sessions": {row["status"]: row["count"] for row in by_status},
             "records": counts["records"],
             "blobs": counts["blobs"],
-            "blob_bytes": counts["blob_bytes"],
             "bytes": counts["bytes"],
+            "durability": settings if counts["fsync"] == "on" else f"{settings}: a power failure loses data",
         }
 
 

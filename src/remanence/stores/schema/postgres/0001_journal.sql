@@ -8,7 +8,7 @@
 CREATE TABLE sessions (
     sid               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     head              bigint NOT NULL,
-    epoch             bigint NOT NULL DEFAULT 0,
+    epoch             integer NOT NULL DEFAULT 0,
     lease_until       bigint,
     wake_at           bigint,
     opened_at         bigint NOT NULL,
@@ -45,19 +45,23 @@ CREATE INDEX sessions_recent ON sessions (updated_minute);
 CREATE INDEX sessions_waiting ON sessions (waiting_on) WHERE waiting_on <> '';
 CREATE INDEX sessions_forks ON sessions (fork_sid) WHERE fork_sid IS NOT NULL;
 
--- A payload is the event's JSON, bytes exact. `payload_digest` is set only where the payload is not the original:
---   payload, no digest    as written
---   no payload, digest    large: the bytes are the blob of that digest
---   payload and digest    redacted: the skeleton, and the digest of what was there
+-- A row holds the records of one write, which share its time, epoch and actor; `position` is that of the last. That is
+-- half the rows and index entries of one row for each record, and half the work.
+--   payloads   the events' JSON, bytes exact, one after the other
+--   sizes      of each payload in bytes, four big-endian bytes for each record
+--   digests    of each record, 32 bytes each
+--   originals  null while every payload is as written; else 32 bytes for each record: zeros where it is, else the digest
+--              of the original, which lies in the blobs when the payload here is empty, and was redacted when it is not
 CREATE TABLE records (
-    sid            bigint NOT NULL,
-    position       bigint NOT NULL,
-    at             bigint NOT NULL,
-    epoch          bigint NOT NULL,
-    actor          text NOT NULL,
-    payload        bytea,
-    digest         bytea NOT NULL,
-    payload_digest bytea,
+    sid       bigint NOT NULL,
+    position  bigint NOT NULL,
+    at        bigint NOT NULL,
+    epoch     integer NOT NULL,
+    actor     text NOT NULL,
+    payloads  bytea NOT NULL,
+    sizes     bytea NOT NULL,
+    digests   bytea NOT NULL,
+    originals bytea,
     PRIMARY KEY (sid, position)
 );
 

@@ -7,15 +7,13 @@
 -- did not see the hold has committed, and every later one will see it.
 --
 -- Flags of a write: 1 under a lease, 2 gives it back, 4 makes the session due, 8 starts an effect, 16 expects the head,
--- 32 moves a budget. The wake-up follows `rows.py`: only a write that has seen every record may clear one.
+-- 32 moves a budget, 64 makes it due only when `worker` does not hold it. The wake-up follows `rows.py`: only a write that has seen every record may clear one.
 
 CREATE FUNCTION append_group(
-    p_sid bigint[], p_head bigint[], p_count bigint[], p_flags integer[], p_at bigint[], p_digest bytea[],
-    p_epoch bigint[], p_worker text[], p_wake bigint[], p_effect bigint[],
-    p_status text[], p_waiting text[], p_turns integer[], p_usd bigint[], p_tokens bigint[], p_snapshot bytea[],
-    p_gated boolean, p_scopes text[],
-    r_sid bigint[], r_position bigint[], r_at bigint[], r_epoch bigint[], r_actor text[], r_payload bytea[],
-    r_digest bytea[]
+    p_sid bigint[], p_head bigint[], p_count integer[], p_flags integer[], p_at bigint[], p_epoch integer[],
+    p_actor text[], p_worker text[], p_wake bigint[], p_effect bigint[], p_status text[], p_waiting text[],
+    p_turns integer[], p_usd bigint[], p_tokens bigint[], p_snapshot bytea[],
+    p_payloads bytea[], p_sizes bytea[], p_digests bytea[], p_gated boolean, p_scopes text[]
 ) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     held text[];
@@ -32,12 +30,15 @@ BEGIN
     WITH moved AS (
         UPDATE sessions s SET
             head = w.head + w.count,
-            digest = w.digest,
+            digest = substring(w.digests FROM octet_length(w.digests) - 31),
             behind = true,
             updated_at = greatest(s.updated_at, w.at),
             updated_minute = greatest(s.updated_minute, (w.at / 60000000)::integer),
             wake_at = CASE
-                WHEN w.flags & 3 = 0 THEN CASE WHEN w.flags & 4 = 0 THEN s.wake_at ELSE least(s.wake_at, w.at) END
+                WHEN w.flags & 3 = 0 THEN CASE
+                    WHEN w.flags & 4 = 0 THEN s.wake_at
+                    WHEN w.flags & 64 <> 0 AND s.worker = w.worker AND s.lease_until > w.at THEN s.wake_at
+                    ELSE least(s.wake_at, w.at) END
                 ELSE least(
                     CASE WHEN w.flags & 2 = 0 THEN s.lease_until ELSE w.wake END,
                     CASE WHEN w.flags & 16 = 0 AND s.wake_at < s.lease_until THEN s.wake_at END,
@@ -55,11 +56,11 @@ BEGIN
             snapshot = coalesce(w.snapshot, s.snapshot),
             snapshot_position = CASE WHEN w.snapshot IS NULL THEN s.snapshot_position ELSE w.head + w.count END
         FROM unnest(
-            p_sid, p_head, p_count, p_flags, p_at, p_digest, p_epoch, p_worker, p_wake, p_effect,
-            p_status, p_waiting, p_turns, p_usd, p_tokens, p_snapshot
+            p_sid, p_head, p_count, p_flags, p_at, p_epoch, p_worker, p_wake, p_effect,
+            p_status, p_waiting, p_turns, p_usd, p_tokens, p_snapshot, p_digests
         ) AS w(
-            sid, head, count, flags, at, digest, epoch, worker, wake, effect,
-            status, waiting, turns, usd, tokens, snapshot
+            sid, head, count, flags, at, epoch, worker, wake, effect,
+            status, waiting, turns, usd, tokens, snapshot, digests
         )
         WHERE s.sid = w.sid AND s.head = w.head
             AND (w.flags & 1 = 0 OR (s.epoch = w.epoch AND s.worker = w.worker))
@@ -69,13 +70,10 @@ BEGIN
         RETURNING s.sid
     )
     SELECT array_agg(sid) INTO done FROM moved;
-    IF cardinality(done) = cardinality(p_sid) THEN
-        INSERT INTO records (sid, position, at, epoch, actor, payload, digest)
-        SELECT * FROM unnest(r_sid, r_position, r_at, r_epoch, r_actor, r_payload, r_digest);
-        RETURN NULL;
-    END IF;
-    INSERT INTO records (sid, position, at, epoch, actor, payload, digest)
-    SELECT r.* FROM unnest(r_sid, r_position, r_at, r_epoch, r_actor, r_payload, r_digest) AS r(sid)
-    WHERE r.sid = ANY (done);
-    RETURN coalesce(done, '{}');
+    INSERT INTO records (sid, position, at, epoch, actor, payloads, sizes, digests)
+    SELECT w.sid, w.head + w.count, w.at, w.epoch, w.actor, w.payloads, w.sizes, w.digests
+    FROM unnest(p_sid, p_head, p_count, p_at, p_epoch, p_actor, p_payloads, p_sizes, p_digests)
+        AS w(sid, head, count, at, epoch, actor, payloads, sizes, digests)
+    WHERE cardinality(done) = cardinality(p_sid) OR w.sid = ANY (done);
+    RETURN CASE WHEN cardinality(done) = cardinality(p_sid) THEN NULL ELSE coalesce(done, '{}') END;
 END $$;
