@@ -121,6 +121,25 @@ def test_every_provider_of_the_table_is_one_of_the_library() -> None:
             assert provider.extra or name == "xai", f"{name} needs an extra that the table does not name"
 
 
+@pytest.mark.parametrize("name", [p.name for p in PROVIDERS.values() if p.keys and not p.extra and not p.needs])
+async def test_every_provider_without_an_extra_is_ready_and_never_retries_by_itself(name: str) -> None:
+    from remanence.models import clients
+
+    http = clients.open_http(trust_env=False)
+    target = Target(name, PROVIDERS[name].start or "some-model", name)
+    model = clients.library_model(target, "a-key", http)
+    assert not clients.retries_itself(model)
+    async with model:
+        await http.aclose()
+
+
+async def test_a_provider_that_needs_more_than_a_key_says_what(ask: Ask) -> None:
+    gateway = Gateway(env={"AZURE_OPENAI_API_KEY": "x"})
+    with pytest.raises(ModelError, match="AZURE_OPENAI_ENDPOINT") as caught:
+        await gateway.reply(ask(model="azure:gpt-6-luna"), None)
+    assert caught.value.kind == "invalid_request"
+
+
 async def test_a_provider_whose_package_is_missing_says_how_to_get_it(ask: Ask) -> None:
     gateway = Gateway(env={"GROQ_API_KEY": "x"})
     with pytest.raises(ModelError, match="groq") as caught:

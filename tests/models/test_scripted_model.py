@@ -165,6 +165,16 @@ async def test_usage_follows_the_lengths_unless_it_is_given(ask: Ask) -> None:
     assert Scripted().price("m", given) == 0
 
 
+async def test_a_growing_window_is_counted_as_a_fresh_one_would_be(ask: Ask) -> None:
+    model, window = Scripted([says("a")]), [user("hello")]
+    for turn in range(30):
+        if turn == 20:
+            window = window[15:]  # the window begins elsewhere
+        window += [Message("assistant", (Text("a" * turn),)), user(f"turn {turn}")]
+        grown = (await model.reply(ask(*window), None)).usage
+        assert grown == (await Scripted([says("a")]).reply(ask(*window), None)).usage
+
+
 async def test_pauses_are_measured_by_the_clock(ask: Ask) -> None:
     clock = HandClock()
     step = says("one two three", delay_s=5.0, piece_s=0.5, pieces=("one ", "two three"))
@@ -209,9 +219,9 @@ async def test_a_stalling_step_ends_by_its_time_out_or_by_cancel(ask: Ask) -> No
 
 async def test_only_the_last_requests_are_kept(ask: Ask) -> None:
     model = Scripted([says("hi")])
-    for number in range(1_005):
+    for number in range(260):
         await model.reply(ask(effect_key=str(number)), None)
-    assert (len(model.requests), model.requests[0].effect_key) == (1_000, "5")
+    assert (len(model.requests), model.requests[0].effect_key) == (256, "4")
 
 
 # --- no script --------------------------------------------------------------------------------------------------------

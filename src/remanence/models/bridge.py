@@ -38,6 +38,7 @@ __all__ = ["Bridge", "load_libraries"]
 
 _EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
 _NO_THOUGHT = ("none", "off")
+_MODELS_KEPT = 256
 
 
 def load_libraries() -> None:
@@ -50,7 +51,7 @@ def load_libraries() -> None:
 
 
 class Bridge:
-    """Calls providers. Clients are kept per target and event loop, and closed by `aclose`.
+    """Calls providers. Clients are kept per event loop, and closed by `aclose`.
 
     `env` is where keys are found; they are read when a client is made and kept nowhere else.
     """
@@ -59,7 +60,8 @@ class Bridge:
         self._env = env
         self._blobs = blobs
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._open: dict[Target, tuple[LibraryModel, httpx2.AsyncClient]] = {}
+        self._models: dict[Target, LibraryModel] = {}
+        self._http: dict[bool, httpx2.AsyncClient] = {}
         self._loaded = False
 
     async def reply(self, target: Target, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
@@ -79,12 +81,15 @@ class Bridge:
 
     async def aclose(self) -> None:
         """Close every connection. The bridge can be used again afterwards."""
-        opened, self._open = self._open, {}
-        same_loop = self._loop is asyncio.get_running_loop()
-        for model, http in opened.values() if same_loop else ():
+        models, https = self._models.values(), self._http.values()
+        self._models, self._http = {}, {}
+        if self._loop is not asyncio.get_running_loop():
+            return
+        for model in models:
             async with model:
-                # Leaving closes the connections that the library opened by itself.
-                await http.aclose()
+                pass  # leaving closes the connections that the library opened by itself
+        for http in https:
+            await http.aclose()
 
     async def _send(self, target: Target, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
         from pydantic_ai import direct
@@ -116,30 +121,44 @@ class Bridge:
         return _reply(response, request)
 
     def _model(self, target: Target) -> LibraryModel:
-        from remanence.models import clients
-
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             # Connections belong to the loop that opened them; those of a loop that is gone cannot be closed any more.
-            self._loop, self._open = loop, {}
-        if target not in self._open:
-            key = self._key(target)
-            http = clients.open_http(target.base_url)
-            try:
-                self._open[target] = (clients.library_model(target, key, http), http)
-            except ImportError as error:
-                extra = PROVIDERS[target.provider].extra if target.provider in PROVIDERS else ""
-                more = f"pip install 'remanence[{extra}]'" if extra else str(error)
-                raise _refused(f"{target.name} needs a package that is not installed: {more}") from None
-        return self._open[target][0]
+            self._loop, self._models, self._http = loop, {}, {}
+        if target not in self._models:
+            if len(self._models) >= _MODELS_KEPT:
+                # An upstream serves any name, and names may come from outside.
+                del self._models[next(iter(self._models))]
+            self._models[target] = self._make(target)
+        return self._models[target]
+
+    def _make(self, target: Target) -> LibraryModel:
+        from remanence.models import clients
+
+        key = self._key(target)
+        loopback = clients.is_loopback(target.base_url)
+        if loopback not in self._http:
+            self._http[loopback] = clients.open_http(trust_env=not loopback)
+        try:
+            return clients.library_model(target, key, self._http[loopback])
+        except ImportError as error:
+            extra = PROVIDERS[target.provider].extra if target.provider in PROVIDERS else ""
+            more = f"pip install 'remanence[{extra}]'" if extra else str(error)
+            raise _refused(f"{target.name} needs a package that is not installed: {more}") from None
 
     def _key(self, target: Target) -> str | None:
+        """The key for this target, or None when it takes none. Raises `ModelError` when something is not set."""
         if target.key_env:
             if key := self._env.get(target.key_env):
                 return key
             raise _no_key(target.name, target.key_env)
         provider = PROVIDERS.get(target.provider)
-        if target.base_url or provider is None or not provider.keys:
+        if target.base_url or provider is None:
+            return None
+        for name in provider.needs:
+            if not self._env.get(name):
+                raise _refused(f"{target.name} needs {name}, which is not set")
+        if not provider.keys:
             return None
         if name := key_in(provider, self._env):
             return self._env[name]

@@ -35,13 +35,16 @@ _NO_KEY = "no-key"
 """What a server that needs no key is sent; the SDKs insist on sending something."""
 
 
-def open_http(base_url: str) -> httpx2.AsyncClient:
-    """An HTTP client for one target. The deadline of a call is the bridge's; only connecting is bounded here."""
+def open_http(*, trust_env: bool) -> httpx2.AsyncClient:
+    """An HTTP client. The deadline of a call is the bridge's; only connecting is bounded here.
+
+    `trust_env`: whether proxies of the environment are used.
+    """
     return httpx2.AsyncClient(
         timeout=httpx2.Timeout(None, connect=10.0),
         limits=httpx2.Limits(max_connections=1_000, max_keepalive_connections=100),
         follow_redirects=False,
-        trust_env=not is_loopback(base_url),
+        trust_env=trust_env,
     )
 
 

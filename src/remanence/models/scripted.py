@@ -10,8 +10,8 @@ A script is one of
 * nothing: then it says honestly that no language model is configured, repeats what it was told, and runs a tool that is
   called by name, `/tool NAME {json}`, so that tools and approvals can be tried without a model.
 
-In texts and arguments `$user` is what the user said, `$result` the last tool result, and `$name` a named group of
-`when`; `$$` is a dollar sign.
+In texts and arguments `$user` is what the user said, `$result` the last tool result since then, and `$name` a named
+group of `when`; `$$` is a dollar sign.
 
 One thing cannot be read off a request: how often a step has failed already. `fail.times` is counted in this process, by
 turn and step, and starts again with the process; a step that fails for ever (`times = 0`) needs no count.
@@ -24,14 +24,14 @@ import json
 import re
 import string
 import tomllib
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from remanence.content import Part, Text, Thinking, ToolCall, ToolResult, Usage, text_of
+from remanence.content import Message, Part, Text, Thinking, ToolCall, ToolResult, Usage, text_of
 from remanence.errors import InvalidConfig, ModelError, ModelErrorKind
 from remanence.models.prices import Prices, priced
 from remanence.ports import Clock, ModelReply, ModelRequest, OnDelta
@@ -51,7 +51,10 @@ __all__ = [
     "unconfigured",
 ]
 
-REQUESTS_KEPT = 1_000
+REQUESTS_KEPT = 256
+_SESSIONS_MEASURED = 4_096
+
+_encode = msgspec.json.Encoder().encode
 
 ScriptFunction = Callable[[ModelRequest], ModelReply | ModelError]
 
@@ -106,7 +109,7 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scripted:
-    """A model that follows a script. `requests` holds the last thousand it was sent; `clock` measures its pauses."""
+    """A model that follows a script. `requests` holds the last 256 it was sent; `clock` measures its pauses."""
 
     def __init__(
         self,
@@ -123,6 +126,7 @@ class Scripted:
         self._prices = prices
         self._sleep = asyncio.sleep if clock is None else clock.sleep
         self._failed: Counter[tuple[str, int]] = Counter()
+        self._measured: OrderedDict[str, _Measured] = OrderedDict()
         self.requests: deque[ModelRequest] = deque(maxlen=REQUESTS_KEPT)
 
     async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
@@ -132,7 +136,7 @@ class Scripted:
             return await self._follow(self._script, request, on_delta)
         made = self._call(self._script, request)
         await self._stream(made, Step(), on_delta)
-        return _counted(made, request)
+        return self._counted(made, request)
 
     def price(self, model: str, usage: Usage) -> int | None:
         """What the script costs: nothing, unless prices were given to test budgets with."""
@@ -167,7 +171,7 @@ class Scripted:
             raise ModelError(step.fail.message, kind=step.fail.kind, retry_after_s=step.fail.retry_after_s)
         made = _reply_of(step, request, words)
         await self._stream(made, step, on_delta)
-        return _counted(made, request)
+        return self._counted(made, request)
 
     def _fails_now(self, fail: Fail, request: ModelRequest) -> bool:
         if fail.times <= 0:
@@ -196,6 +200,41 @@ class Scripted:
                 case _:
                     continue
 
+    def _counted(self, made: ModelReply, request: ModelRequest) -> ModelReply:
+        usage = made.usage if made.usage != Usage() else self._usage_by_length(request, made)
+        return msgspec.structs.replace(made, usage=usage, model=made.model or request.model)
+
+    def _usage_by_length(self, request: ModelRequest, made: ModelReply) -> Usage:
+        """Four bytes to a token, rounded up: near enough to the truth to show what a budget does.
+
+        A window is measured where it grew, not from the start each time: the cost of a turn must not grow with it.
+        """
+        session = request.effect_key.partition(":")[0]
+        measured = self._measured.pop(session, None)
+        start = measured.count if measured is not None and measured.begins(request.messages) else 0
+        size = measured.size if measured is not None and start else 0
+        size += sum(len(_encode(message)) for message in request.messages[start:])
+        if request.messages:
+            first, last = request.messages[0], request.messages[-1]
+            self._measured[session] = _Measured(first, last, len(request.messages), size)
+        while len(self._measured) > _SESSIONS_MEASURED:
+            self._measured.popitem(last=False)
+        sent = size + len(request.instructions.encode()) + len(_encode(request.tools))
+        return Usage(input_tokens=-(-sent // 4), output_tokens=-(-len(_encode(made.parts)) // 4))
+
+
+class _Measured(msgspec.Struct, frozen=True):
+    """The size in bytes of a window's first `count` messages, from `first` to `last`."""
+
+    first: Message
+    last: Message
+    count: int
+    size: int
+
+    def begins(self, messages: Sequence[Message]) -> bool:
+        """Whether `messages` begin with these: windows only grow at their end, until they begin elsewhere."""
+        return len(messages) >= self.count and messages[0] is self.first and messages[self.count - 1] is self.last
+
 
 # --- reading a request ------------------------------------------------------------------------------------------------
 
@@ -207,10 +246,14 @@ def last_user_text(request: ModelRequest) -> str:
 
 
 def last_result(request: ModelRequest) -> str:
-    """The text of the last tool result; empty when there is none."""
-    results = (part for message in reversed(request.messages) for part in reversed(message.parts))
-    found = next((part for part in results if isinstance(part, ToolResult)), None)
-    return text_of(found.parts) if found else ""
+    """The text of the last tool result since the user last spoke; empty when there is none."""
+    for message in reversed(request.messages):
+        if message.role == "user":
+            break
+        for part in reversed(message.parts):
+            if isinstance(part, ToolResult):
+                return text_of(part.parts)
+    return ""
 
 
 def step_of(request: ModelRequest) -> int:
@@ -277,17 +320,6 @@ def _filled_in(value: Any, words: dict[str, str]) -> Any:
     if isinstance(value, list):
         return [_filled_in(item, words) for item in value]  # pyright: ignore[reportUnknownVariableType]
     return value
-
-
-def _counted(made: ModelReply, request: ModelRequest) -> ModelReply:
-    usage = made.usage if made.usage != Usage() else _usage_by_length(request, made)
-    return msgspec.structs.replace(made, usage=usage, model=made.model or request.model)
-
-
-def _usage_by_length(request: ModelRequest, made: ModelReply) -> Usage:
-    """Four bytes to a token, rounded up: near enough to the truth to show what a budget does."""
-    sent = len(request.instructions.encode()) + len(msgspec.json.encode((request.messages, request.tools)))
-    return Usage(input_tokens=-(-sent // 4), output_tokens=-(-len(msgspec.json.encode(made.parts)) // 4))
 
 
 def _words(text: str) -> list[str]:
