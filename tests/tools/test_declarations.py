@@ -125,51 +125,58 @@ def test_what_the_runtime_gives_is_not_shown() -> None:
     assert list(properties(act)) == ["what"]
 
 
-def test_types_become_schemas() -> None:
-    @tool
-    def act(
-        text: str,
-        number: float,
-        yes: bool,
-        colour: Colour,
-        size: Literal["s", "m"],
-        maybe: int | None,
-        tags: list[str],
-        counts: dict[str, int],
-        address: Address,
-        line: Line,
-        anything: Any,
-        some: Annotated[int, msgspec.Meta(ge=1)] = 1,
-        note: Annotated[str, "A short note."] = "",
-        either: str | None = None,
-    ) -> None: ...
+@pytest.mark.parametrize(
+    ("annotation", "schema"),
+    [
+        (str, {"type": "string"}),
+        (float, {"type": "number"}),
+        (bool, {"type": "boolean"}),
+        (Colour, {"type": "string", "enum": ["blue", "red"]}),
+        (Literal["s", "m"], {"type": "string", "enum": ["m", "s"]}),
+        (int | None, {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
+        (list[str], {"type": "array", "items": {"type": "string"}}),
+        (dict[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
+        (
+            Address,
+            {
+                "type": "object",
+                "properties": {"street": {"type": "string"}, "zip": {"type": "string"}},
+                "additionalProperties": False,
+            },
+        ),
+        (
+            Line,
+            {
+                "type": "object",
+                "properties": {"sku": {"type": "string"}, "count": {"type": "integer", "default": 1}},
+                "required": ["sku"],
+                "additionalProperties": False,
+            },
+        ),
+        (Any, {}),
+        (Annotated[int, msgspec.Meta(ge=1)], {"type": "integer", "minimum": 1}),
+        (Annotated[str, "A short note."], {"type": "string", "description": "A short note."}),
+    ],
+)
+def test_types_become_schemas(annotation: Any, schema: dict[str, Any]) -> None:
+    def act(value: Any) -> None: ...
 
-    assert properties(act) == {
-        "text": {"type": "string"},
-        "number": {"type": "number"},
-        "yes": {"type": "boolean"},
-        "colour": {"type": "string", "enum": ["blue", "red"]},
-        "size": {"type": "string", "enum": ["m", "s"]},
-        "maybe": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
-        "tags": {"type": "array", "items": {"type": "string"}},
-        "counts": {"type": "object", "additionalProperties": {"type": "integer"}},
-        "address": {
-            "type": "object",
-            "properties": {"street": {"type": "string"}, "zip": {"type": "string"}},
-            "additionalProperties": False,
-        },
-        "line": {
-            "type": "object",
-            "properties": {"sku": {"type": "string"}, "count": {"type": "integer", "default": 1}},
-            "required": ["sku"],
-            "additionalProperties": False,
-        },
-        "anything": {},
-        "some": {"type": "integer", "minimum": 1, "default": 1},
-        "note": {"type": "string", "description": "A short note.", "default": ""},
-        "either": {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None},
+    act.__annotations__["value"] = annotation
+    declared = tool(act)
+    assert properties(declared) == {"value": schema}
+    assert "$defs" not in declared.spec.parameters
+
+
+def test_defaults_are_shown() -> None:
+    @tool
+    def act(some: int = 1, note: str = "", either: str | None = None, tags: list[str] = []) -> None: ...  # noqa: B006
+
+    assert {name: schema["default"] for name, schema in properties(act).items()} == {
+        "some": 1,
+        "note": "",
+        "either": None,
+        "tags": [],
     }
-    assert "$defs" not in act.spec.parameters
 
 
 def test_a_type_that_refers_to_itself_stays_a_reference() -> None:
