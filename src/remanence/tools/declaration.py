@@ -28,7 +28,7 @@ class ToolOptions(TypedDict, total=False):
 
     - `replay`: what the tool promises about running twice, `"never"` (default), `"keyed"` or `"safe"`.
     - `approval`: a condition on the arguments, such as `"cents > 5000"`, under which a person is asked; `True`: always.
-      It reads what the model wrote: an argument left to its default is unknown to it, and what is unknown is asked about.
+      It reads what the model wrote: an argument left to its default is unknown to it, so a person is asked.
     - `approvers`, `needed`, `expires_s`: who may answer (empty: anyone allowed in), how many must, and for how long the
       question stands, in seconds (`None`: for ever).
     - `name`: what the model calls it; default: the function's name.
