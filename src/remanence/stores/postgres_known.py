@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from remanence.errors import InvalidInput, RemanenceError
 from remanence.events import Recorded
 from remanence.ports import Appended, Summary, Write
 from remanence.stores.rows import SPILL_BYTES, Draft, Head, Row
 
-__all__ = ["Known", "KnownSessions", "Pending", "check_texts", "same_identity"]
+__all__ = ["Known", "KnownSessions", "Pending", "Queue", "check_texts", "same_identity"]
 
 KNOWN_MAX = 20_000
+GROUP_MAX = 256
+GROUP_BYTES = 4 * 1024 * 1024
 
 
 class Known:
@@ -87,6 +91,56 @@ class Pending:
             self.future.set_exception(outcome)
 
 
+class Queue:
+    """Writes that wait for a lane. A session has at most one write under way; the others wait behind it, in order."""
+
+    def __init__(self) -> None:
+        self._ready: dict[str, deque[Pending]] = {}
+        self._held: dict[str, deque[Pending]] = {}
+
+    def __bool__(self) -> bool:
+        """Whether a group could be taken now."""
+        return bool(self._ready)
+
+    def put(self, pending: Pending) -> None:
+        session = pending.write.session
+        held = self._held.get(session)
+        if held is not None:
+            held.append(pending)
+        elif session in self._ready:
+            self._ready[session].append(pending)
+        else:
+            self._ready[session] = deque((pending,))
+
+    def take(self) -> list[Pending]:
+        """The next group: the oldest write of each session, without a second one under the same idempotency key."""
+        group: list[Pending] = []
+        keys: set[str] = set()
+        size = 0
+        for waiting in islice(self._ready.values(), GROUP_MAX):
+            pending = waiting[0]
+            if size > 0 and size + pending.size > GROUP_BYTES:
+                break
+            if pending.write.key is not None:
+                if pending.write.key in keys:
+                    continue
+                keys.add(pending.write.key)
+            size += pending.size
+            group.append(pending)
+        for pending in group:
+            session = pending.write.session
+            self._held[session] = waiting = self._ready.pop(session)
+            waiting.popleft()
+        return group
+
+    def done(self, group: Iterable[Pending]) -> None:
+        """A group is off its lane: what waited behind it may go, after those that wait already."""
+        for pending in group:
+            waiting = self._held.pop(pending.write.session)
+            if waiting:
+                self._ready[pending.write.session] = waiting
+
+
 def _needs_blob(payload: bytes) -> bool:
     return len(payload) > SPILL_BYTES or b'"blob":"' in payload
 
@@ -104,7 +158,7 @@ def same_identity(one: Summary, other: Summary) -> bool:
 
 
 def check_texts(write: Write) -> None:
-    """Refuse what PostgreSQL's text cannot hold, before it spoils the group it would travel in. Raises InvalidInput."""
+    """Say which text PostgreSQL could not hold. Raises InvalidInput."""
     for name, text in _texts(write):
         if "\x00" in text:
             raise InvalidInput(f"The {name} holds a NUL character. Nothing was written; leave it out.", param=name)
@@ -119,13 +173,8 @@ def check_texts(write: Write) -> None:
 
 
 def _texts(write: Write) -> Iterator[tuple[str, str]]:
-    yield "session", write.session
-    yield "actor", write.actor
-    if write.lease is not None:
-        yield "worker", write.lease.worker
-    if write.key is not None:
-        yield "key", write.key
-        yield "key_digest", write.key_digest
+    yield "key_digest", write.key_digest
+    yield "worker", write.wake_unless if write.lease is None else write.lease.worker
     if write.summary is not None:
         for name in Summary.__struct_fields__:
             value = getattr(write.summary, name)

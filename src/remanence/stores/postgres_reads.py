@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from remanence.events import GENESIS, Recorded
+from remanence.errors import InvalidInput
+from remanence.events import Recorded
 from remanence.ports import Fork, Loaded, RawRecord, Summary
 from remanence.stores.postgres_access import Access
 from remanence.stores.postgres_careful import BLOB_GATE
@@ -57,6 +58,8 @@ class Journals:
         return [raw_record(*one) for one in stored]
 
     async def restore(self, session: str, rows: Sequence[RawRecord], summary: Summary, fork: Fork | None) -> None:
+        if not rows:
+            raise InvalidInput(f"There is no record to restore for session {session!r}. Nothing was written.")
         async with self._access.transaction("restoring a session") as connection:
             source = None if fork is None else await _find(connection, fork.source)
             if fork is not None and source is not None and not 1 <= fork.position <= source["head"]:
@@ -103,7 +106,7 @@ async def _read(connection: Connection, found: Fields, *, after: int, limit: int
 
 
 async def _lay_session(connection: Connection, session: str, rows: Sequence[RawRecord], summary: Summary) -> int:
-    latest = max((row.at for row in rows), default=0)
+    latest = max(row.at for row in rows)
     sid = await connection.fetchval(
         """
         INSERT INTO sessions (
@@ -113,11 +116,11 @@ async def _lay_session(connection: Connection, session: str, rows: Sequence[RawR
         ON CONFLICT (id) DO NOTHING RETURNING sid
         """,
         session,
-        rows[-1].position if rows else 0,
-        rows[-1].digest if rows else GENESIS,
-        max((row.epoch for row in rows), default=0),
+        rows[-1].position,
+        rows[-1].digest,
+        max(row.epoch for row in rows),
         standing_freeze(rows),
-        rows[0].at if rows else 0,
+        rows[0].at,
         latest,
         minute_of(latest),
         summary.project,
@@ -131,7 +134,7 @@ async def _lay_session(connection: Connection, session: str, rows: Sequence[RawR
         summary.usd_micros,
         summary.tokens,
         summary.needs,
-        rows[0].at if rows and summary.status in RESTED else None,
+        rows[0].at if summary.status in RESTED else None,
     )
     if sid is None:
         raise session_exists(session)

@@ -1,17 +1,18 @@
 """How appends reach PostgreSQL: in groups, over a few connections, one round trip each.
 
-**Lanes.** A session's appends always take the same lane, a lane has one connection and runs one group at a time, and a
-group is whatever was queued while the last one ran (at most one write of a session, at most one of an idempotency key).
-So no session ever has two writes under way in this process, and the group grows with the load by itself.
+**Lanes.** A lane is a connection that runs one group at a time, and a group is whatever was queued while the last one
+ran: the oldest write of each session (at most one under an idempotency key). A session has at most one write under way
+in this process, so its writes keep their order on any lane. One large group costs much less than two small ones; a
+further lane is sent only when those under way are late (`LATE_S`), which they are when commits are slow.
 
 **Plain appends** are sent as the process believes the session to be: it remembers the head and the digest of sessions
 it wrote or loaded, chains the digests itself, and `append_group` moves the row only if it still is like that. A belief
 is a cache: when the row did not match, or nothing is known, or the write does more than append (it opens or forks a
 session, carries a key, moves a budget, redacts, is large, changes what the session is called), it goes the **careful**
-way, in the same lane: lock the rows, look, decide, write (`postgres_careful.py`).
+way, on the same lane: lock the rows, look, decide, write (`postgres_careful.py`).
 
-**When the answer to a commit is lost** nobody knows whether it landed. The write is then *in doubt*, and stays at the
-front of its lane until a connection is had again (for `PATIENCE_S`). The careful way locks its session's row, which
+**When the answer to a commit is lost** nobody knows whether it landed. The write is then *in doubt*, and stays on
+its lane until a connection is had again (for `PATIENCE_S`). The careful way locks its session's row, which
 also waits for whatever the server still does with the lost statement, and compares the digest at the position where
 the write would have landed. Is it there, then the write is acknowledged; is it not, it is made now, which moves the
 head, so that a lost statement that should still arrive finds another head and does nothing. A write is thus never
@@ -23,7 +24,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from zlib import crc32
 
 from remanence.errors import InvalidInput, RemanenceError, StoreUnavailable
 from remanence.ports import Appended, Write
@@ -31,107 +31,104 @@ from remanence.stores.postgres_careful import Outcome, Raced, append_carefully
 from remanence.stores.postgres_connect import Connection, Statement, connect
 from remanence.stores.postgres_errors import DRIVER_ERRORS, explain, is_lost, is_passing
 from remanence.stores.postgres_group import APPEND_GROUP, arguments, is_plain, makes_due
-from remanence.stores.postgres_known import Known, KnownSessions, Pending, check_texts
+from remanence.stores.postgres_known import Known, KnownSessions, Pending, Queue, check_texts
 from remanence.stores.rows import draft
 
 __all__ = ["Writers"]
 
-GROUP_MAX = 256
-GROUP_BYTES = 4 * 1024 * 1024
+LATE_S = 0.005
 PATIENCE_S = 2.0
 RETRY_S = 0.05
 ATTEMPTS = 5
 
 
 class Writers:
-    """All the lanes of one process. `on_due` is called when a committed write has made a session due."""
+    """The queue and the lanes of one process. `on_due` is called when a committed write has made a session due."""
 
     def __init__(self, url: str, *, lanes: int, known: KnownSessions, on_due: Callable[[], None]) -> None:
-        self._lanes = [_Lane(url, known, on_due) for _ in range(lanes)]
         self._loop = asyncio.get_running_loop()
+        self._queue = Queue()
+        self._idle = [_Lane(url, known, on_due) for _ in range(lanes)]
+        self._busy: dict[_Lane, float] = {}
+        """When each running lane took its group."""
+        self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     def append(self, write: Write) -> asyncio.Future[Appended]:
         """Queue a write. Raises InvalidInput at once; everything else comes through the future."""
-        if not (write.session.isascii() and write.actor.isascii()):
-            check_texts(write)
         if self._closed:
             raise StoreUnavailable("This database was closed. What was acknowledged is kept; open it again.")
         pending = Pending(draft(write), self._loop.create_future())
-        self._lanes[crc32(write.session.encode()) % len(self._lanes)].put(pending)
+        self._queue.put(pending)
+        if not self._busy:
+            self._start()
         return pending.future
 
     async def close(self) -> None:
         """Finish what is queued, then hang up."""
         self._closed = True
-        for lane in self._lanes:
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        for lane in self._idle:
             await lane.close()
+
+    def _start(self) -> None:
+        """Send a lane to the queue, when there is one to send and something to take."""
+        if self._queue and self._idle and self._none_is_early():
+            lane = self._idle.pop()
+            self._busy[lane] = self._loop.time()
+            task = self._loop.create_task(self._run(lane))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _none_is_early(self) -> bool:
+        """Whether every running lane is late, so that waiting for it costs more than a group of one's own."""
+        late = self._loop.time() - LATE_S
+        return all(began <= late for began in self._busy.values())
+
+    async def _run(self, lane: _Lane) -> None:
+        """Take group after group, until the queue is empty or another lane is about to come for it."""
+        try:
+            while self._queue:
+                group = self._queue.take()
+                self._busy[lane] = self._loop.time()
+                timer = self._loop.call_later(LATE_S, self._start)
+                try:
+                    await lane.settle(group)
+                except BaseException as error:
+                    # Ours to report: a caller must never wait for an answer that nobody will give.
+                    _fail(group, _stopped(error))
+                    raise
+                finally:
+                    timer.cancel()
+                    self._queue.done(group)
+                del self._busy[lane]
+                if not self._none_is_early():
+                    break
+        finally:
+            self._busy.pop(lane, None)
+            self._idle.append(lane)
+            if not self._busy:
+                self._start()
 
 
 class _Lane:
-    """One connection, one queue, one group at a time."""
+    """One connection, one group at a time."""
 
     def __init__(self, url: str, known: KnownSessions, on_due: Callable[[], None]) -> None:
         self._url = url
         self._known = known
         self._on_due = on_due
-        self._queue: list[Pending] = []
-        self._running: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
         self._statement: Statement | None = None
 
-    def put(self, pending: Pending) -> None:
-        self._queue.append(pending)
-        if self._running is None:
-            self._running = asyncio.create_task(self._drain())
-
     async def close(self) -> None:
-        if self._running is not None:
-            await self._running
         if self._connection is not None:
             await self._connection.close(timeout=PATIENCE_S)
-            self._connection = None
+        self._connection = self._statement = None
 
-    async def _drain(self) -> None:
-        group: list[Pending] = []
-        try:
-            while self._queue:
-                group = self._take()
-                await self._settle(group)
-        except BaseException as error:
-            # Ours to report: a caller must never wait for an answer that nobody will give.
-            lost = StoreUnavailable(
-                f"The writer stopped ({type(error).__name__}). Read the session again to see what was kept."
-            )
-            for pending in (*group, *self._queue):
-                pending.resolve(lost)
-            self._queue.clear()
-            raise
-        finally:
-            self._running = None
-
-    def _take(self) -> list[Pending]:
-        """The next group: the front of the queue, without a second write of a session or of an idempotency key."""
-        group: list[Pending] = []
-        later: list[Pending] = []
-        taken: set[str] = set()
-        size = 0
-        for pending in self._queue:
-            write = pending.write
-            key = None if write.key is None else f"key {write.key}"
-            full = len(group) >= GROUP_MAX or (size > 0 and size + pending.size > GROUP_BYTES)
-            if full or write.session in taken or key in taken:
-                later.append(pending)
-            else:
-                group.append(pending)
-                size += pending.size
-                if key is not None:
-                    taken.add(key)
-            taken.add(write.session)
-        self._queue = later
-        return group
-
-    async def _settle(self, group: Sequence[Pending]) -> None:
+    async def settle(self, group: Sequence[Pending]) -> None:
+        """Resolve every write of a group."""
         plain: list[tuple[Pending, Known]] = []
         careful: list[Pending] = []
         for pending in group:
@@ -271,6 +268,13 @@ def _give_up(group: Sequence[Pending], error: RemanenceError, *, late: bool) -> 
         else:
             left.append(pending)
     return left
+
+
+def _stopped(error: BaseException) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"The writer was stopped while this write was under way ({type(error).__name__}). What was acknowledged is "
+        "kept; read the session again to see whether this was too."
+    )
 
 
 def _unsettled() -> StoreUnavailable:

@@ -7,7 +7,8 @@
 -- did not see the hold has committed, and every later one will see it.
 --
 -- Flags of a write: 1 under a lease, 2 gives it back, 4 makes the session due, 8 starts an effect, 16 expects the head,
--- 32 moves a budget, 64 makes it due only when `worker` does not hold it. The wake-up follows `rows.py`: only a write that has seen every record may clear one.
+-- 32 moves a budget, 64 makes it due only when `worker` does not hold it. The wake-up follows `rows.py`: only a write
+-- that has seen every record may clear one.
 
 CREATE FUNCTION append_group(
     p_sid bigint[], p_head bigint[], p_count integer[], p_flags integer[], p_at bigint[], p_epoch integer[],
@@ -37,7 +38,8 @@ BEGIN
             wake_at = CASE
                 WHEN w.flags & 3 = 0 THEN CASE
                     WHEN w.flags & 4 = 0 THEN s.wake_at
-                    WHEN w.flags & 64 <> 0 AND s.worker = w.worker AND s.lease_until > w.at THEN s.wake_at
+                    WHEN w.flags & 64 <> 0 AND s.worker = w.worker
+                        AND s.lease_until > w.at AND s.lease_until <= w.at + 3600000000 THEN s.wake_at
                     ELSE least(s.wake_at, w.at) END
                 ELSE least(
                     CASE WHEN w.flags & 2 = 0 THEN s.lease_until ELSE w.wake END,
