@@ -20,6 +20,8 @@ __all__ = [
     "no_version",
     "released_unseen",
     "session_exists",
+    "unfit_event",
+    "unfit_text",
 ]
 
 
@@ -89,3 +91,14 @@ def bad_scope(scope: str) -> InvalidInput:
         "changed; a single session is frozen by its own command.",
         param="scope",
     )
+
+
+def unfit_text(text: str) -> InvalidInput:
+    return InvalidInput(
+        f"{text!r} cannot name a session, an actor or a key: it holds a zero character or half of a surrogate pair. "
+        "Nothing was written."
+    )
+
+
+def unfit_event(session: str, error: Exception) -> InvalidInput:
+    return InvalidInput(f"An event for session {session!r} cannot be stored as JSON ({error}). Nothing was written.")
