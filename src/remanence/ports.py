@@ -164,6 +164,8 @@ class Write(msgspec.Struct, frozen=True):
     effects: bool = False
     wake: bool = False
     """Make the session due now (an input, an approval, a cancel)."""
+    wake_unless: str = ""
+    """Do not `wake` while this worker holds the lease: it is in this process and will be told."""
     charges: tuple[Charge, ...] = ()
     summary: Summary | None = None
     snapshot: bytes | None = None
@@ -522,8 +524,8 @@ class Live(Protocol):
 
     def subscribe(self, session: str) -> Subscription: ...
 
-    def drives(self, session: str) -> bool:
-        """Whether a worker of this process holds the session, so that publishing to it is enough to wake it."""
+    def driver_of(self, session: str) -> str:
+        """The worker of this process that holds the session, so that publishing wakes it; empty when none does."""
         ...
 
 

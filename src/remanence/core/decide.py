@@ -164,9 +164,8 @@ def _closing(s: Session, call: Call, epoch: int) -> Event:
     if call.state == "in_doubt":
         words = "The turn was cancelled while it was unknown whether this call happened. A person was asked."
         return ToolReturned(call.call, said(words), error=True)
-    started = call.state == "running"
-    words = "cancelled while it ran" if started else "cancelled before it started"
-    return ToolReturned(call.call, said(f"The call was {words}."), error=True, started=started)
+    words = "cancelled while it ran" if call.state == "running" else "cancelled before it started"
+    return ToolReturned(call.call, said(f"The call was {words}."), error=True, started=False)
 
 
 # --- the model --------------------------------------------------------------------------------------------------------

@@ -312,8 +312,9 @@ def _approved(call: Call, e: ApprovalGiven) -> Call:
 
 
 def _returned(s: Session, turn: Turn, call: Call, e: ToolReturned) -> Session:
+    """Close a call. It happened if it started and somebody reported its outcome; a doubt that is cancelled did not."""
     turn = with_call(turn, replace(call, state="returned", result=(), error=e.error, approvals=()))
-    if e.started and call.attempt:
+    if e.started and call.attempt and call.state != "in_doubt":
         key = f"{s.id}:{turn.number}:{call.call}"
         if call.replay != "safe":
             turn = replace(turn, happened=(*turn.happened, key))

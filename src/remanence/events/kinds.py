@@ -262,7 +262,7 @@ class ToolStarted(_Fact, frozen=True):
 
 
 class ToolReturned(_Fact, frozen=True):
-    """Outcome: the tool answered (or was refused, or never started: then `started` is False).
+    """Outcome: the tool answered. `started` is False when no tool did: the call was refused, or cancelled.
 
     A result over the limit is cut in `parts`; `blob` is the digest of the whole, `size` its length in bytes.
     """

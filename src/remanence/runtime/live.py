@@ -26,7 +26,7 @@ class Hub:
         self._clock = clock
         self._readers: dict[str, list[Reader]] = {}
         self._listeners: list[Callable[[Recorded], None]] = []
-        self._drives: Callable[[str], bool] = lambda session: False
+        self._driver_of: Callable[[str], str] = lambda session: ""
 
     def listen(self, listener: Callable[[Recorded], None]) -> None:
         """Call `listener` with every record of every session, at once. It must not wait."""
@@ -35,13 +35,13 @@ class Hub:
     def unlisten(self, listener: Callable[[Recorded], None]) -> None:
         self._listeners.remove(listener)
 
-    def driven_by(self, drives: Callable[[str], bool]) -> None:
-        """Tell the hub how to know whether a worker of this process holds a session."""
-        self._drives = drives
+    def driven_by(self, driver_of: Callable[[str], str]) -> None:
+        """Tell the hub how to know which worker of this process holds a session."""
+        self._driver_of = driver_of
 
-    def drives(self, session: str) -> bool:
-        """Whether a worker of this process holds the session, so that publishing to it is enough to wake it."""
-        return self._drives(session)
+    def driver_of(self, session: str) -> str:
+        """The worker of this process that holds the session, so that publishing wakes it; empty when none does."""
+        return self._driver_of(session)
 
     def publish(self, session: str, item: Recorded | Delta) -> None:
         """Tell everybody who follows this session."""

@@ -10,7 +10,7 @@ import asyncio
 
 import structlog
 
-from remanence.errors import Conflict, StoreError
+from remanence.errors import Conflict, Fenced, StoreError
 from remanence.events import Recorded
 from remanence.ports import Lease
 from remanence.runtime.bell import Bell
@@ -22,6 +22,7 @@ __all__ = ["Worker"]
 log = structlog.get_logger("remanence.worker")
 
 _MICROS = 1_000_000
+HAND_OVER_TRIES = 8
 POISON_RETRY_S = 60.0
 """How long a session whose journal this worker cannot read is left alone."""
 
@@ -33,6 +34,7 @@ class Worker:
         self.services = services
         self._drivers: dict[str, Driver] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._failed: dict[str, int] = {}
         self._stopping = Bell()
         self._loops: list[asyncio.Task[None]] = []
 
@@ -41,14 +43,14 @@ class Worker:
         """How many sessions it holds."""
         return len(self._drivers)
 
-    def drives(self, session: str) -> bool:
-        """Whether this worker holds the session right now, so that telling it suffices."""
-        return session in self._drivers
+    def driver_of(self, session: str) -> str:
+        """This worker's name when it holds the session right now, so that telling it suffices; else empty."""
+        return self.services.worker if session in self._drivers else ""
 
     async def start(self) -> None:
         """Begin claiming, in the background."""
         self.services.live.listen(self._heard)
-        self.services.live.driven_by(self.drives)
+        self.services.live.driven_by(self.driver_of)
         self._loops = [
             asyncio.create_task(self._claim_loop(), name="claim"),
             asyncio.create_task(self._renew_loop(), name="renew"),
@@ -68,6 +70,17 @@ class Worker:
         for driver in left.values():
             await self._hand_over(driver, delay_s=0)
         self.services.live.unlisten(self._heard)
+
+    async def abandon(self) -> None:
+        """Vanish, as a killed process would: write nothing, give nothing back. For fault runs."""
+        self._stopping.set()
+        self.services.live.unlisten(self._heard)
+        for driver in self._drivers.values():
+            driver.fence()
+        tasks = [*self._tasks.values(), *self._loops]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def run(self) -> None:
         """Work until `stop` is called."""
@@ -109,30 +122,41 @@ class Worker:
             return
         if driver is not None:
             driver.fence()
+        if self._failed.get(lease.session) == lease.epoch:
+            return  # its driver failed under this very epoch: only a new epoch may judge what it left behind
         driver = self._drivers[lease.session] = Driver(self.services, lease)
         task = asyncio.create_task(self._drive(driver), name=f"drive {lease.session}")
         self._tasks[lease.session] = task
 
     async def _drive(self, driver: Driver) -> None:
         session = driver.lease.session
+        self._failed.pop(session, None)
         try:
             await driver.run()
-        except Exception as error:
+        except Exception:
             log.exception("this session cannot be driven; it is left alone for a while", session=session)
-            await self._hand_over(driver, delay_s=POISON_RETRY_S, why=error)
+            self._failed[session] = driver.lease.epoch
+            await self._hand_over(driver, delay_s=POISON_RETRY_S)
         finally:
             if self._drivers.get(session) is driver:
                 del self._drivers[session]
                 del self._tasks[session]
 
-    async def _hand_over(self, driver: Driver, *, delay_s: float, why: Exception | None = None) -> None:
-        """Give a lease back outside the driver's own order: the session is due again after `delay_s`."""
+    async def _hand_over(self, driver: Driver, *, delay_s: float) -> None:
+        """Give a lease back from outside the driver's own order: the session is due again after `delay_s`."""
+        database, lease = self.services.database, driver.lease
         wake_at = self.services.clock.now() + int(delay_s * _MICROS)
-        seen = max(driver.state.head, 1)
-        try:
-            await self.services.database.store.release(driver.lease, seen=seen, wake_at=wake_at)
-        except (Conflict, StoreError) as error:
-            log.info("the lease runs out by itself", session=driver.lease.session, error=error.message, why=str(why))
+        for _ in range(HAND_OVER_TRIES):
+            try:
+                row = await database.views.session(lease.session)
+                await database.store.release(lease, seen=row.head, wake_at=wake_at)
+            except Fenced:
+                return
+            except Conflict:
+                continue
+            except StoreError as error:
+                log.info("the lease runs out by itself", session=lease.session, error=error.message)
+            return
 
     # --- leases -------------------------------------------------------------------------------------------------------
 

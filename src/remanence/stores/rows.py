@@ -40,7 +40,7 @@ from remanence.events import (
     skeleton,
 )
 from remanence.ports import Budget, Charge, RawRecord, Summary, Write
-from remanence.stores.refusals import content_missing, fenced, no_session
+from remanence.stores.refusals import content_missing, fenced, no_session, unfit_event, unfit_text
 
 __all__ = [
     "HOUR_US",
@@ -156,9 +156,24 @@ def draft(write: Write) -> Draft:
             "A fork begins with SessionForked and names its source, no other write does. Nothing was written.",
             param="fork",
         )
-    payloads = tuple([encode_event(event) for event in events])
+    for text in (write.session, write.actor, write.key or ""):
+        # ASCII is nearly always the answer, and is known without looking at the text.
+        if "\x00" in text or not (text.isascii() or _is_text(text)):
+            raise unfit_text(text)
+    try:
+        payloads = tuple([encode_event(event) for event in events])
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise unfit_event(write.session, error) from None
     digests = tuple([payload_digest(payload) for payload in payloads])
     return Draft(write, payloads, digests, not _SPECIAL.isdisjoint([type(event) for event in events]))
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 # --- the rules of a write ---------------------------------------------------------------------------------------------
@@ -233,8 +248,14 @@ def _schedule(head: Head, write: Write) -> None:
         else:
             head.wake_at = earliest(write.release.wake_at, kept)
             head.worker = head.lease_until = None
-    if write.wake:
+    if write.wake and not told(head, write):
         head.wake_at = earliest(head.wake_at, write.at)
+
+
+def told(head: Head, write: Write) -> bool:
+    """Whether the session is held by a worker of the writer's own process, which learns of the write without a claim."""
+    held = bool(write.wake_unless) and head.worker == write.wake_unless
+    return held and lease_is_live(head.lease_until, write.at)
 
 
 def woken(head: Head) -> bool:

@@ -77,7 +77,7 @@ def _gather(ledger: Ledger, head: Known, drafted: Draft) -> Appended:
             gather_uses(ledger, payload, start + position)
     head.behind = True
     (pending.progressed if before == _scheduled(head) else pending.changed)[head.id] = head
-    if write.wake or (write.release is not None and head.wake_at is not None and head.wake_at <= write.at):
+    if (write.wake or write.release is not None) and head.wake_at is not None and head.wake_at <= write.at:
         ledger.due = True
     if write.summary is not None:
         pending.summaries[head.id] = write.summary

@@ -1,0 +1,66 @@
+"""`python -m remanence.testing.faults --kills N [--store sqlite|postgres|URL] [--sweep N]`.
+
+Prints what it counted; exits 1 when anything but kills, effects and doubts is not 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+
+from remanence.testing.faults.check import Figures
+from remanence.testing.faults.processes import kill_workers
+from remanence.testing.faults.sweep import sweep
+
+KEPT = ("runs", "kills", "effects", "doubts")
+
+
+def main() -> int:
+    """Run what was asked for and print the sums."""
+    parser = argparse.ArgumentParser(prog="python -m remanence.testing.faults", description=__doc__)
+    parser.add_argument("--kills", type=int, default=200, help="real workers to kill, per store (default 200)")
+    parser.add_argument("--store", action="append", help="sqlite, postgres, or a URL; may be repeated (default sqlite)")
+    parser.add_argument("--sweep", type=int, default=0, help="runs of the in-process sweep to do first (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the points of death (default 0)")
+    options = parser.parse_args()
+    failures = 0
+    if options.sweep:
+        failures += show("in process", asyncio.run(sweep(options.sweep, seed=options.seed)))
+    for store in options.store or ["sqlite"]:
+        failures += show(store.partition("://")[0], kill_on(store, options.kills, options.seed))
+    return 1 if failures else 0
+
+
+def kill_on(store: str, kills: int, seed: int) -> Figures:
+    """Kill workers on a store: one of our own in a temporary folder, or the one at a URL."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        url = f"sqlite:///{folder}/faults.db" if store == "sqlite" else store
+        if store == "postgres":
+            from remanence.testing.postgres import postgres_database, postgres_server
+
+            url = stack.enter_context(postgres_database(stack.enter_context(postgres_server())))
+        return asyncio.run(kill_workers(url, folder, kills, seed=seed, tell=progress))
+
+
+def progress(figures: Figures) -> None:
+    """Say how far it is, on standard error."""
+    print(f"\r{figures.runs} sessions, {figures.kills} kills, {figures.failures} failures", end="", file=sys.stderr)
+
+
+def show(title: str, figures: Figures) -> int:
+    """Print the sums; what has to be 0 is marked when it is not."""
+    print(f"\n{title}")
+    for name in figures.__struct_fields__:
+        value = getattr(figures, name)
+        wrong = "   <- must be 0" if value and name not in KEPT else ""
+        print(f"  {name.replace('_', ' '):<18} {value:>8}{wrong}")
+    return figures.failures
+
+
+if __name__ == "__main__":
+    sys.exit(main())
