@@ -24,6 +24,7 @@ from typing import Any, Literal, Self
 
 from msgspec.structs import replace
 
+from remanence import logs
 from remanence.agent import Agent
 from remanence.commands import approvals, controls, sessions
 from remanence.commands.caller import INPUT_BYTES_MAX, Caller, state_of
@@ -43,7 +44,7 @@ from remanence.runtime.services import Services, Times
 from remanence.runtime.worker import Worker
 from remanence.spec import AgentSpec, IfBusy
 
-__all__ = ["Options", "Remanence", "Reply", "Session", "Shelf", "new_id", "open_database"]
+__all__ = ["Options", "Remanence", "Reply", "Session", "Shelf", "make_id", "open_database"]
 
 DEFAULT_URL = "sqlite:///.remanence/remanence.db"
 
@@ -74,7 +75,7 @@ async def open_database(url: str, *, ephemeral: bool = False) -> Database:
     )
 
 
-def new_id(prefix: str) -> str:
+def make_id(prefix: str) -> str:
     """A new id that sorts by the time it was made: milliseconds, then 72 random bits."""
     return f"{prefix}_{time.time_ns() // 1_000_000:012x}{_dice.getrandbits(72):018x}"
 
@@ -93,7 +94,7 @@ class Options:
     project: str = "default"
     actor: str = "local"
     worker_name: str = ""
-    new_id: Callable[[str], str] = new_id
+    make_id: Callable[[str], str] = make_id
     root: Path | None = None
     ephemeral: bool = False
     input_bytes_max: int = INPUT_BYTES_MAX
@@ -165,6 +166,7 @@ class Remanence:
 
     async def start(self) -> None:
         """Open the database and begin to work."""
+        logs.configure()
         options = self.options
         database = options.database or await open_database(self.url, ephemeral=options.ephemeral)
         self._database = database
@@ -173,7 +175,7 @@ class Remanence:
             self._model_configs, models=self._models, root=options.root, clock=options.clock, blobs=database.blobs
         )
         self._caller = Caller(
-            database, hub, options.clock, options.new_id, options.actor, options.project, options.input_bytes_max
+            database, hub, options.clock, options.make_id, options.actor, options.project, options.input_bytes_max
         )
         if self._with_worker:
             services = Services(

@@ -19,6 +19,7 @@ RemanenceError                      anything we raise on purpose
 │   └── StoreCorrupt                the file or a chain of digests is damaged                  500        exit 1
 ├── ModelError                      a model call failed (kind, retryable, retry_after_s)       502        exit 1
 └── ToolError                       a tool said no; the model reads the message                -          -
+    └── EffectInDoubt               a tool cannot know whether its effect happened             -          -
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ __all__ = [
     "BudgetExceeded",
     "Busy",
     "Conflict",
+    "EffectInDoubt",
     "Fenced",
     "Frozen",
     "InvalidConfig",
@@ -205,3 +207,12 @@ class ToolError(RemanenceError):
     """A tool said no. Raise it in a tool to give the model a message without a traceback."""
 
     code = "tool_error"
+
+
+class EffectInDoubt(ToolError):
+    """A tool cannot know whether its effect happened: the connection broke after the request left, say.
+
+    Raise it in a tool. The effect is put in doubt, as if the worker had died there, unless the tool is `safe`.
+    """
+
+    code = "effect_in_doubt"

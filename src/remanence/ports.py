@@ -19,15 +19,38 @@ Either all of a write is durable when the call returns, or none of it is.
 
 from __future__ import annotations
 
-from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
-import msgspec
-
-from remanence.content import Message, Part, ToolCall, Usage
-from remanence.events import Event, Recorded
-from remanence.spec import AgentSpec, ModelSettings, ToolSpec
+from remanence.content import ToolCall, Usage
+from remanence.events import Recorded
+from remanence.spec import AgentSpec, ToolSpec
+from remanence.values import (
+    Appended,
+    Budget,
+    Charge,
+    Cursor,
+    Delta,
+    DeltaKind,
+    Fork,
+    Hold,
+    Lease,
+    Loaded,
+    ModelReply,
+    ModelRequest,
+    OnDelta,
+    RawRecord,
+    Release,
+    SessionQuery,
+    SessionRow,
+    Summary,
+    ToolCallContext,
+    ToolOutcome,
+    UsageQuery,
+    UsageRow,
+    Version,
+    Write,
+)
 
 __all__ = [
     "Appended",
@@ -66,8 +89,17 @@ __all__ = [
     "UsageRow",
     "Version",
     "Views",
+    "Waiter",
     "Write",
 ]
+
+
+class Waiter(Protocol):
+    """Somebody who waits: a future of the event loop."""
+
+    def done(self) -> bool: ...
+
+    def set_result(self, result: bool, /) -> None: ...
 
 
 class Signal(Protocol):
@@ -75,11 +107,11 @@ class Signal(Protocol):
 
     def is_set(self) -> bool: ...
 
-    def attach(self, waiter: Future[bool]) -> None:
+    def attach(self, waiter: Waiter) -> None:
         """Resolve `waiter` with True when the signal is set."""
         ...
 
-    def detach(self, waiter: Future[bool]) -> None: ...
+    def detach(self, waiter: Waiter) -> None: ...
 
 
 class Clock(Protocol):
@@ -94,116 +126,6 @@ class Clock(Protocol):
     async def wait(self, signal: Signal, timeout_s: float | None) -> bool:
         """Wait until the signal is set (True) or the time is over (False)."""
         ...
-
-
-# --- the store --------------------------------------------------------------------------------------------------------
-
-
-class Lease(msgspec.Struct, frozen=True):
-    """The right to decide for one session, until `until` (microseconds). A higher epoch fences every lower one."""
-
-    session: str
-    worker: str
-    epoch: int
-    until: int
-
-
-class Summary(msgspec.Struct, frozen=True):
-    """What the session's row says for lists, kept in the same transaction as the journal."""
-
-    agent: str
-    version: str
-    project: str
-    user: str = ""
-    status: str = "idle"
-    waiting_on: str = ""
-    title: str = ""
-    turns: int = 0
-    usd_micros: int = 0
-    tokens: int = 0
-    needs: str = ""
-    """The agent whose Python functions a worker must have to run this session; empty when any worker will do."""
-
-
-class Charge(msgspec.Struct, frozen=True):
-    """One movement on the budgets of `scopes`, under an effect key.
-
-    `reserve` sets amounts aside (refused when a limit would be overshot); `settle` replaces the reservation under `key`
-    by what was really spent; `settle` without a reservation only adds. Scopes without a budget are not counted.
-    """
-
-    kind: Literal["reserve", "settle"]
-    key: str
-    scopes: tuple[str, ...]
-    usd_micros: int = 0
-    tokens: int = 0
-
-
-class Release(msgspec.Struct, frozen=True):
-    """Give the lease back in the same transaction. The session is due again at `wake_at` (None: when spoken to)."""
-
-    wake_at: int | None = None
-
-
-class Fork(msgspec.Struct, frozen=True):
-    """Where a forked session's past lies: in `source`, up to and including `position`."""
-
-    source: str
-    position: int
-
-
-class Write(msgspec.Struct, frozen=True):
-    """One transaction on one session. See the head of this file for what each field promises."""
-
-    session: str
-    events: tuple[Event, ...]
-    at: int
-    actor: str
-    expect: int | None = None
-    lease: Lease | None = None
-    effects: bool = False
-    wake: bool = False
-    """Make the session due now (an input, an approval, a cancel)."""
-    wake_unless: str = ""
-    """Do not `wake` while this worker holds the lease: it is in this process and will be told."""
-    charges: tuple[Charge, ...] = ()
-    summary: Summary | None = None
-    snapshot: bytes | None = None
-    """State at the last of `events`: positions and counters, never content."""
-    release: Release | None = None
-    fork: Fork | None = None
-    """Only with the first write of a forked session."""
-    key: str | None = None
-    key_digest: str = ""
-
-
-class Appended(msgspec.Struct, frozen=True):
-    """What a write became: its records in order. `replayed` when an idempotency key answered for it."""
-
-    records: tuple[Recorded, ...]
-    replayed: bool = False
-
-    @property
-    def head(self) -> int:
-        return self.records[-1].position
-
-
-class Loaded(msgspec.Struct, frozen=True):
-    """A session to fold: the newest snapshot (a cache, never truth), its position, the row, the records after it."""
-
-    snapshot: bytes | None
-    snapshot_position: int
-    records: tuple[Recorded, ...]
-    summary: Summary
-    fork: Fork | None = None
-
-
-class Cursor(msgspec.Struct, frozen=True):
-    """How far one projection has read one session: `position` is done, `head` is there."""
-
-    session: str
-    position: int
-    head: int
 
 
 class Store(Protocol):
@@ -247,17 +169,6 @@ class Store(Protocol):
         ...
 
 
-class Version(msgspec.Struct, frozen=True):
-    """One version of an agent: numbered per project and name from 1, named by the digest of its spec."""
-
-    project: str
-    agent: str
-    number: int
-    version: str
-    at: int
-    spec: AgentSpec
-
-
 class Specs(Protocol):
     """Agents and their versions. A version is never changed or reused."""
 
@@ -282,27 +193,6 @@ class Blobs(Protocol):
     async def get(self, digest: str) -> bytes: ...
 
 
-class Budget(msgspec.Struct, frozen=True):
-    """A limit of one scope (`session:ID`, `agent:NAME`, `user:NAME`, `project:NAME`) in one unit, and its use."""
-
-    scope: str
-    unit: Literal["usd_micros", "tokens"]
-    limit: int
-    spent: int = 0
-    reserved: int = 0
-
-
-class Hold(msgspec.Struct, frozen=True):
-    """A standing freeze over a scope: `all`, `project:NAME` or `agent:NAME`."""
-
-    scope: str
-    at: int
-    by: str
-    reason: str = ""
-    last_effect: tuple[str, int] | None = None
-    """Session and position of the last effect intent that was journaled before the freeze took hold: the proof."""
-
-
 class Controls(Protocol):
     """Budgets and freezes: small tables that every effect's transaction looks at."""
 
@@ -325,51 +215,6 @@ class Controls(Protocol):
     async def holds(self) -> Sequence[Hold]: ...
 
 
-class SessionRow(msgspec.Struct, frozen=True):
-    """One session in a list."""
-
-    session: str
-    head: int
-    epoch: int
-    opened_at: int
-    updated_at: int
-    lease_until: int | None
-    wake_at: int | None
-    summary: Summary
-    fork: Fork | None = None
-
-
-class SessionQuery(msgspec.Struct, frozen=True):
-    """Filters of a session list; newest change first. `before` is the cursor: the last `(updated_at, session)`."""
-
-    project: str | None = None
-    agent: str | None = None
-    user: str | None = None
-    status: str | None = None
-    waiting_on: str | None = None
-    parent: str | None = None
-    before: tuple[int, str] | None = None
-    limit: int = 50
-
-
-class UsageQuery(msgspec.Struct, frozen=True):
-    """Which usage to sum: by any of `agent`, `user`, `model`, `day`, `project`, `session`."""
-
-    by: tuple[str, ...] = ("agent",)
-    project: str | None = None
-    since: int | None = None
-
-
-class UsageRow(msgspec.Struct, frozen=True):
-    """One sum. `key` has one entry per field asked for; `unpriced_calls` are calls no price is known for."""
-
-    key: tuple[str, ...]
-    calls: int
-    usage: Usage
-    usd_micros: int
-    unpriced_calls: int = 0
-
-
 class Views(Protocol):
     """Read models: what lists and screens ask. Never asked by the loop."""
 
@@ -386,19 +231,6 @@ class Views(Protocol):
     async def stats(self) -> dict[str, Any]:
         """Counts and sizes for `db stats`: sessions by status, records, blobs, bytes, schema version, durability."""
         ...
-
-
-class RawRecord(msgspec.Struct, frozen=True):
-    """One stored row, undecoded. `payload_digest` is set where the payload was redacted: that of the original."""
-
-    position: int
-    at: int
-    epoch: int
-    actor: str
-    kind: str
-    payload: bytes
-    digest: bytes
-    payload_digest: bytes | None = None
 
 
 class Database(Protocol):
@@ -428,50 +260,6 @@ class Database(Protocol):
     async def close(self) -> None: ...
 
 
-# --- models and tools -------------------------------------------------------------------------------------------------
-
-
-class ModelRequest(msgspec.Struct, frozen=True):
-    """One model call, whole. `messages` is the window, oldest first; `output_tokens` bounds the reply."""
-
-    model: str
-    instructions: str
-    messages: tuple[Message, ...]
-    tools: tuple[ToolSpec, ...]
-    settings: ModelSettings
-    output_tokens: int
-    timeout_s: float
-    effect_key: str
-
-
-class ModelReply(msgspec.Struct, frozen=True):
-    """What came back. `parts` holds text, thinking, tool calls (with the provider's ids) and opaque items."""
-
-    parts: tuple[Part, ...]
-    usage: Usage = Usage()
-    cost_usd_micros: int | None = None
-    stop: str = "stop"
-    model: str = ""
-    provider_id: str = ""
-
-
-class Delta(msgspec.Struct, frozen=True):
-    """A piece of a running model call or tool call: live, never journaled. `index` counts the reply's parts.
-
-    `kind` is `text`, `thinking`, `tool_name`, `tool_arguments` or `progress`.
-    """
-
-    call: str
-    index: int
-    kind: Literal["text", "thinking", "tool_name", "tool_arguments", "progress"]
-    text: str
-
-
-DeltaKind = Literal["text", "thinking", "tool_name", "tool_arguments"]
-OnDelta = Callable[[int, DeltaKind, str], None]
-"""Called by a model for each piece: (index of the part, kind, text)."""
-
-
 class Model(Protocol):
     """One way to reach models. Raises `ModelError`, nothing else; cancelling the task aborts the call."""
 
@@ -480,26 +268,6 @@ class Model(Protocol):
     def price(self, model: str, usage: Usage) -> int | None:
         """What this usage costs in micro-USD (rounded up), or None when no price is known."""
         ...
-
-
-class ToolCallContext(msgspec.Struct, frozen=True):
-    """What a tool may know about the call it serves."""
-
-    session: str
-    project: str
-    agent: str
-    user: str
-    turn: int
-    effect_key: str
-    attempt: int
-    on_progress: Callable[[str], None] | None = None
-
-
-class ToolOutcome(msgspec.Struct, frozen=True):
-    """What a tool call came to. `error` is for the model to read."""
-
-    parts: tuple[Part, ...]
-    error: bool = False
 
 
 class Tool(Protocol):

@@ -134,7 +134,7 @@ async def answer(caller: Caller, session: str, call: str, parts: tuple[Part, ...
     s = await state_of(caller, session)
     if _known(s, call).state != "question":
         raise Conflict(f"Call {call} is not a question that waits; your answer was not recorded.")
-    return await tell(caller, session, InputReceived(caller.new_id("in"), parts, caller.actor, answers=call))
+    return await tell(caller, session, InputReceived(caller.make_id("in"), parts, caller.actor, answers=call))
 
 
 async def tool_result(

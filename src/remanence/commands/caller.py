@@ -24,7 +24,7 @@ class Caller(msgspec.Struct, frozen=True):
     database: Database
     live: Live
     clock: Clock
-    new_id: Callable[[str], str]
+    make_id: Callable[[str], str]
     actor: str = "local"
     project: str = "default"
     input_bytes_max: int = INPUT_BYTES_MAX

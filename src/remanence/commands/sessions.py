@@ -50,7 +50,7 @@ async def open_session(caller: Caller, spec: AgentSpec, opening: Opening | None 
     With an idempotency key, the same opening again returns the same session.
     """
     opening = opening or Opening()
-    session = opening.session or caller.new_id("sess")
+    session = opening.session or caller.make_id("sess")
     check_name("session", session)
     now = caller.clock.now()
     version = await caller.database.specs.put(spec, project=caller.project, at=now)
@@ -106,7 +106,7 @@ async def send(
     encoded = msgspec.json.encode(parts)
     check_size(caller, len(encoded))
     expect = await _idle_head(caller, session) if if_busy == "reject" else None
-    event = InputReceived(caller.new_id("in"), parts, user=caller.actor, if_busy=if_busy)
+    event = InputReceived(caller.make_id("in"), parts, user=caller.actor, if_busy=if_busy)
     return await commit(
         caller,
         Write(
@@ -189,7 +189,7 @@ async def fork(
         position = await _end_of_turn(caller, source, turn)
     past = await _state_at(caller, source, position)
     now = caller.clock.now()
-    session = opening.session or caller.new_id("sess")
+    session = opening.session or caller.make_id("sess")
     check_name("session", session)
     forked = SessionForked(source, past.head, opening.title, opening.user, opening.metadata)
     record = Recorded(session, past.head + 1, now, 0, caller.actor, forked)

@@ -1,9 +1,13 @@
 """The judge: which calls may run, which wait for a person, which never run.
 
 Every rule whose glob matches the tool and whose condition holds on the exact arguments speaks, and the severest wins:
-deny over ask over allow. A condition that cannot be evaluated on these arguments (one is missing, or of another type)
-counts against the call: it holds for ask and deny, and does not for allow. When no rule speaks, a tool that writes is
-denied and one that only reads is allowed. A call repeated too often in one turn is asked about, whatever was allowed.
+deny over ask over allow. When several ask, all of them are asked at once: the most approvers any of them needs, from
+among those whom every one of them accepts, within the shortest time.
+
+A condition that cannot be evaluated on these arguments (one is missing, or of another type) counts against the call: it
+holds for ask and deny, and does not for allow; but a rule for many tools (`*`) does not speak of a tool that has no
+argument of that name at all. When no rule speaks, a tool that writes is denied and one that only reads is allowed. A
+call repeated too often in one turn is asked about, whatever was allowed.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from remanence.core.condition import ConditionError, holds, parse
+from remanence.core.condition import ConditionError, holds, parse, unknown_names
 from remanence.spec import AgentSpec, AllowRule, AskRule, DenyRule, Rule, ToolSpec
 
 __all__ = ["Allow", "Ask", "Deny", "Verdict", "judge"]
@@ -48,7 +52,7 @@ def judge(spec: AgentSpec, tool: ToolSpec, arguments: dict[str, Any], *, repeats
     asks: list[Ask] = []
     allowed: Allow | None = None
     for rule in spec.rules:
-        if not _speaks(rule, tool.name, arguments):
+        if not _speaks(rule, tool, arguments):
             continue
         match rule:
             case DenyRule(reason=reason):
@@ -60,7 +64,7 @@ def judge(spec: AgentSpec, tool: ToolSpec, arguments: dict[str, Any], *, repeats
             case _:
                 assert_never(rule)
     if asks:
-        return max(asks, key=lambda ask: (ask.needed, bool(ask.approvers)))
+        return _together(asks)
     if repeats >= spec.limits.repeats_before_asking:
         return Ask(f"loop: the same call was already made {repeats} times in this turn")
     if allowed:
@@ -70,14 +74,29 @@ def judge(spec: AgentSpec, tool: ToolSpec, arguments: dict[str, Any], *, repeats
     return Allow(f"no rule speaks of {tool.name}, and it only reads")
 
 
-def _speaks(rule: Rule, name: str, arguments: dict[str, Any]) -> bool:
-    if not fnmatchcase(name, rule.tools):
+def _together(asks: list[Ask]) -> Ask | Deny:
+    """One question that answers all of these rules."""
+    named = [ask.approvers for ask in asks if ask.approvers]
+    approvers = tuple(name for name in named[0] if all(name in names for names in named)) if named else ()
+    needed = max(ask.needed for ask in asks)
+    rule = "; ".join(ask.rule for ask in asks)
+    if named and len(approvers) < needed:
+        return Deny(f"no one may answer for all of these rules: {rule}")
+    expiries = [ask.expires_s for ask in asks if ask.expires_s is not None]
+    return Ask(rule, approvers, needed, min(expiries, default=None))
+
+
+def _speaks(rule: Rule, tool: ToolSpec, arguments: dict[str, Any]) -> bool:
+    if not fnmatchcase(tool.name, rule.tools):
         return False
     if not rule.when:
         return True
+    condition = parse(rule.when)
     try:
-        return holds(parse(rule.when), arguments)
+        return holds(condition, arguments)
     except ConditionError:
+        if rule.tools != tool.name and unknown_names(condition, tool.parameters):
+            return False
         return not isinstance(rule, AllowRule)
 
 

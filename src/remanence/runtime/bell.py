@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from remanence.ports import Waiter
 
 __all__ = ["Bell"]
 
@@ -14,7 +14,7 @@ class Bell:
 
     def __init__(self) -> None:
         self._rung = False
-        self._waiters: list[asyncio.Future[bool]] = []
+        self._waiters: list[Waiter] = []
 
     def is_set(self) -> bool:
         return self._rung
@@ -30,13 +30,13 @@ class Bell:
     def clear(self) -> None:
         self._rung = False
 
-    def attach(self, waiter: asyncio.Future[bool]) -> None:
+    def attach(self, waiter: Waiter) -> None:
         """Resolve `waiter` with True at the next ring."""
         if self._rung:
             waiter.set_result(True)
         else:
             self._waiters.append(waiter)
 
-    def detach(self, waiter: asyncio.Future[bool]) -> None:
+    def detach(self, waiter: Waiter) -> None:
         if waiter in self._waiters:
             self._waiters.remove(waiter)

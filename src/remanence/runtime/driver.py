@@ -30,7 +30,7 @@ from remanence.events import BudgetRaised, BudgetReached, Event, ModelCalled, Re
 from remanence.ports import Lease, Summary, Write
 from remanence.runtime.bell import Bell
 from remanence.runtime.effects import call_model, reconcile_doubt, run_tool
-from remanence.runtime.plan import Dispatch, Plan, again, make_plan
+from remanence.runtime.plan import Dispatch, Ground, Plan, again, make_plan
 from remanence.runtime.services import Services
 from remanence.spec import AgentSpec
 
@@ -139,16 +139,8 @@ class Driver:
     def _plan(self) -> Plan:
         now = self.services.clock.now()
         may_start = not self.draining and now >= self._held_until and now < self.lease.until
-        return make_plan(
-            self.state,
-            self.spec,
-            self.text,
-            self.services.model,
-            facts=tuple(self._facts),
-            lease=self.lease,
-            now=now,
-            may_start=may_start,
-        )
+        ground = Ground(self.spec, self.text, self.services.model, self.lease, may_start)
+        return make_plan(self.state, tuple(self._facts), ground, now=now)
 
     async def _commit(self, plan: Plan) -> None:
         s = plan.state

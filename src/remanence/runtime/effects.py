@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from remanence.content import Message, Part, Text, ToolCall, text_of
 from remanence.core.state import Doubt, Session, said
-from remanence.errors import ModelError, StoreError
+from remanence.errors import EffectInDoubt, ModelError, StoreError
 from remanence.events import (
     Event,
     ModelCalled,
@@ -167,6 +167,8 @@ async def run_tool(services: Services, s: Session, spec: AgentSpec, started: Too
         return _overdue(started, f"no result within {tool.spec.timeout_s:g} s")
     except asyncio.CancelledError:
         return _overdue(started, "cancelled while it ran")
+    except EffectInDoubt as error:
+        return _overdue(started, error.message)
     except Exception as error:
         log.exception("a tool raised instead of reporting an outcome", tool=started.tool)
         return _overdue(started, f"the tool failed in an unforeseen way ({type(error).__name__}: {error})")

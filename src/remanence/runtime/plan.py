@@ -32,7 +32,7 @@ from remanence.events import (
 from remanence.ports import Charge, Lease, Model
 from remanence.spec import AgentSpec
 
-__all__ = ["Dispatch", "Plan", "again", "make_plan", "still_wanted"]
+__all__ = ["Dispatch", "Ground", "Plan", "again", "make_plan", "still_wanted"]
 
 
 class Dispatch(msgspec.Struct, frozen=True):
@@ -41,6 +41,16 @@ class Dispatch(msgspec.Struct, frozen=True):
     intent: ModelCalled | ToolStarted
     messages: tuple[Message, ...] = ()
     arguments: str = ""
+
+
+class Ground(msgspec.Struct, frozen=True):
+    """What a round stands on besides the state. With `may_start` False no intent is made."""
+
+    spec: AgentSpec
+    text: Transcript
+    model: Model
+    lease: Lease
+    may_start: bool = True
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -80,22 +90,13 @@ class _Round:
         self.events.append(event)
 
 
-def make_plan(
-    s: Session,
-    spec: AgentSpec,
-    text: Transcript,
-    model: Model,
-    *,
-    facts: tuple[Event, ...],
-    lease: Lease,
-    now: int,
-    may_start: bool,
-) -> Plan:
-    """The next round. `facts` are outcomes to journal first; with `may_start` False no intent is made.
+def make_plan(s: Session, facts: tuple[Event, ...], ground: Ground, *, now: int) -> Plan:
+    """The next round. `facts` are outcomes to journal first.
 
-    `text` takes the provisional records in; when the write is refused, it must be built again from the journal.
+    The ground's transcript takes the provisional records in; when the write is refused, it must be built again.
     """
-    round_ = _Round(s, text, lease, now)
+    spec, lease = ground.spec, ground.lease
+    round_ = _Round(s, ground.text, lease, now)
     for fact in facts:
         if still_wanted(round_.state, fact):
             round_.take(fact)
@@ -107,11 +108,11 @@ def make_plan(
             case Rest():
                 rest = action
                 break
-            case CallModel() | RunTool() if not may_start:
+            case CallModel() | RunTool() if not ground.may_start:
                 rest = Rest("held")
                 break
             case CallModel():
-                _call_model(round_, spec, model, action)
+                _call_model(round_, spec, ground.model, action)
             case RunTool(event=event, arguments=arguments):
                 round_.take(event)
                 if not event.client:

@@ -21,7 +21,7 @@ from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar, Unpack, cas
 from msgspec.structs import replace
 
 from remanence.content import ToolCall
-from remanence.errors import InvalidSpec, ToolError
+from remanence.errors import EffectInDoubt, InvalidSpec, ToolError
 from remanence.ports import ToolCallContext, ToolOutcome
 from remanence.spec import AskRule, ToolSpec
 from remanence.tools.declaration import ToolOptions, approval_of, check_reconcile, function_of, spec_of
@@ -94,7 +94,7 @@ class FunctionTool(Generic[P, R]):
         return self._approval
 
     async def run(self, call: ToolCall, context: ToolCallContext) -> ToolOutcome:
-        """Perform one call. Raises nothing but cancellation from outside."""
+        """Perform one call. Raises nothing but cancellation from outside, and `EffectInDoubt` when the tool does."""
         try:
             arguments = self._signature.bind(call.arguments)
         except Exception as error:  # noqa: BLE001 - a dataclass may run code of its own when it is made
@@ -103,6 +103,8 @@ class FunctionTool(Generic[P, R]):
         value, error = await _attempt(functools.partial(self._function, **arguments), self._blocking)
         if error is None:
             return outcome_of(value)
+        if isinstance(error, EffectInDoubt):
+            raise error
         if isinstance(error, ToolError):
             return failure(str(error) or f"{self._spec.name} refused")
         _log_raised("A tool raised; the model was told.", error, self._spec.name, context.effect_key)

@@ -1,7 +1,7 @@
 """A nursery of workers: one warm process that forks a real worker for each line it reads.
 
-Each child opens the database and the world by itself, works, and dies by a real `SIGKILL` at the point it was given. The
-nursery reports its process id, and its end. One JSON object a line, both ways:
+Each child opens the database and the world by itself, works, and dies by a real `SIGKILL` at the point it was given.
+The nursery reports its process id, and its end. One JSON object a line, both ways:
 
     -> {"database": url, "world": path, "kill_at": 17, "name": "worker-3"}
     <- {"pid": 4711}

@@ -1,4 +1,4 @@
-"""Real worker processes, really killed: `SIGKILL` before and after store writes and effects, on SQLite or PostgreSQL."""
+"""Real workers, really killed: `SIGKILL` before and after store writes and effects, on SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from os import kill
 from pathlib import Path
 from typing import Any
 
-from remanence.app import new_id, open_database
+from remanence.app import make_id, open_database
 from remanence.commands.caller import Caller
 from remanence.commands.sessions import open_session
 from remanence.ports import Database
@@ -83,7 +83,7 @@ class Ward:
     async def death(self) -> None:
         """Wait for the end of the worker; a kill is counted, any other end is a failure of the run."""
         status = (await self._line())["status"]
-        if status not in (-signal.SIGKILL, 0):
+        if status not in (-signal.SIGKILL, -signal.SIGTERM, 0):
             raise RuntimeError(f"a worker ended with status {status}; its standard error says why")
         self.kills += status == -signal.SIGKILL
 
@@ -96,7 +96,7 @@ class Ward:
 async def _run(ward: Ward, database: Database) -> Figures:
     """One session from its first input to its rest."""
     clock, world = SystemClock(), World(ward.world)
-    caller = Caller(database, Hub(clock), clock, new_id, actor="user:ada")
+    caller = Caller(database, Hub(clock), clock, make_id, actor="user:ada")
     session = await open_session(caller, spec_of())
     person = Person(caller, session, world)
     talk = asyncio.create_task(_talk(person))
@@ -125,4 +125,4 @@ async def _run(ward: Ward, database: Database) -> Figures:
 
 async def _talk(person: Person) -> None:
     while await person.step():
-        await asyncio.sleep(_LOOK_S)
+        await SystemClock().sleep(_LOOK_S)

@@ -78,7 +78,7 @@ async def run_once(kills: Iterable[int]) -> tuple[Figures, int]:
             blown = asyncio.Event()
             fuse = Fuse(at, blown.set)
             worker, hub = worker_of(database, world, clock, fuse, name=f"worker-{killed}")
-            person.caller = Caller(database, hub, clock, caller.new_id, actor="user:ada")
+            person.caller = Caller(database, hub, clock, caller.make_id, actor="user:ada")
             settled = await _live(worker, person, clock, fuse)
             passed += fuse.points
             if settled:
