@@ -164,10 +164,10 @@ def test_a_budget_counts_what_is_set_aside() -> None:
     before = (OPENED, called("a", 50), ModelReplied("a", (), cost_usd_micros=40))
     after = (called("b", 60), ModelReplied("b", (), cost_usd_micros=55), TurnEnded(1, "completed"))
     good = journal(*before, reached, raised, *after)
-    assert claims.costs_stayed_under(good, 100).holds
+    assert claims.stayed_under(good, 100).holds
     assert claims.reached_then_raised(good).holds
-    assert not claims.costs_stayed_under(journal(*before, called("b", 61)), 100).holds
-    assert not claims.costs_stayed_under(journal(*before, ModelReplied("b", (), cost_usd_micros=61)), 100).holds
+    assert not claims.stayed_under(journal(*before, called("b", 61)), 100).holds
+    assert not claims.stayed_under(journal(*before, ModelReplied("b", (), cost_usd_micros=61)), 100).holds
     assert not claims.reached_then_raised(journal(*before, reached, *after)).holds
 
 

@@ -7,12 +7,12 @@ instead; the tour prints it, goes on, and leaves with a code other than 0.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
-from remanence.content import ToolCall, text_of
+from remanence.content import text_of
 from remanence.demo.shop import Mail, money
 from remanence.demo.world import Arrival, Refund, Sent
 from remanence.events import (
@@ -29,7 +29,6 @@ from remanence.events import (
     Recorded,
     ToolLost,
     ToolResolved,
-    ToolReturned,
     ToolStarted,
     TurnEnded,
     TurnStarted,
@@ -45,7 +44,7 @@ __all__ = [
     "arrived",
     "chained",
     "completed",
-    "costs_stayed_under",
+    "events",
     "forked_there",
     "in_doubt_then_resolved",
     "inputs_in_order",
@@ -57,6 +56,7 @@ __all__ = [
     "reached_then_raised",
     "says",
     "sent_once",
+    "stayed_under",
     "waits_for_approval",
 ]
 
@@ -117,9 +117,9 @@ def no_step_twice(records: Records) -> Claim:
 # --- money, mails, couriers -------------------------------------------------------------------------------------------
 
 
-def arrived(what: str, arrivals: Sequence[Arrival], count: int) -> Claim:
-    """How many calls reached an outside service, by its own count."""
-    return Claim(f"{what}: {count} arrived.", len(arrivals) == count, f"{len(arrivals)} arrived")
+def arrived(text: str, arrivals: Sequence[Arrival], count: int) -> Claim:
+    """How many calls reached an outside service, by its own count; `text` says what that means."""
+    return Claim(text, len(arrivals) == count, f"{len(arrivals)} arrived: {[one.answer for one in arrivals]}")
 
 
 def one_refund(refunds: Sequence[Refund], *, order: str, cents: int) -> Claim:
@@ -141,7 +141,7 @@ def paid_what_was_paid(refunds: Sequence[Refund], owed: dict[str, int]) -> Claim
     return Claim(text, found == sorted(owed.items()), f"{found}")
 
 
-def answered_or_waiting(mails: Sequence[Mail], outbox: dict[str, Sequence[Sent]], waiting: set[str]) -> Claim:
+def answered_or_waiting(mails: Sequence[Mail], outbox: Mapping[str, Sequence[Sent]], waiting: set[str]) -> Claim:
     """Every mail has one answer to its sender, or none because a person must agree first."""
     wrong = [
         mail.mail
@@ -202,32 +202,39 @@ def inputs_in_order(records: Records, texts: set[str]) -> Claim:
 # --- budgets ----------------------------------------------------------------------------------------------------------
 
 
-def costs_stayed_under(records: Records, limit_usd_micros: int) -> Claim:
+def stayed_under(records: Records, limit: int, unit: str = "usd_micros") -> Claim:
     """At no record was more spent, or set aside for a running call, than the limit in force."""
-    spent, limit, worst = 0, limit_usd_micros, list[int]()
+    spent, worst = 0, list[int]()
     reserved: dict[str, int] = {}
     for record in records:
         match record.event:
-            case ModelCalled(call=call, reserved_usd_micros=amount):
-                reserved[call] = amount
-            case ModelReplied(call=call, cost_usd_micros=cost) | ModelFailed(call=call, cost_usd_micros=cost):
+            case ModelCalled(call=call):
+                in_money = unit == "usd_micros"
+                reserved[call] = record.event.reserved_usd_micros if in_money else record.event.reserved_tokens
+            case ModelReplied(call=call) | ModelFailed(call=call):
                 reserved.pop(call, None)
-                spent += cost or 0
-            case BudgetRaised(limit=raised, unit="usd_micros"):
+                spent += _spent(record.event, unit)
+            case BudgetRaised(limit=raised) if record.event.unit == unit:
                 limit = raised
             case _:
                 pass
         if spent + sum(reserved.values()) > limit:
             worst.append(record.position)
-    text = f"At no record was more spent or set aside than the limit ({spent} of {limit} micro-USD at the end)."
+    text = "At no record was more spent, or set aside for a running call, than the limit in force."
     return Claim(text, not worst, f"over at records {worst}")
+
+
+def _spent(event: ModelReplied | ModelFailed, unit: str) -> int:
+    if unit == "usd_micros":
+        return event.cost_usd_micros or 0
+    return event.usage.total_tokens if isinstance(event, ModelReplied) else event.billed_tokens
 
 
 def reached_then_raised(records: Records) -> Claim:
     """The budget stopped the session, somebody raised it, and the same turn went on to its end."""
     kinds = [type(r.event) for r in records if isinstance(r.event, BudgetReached | BudgetRaised | TurnEnded)]
     good = kinds[-3:] == [BudgetReached, BudgetRaised, TurnEnded]
-    text = "The session paused before the call it could not pay, and the same turn went on when the limit was raised."
+    text = "The session paused before the call it could not pay for, and went on there when the limit was raised."
     return Claim(text, good, f"{[kind.__name__ for kind in kinds]}")
 
 
@@ -256,15 +263,3 @@ def known_from(records: Records, position: int, words: str) -> Claim:
     good = isinstance(said, InputReceived) and words in text_of(said.parts)
     session = records[0].session if records else "?"
     return Claim(f"It knows that from {session}#{position}, where the customer said so.", good, f"{said!r}")
-
-
-def tool_called(records: Records, tool: str) -> ToolCall | None:
-    """The last call of this tool that the model asked for."""
-    replies = events(records, ModelReplied)
-    calls = [part for reply in replies for part in reply.parts if isinstance(part, ToolCall) and part.name == tool]
-    return calls[-1] if calls else None
-
-
-def returned(records: Records, call: str) -> ToolReturned | None:
-    """What came of a call."""
-    return next((event for event in events(records, ToolReturned) if event.call == call), None)

@@ -9,7 +9,6 @@ import asyncio
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text as Styled
 
 from remanence.content import Text, ToolCall, text_of
@@ -56,6 +55,11 @@ class Stage:
         """The claims that did not hold, each with the number of its scene."""
         return [(scene, claim) for scene, claim in self.claims if not claim.holds]
 
+    async def title(self, text: str) -> None:
+        self.console.print()
+        self.console.print(Styled(text, style="bold"))
+        await self.pause(1.0)
+
     async def scene(self, number: int, title: str) -> None:
         self._scene = number
         self.console.print()
@@ -68,11 +72,15 @@ class Stage:
         await self.pause(len(text) / CHARACTERS_A_SECOND)
 
     async def show(self, records: Iterable[Recorded]) -> None:
-        """Journal lines, those that have something to tell."""
+        """Journal lines, those that have something to tell, and where another worker took over."""
+        epoch = 0
         for record in records:
+            if record.epoch > epoch > 0:
+                self._print(Styled(f"----- epoch {record.epoch}: another worker", style="yellow"), indent=5)
+            epoch = max(epoch, record.epoch)
             if told := describe(record.event):
                 line = f"#{record.position:<4} {kind_of(record.event):<15} {told}"
-                self._print(Styled(line[: self._width - 5], style="dim"), indent=5, wrap=False)
+                self._print(Styled(line, style="dim"), indent=5, wrap=False)
                 await self.pause(LINE_S)
 
     async def quote(self, text: str) -> None:
@@ -80,12 +88,17 @@ class Stage:
         self._print(Styled(text, style="italic"), indent=5)
         await self.pause(len(text) / CHARACTERS_A_SECOND)
 
+    async def command(self, line: str) -> None:
+        """A line to run; never broken, so that it can be copied."""
+        self.console.print(Styled(f"     {line}", style="bold"), highlight=False, no_wrap=True, soft_wrap=True)
+        await self.pause(CLAIM_S)
+
     async def claim(self, *claims: Claim) -> None:
         """Say what is true, and whether it is."""
         for claim in claims:
             self.claims.append((self._scene, claim))
             mark, style = (self._marks[0], "green") if claim.holds else (self._marks[1], "bold red")
-            self._print(Styled.assemble((f"{mark} ", style), claim.text))
+            self._print(Styled.assemble((f"{mark} ", style), claim.text), hanging=len(mark) + 1)
             if not claim.holds and claim.found:
                 self._print(Styled(f"found: {claim.found}", style="red"), indent=5)
             await self.pause(CLAIM_S)
@@ -98,9 +111,14 @@ class Stage:
     def _width(self) -> int:
         return min(self.console.width, WIDTH_MAX)
 
-    def _print(self, text: Styled, *, indent: int = 3, wrap: bool = True) -> None:
-        padded = Padding(text, (0, 0, 0, indent), expand=False)
-        self.console.print(padded, width=self._width, no_wrap=not wrap, highlight=False, soft_wrap=False)
+    def _print(self, text: Styled, *, indent: int = 3, hanging: int = 0, wrap: bool = True) -> None:
+        width = self._width - indent
+        if not wrap:
+            text.truncate(width, overflow="ellipsis" if self._marks[0] == "✓" else "crop")
+        for number, line in enumerate(text.wrap(self.console, width - hanging)):
+            line.rstrip()
+            margin = " " * (indent + (hanging if number else 0))
+            self.console.print(Styled.assemble(margin, line), highlight=False, no_wrap=True, crop=False)
 
 
 def describe(event: Event) -> str:
@@ -114,7 +132,7 @@ def describe(event: Event) -> str:
             calls = [f"{part.name} {part.arguments}" for part in parts if isinstance(part, ToolCall)]
             said = [f'"{_short(part.text)}"' for part in parts if isinstance(part, Text)]
             return _short(", ".join(calls + said), 90)
-        case CallJudged(verdict=verdict, rule=rule):
+        case CallJudged(verdict=verdict, rule=rule) if verdict != "allow":
             return f"{verdict}: {rule}"
         case ApprovalGiven(decision=decision, by=by, arguments=digest):
             return f"{decision} by {by}, for arguments {digest[:12]}..."
@@ -132,8 +150,8 @@ def _describe_rare(event: Event) -> str:
     match event:
         case ToolResolved(outcome=outcome, by=by):
             return f"{outcome}, says {by}"
-        case BudgetReached(scope=scope, limit=limit, used=used, needed=needed):
-            return f"{scope}: {used} of {limit} spent, the next call may need {needed}"
+        case BudgetReached(unit=unit, limit=limit, used=used, needed=needed):
+            return f"{used} of {limit} {unit}, and the next call may need {needed}"
         case BudgetRaised(limit=limit, by=by):
             return f"to {limit}, by {by}"
         case MemoryKept(text=text):
