@@ -1,0 +1,415 @@
+"""A worker, the world and any number of crashes, in memory: whole sessions through the real fold, decisions, plans.
+
+`Simulation` has the steps a session is made of: a person writes (`tell`), the worker takes a round (`round`), an effect
+happens (`perform`), the worker dies (`crash`). What a worker knows beyond the journal is thrown away by a crash, as a
+process that dies forgets it; the journal, the budgets and the outside world stay. It keeps the order of things that
+`runtime/driver.py` keeps, without a database and without an event loop, so thousands of crash points take a second.
+
+`simulate` runs a script to its end and lets faults strike at numbered points:
+
+    before a write      crash: nothing was written    refused: the store said no and is asked again
+    after a write       crash: nothing was dispatched unheard: it was kept, but the worker did not hear so
+    before an effect    crash: it never happened
+    after an effect     crash: it happened, and nobody knows its outcome
+
+Every run is deterministic: the same script with the same faults gives the same journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from remanence.content import Message, Part, Text, ToolCall, Usage
+from remanence.core.context import Transcript
+from remanence.core.decide import Rest
+from remanence.core.session import decode_snapshot, encode_snapshot, evolve, fold
+from remanence.core.state import Doubt, Session, effect_key, said, waiting_on
+from remanence.errors import BudgetExceeded, ModelError
+from remanence.events import (
+    GENESIS,
+    BudgetReached,
+    Event,
+    ModelCalled,
+    ModelFailed,
+    ModelReplied,
+    Recorded,
+    SessionOpened,
+    ToolResolved,
+    ToolReturned,
+    ToolStarted,
+    chain_digest,
+    encode_event,
+    payload_digest,
+)
+from remanence.ports import Charge, Lease, ModelReply, ModelRequest, OnDelta
+from remanence.runtime.plan import Dispatch, Ground, Plan, again, make_plan
+from remanence.spec import AgentSpec, policy_digest, spec_digest
+
+__all__ = ["Book", "Fault", "Script", "Simulation", "dialogue", "simulate"]
+
+Fault = Literal["crash", "refused", "unheard"]
+Unit = Literal["usd_micros", "tokens"]
+BEGINS_AT = 1_800_000_000_000_000
+MINUTE_US = 60_000_000
+ROUNDS_MAX = 10_000
+"""Rounds after which `simulate` says that a session does not come to rest."""
+
+
+# --- the script -------------------------------------------------------------------------------------------------------
+
+ModelScript = Callable[[ModelCalled, tuple[Message, ...]], ModelReplied | ModelFailed]
+
+
+def dialogue(*turns: Sequence[Sequence[Part | str]]) -> ModelScript:
+    """A model that says `turns[t][n]` in its n-th call of turn t, and `done` after that; a token costs 1 micro-USD."""
+
+    def reply(called: ModelCalled, messages: tuple[Message, ...]) -> ModelReplied:
+        turn, step = (int(number) for number in called.call.split("_")[1:])
+        lines = turns[turn - 1] if turn <= len(turns) else ()
+        spoken = lines[step - 1] if step <= len(lines) else ("done",)
+        parts = tuple(Text(part) if isinstance(part, str) else part for part in spoken)
+        size = sum(len(msgspec.json.encode(message)) for message in messages)
+        usage = Usage(input_tokens=1 + size // 4, output_tokens=1 + len(msgspec.json.encode(parts)) // 4)
+        return ModelReplied(called.call, _with_ids(called, parts), usage, usage.total_tokens)
+
+    return reply
+
+
+def _with_ids(called: ModelCalled, parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    step, ids = called.call.removeprefix("model_"), iter(range(1, len(parts) + 1))
+    return tuple(replace(p, call=f"call_{step}_{next(ids)}") if isinstance(p, ToolCall) else p for p in parts)
+
+
+def _answers(started: ToolStarted, arguments: str) -> Event:
+    return ToolReturned(started.call, said(f"{started.tool} did {arguments}"))
+
+
+def _unknown(doubt: Doubt, happened: bool) -> ToolResolved | None:
+    return None
+
+
+def _nobody(s: Session) -> Sequence[Event]:
+    return ()
+
+
+class Script(msgspec.Struct, frozen=True):
+    """What the surroundings of a session do.
+
+    `inputs` are told one by one, each when the session has come to rest. `reconcile` is asked about a doubt and is told
+    whether the effect happened. `person` is asked when the session waits for somebody; no answer ends the run.
+    `versions` are those that a `SessionUpgraded` may name, besides the one the session is opened with.
+    """
+
+    model: ModelScript
+    inputs: tuple[Event, ...] = ()
+    tool: Callable[[ToolStarted, str], Event] = _answers
+    reconcile: Callable[[Doubt, bool], ToolResolved | None] = _unknown
+    person: Callable[[Session], Sequence[Event]] = _nobody
+    budgets: Mapping[tuple[str, Unit], int] = {}
+    versions: tuple[AgentSpec, ...] = ()
+
+
+class Book:
+    """Budgets, as a store keeps them: reserved and settled with a write, or refused with it."""
+
+    def __init__(self, limits: Mapping[tuple[str, Unit], int]) -> None:
+        self.limits = dict(limits)
+        self.spent = dict.fromkeys(limits, 0)
+        self.reserved: dict[tuple[str, Unit], dict[str, int]] = {name: {} for name in limits}
+
+    def move(self, charges: Sequence[Charge]) -> None:
+        """Apply all of `charges` or none. Raises BudgetExceeded."""
+        spent, reserved = dict(self.spent), {name: dict(held) for name, held in self.reserved.items()}
+        for charge in charges:
+            for name, limit in self.limits.items():
+                if name[0] not in charge.scopes:
+                    continue
+                amount = charge.tokens if name[1] == "tokens" else charge.usd_micros
+                held = reserved[name].pop(charge.key, 0)
+                if charge.kind == "settle":
+                    spent[name] += amount
+                    continue
+                used = spent[name] + sum(reserved[name].values())
+                if used + amount > limit:
+                    words = f"{name} has {limit - used} left, and {amount} are needed"
+                    raise BudgetExceeded(words, scope=name[0], unit=name[1], limit=limit, used=used, needed=amount)
+                reserved[name][charge.key] = max(amount, held)
+        self.spent, self.reserved = spent, reserved
+
+
+class _Prices:
+    """One micro-USD a token. Replies come from the script, not from here."""
+
+    def price(self, model: str, usage: Usage) -> int | None:
+        return usage.total_tokens
+
+    async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+        raise ModelError("a simulation reaches no model", kind="invalid_request")
+
+
+_PRICES = _Prices()
+
+
+# --- the session ------------------------------------------------------------------------------------------------------
+
+
+class Simulation:
+    """One session, its surroundings, and the worker that has it.
+
+    `records` is the journal, `writes` the appends of workers, `performed` the tool starts that reached the world,
+    `billed` what the provider really charged (micro-USD and tokens alike).
+    """
+
+    def __init__(self, spec: AgentSpec, script: Script, *, session: str = "s") -> None:
+        self.script = script
+        self.specs = {spec_digest(known): known for known in (spec, *script.versions)}
+        self.now = BEGINS_AT
+        self.epoch = 1
+        self.book = Book(script.budgets)
+        self.records: list[Recorded] = []
+        self.writes: list[tuple[Event, ...]] = []
+        self.prompts: list[tuple[ModelCalled, tuple[Message, ...]]] = []
+        self.performed: list[ToolStarted] = []
+        self.billed = 0
+        self.points = 0
+        self.crashes = 0
+        self.faults: Mapping[int, Fault] = {}
+        self._snapshot: bytes | None = None
+        self._session = session
+        self.tell(SessionOpened(spec.name, spec_digest(spec), policy_digest(spec), user="ada"))
+        self.forget()
+
+    # --- what the worker knows, and forgets ---------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Throw away what the worker knows beyond the journal."""
+        self.facts: list[Event] = []
+        self.in_flight: dict[str, Dispatch] = {}
+        self._outcomes: dict[str, Event] = {}
+        self._asked: set[str] = set()
+        self._reload()
+
+    def _reload(self) -> None:
+        """Fold again, from the newest snapshot as a worker does, and read the window from where it starts."""
+        s = decode_snapshot(self._snapshot) if self._snapshot else None
+        s = s or Session(self._session)
+        self.state = fold(s, self.records[s.head :])
+        self.text = Transcript()
+        start = self.state.window.from_position
+        if 0 < self.state.compacted_at < start:
+            self.text.add(self.records[self.state.compacted_at - 1])
+        for record in self.records[start - 1 :]:
+            self.text.add(record)
+        self._orphans = True
+
+    def crash(self) -> None:
+        """The worker dies; the next lease has a higher epoch."""
+        self.crashes += 1
+        self.epoch += 1
+        self.forget()
+
+    @property
+    def spec(self) -> AgentSpec:
+        """The version the session is pinned to, as far as the worker has read."""
+        return self.specs[self.state.version]
+
+    # --- the steps ----------------------------------------------------------------------------------------------------
+
+    def tell(self, *events: Event, actor: str = "ada") -> None:
+        """A person, or a command, writes; no lease is needed."""
+        self._append(events, epoch=0, actor=actor)
+
+    def folded(self) -> Session:
+        """The session as everybody may read it: folded from the journal alone."""
+        return fold(self.state, self.records[self.state.head :])
+
+    def strike(self, fault: Fault) -> None:
+        """The worker takes a round, and its write meets this fault."""
+        self.faults = {self.points + (2 if fault == "unheard" else 1): fault}
+        self.round()
+        self.faults = {}
+
+    def round(self) -> Rest:
+        """The worker takes one round: fold what is new, decide, write, dispatch."""
+        for record in self.records[self.state.head :]:
+            self.state = evolve(self.state, record)
+            self.text.add(record)
+        if self._strikes("crash", "refused"):
+            return Rest("struck")
+        plan = self._plan()
+        if plan.events and not self._write(plan):
+            return Rest("struck")
+        if self._strikes("crash", "unheard"):
+            return Rest("struck")
+        self.state = plan.state
+        del self.facts[: plan.facts]
+        self._settle_in(plan)
+        return plan.rest
+
+    def perform(self, call: str) -> None:
+        """The effect of `call` happens, and the worker hears of its outcome."""
+        if self._strikes("crash"):
+            return
+        self.happen(call)
+        if self._strikes("crash"):
+            return
+        self.facts.append(self._outcomes.pop(call))
+        del self.in_flight[call]
+
+    def happen(self, call: str) -> None:
+        """The effect of `call` reaches the world; the worker has not heard yet."""
+        if call in self._outcomes:
+            return
+        intent = self.in_flight[call].intent
+        if isinstance(intent, ToolStarted):
+            self.performed.append(intent)
+            outcome = self.script.tool(intent, self.in_flight[call].arguments)
+        else:
+            outcome = self.script.model(intent, self.in_flight[call].messages)
+            if isinstance(outcome, ModelReplied):
+                self.billed += outcome.usage.total_tokens
+        self._outcomes[call] = outcome
+
+    def reconcile(self, call: str) -> None:
+        """Ask the tool about a doubt, once for each worker."""
+        doubt = next((doubt for doubt in self.state.doubts if doubt.call == call), None)
+        if doubt is None or call in self._asked:
+            return
+        self._asked.add(call)
+        found = self.script.reconcile(doubt, any(p.effect_key == doubt.effect_key for p in self.performed))
+        if found is not None:
+            self.facts.append(found)
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def _plan(self) -> Plan:
+        lease = Lease(self._session, f"worker-{self.epoch}", self.epoch, self.now + MINUTE_US)
+        ground = Ground(self.spec, self.text, _PRICES, lease)
+        return make_plan(self.state, tuple(self.facts), ground, now=self.now)
+
+    def _write(self, plan: Plan) -> bool:
+        """Journal a plan; False when a budget refused it, and the worker takes another round."""
+        try:
+            self.book.move(plan.charges)
+        except BudgetExceeded as reached:
+            unit: Unit = "tokens" if reached.unit == "tokens" else "usd_micros"
+            self.facts.append(BudgetReached(reached.scope, unit, reached.limit, reached.used, reached.needed))
+            self._reload()
+            return False
+        self._append(plan.events, epoch=self.epoch, actor=f"worker-{self.epoch}")
+        self.writes.append(plan.events)
+        if plan.state.turn is None:
+            self._snapshot = encode_snapshot(plan.state)
+        return True
+
+    def _append(self, events: Sequence[Event], *, epoch: int, actor: str) -> None:
+        for event in events:
+            position = len(self.records) + 1
+            previous = self.records[-1].digest if self.records else GENESIS
+            payload = payload_digest(encode_event(event))
+            digest = chain_digest(previous, payload, position=position, at=self.now, epoch=epoch, actor=actor)
+            self.records.append(Recorded(self._session, position, self.now, epoch, actor, event, digest))
+
+    # --- dispatching --------------------------------------------------------------------------------------------------
+
+    def _settle_in(self, plan: Plan) -> None:
+        for dispatch in plan.dispatches:
+            self._dispatch(dispatch)
+        if self._orphans:
+            self._orphans = False
+            self._dispatch_orphans()
+        for call in plan.rest.abort:
+            self._abort(call)
+        for call in plan.rest.reconcile:
+            self.reconcile(call)
+        self.text.forget_before(self.state.window.first_turn)
+
+    def _dispatch(self, dispatch: Dispatch) -> None:
+        self.in_flight[dispatch.intent.call] = dispatch
+        if isinstance(dispatch.intent, ModelCalled):
+            self.prompts.append((dispatch.intent, dispatch.messages))
+
+    def _dispatch_orphans(self) -> None:
+        """Intents that a write nobody heard of did journal: they were never dispatched, so they are now."""
+        turn = self.state.turn
+        busy = {*self.in_flight, *(call for fact in self.facts if (call := getattr(fact, "call", None)))}
+        if turn is None:
+            return
+        step = turn.model
+        if step is not None and step.running and step.epoch == self.epoch and step.call not in busy:
+            self._dispatch(again(self.state, self.spec, self.text, step))
+        for call in turn.calls:
+            if call.state == "running" and call.epoch == self.epoch and call.call not in busy:
+                key = effect_key(self.state, call.call)
+                started = ToolStarted(call.call, call.name, key, call.replay, call.attempt)
+                self._dispatch(Dispatch(started, arguments=call.arguments))
+
+    def _abort(self, call: str) -> None:
+        dispatch = self.in_flight.pop(call, None)
+        if dispatch is None:
+            return
+        self._outcomes.pop(call, None)
+        if isinstance(dispatch.intent, ModelCalled):
+            fact: Event = ModelFailed(
+                call,
+                "cancelled",
+                "cancelled while the model was answering",
+                cost_usd_micros=dispatch.intent.reserved_usd_micros,
+                billed_tokens=dispatch.intent.reserved_tokens,
+            )
+        else:
+            fact = ToolReturned(call, said("The tool gave no result: cancelled while it ran."), error=True)
+        self.facts.append(fact)
+
+    def _strikes(self, *kinds: Fault) -> bool:
+        """Whether a fault of one of these kinds is due at this point; if so, it has happened when this returns."""
+        self.points += 1
+        fault = self.faults.get(self.points)
+        if fault not in kinds:
+            return False
+        if fault == "crash":
+            self.crash()
+        else:
+            self._reload()
+        return True
+
+
+# --- whole runs -------------------------------------------------------------------------------------------------------
+
+
+def simulate(
+    spec: AgentSpec, script: Script, *, faults: Mapping[int, Fault] | Sequence[int] = (), session: str = "s"
+) -> Simulation:
+    """Run a script to its end. `faults` strike at numbered points (a sequence of numbers: crashes there).
+
+    The result says how many `points` there were: run once without faults to learn their number, then once for each.
+    AssertionError when the session does not come to rest.
+    """
+    simulation = Simulation(spec, script, session=session)
+    simulation.faults = faults if isinstance(faults, Mapping) else dict.fromkeys(faults, "crash")
+    inputs = list(script.inputs)
+    for _ in range(ROUNDS_MAX):
+        if not _step(simulation, simulation.round(), inputs):
+            return simulation
+    raise AssertionError(f"session {session} did not come to rest in {ROUNDS_MAX} rounds")
+
+
+def _step(simulation: Simulation, rest: Rest, inputs: list[Event]) -> bool:
+    """Let something happen after a round; False when nothing will any more."""
+    if rest.why == "struck" or simulation.facts:
+        return True
+    if simulation.in_flight:
+        simulation.perform(next(iter(simulation.in_flight)))
+        return True
+    if rest.wake_at is not None:
+        simulation.now = max(simulation.now, rest.wake_at)
+        return True
+    told = simulation.script.person(simulation.state) if waiting_on(simulation.state) else ()
+    if not told and inputs:
+        told = (inputs.pop(0),)
+    simulation.tell(*told)
+    return bool(told)
