@@ -43,8 +43,9 @@ from remanence.ports import (
 from remanence.spec import AgentSpec
 from remanence.stores import sqlite_changes, sqlite_leases, sqlite_reads, sqlite_views
 from remanence.stores.rows import draft
-from remanence.stores.sqlite_connect import Location, explained, prepare
+from remanence.stores.sqlite_connect import LOCK_TIMEOUT_S, Location, explained
 from remanence.stores.sqlite_reads import Readers
+from remanence.stores.sqlite_schema import prepare
 from remanence.stores.sqlite_writer import Writer
 
 __all__ = ["SqliteDatabase", "open_sqlite"]
@@ -232,6 +233,11 @@ class SqliteDatabase:
     def url(self) -> str:
         return self._url
 
+    @property
+    def path(self) -> str:
+        """Where the file is."""
+        return self._location.path
+
     async def raw(self, session: str, *, after: int = 0, limit: int = 1_000) -> Sequence[RawRecord]:
         return await self._readers.run(partial(sqlite_reads.raw, session=session, after=after, limit=limit))
 
@@ -266,11 +272,14 @@ def _copy(connection: sqlite3.Connection, path: str) -> None:
     os.replace(partial_path, path)
 
 
-async def open_sqlite(path: str, *, ephemeral: bool = False, bytes_max: int | None = None) -> SqliteDatabase:
+async def open_sqlite(
+    path: str, *, ephemeral: bool = False, bytes_max: int | None = None, lock_timeout_s: float = LOCK_TIMEOUT_S
+) -> SqliteDatabase:
     """Open a SQLite file, made and brought to the current schema when needed.
 
     `ephemeral`, or the path `:memory:`, keeps everything in a temporary file that is removed on closing and is never
-    waited for. `bytes_max` is a size the file may not grow past. Raises InvalidConfig, StoreError.
+    waited for. `bytes_max` is a size the file may not grow past, `lock_timeout_s` how long to wait for another process
+    that is writing. Raises InvalidConfig, StoreError.
     """
     folder = None
     url = f"sqlite:///{path}"
@@ -278,6 +287,6 @@ async def open_sqlite(path: str, *, ephemeral: bool = False, bytes_max: int | No
         ephemeral, url = True, f"sqlite:///{MEMORY}"
         folder = await asyncio.to_thread(tempfile.TemporaryDirectory[str], prefix="remanence-")
         path = str(Path(folder.name) / "remanence.db")
-    location = Location(path, ephemeral, bytes_max)
+    location = Location(path, ephemeral, bytes_max, lock_timeout_s)
     await asyncio.to_thread(prepare, location)
     return SqliteDatabase(url, location, folder)

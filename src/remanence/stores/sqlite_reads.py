@@ -70,11 +70,13 @@ _SESSION = (
     "SELECT s.id, s.fork_id, s.fork_position, h.head FROM sessions s JOIN heads h ON h.id = s.id WHERE s.name = ?"
 )
 _PARENT = "SELECT id, fork_id, fork_position FROM sessions WHERE id = ?"
+# Whoever edits the file by hand may leave text where bytes belong; it shows as a broken chain, not as a broken reader.
 _RECORDS = (
-    f"SELECT place & {POSITION_MASK}, at, epoch, actor, payload, digest, payload_digest FROM records "
+    f"SELECT place & {POSITION_MASK}, at, epoch, actor, CAST(payload AS BLOB), CAST(digest AS BLOB), "
+    "CAST(payload_digest AS BLOB) FROM records "
     "WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
 )
-_CONTENT = "SELECT content FROM blobs WHERE digest = ?"
+_CONTENT = "SELECT CAST(content AS BLOB) FROM blobs WHERE digest = ?"
 _LOAD = (
     f"SELECT n.state, coalesce(n.position, 0), p.name, s.fork_position, {SUMMARY_COLUMNS} FROM {HEAD_TABLES} "
     "LEFT JOIN snapshots n ON n.id = s.id LEFT JOIN sessions p ON p.id = s.fork_id WHERE s.name = ?"
@@ -113,7 +115,17 @@ def raw(connection: sqlite3.Connection, session: str, after: int, limit: int) ->
     if found is None:
         raise no_session(session)
     rows = _rows(connection, found[0], max(after, found[2]), POSITION_MASK, limit)
-    return [raw_record(row, _content(connection, row)) for row in rows]
+    return [raw_record(_in_bytes(row), _bytes_of(_content(connection, row))) for row in rows]
+
+
+def _in_bytes(row: Row) -> Row:
+    """The row in the types we write. An edit by hand may have made text, or nothing, of what was bytes."""
+    payload, digest, original = map(_bytes_of, (row.payload, row.digest, row.payload_digest))
+    return row._replace(payload=payload, digest=digest or b"", payload_digest=original)
+
+
+def _bytes_of(value: object) -> bytes | None:
+    return value if value is None or isinstance(value, bytes) else str(value).encode()
 
 
 def _segments(connection: sqlite3.Connection, session: str, after: int) -> list[tuple[int, int, int]]:

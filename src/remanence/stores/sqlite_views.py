@@ -14,7 +14,7 @@ from remanence.spec import AgentSpec
 from remanence.stores.refusals import no_session, no_version
 from remanence.stores.rows import RESTED, day_of, hour_of
 from remanence.stores.sqlite_changes import version_of_row
-from remanence.stores.sqlite_connect import applied
+from remanence.stores.sqlite_schema import applied
 from remanence.stores.sqlite_tables import HEAD_TABLES, MINUTE_US, SUMMARY_COLUMNS
 
 __all__ = ["budgets", "session_row", "session_rows", "spec", "stats", "usage_rows", "versions"]

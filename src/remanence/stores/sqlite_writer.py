@@ -23,7 +23,7 @@ from remanence.errors import RemanenceError, StoreCorrupt, StoreUnavailable
 from remanence.ports import Appended
 from remanence.stores.rows import Draft
 from remanence.stores.sqlite_append import append
-from remanence.stores.sqlite_connect import Location, connect, explain, explained
+from remanence.stores.sqlite_connect import Location, connect, explain, explained, means_locked
 from remanence.stores.sqlite_ledger import Ledger
 from remanence.stores.sqlite_tables import Pending
 
@@ -186,14 +186,14 @@ class Writer:
 
     def _lock(self) -> None:
         """Take the write lock, waiting for other processes in steps shorter than SQLite's own."""
-        deadline = time.monotonic() + self._location.busy_timeout_s
+        deadline = time.monotonic() + self._location.lock_timeout_s
         pause_s = LOCK_PAUSE_MAX_S / 16
         while True:
             try:
                 self._ledger.begin()
                 return
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if not means_locked(error) or time.monotonic() > deadline:
                     raise
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, LOCK_PAUSE_MAX_S)

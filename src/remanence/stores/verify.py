@@ -87,11 +87,11 @@ class Verifier:
             flaws += _missing(self._position + 1, row.position - 1)
         self.count += 1
         own = row.payload_digest if row.payload_digest is not None else payload_digest(row.payload)
-        expected = chain_digest(self._previous, own, position=row.position, at=row.at, epoch=row.epoch, actor=row.actor)
+        expected = _chained(self._previous, own, row)
         if expected != row.digest and not flaws:
             flaws.append(Flaw(row.position, "its digest does not fit its content, its header and the record before"))
         flaws += self._check_redaction(row)
-        self._position, self._previous = row.position, row.digest
+        self._position, self._previous = row.position, row.digest or b""
         return flaws
 
     def _check_redaction(self, row: RawRecord) -> list[Flaw]:
@@ -111,6 +111,14 @@ class Verifier:
         if encode_event(skeleton(event)) != row.payload:
             return [Flaw(row.position, "it was redacted, and what is left is not a skeleton")]
         return []
+
+
+def _chained(previous: bytes, own: bytes, row: RawRecord) -> bytes:
+    """The digest a row should have; of nothing when its header is not even of the right types."""
+    try:
+        return chain_digest(previous, own, position=row.position, at=row.at, epoch=row.epoch, actor=row.actor)
+    except (TypeError, AttributeError):
+        return b""
 
 
 def _missing(first: int, last: int) -> list[Flaw]:
