@@ -100,15 +100,17 @@ class _Group:
         await self._accounts.lock(self._connection, [pending.write for pending in self._open])
 
     async def _recognise_landed(self) -> None:
-        """Acknowledge the writes in doubt whose last record is there, digest and all."""
-        for pending in [pending for pending in self._open if pending.rows is not None]:
-            last = (pending.rows or [])[-1]
+        """Acknowledge the writes in doubt of which an attempt is there: its last record, digest and all."""
+        for pending in [pending for pending in self._open if pending.doubts]:
             found = self._found.get(pending.write.session)
-            digest = None if found is None else await digest_at(self._connection, found[0].id, last.position)
-            if found is not None and digest == last.digest:
-                self._settle(pending, Known(*found))
-            else:
-                pending.rows = None
+            for rows in pending.doubts if found is not None else ():
+                if (
+                    found is not None
+                    and await digest_at(self._connection, found[0].id, rows[-1].position) == rows[-1].digest
+                ):
+                    pending.rows = rows
+                    self._settle(pending, Known(*found))
+                    break
 
     async def _answer_keys(self) -> None:
         keyed = {pending.write.key: pending for pending in self._open if pending.write.key is not None}
@@ -242,12 +244,12 @@ class _Group:
                 pending.write.key,
                 pending.write.key_digest,
                 known.head.id,
-                rows[0].position,
-                rows[-1].position,
-                rows[0].at,
+                pending.rows[0].position,
+                pending.rows[-1].position,
+                pending.write.at,
             )
             for pending, known in self._admitted
-            if pending.write.key is not None and (rows := pending.rows)
+            if pending.write.key is not None
         )
         if keyed:
             done = await self._connection.fetch(INSERT_KEYS, *zip(*keyed, strict=True))
@@ -259,7 +261,7 @@ class _Group:
         blobs: dict[bytes, bytes] = {}
         uses: list[tuple[int, int, bytes]] = []
         for pending, known in self._admitted:
-            rows, sid = pending.rows or [], known.head.id
+            rows, sid = pending.rows, known.head.id
             packed.append((sid, *pack(rows)))
             if pending.blobs:
                 for row, payload in zip(rows, pending.drafted.payloads, strict=True):

@@ -23,7 +23,7 @@ SCHEMA = "remanence"
 """The PostgreSQL schema that holds every table, first on the search path of every connection."""
 
 CONNECT_TIMEOUT_S = 5.0
-COMMAND_TIMEOUT_S = 30.0
+COMMAND_TIMEOUT_S = 20.0
 
 _EVERY = {
     "application_name": "remanence",
@@ -31,9 +31,13 @@ _EVERY = {
     "synchronous_commit": "on",
     "timezone": "UTC",
     "jit": "off",
-    # A row lock is held for one group; who waits longer waits for somebody's forgotten transaction.
-    "lock_timeout": "10s",
-    "idle_in_transaction_session_timeout": "60s",
+    # A row lock is held for one group; who waits longer waits for a transaction that somebody forgot, or whose client
+    # the server has not yet noticed to be gone.
+    "lock_timeout": "2s",
+    "idle_in_transaction_session_timeout": "10s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
 }
 _WRITER = {
     "plan_cache_mode": "force_generic_plan",

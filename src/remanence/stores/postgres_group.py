@@ -33,7 +33,7 @@ def is_plain(pending: Pending, known: Known) -> bool:
         write.key is None
         and not pending.drafted.special
         and not pending.blobs
-        and pending.rows is None
+        and not pending.doubts
         and not (write.charges and known.counted)
         and (write.expect is None or write.expect == known.head.head)
         and (write.summary is None or same_identity(write.summary, known.summary))

@@ -54,24 +54,27 @@ class KnownSessions:
 
 
 class Pending:
-    """A write on its way. `rows` is what was sent last: set while nobody knows whether it landed.
+    """A write on its way. `rows` is what it becomes, as last worked out.
+
+    `doubts` are the rows of every attempt whose answer was lost: while there are any, nobody knows whether one landed.
 
     `blobs` says whether any of its records needs a blob; `size` is that of the payloads, in bytes.
     """
 
-    __slots__ = ("blobs", "drafted", "future", "rows", "size", "write")
+    __slots__ = ("blobs", "doubts", "drafted", "future", "rows", "size", "write")
 
     def __init__(self, drafted: Draft, future: asyncio.Future[Appended]) -> None:
         self.drafted = drafted
         self.write = drafted.write
         self.future = future
-        self.rows: list[Row] | None = None
+        self.rows: list[Row] = []
+        self.doubts: list[list[Row]] = []
         self.size = sum([len(payload) for payload in drafted.payloads])
         self.blobs = any(map(_needs_blob, drafted.payloads))
 
     def appended(self) -> Appended:
         """What the write became, once its rows are durable."""
-        write, rows = self.write, self.rows or ()
+        write, rows = self.write, self.rows
         return Appended(
             tuple(
                 [

@@ -51,7 +51,7 @@ _KEPT = {"effect_position", "snapshot", "snapshot_position"}
 def session_values(pending: Pending, known: Known) -> tuple[Any, ...]:
     """The row of `_VALUES` a write leaves behind."""
     write, head, summary = pending.write, known.head, known.summary
-    effect = effect_position(write, pending.rows or ())
+    effect = effect_position(write, pending.rows)
     return (
         head.session,
         head.head,

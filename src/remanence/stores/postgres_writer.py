@@ -151,13 +151,13 @@ class _Lane:
                 self._statement = await (await self._connected()).prepare(APPEND_GROUP)
             done: list[int] | None = await self._statement.fetchval(*arguments(batch))
         except DRIVER_ERRORS as error:
-            lost = is_lost(error)
-            if lost:
+            group = [pending for pending, _ in batch]
+            if is_lost(error):
                 self._hang_up()
-            for pending, known in batch:
-                self._known.forget(known.head.session)
-                pending.rows = pending.rows if lost else None
-            return [pending for pending, _ in batch]
+                _doubt(group)
+            for pending in group:
+                self._known.forget(pending.write.session)
+            return group
         except RemanenceError as error:
             for pending, _ in batch:
                 pending.resolve(error)
@@ -171,7 +171,6 @@ class _Lane:
         for pending, known in batch:
             if moved is not None and known.head.id not in moved:
                 self._known.forget(known.head.session)
-                pending.rows = None
                 left.append(pending)
                 continue
             if pending.write.summary is not None:
@@ -187,21 +186,21 @@ class _Lane:
         clock = asyncio.get_running_loop()
         until, attempts = clock.time() + PATIENCE_S, 0
         while group:
+            late = clock.time() > until
             try:
                 outcomes = await append_carefully(await self._connected(), group)
             except RemanenceError as error:
-                group = _give_up(group, error, late=clock.time() > until)
+                group = _give_up(group, error, late=late)
             except Raced:
                 attempts += 1
             except DRIVER_ERRORS as error:
                 if is_lost(error):
                     self._hang_up()
-                    attempts += clock.time() > until
-                elif is_passing(error) and attempts < ATTEMPTS:
-                    attempts += 1
-                else:
+                    _doubt(group)
+                elif not is_passing(error) or late or attempts == ATTEMPTS:
                     await self._isolate(group, error)
                     return
+                attempts += 1
             else:
                 self._acknowledge(group, outcomes)
                 return
@@ -215,6 +214,9 @@ class _Lane:
         if len(group) > 1:
             for pending in group:
                 await self._append_carefully([pending])
+            return
+        if group[0].doubts:
+            _fail(group, _unsettled())
             return
         try:
             check_texts(group[0].write)
@@ -252,6 +254,13 @@ def _sid(pair: tuple[Pending, Known]) -> int:
     return pair[1].head.id
 
 
+def _doubt(group: Sequence[Pending]) -> None:
+    """The connection was lost: what was worked out may have been committed."""
+    for pending in group:
+        if pending.rows and (not pending.doubts or pending.doubts[-1] is not pending.rows):
+            pending.doubts.append(pending.rows)
+
+
 def _fail(group: Sequence[Pending], error: RemanenceError) -> None:
     for pending in group:
         pending.resolve(error)
@@ -261,7 +270,7 @@ def _give_up(group: Sequence[Pending], error: RemanenceError, *, late: bool) -> 
     """No connection is had: refuse what was never sent, and what is in doubt when it is `late`. Answers the rest."""
     left: list[Pending] = []
     for pending in group:
-        if pending.rows is None:
+        if not pending.doubts:
             pending.resolve(error)
         elif late:
             pending.resolve(_unsettled())

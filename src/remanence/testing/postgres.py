@@ -17,7 +17,7 @@ import sysconfig
 import tempfile
 import warnings
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
@@ -42,6 +42,39 @@ def postgres_server(*, durable: bool = False) -> Generator[str]:
     if given:
         yield given
         return
+    with own_server(durable=durable) as server:
+        yield server.url
+
+
+class OwnServer:
+    """A server that may be killed and started again."""
+
+    def __init__(self, server: PostgresServer) -> None:
+        self._server = server
+
+    @property
+    def url(self) -> str:
+        return self._server.get_uri()
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the server. What it acknowledged is in its files."""
+        import psutil
+
+        first = psutil.Process(self._server.get_pid())
+        processes = [first, *first.children(recursive=True)]
+        for process in processes:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(processes, timeout=10)
+
+    def start(self) -> None:
+        """Start it again; it recovers first. Blocks until it takes connections."""
+        self._server.start()
+
+
+@contextmanager
+def own_server(*, durable: bool = False) -> Generator[OwnServer]:
+    """Yield a server started for the occasion, whatever the environment says. See `postgres_server`."""
     get_server = _server_library()
     with tempfile.TemporaryDirectory(prefix="remanence-pg-") as directory, _permissions_kept():
         data = Path(directory) / "data"
@@ -51,7 +84,7 @@ def postgres_server(*, durable: bool = False) -> Generator[str]:
             settings.write(ALWAYS if durable else ALWAYS + FAST)
         server.start()
         try:
-            yield server.get_uri()
+            yield OwnServer(server)
         finally:
             server.cleanup()
 
