@@ -181,14 +181,14 @@ class _Reading:
         for other in rows[1:]:
             if _fits(previous, other, row.position) == other.digest:
                 return f"the record that belongs here stands at {other.position}: records were put in another order"
+        if row.position == origin.first and origin != self.journal.origins[0]:
+            before = f"record {row.position - 1} of {self.journal.owner(row.position - 1).session}"
+            return f"it does not follow from {before}, which it was forked from: that one or this one was changed"
         after = rows[1] if len(rows) > 1 else None
         if after is not None and _fits(row.digest, after, after.position) == after.digest:
             return "its content, its time, its epoch or its actor was changed after it was written"
         if after is not None and _fits(_fits(previous, row, row.position), after, after.position) == after.digest:
             return "its digest was changed; its content is as it was written"
-        if row.position == origin.first and origin != self.journal.origins[0]:
-            before = self.journal.owner(row.position - 1).session
-            return f"it does not follow from record {row.position - 1} of {before}, which it was forked from"
         return f"it does not follow from record {row.position - 1}: one of them was changed, replaced or dropped"
 
     async def _digest_at(self, position: int) -> bytes:
