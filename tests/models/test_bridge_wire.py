@@ -15,6 +15,7 @@ from conftest import Ask, OpenGateway
 from remanence.content import Message, Part, Text, Thinking, ToolCall, ToolResult, Usage
 from remanence.errors import ModelError, ModelErrorKind
 from remanence.models.configuration import Api
+from remanence.models.detect import detect
 from remanence.testing.wire import Answer, WireCall, WireRequest, WireServer
 
 APIS: tuple[Api, ...] = ("chat", "responses", "anthropic")
@@ -164,6 +165,33 @@ async def test_thinking_goes_back_signed_to_the_provider_that_thought_it(ask: As
     sent = server.requests[1].body["messages"][1]["content"][0]
     assert sent == {"type": "thinking", "thinking": "I need the order and the mail.", "signature": "c2lnbmF0dXJl"}
     assert "I need the order" not in str(server.requests[2].body)
+
+
+@every_api
+async def test_the_thinking_of_another_is_not_sent(api: Api, ask: Ask, gateway_to: OpenGateway) -> None:
+    thought = Thinking("a thought of another", "c2lnbmF0dXJl", "somebody else", "reasoning_content")
+    window = (
+        Message("user", (Text("Hello"),)),
+        Message("assistant", (thought, Text("Hi"))),
+        Message("user", (Text("?"),)),
+    )
+    async with WireServer([LAST]) as server:
+        await gateway_to(server, api).reply(ask(*window), None)
+    assert "Hi" in str(server.requests[0].body)
+    assert "thought" not in str(server.requests[0].body)
+    assert "c2lnbmF0dXJl" not in str(server.requests[0].body)
+
+
+async def test_a_server_on_this_machine_is_reached_without_a_proxy(
+    ask: Ask, gateway_to: OpenGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with WireServer([LAST]) as proxy, WireServer([LAST]) as server:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        await gateway_to(server).reply(ask(), None)
+        await detect({}, {}, ports=(server.port,), timeout_s=5.0)
+    assert proxy.requests == []
+    assert len(server.requests) == 2
 
 
 async def test_thinking_of_a_chat_server_goes_back_in_its_own_field(ask: Ask, gateway_to: OpenGateway) -> None:

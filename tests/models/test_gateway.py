@@ -186,6 +186,7 @@ def test_listed_prices_come_from_the_bundle_and_unknown_is_none() -> None:
     cached = listed_price("openai", "gpt-6-luna", Usage(1_000, 100, cached_tokens=1_000))
     assert cached is not None
     assert cached < thousand
+    assert listed_price("openai", "gpt-6-luna", Usage(1, 0)) == 1, "a fraction of a micro-USD is rounded up"
     assert listed_price("openai", "no-such-model", Usage(1_000, 100)) is None
     assert listed_price("no-such-provider", "gpt-6-luna", Usage(1_000, 100)) is None
 

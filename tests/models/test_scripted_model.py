@@ -173,6 +173,9 @@ async def test_a_growing_window_is_counted_as_a_fresh_one_would_be(ask: Ask) -> 
         window += [Message("assistant", (Text("a" * turn),)), user(f"turn {turn}")]
         grown = (await model.reply(ask(*window), None)).usage
         assert grown == (await Scripted([says("a")]).reply(ask(*window), None)).usage
+    other = [user("another beginning" * 9), *window[1:]]
+    grown = (await model.reply(ask(*other), None)).usage
+    assert grown == (await Scripted([says("a")]).reply(ask(*other), None)).usage
 
 
 async def test_pauses_are_measured_by_the_clock(ask: Ask) -> None:
