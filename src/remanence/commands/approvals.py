@@ -81,6 +81,8 @@ async def approve(
             )
         _check_approver(caller, known)
         now = caller.clock.now()
+        if known.expires_at is not None and now >= known.expires_at:
+            raise Conflict(f"Call {call} waited for approval until its time ran out; your answer was not recorded.")
         expires_at = None if expires_s is None else now + int(expires_s * _MICROS)
         given = ApprovalGiven(call, decision, caller.actor, known.digest, known.policy, note, expires_at)
         try:

@@ -140,11 +140,12 @@ async def tell(caller: Caller, session: str, *events: Event, expect: int | None 
 
 
 async def cancel(caller: Caller, session: str, *, reason: str = "") -> Appended:
-    """Ask the running turn to stop. What already happened is reported in its `TurnEnded`. Conflict when none runs."""
+    """Ask the running turn to stop, or the next one when its input is still queued. What already happened is reported
+    in its `TurnEnded`. Conflict when there is none."""
     s = await state_of(caller, session)
     if s.turn is None and not s.queue:
         raise Conflict(f"Session {session} is not in a turn; there is nothing to cancel.")
-    return await tell(caller, session, CancelAsked(caller.actor, reason, s.turn.number if s.turn else None))
+    return await tell(caller, session, CancelAsked(caller.actor, reason, s.turn.number if s.turn else s.turns + 1))
 
 
 async def freeze(caller: Caller, session: str, *, reason: str = "") -> Session:

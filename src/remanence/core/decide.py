@@ -15,14 +15,14 @@ The order of the questions is the policy of the loop:
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import Literal, assert_never
 
 import msgspec
 
 from remanence.content import parse_arguments
 from remanence.core.builtins import parse_question, parse_wake
 from remanence.core.policy import Allow, Ask, Deny, Verdict, judge
-from remanence.core.state import CLIENT_EPOCH, Call, Session, Turn, effect_key, said
+from remanence.core.state import CLIENT_EPOCH, Call, Queued, Session, Turn, effect_key, said
 from remanence.events import (
     ApprovalExpired,
     CallJudged,
@@ -85,9 +85,9 @@ def decide(s: Session, spec: AgentSpec, *, now: int, epoch: int) -> Action:
     turn = s.turn
     if turn is None:
         if s.frozen is not None or not s.queue:
-            return Rest("frozen" if s.queue else "idle")
-        return Note(TurnStarted(s.turns + 1, (s.queue[0].position,)))
-    lost = _lost(s, spec, turn, epoch)
+            return Rest("frozen" if s.queue else "idle", reconcile=tuple(doubt.call for doubt in s.doubts))
+        return Note(TurnStarted(s.turns + 1, _taken(s.queue)))
+    lost = _lost(s, spec, turn, now=now, epoch=epoch)
     if lost is not None:
         return Note(lost)
     cancel = turn.cancel or _interrupted(s)
@@ -104,6 +104,13 @@ def decide(s: Session, spec: AgentSpec, *, now: int, epoch: int) -> Action:
     return _next_step(s, spec, turn)
 
 
+def _taken(queue: tuple[Queued, ...]) -> tuple[int, ...]:
+    """The inputs of the next turn: the oldest one; up to an interrupting one, when there is one, so that what was
+    queued before it is heard with it instead of being cut short by it."""
+    last = max((i for i, queued in enumerate(queue) if queued.if_busy == "interrupt"), default=0)
+    return tuple(queued.position for queued in queue[: last + 1])
+
+
 def _interrupted(s: Session) -> str | None:
     return "interrupted by a new input" if any(q.if_busy == "interrupt" for q in s.queue) else None
 
@@ -111,7 +118,7 @@ def _interrupted(s: Session) -> str | None:
 # --- what a dead worker left behind -----------------------------------------------------------------------------------
 
 
-def _lost(s: Session, spec: AgentSpec, turn: Turn, epoch: int) -> Event | None:
+def _lost(s: Session, spec: AgentSpec, turn: Turn, *, now: int, epoch: int) -> Event | None:
     """The fact about an effect that was started under an older epoch, if that fact is not simply to start it again."""
     step = turn.model
     if step is not None and step.running and step.epoch < epoch:
@@ -120,7 +127,7 @@ def _lost(s: Session, spec: AgentSpec, turn: Turn, epoch: int) -> Event | None:
             step.call,
             "lost",
             "the worker died during the call",
-            retry_at=None if last else s.at,
+            retry_at=None if last else now,
             cost_usd_micros=step.reserved_usd_micros or None,
             billed_tokens=step.reserved_tokens,
         )
@@ -148,18 +155,24 @@ def _close(s: Session, turn: Turn, reason: str, epoch: int) -> Action:
         return Rest("running", abort=abort)
     for call in turn.calls:
         if call.state != "returned":
-            return Note(_closing(s, call, epoch))
-    doubts = tuple(doubt.effect_key for doubt in s.doubts if doubt.turn == turn.number)
-    return Note(TurnEnded(turn.number, "cancelled", reason, happened=turn.happened, in_doubt=doubts))
+            return Note(_closing(s, call))
+    return Note(_ended(turn, "cancelled", reason))
 
 
-def _closing(s: Session, call: Call, epoch: int) -> Event:
-    """The fact that closes one call of a cancelled turn. A keyed effect of a dead worker is in doubt like any other."""
-    if _is_lost(call, epoch) and call.replay == "keyed":
-        return ToolLost(
-            call.call, effect_key(s, call.call), call.name, "cancelled after the worker died during the call"
-        )
-    if call.state == "settled":
+def _ended(turn: Turn, status: Literal["completed", "failed", "cancelled"], reason: str = "") -> TurnEnded:
+    return TurnEnded(turn.number, status, reason, happened=turn.happened, in_doubt=turn.in_doubt)
+
+
+def _closing(s: Session, call: Call) -> Event:
+    """The fact that closes one call of a cancelled turn.
+
+    What still counts as running here has no one to report it: a dead worker's call, or one that the client has. Unless
+    it is safe, its effect is in doubt like any other.
+    """
+    if call.state == "running" and call.replay != "safe":
+        whose = "while the client had the call" if call.epoch == CLIENT_EPOCH else "after the worker died in the call"
+        return ToolLost(call.call, effect_key(s, call.call), call.name, f"cancelled {whose}")
+    if call.state in ("settled", "given_up"):
         return ToolReturned(call.call, call.result, call.error)
     if call.state == "in_doubt":
         words = "The turn was cancelled while it was unknown whether this call happened. A person was asked."
@@ -176,7 +189,7 @@ def _model_step(spec: AgentSpec, turn: Turn, now: int) -> Action:
     if step is None or step.running:
         return Rest("running")
     if step.retry_at is None:
-        return Note(TurnEnded(turn.number, "failed", f"model: {step.failure}", happened=turn.happened))
+        return Note(_ended(turn, "failed", f"model: {step.failure}"))
     if now < step.retry_at:
         return Rest("retry", wake_at=step.retry_at)
     return CallModel(step.call, step.attempt + 1)
@@ -188,10 +201,10 @@ def _next_step(s: Session, spec: AgentSpec, turn: Turn) -> Action:
     if steer is not None:
         return Note(InputJoined(turn.number, steer.position))
     if turn.replied:
-        return Note(TurnEnded(turn.number, "completed", happened=turn.happened))
+        return Note(_ended(turn, "completed"))
     if turn.model_calls >= spec.limits.model_calls_per_turn:
         words = f"the limit of {spec.limits.model_calls_per_turn} model calls in one turn was reached"
-        return Note(TurnEnded(turn.number, "failed", words, happened=turn.happened))
+        return Note(_ended(turn, "failed", words))
     return CallModel(f"model_{turn.number}_{turn.model_calls + 1}", 1)
 
 
@@ -233,7 +246,7 @@ def _call(s: Session, spec: AgentSpec, call: Call, *, now: int, epoch: int) -> A
             return Note(ToolReturned(call.call, said(words), error=True, started=False))
         case "sleeping":
             return Note(TimerFired(call.call)) if now >= call.due_at else None
-        case "settled":
+        case "settled" | "given_up":
             return Note(ToolReturned(call.call, call.result, call.error))
         case "in_doubt":
             return _again(s, spec, call, now)
@@ -252,6 +265,8 @@ def _again(s: Session, spec: AgentSpec, call: Call, now: int) -> Action | None:
 
 
 def _first_judgement(spec: AgentSpec, s: Session, call: Call, now: int) -> Event:
+    if call.erased:
+        return _refusal(call, "The call was not run: its arguments were erased.")
     tool = spec.tool(call.name)
     if tool is None:
         names = ", ".join(tool.name for tool in spec.tools) or "none"
@@ -262,12 +277,13 @@ def _first_judgement(spec: AgentSpec, s: Session, call: Call, now: int) -> Event
         )
     try:
         arguments = parse_arguments(call.arguments)
-        if tool.kind == "builtin":
-            return _builtin(call, tool, now)
+        repeats = dict(s.turn.repeats).get(call.digest, 0) if s.turn else 0
+        verdict = judge(spec, tool, arguments, repeats=repeats)
+        if tool.kind == "builtin" and not isinstance(verdict, Deny):
+            return _builtin(call, tool, now)  # a question or a timer is no effect: there is nothing to approve
     except ValueError as error:
         return _refusal(call, f"The call was not run: {error}.")
-    repeats = dict(s.turn.repeats).get(call.digest, 0) if s.turn else 0
-    return _judged(s, call, judge(spec, tool, arguments, repeats=repeats), now)
+    return _judged(s, call, verdict, now)
 
 
 def _builtin(call: Call, tool: ToolSpec, now: int) -> Event:
@@ -301,13 +317,16 @@ def _start(s: Session, spec: AgentSpec, call: Call, now: int) -> Action:
     tool = spec.tool(call.name)
     if tool is None:
         return Note(_gone(s, call, f"{call.name} is not a tool of this agent any more"))
+    if call.erased:
+        return Note(_gone(s, call, "its arguments were erased"))
     if call.state == "approved" and any(a.expires_at is not None and now >= a.expires_at for a in call.approvals):
         return Note(ApprovalExpired(call.call))
     verdict = judge(spec, tool, parse_arguments(call.arguments))
     if isinstance(verdict, Deny):
-        return Note(_gone(s, call, verdict.rule) if call.attempt else _judged(s, call, verdict, now))
+        return Note(_gone(s, call, verdict.rule) if _may_have_happened(call) else _judged(s, call, verdict, now))
     if isinstance(verdict, Ask) and not _stands(s, call):
-        return Note(_judged(s, call, verdict, now))
+        words = f"the policy that allowed it has changed: {verdict.rule}"
+        return Note(_gone(s, call, words) if _may_have_happened(call) else _judged(s, call, verdict, now))
     event = ToolStarted(
         call.call,
         call.name,
@@ -322,14 +341,19 @@ def _start(s: Session, spec: AgentSpec, call: Call, now: int) -> Action:
 
 def _stands(s: Session, call: Call) -> bool:
     """Whether a person's word covers this start: an approval of these arguments under this policy, or the same effect
-    under the same key that was allowed to start before."""
-    if call.attempt:
-        return True
-    return call.state == "approved" and all(a.arguments == call.digest and a.policy == s.policy for a in call.approvals)
+    under the same key that was allowed to start before, under this policy."""
+    if call.state == "approved":
+        return all(a.arguments == call.digest and a.policy == s.policy for a in call.approvals)
+    return call.attempt > 0 and call.policy == s.policy
+
+
+def _may_have_happened(call: Call) -> bool:
+    """Whether an earlier start of this call may have reached the world. A rerun is known not to have."""
+    return call.state in ("running", "in_doubt") and call.replay != "safe"
 
 
 def _gone(s: Session, call: Call, why: str) -> Event:
-    """A call that may not start now. If it started before, whether it happened is in doubt; else it is refused."""
-    if call.attempt and call.replay != "safe":
+    """A call that may not start now. If it may have happened already, it is in doubt; else it is refused."""
+    if _may_have_happened(call):
         return ToolLost(call.call, effect_key(s, call.call), call.name, f"it started once and may not run again: {why}")
     return _refusal(call, f"The call was not run: {why}.")

@@ -87,15 +87,14 @@ def evolve(s: Session, r: Recorded) -> Session:
             s = _input_received(s, r, r.event)
         case TurnStarted(turn=number, inputs=inputs):
             queue = tuple(q for q in s.queue if q.position not in inputs)
-            s = replace(s, turn=Turn(number, r.at, r.position), turns=number, queue=queue)
+            s = replace(s, turn=Turn(number, r.at, r.position, cancel=s.cancel), turns=number, queue=queue, cancel=None)
         case InputJoined(position=position):
             s = replace(s, queue=tuple(q for q in s.queue if q.position != position))
             s = _in_turn(s, replied=False)
         case TurnEnded(status=status):
             s = replace(s, turn=None, last_turn=status)
-        case CancelAsked(by=by, reason=reason, turn=turn):
-            if s.turn and turn in (None, s.turn.number):
-                s = _in_turn(s, cancel=f"{by}: {reason}" if reason else by)
+        case CancelAsked():
+            s = _cancel_asked(s, r.event)
         case SessionOpened() | SessionForked() | SessionUpgraded() | SessionFrozen() | SessionThawed():
             s = _evolve_session(s, r.event)
         case BudgetReached() as e:
@@ -183,6 +182,14 @@ def _input_received(s: Session, r: Recorded, e: InputReceived) -> Session:
     return replace(s, queue=(*s.queue, Queued(r.position, e.input, e.if_busy)))
 
 
+def _cancel_asked(s: Session, e: CancelAsked) -> Session:
+    """A cancel stops the turn it names. One that comes while the input is still queued stops the turn that takes it."""
+    words = f"{e.by}: {e.reason}" if e.reason else e.by
+    if s.turn is None:
+        return replace(s, cancel=words) if s.queue and e.turn in (None, s.turns + 1) else s
+    return _in_turn(s, cancel=words) if e.turn in (None, s.turn.number) else s
+
+
 def _in_turn(s: Session, **changes: object) -> Session:
     return replace(s, turn=replace(s.turn, **changes)) if s.turn else s
 
@@ -219,7 +226,7 @@ def _evolve_model(s: Session, turn: Turn, r: Recorded, e: ModelCalled | ModelRep
                 window=Window(e.first_turn, e.window_from, e.skipped),
             )
         case ModelReplied():
-            calls = calls_of(e.parts)
+            calls = calls_of(e.parts, erased=r.redacted)
             return replace(
                 s,
                 turn=replace(turn, model=None, calls=calls, replied=not calls),
@@ -251,16 +258,8 @@ def _evolve_call(s: Session, turn: Turn, call: Call, r: Recorded, e: CallEvent) 
     match e:
         case CallJudged():
             return _judged(s, turn, call, e)
-        case ApprovalGiven():
-            return replace(s, turn=with_call(turn, _approved(call, e)))
-        case ApprovalExpired():
-            changed = replace(call, state="refused", reason="the approval expired before the call could start")
-        case QuestionAsked():
-            changed = replace(call, state="question", position=r.position)
-        case TimerSet(due_at=due_at):
-            changed = replace(call, state="sleeping", due_at=due_at)
-        case TimerFired():
-            changed = replace(call, state="settled", result=said("The time has come; go on."))
+        case ApprovalGiven() | ApprovalExpired() | QuestionAsked() | TimerSet() | TimerFired():
+            changed = _waited(call, r, e)
         case ToolStarted():
             epoch = CLIENT_EPOCH if e.client else r.epoch
             s = replace(_without_doubt(s, e.call) if s.doubts else s, last_effect=r.position)
@@ -301,28 +300,55 @@ def _judged(s: Session, turn: Turn, call: Call, e: CallJudged) -> Session:
     return replace(s, turn=with_call(turn, changed))
 
 
-def _approved(call: Call, e: ApprovalGiven) -> Call:
-    if call.state not in ("asked", "approved"):
-        return call
+def _waited(
+    call: Call, r: Recorded, e: ApprovalGiven | ApprovalExpired | QuestionAsked | TimerSet | TimerFired
+) -> Call:
+    """What becomes of a call that waits for a person or a date."""
+    match e:
+        case ApprovalGiven():
+            return _approved(call, e, r.at) if call.state in ("asked", "approved") else call
+        case ApprovalExpired():
+            return replace(call, state="refused", reason="the approval expired before the call could start")
+        case QuestionAsked():
+            return replace(call, state="question", position=r.position)
+        case TimerSet(due_at=due_at):
+            return replace(call, state="sleeping", due_at=due_at)
+        case TimerFired():
+            return replace(call, state="settled", result=said("The time has come; go on."))
+        case _:
+            assert_never(e)
+
+
+def _approved(call: Call, e: ApprovalGiven, at: int) -> Call:
+    """A yes counts from somebody who was asked, and in time; a no counts always."""
     if e.decision == "deny":
         return replace(call, state="refused", reason=f"denied by {e.by}" + (f": {e.note}" if e.note else ""))
+    late = call.expires_at is not None and at >= call.expires_at
+    if late or (call.approvers and e.by not in call.approvers):
+        return call
     others = tuple(a for a in call.approvals if a.by != e.by)
     approvals = (*others, Approval(e.by, e.arguments, e.policy, e.expires_at))
     return replace(call, approvals=approvals, state="approved" if len(approvals) >= call.needed else "asked")
 
 
 def _returned(s: Session, turn: Turn, call: Call, e: ToolReturned) -> Session:
-    """Close a call. It happened if it started and somebody reported its outcome; a doubt that is cancelled did not."""
+    """A call is closed once. An effect nobody can vouch for is not said to have happened."""
+    if call.state == "returned":
+        return s
     turn = with_call(turn, replace(call, state="returned", result=(), error=e.error, approvals=()))
-    if e.started and call.attempt and call.state != "in_doubt":
+    if e.started and call.attempt:
         key = f"{s.id}:{turn.number}:{call.call}"
-        if call.replay != "safe":
+        if call.state in ("in_doubt", "given_up"):
+            turn = replace(turn, in_doubt=(*turn.in_doubt, key))
+        elif call.replay != "safe":
             turn = replace(turn, happened=(*turn.happened, key))
         s = replace(s, ledger=replace(s.ledger, tool_calls=s.ledger.tool_calls + 1))
     return replace(s, turn=turn)
 
 
 def _resolved(call: Call, e: ToolResolved) -> Call:
+    if call.state != "in_doubt":
+        return call
     match e.outcome:
         case "happened":
             return replace(call, state="settled", result=e.parts, error=e.error)
@@ -330,7 +356,7 @@ def _resolved(call: Call, e: ToolResolved) -> Call:
             return replace(call, state="rerun", reason=f"{e.by} says it did not happen")
         case "give_up":
             words = text_of(e.parts) or f"given up by {e.by}: nobody knows whether it happened"
-            return replace(call, state="settled", result=said(words), error=True)
+            return replace(call, state="given_up", result=said(words), error=True)
         case _:
             assert_never(e.outcome)
 

@@ -10,9 +10,11 @@ The life of a tool call inside a turn (its `state`):
     new -> question | sleeping                  QuestionAsked, TimerSet (built-ins)
     allowed | approved -> running               ToolStarted: the intent; an approval is consumed here, not before
     running -> in_doubt                         ToolLost
-    in_doubt -> settled | rerun                 ToolResolved
+    in_doubt -> settled | rerun | given_up      ToolResolved
     question | sleeping -> settled              an answering input, TimerFired
     any -> returned                             ToolReturned: the one event that closes a call
+
+A person's word that comes when nothing waits for it (too late, twice, from somebody who was not asked) changes nothing.
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ CallState = Literal[
     "in_doubt",
     "settled",
     "rerun",
+    "given_up",
     "returned",
 ]
 
@@ -83,7 +86,10 @@ class Approval(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True):
-    """One tool call of the open turn. `epoch` is that of its last start; `at` when its state last changed."""
+    """One tool call of the open turn. `epoch` and `position` are those of its last start.
+
+    `erased` marks a call whose arguments were redacted: nothing may start with what is left of them.
+    """
 
     call: str
     name: str
@@ -103,6 +109,7 @@ class Call(msgspec.Struct, frozen=True):
     due_at: int = 0
     result: tuple[Part, ...] = ()
     error: bool = False
+    erased: bool = False
 
 
 class ModelStep(msgspec.Struct, frozen=True):
@@ -133,6 +140,8 @@ class Turn(msgspec.Struct, frozen=True):
     cancel: str | None = None
     """Who asked for the turn to stop, and why; None when nobody did."""
     happened: tuple[str, ...] = ()
+    in_doubt: tuple[str, ...] = ()
+    """Effect keys of calls that were closed without anybody knowing whether they happened."""
     repeats: tuple[tuple[str, int], ...] = ()
 
 
@@ -183,6 +192,8 @@ class Session(msgspec.Struct, frozen=True):
     turns: int = 0
     queue: tuple[Queued, ...] = ()
     turn: Turn | None = None
+    cancel: str | None = None
+    """Who asked the next turn to stop before it began, and why: its input was still queued."""
     frozen: str | None = None
     window: Window = Window()
     compacted_turn: int = 0
@@ -204,10 +215,10 @@ def effect_key(session: Session, call: str) -> str:
     return f"{session.id}:{session.turns}:{call}"
 
 
-def calls_of(parts: tuple[Part, ...]) -> tuple[Call, ...]:
-    """The calls a reply asks for, new."""
+def calls_of(parts: tuple[Part, ...], *, erased: bool = False) -> tuple[Call, ...]:
+    """The calls a reply asks for, new. `erased` when the reply was redacted."""
     return tuple(
-        Call(part.call, part.name, part.arguments, arguments_digest(part.name, part.arguments))
+        Call(part.call, part.name, part.arguments, arguments_digest(part.name, part.arguments), erased=erased)
         for part in parts
         if isinstance(part, ToolCall)
     )

@@ -30,7 +30,7 @@ from remanence.events import BudgetRaised, BudgetReached, Event, ModelCalled, Re
 from remanence.ports import Lease, Summary, Write
 from remanence.runtime.bell import Bell
 from remanence.runtime.effects import call_model, reconcile_doubt, run_tool
-from remanence.runtime.plan import Dispatch, Ground, Plan, again, make_plan
+from remanence.runtime.plan import Dispatch, Ground, Outcome, Plan, again, make_plan
 from remanence.runtime.services import Services
 from remanence.spec import AgentSpec
 
@@ -60,7 +60,7 @@ class Driver:
         self._held_until = 0
         self._stirred = Bell()
         self._news: list[Recorded] = []
-        self._facts: list[Event] = []
+        self._facts: list[Outcome] = []
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._reconciled: set[str] = set()
         self._snapshot_at = 0
@@ -122,7 +122,7 @@ class Driver:
             return await self._rest(plan.rest)
         except BudgetExceeded as reached:
             self._reload()
-            self._facts.append(_reached(reached))
+            self._facts.append(Outcome(_reached(reached)))
         except Frozen:
             self._reload()
             self._held_until = self.services.clock.now() + int(self.services.times.held_s * _MICROS)
@@ -215,7 +215,7 @@ class Driver:
         turn = s.turn
         if turn is None:
             return
-        busy = {*self._tasks, *(call for fact in self._facts if (call := getattr(fact, "call", None)))}
+        busy = {*self._tasks, *(call for fact in self._facts if (call := getattr(fact.event, "call", None)))}
         step = turn.model
         if step is not None and step.running and step.epoch == self.lease.epoch and step.call not in busy:
             self._dispatch(again(s, self.spec, self.text, step))
@@ -232,7 +232,7 @@ class Driver:
             effect = call_model(self.services, self.state, self.spec, intent, dispatch.messages)
         else:
             effect = run_tool(self.services, self.state, self.spec, intent, dispatch.arguments)
-        self._start(intent.call, effect)
+        self._start(intent.call, intent.attempt, effect)
 
     def _reconcile(self, call: str) -> None:
         doubt = next((doubt for doubt in self.state.doubts if doubt.call == call), None)
@@ -241,18 +241,20 @@ class Driver:
         self._reconciled.add(call)
         tool = self.services.tools.find(self.state.agent, doubt.tool)
         if tool is not None and tool.spec.reconciles:
-            self._start(call, reconcile_doubt(tool, doubt))
+            known = self.state.call(call)
+            self._start(call, known.attempt if known else 0, reconcile_doubt(tool, doubt))
 
-    def _start(self, call: str, effect: Coroutine[Any, Any, Event | None]) -> None:
-        self._tasks[call] = asyncio.create_task(self._perform(call, effect), name=call)
+    def _start(self, call: str, attempt: int, effect: Coroutine[Any, Any, Event | None]) -> None:
+        self._tasks[call] = asyncio.create_task(self._perform(call, attempt, effect), name=call)
 
-    async def _perform(self, call: str, effect: Coroutine[Any, Any, Event | None]) -> None:
+    async def _perform(self, call: str, attempt: int, effect: Coroutine[Any, Any, Event | None]) -> None:
         """Run one effect and report its outcome. A fenced driver reports nothing: the fact belongs to another now."""
         fact = await effect
-        self._tasks.pop(call, None)
+        if self._tasks.get(call) is asyncio.current_task():
+            del self._tasks[call]
         self._stirred.set()
         if fact is not None and not self._fenced:
-            self._facts.append(fact)
+            self._facts.append(Outcome(fact, attempt))
 
     # --- resting ------------------------------------------------------------------------------------------------------
 
@@ -299,7 +301,8 @@ class Driver:
             return False
         for budget in await self.services.database.controls.budgets(pause.scope):
             if budget.unit == pause.unit and budget.limit > pause.limit:
-                self._facts.append(BudgetRaised(pause.scope, pause.unit, budget.limit, "the budget as it stands"))
+                raised = BudgetRaised(pause.scope, pause.unit, budget.limit, "the budget as it stands")
+                self._facts.append(Outcome(raised))
                 return True
         return False
 

@@ -32,7 +32,7 @@ from remanence.events import (
 from remanence.ports import Charge, Lease, Model
 from remanence.spec import AgentSpec
 
-__all__ = ["Dispatch", "Ground", "Plan", "again", "make_plan", "still_wanted"]
+__all__ = ["Dispatch", "Ground", "Outcome", "Plan", "again", "make_plan", "still_wanted"]
 
 
 class Dispatch(msgspec.Struct, frozen=True):
@@ -41,6 +41,16 @@ class Dispatch(msgspec.Struct, frozen=True):
     intent: ModelCalled | ToolStarted
     messages: tuple[Message, ...] = ()
     arguments: str = ""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """A reported fact, and the attempt of the effect it is the outcome of (0: of none).
+
+    The attempt matters after a write of unknown outcome: what became of one attempt must not pass for the next one's.
+    """
+
+    event: Event
+    attempt: int = 0
 
 
 class Ground(msgspec.Struct, frozen=True):
@@ -90,7 +100,7 @@ class _Round:
         self.events.append(event)
 
 
-def make_plan(s: Session, facts: tuple[Event, ...], ground: Ground, *, now: int) -> Plan:
+def make_plan(s: Session, facts: tuple[Outcome, ...], ground: Ground, *, now: int) -> Plan:
     """The next round. `facts` are outcomes to journal first.
 
     The ground's transcript takes the provisional records in; when the write is refused, it must be built again.
@@ -99,7 +109,7 @@ def make_plan(s: Session, facts: tuple[Event, ...], ground: Ground, *, now: int)
     round_ = _Round(s, ground.text, lease, now)
     for fact in facts:
         if still_wanted(round_.state, fact):
-            round_.take(fact)
+            round_.take(fact.event)
     while True:
         action = decide(round_.state, spec, now=now, epoch=lease.epoch)
         match action:
@@ -186,17 +196,19 @@ def _charge(s: Session, event: Event) -> Charge | None:
     return Charge(kind, attempt_key(s.id, event.call, attempt), scopes, usd, tokens)
 
 
-def still_wanted(s: Session, fact: Event) -> bool:
+def still_wanted(s: Session, fact: Outcome) -> bool:
     """Whether a reported fact is still news: after a write of unknown outcome it may have been journaled already."""
-    match fact:
+    match fact.event:
         case ModelReplied(call=call) | ModelFailed(call=call):
             step = s.turn.model if s.turn else None
-            return step is not None and step.running and step.call == call
+            return step is not None and step.running and (step.call, step.attempt) == (call, fact.attempt)
         case ToolReturned(call=call) | ToolLost(call=call):
             known = s.call(call)
-            return known is not None and known.state == "running"
+            return known is not None and known.state == "running" and known.attempt == fact.attempt
         case ToolResolved(call=call):
-            return any(doubt.call == call for doubt in s.doubts)
+            known = s.call(call)
+            current = known is None or known.attempt == fact.attempt
+            return current and any(doubt.call == call for doubt in s.doubts)
         case BudgetReached():
             return s.pause is None
         case _:

@@ -46,7 +46,7 @@ from remanence.events import (
     payload_digest,
 )
 from remanence.ports import Charge, Lease, ModelReply, ModelRequest, OnDelta
-from remanence.runtime.plan import Dispatch, Ground, Plan, again, make_plan
+from remanence.runtime.plan import Dispatch, Ground, Outcome, Plan, again, make_plan
 from remanence.spec import AgentSpec, policy_digest, spec_digest
 
 __all__ = ["Book", "Fault", "Script", "Simulation", "dialogue", "simulate"]
@@ -187,7 +187,7 @@ class Simulation:
 
     def forget(self) -> None:
         """Throw away what the worker knows beyond the journal."""
-        self.facts: list[Event] = []
+        self.facts: list[Outcome] = []
         self.in_flight: dict[str, Dispatch] = {}
         self._outcomes: dict[str, Event] = {}
         self._asked: set[str] = set()
@@ -257,7 +257,7 @@ class Simulation:
         self.happen(call)
         if self._strikes("crash"):
             return
-        self.facts.append(self._outcomes.pop(call))
+        self.facts.append(Outcome(self._outcomes.pop(call), self.in_flight[call].intent.attempt))
         del self.in_flight[call]
 
     def happen(self, call: str) -> None:
@@ -282,7 +282,8 @@ class Simulation:
         self._asked.add(call)
         found = self.script.reconcile(doubt, any(p.effect_key == doubt.effect_key for p in self.performed))
         if found is not None:
-            self.facts.append(found)
+            known = self.state.call(call)
+            self.facts.append(Outcome(found, known.attempt if known else 0))
 
     # --- writing ------------------------------------------------------------------------------------------------------
 
@@ -297,7 +298,8 @@ class Simulation:
             self.book.move(plan.charges)
         except BudgetExceeded as reached:
             unit: Unit = "tokens" if reached.unit == "tokens" else "usd_micros"
-            self.facts.append(BudgetReached(reached.scope, unit, reached.limit, reached.used, reached.needed))
+            fact = BudgetReached(reached.scope, unit, reached.limit, reached.used, reached.needed)
+            self.facts.append(Outcome(fact))
             self._reload()
             return False
         self._append(plan.events, epoch=self.epoch, actor=f"worker-{self.epoch}")
@@ -336,7 +338,7 @@ class Simulation:
     def _dispatch_orphans(self) -> None:
         """Intents that a write nobody heard of did journal: they were never dispatched, so they are now."""
         turn = self.state.turn
-        busy = {*self.in_flight, *(call for fact in self.facts if (call := getattr(fact, "call", None)))}
+        busy = {*self.in_flight, *(call for fact in self.facts if (call := getattr(fact.event, "call", None)))}
         if turn is None:
             return
         step = turn.model
@@ -363,7 +365,7 @@ class Simulation:
             )
         else:
             fact = ToolReturned(call, said("The tool gave no result: cancelled while it ran."), error=True)
-        self.facts.append(fact)
+        self.facts.append(Outcome(fact, dispatch.intent.attempt))
 
     def _strikes(self, *kinds: Fault) -> bool:
         """Whether a fault of one of these kinds is due at this point; if so, it has happened when this returns."""
