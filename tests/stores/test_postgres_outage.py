@@ -95,8 +95,10 @@ async def through_proxy(url: str) -> AsyncIterator[tuple[Proxy, Database]]:
     with TemporaryDirectory(prefix="rp-") as place:
         async with await asyncio.start_unix_server(proxy.serve, str(Path(place) / SOCKET)):
             database = await open_postgres(parts._replace(query=f"host={quote(place)}").geturl())
-            yield proxy, database
-            await database.close()
+            try:
+                yield proxy, database
+            finally:
+                await database.close()
 
 
 def opened(session: str = "s") -> Write:

@@ -35,7 +35,7 @@ _KEPT = "What was acknowledged is kept."
 
 # By class of SQLSTATE (its first two characters), or by the whole code where the class is too wide.
 _LOST = ("08", "57P")
-_PASSING = ("40", "55P03")
+_PASSING = ("40",)
 
 
 def sqlstate(error: BaseException) -> str:
@@ -54,7 +54,7 @@ def is_lost(error: BaseException) -> bool:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether the transaction was rolled back for a reason that passes: a deadlock, a lock not had in time."""
+    """Whether the transaction was rolled back for a reason that passes at once: a deadlock."""
     return sqlstate(error).startswith(_PASSING)
 
 

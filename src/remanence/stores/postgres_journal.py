@@ -44,7 +44,7 @@ class Packed(NamedTuple):
     payloads: bytes
     sizes: bytes
     digests: bytes
-    originals: bytes | None
+    originals: bytes
 
 
 def pack(rows: Sequence[Row]) -> Packed:
@@ -52,7 +52,7 @@ def pack(rows: Sequence[Row]) -> Packed:
     last = rows[-1]
     payloads = [row.payload or b"" for row in rows]
     written = [row.payload_digest for row in rows]
-    originals = None
+    originals = b""
     if written.count(None) < len(written):
         originals = b"".join([digest or AS_WRITTEN for digest in written])
     return Packed(
@@ -78,7 +78,7 @@ def unpack(packed: Packed) -> list[Row]:
         payload: bytes | None = payloads[start : start + size]
         start += size
         original = None
-        if packed_originals is not None:
+        if packed_originals:
             original = packed_originals[32 * index : 32 * index + 32]
             original = None if original == AS_WRITTEN else original
             payload = None if original is not None and not size else payload
@@ -114,9 +114,13 @@ INSERT_RECORDS = (
 
 
 async def fetch(connection: Connection, sid: int, *, after: int, upto: int, limit: int) -> list[Stored]:
-    """Records stored under `sid` with positions over `after`, at most `upto`; the first `limit`."""
+    """Records stored under `sid` with positions over `after`, at most `upto`; the first `limit`.
+
+    A row may hold many records, so the rows are bounded by position: up to the one that holds, or follows, the last
+    record wanted. Where records are missing there may be fewer than `limit`, though never none while any are left.
+    """
     rows: list[Row] = []
-    for fields in await connection.fetch(_FETCH, sid, after, upto, NO_END, limit):
+    for fields in await connection.fetch(_FETCH, sid, after, min(upto, after + limit), NO_END, limit):
         rows += [row for row in unpack(Packed(*fields)) if after < row.position <= upto]
     return await _with_blobs(connection, rows[:limit])
 

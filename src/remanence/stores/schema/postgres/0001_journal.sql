@@ -50,8 +50,9 @@ CREATE INDEX sessions_forks ON sessions (fork_sid) WHERE fork_sid IS NOT NULL;
 --   payloads   the events' JSON, bytes exact, one after the other
 --   sizes      of each payload in bytes, four big-endian bytes for each record
 --   digests    of each record, 32 bytes each
---   originals  null while every payload is as written; else 32 bytes for each record: zeros where it is, else the digest
---              of the original, which lies in the blobs when the payload here is empty, and was redacted when it is not
+--   originals  empty while every payload is as written; else 32 bytes for each record: zeros where it is, else the
+--              digest of the original, which lies in the blobs when the payload here is empty, else was redacted
+-- No column is ever null, which spares every row the eight bytes that would say which are.
 CREATE TABLE records (
     sid       bigint NOT NULL,
     position  bigint NOT NULL,
@@ -61,7 +62,7 @@ CREATE TABLE records (
     payloads  bytea NOT NULL,
     sizes     bytea NOT NULL,
     digests   bytea NOT NULL,
-    originals bytea,
+    originals bytea NOT NULL DEFAULT '',
     PRIMARY KEY (sid, position)
 );
 
