@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from remanence.commands.caller import Caller
     from remanence.settings import Configuration
 
-__all__ = ["Command", "Format", "Group", "Invocation", "asynchronous", "leave", "person"]
+__all__ = ["Command", "Format", "Group", "Invocation", "asynchronous", "leave", "person", "spelled"]
 
 Format = Literal["table", "json", "jsonl"]
 P = ParamSpec("P")
@@ -79,6 +79,19 @@ def person() -> str:
     except (KeyError, OSError):
         # An account without a name, as in some containers.
         return "local"
+
+
+def spelled(*words: str) -> str:
+    """A command line of ours as a person would type it here: with the database and the project of this one."""
+    import shlex
+
+    context = click.get_current_context(silent=True)
+    invocation = _invocation(context) if context else Invocation()
+    given = ["--config", str(invocation.config)] if invocation.config else []
+    for name in ("database", "project"):
+        if name in invocation.options:
+            given += [f"--{name}", invocation.options[name]]
+    return shlex.join(["remanence", *given, *words])
 
 
 def leave(code: int) -> NoReturn:

@@ -1,0 +1,231 @@
+"""`approvals`: what waits for a person, and answering it under one's own name."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+
+import click
+
+from remanence.cli.command import Format, Group, Invocation, asynchronous, leave, spelled
+from remanence.cli.lines import call_words, question_words
+from remanence.cli.output import bold, clean, facts, moment, note, say, show, table
+from remanence.cli.shapes import ApprovalShape, SettledShape
+from remanence.commands import approvals as verbs
+from remanence.commands.approvals import Waiting
+from remanence.commands.caller import state_of
+from remanence.errors import Conflict, InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from remanence.commands.caller import Caller
+
+__all__ = ["approvals"]
+
+POLL_S = 0.5
+
+
+@click.group(cls=Group)
+def approvals() -> None:
+    """Answer calls that wait for a person.
+
+    An answer is bound to the exact arguments, to you (--as NAME), and to the policy that asked; it is used once.
+    """
+
+
+@approvals.command("list", shape=list[ApprovalShape])
+@click.option("--session", metavar="ID", help="Only those of this session (or `last`).")
+@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many sessions.")
+@asynchronous
+async def list_(call: Invocation, *, session: str | None, limit: int, output: Format) -> None:
+    """Calls that wait for a yes or no, and questions that wait for an answer."""
+    from remanence.cli.choosing import session_called
+
+    async with call.caller() as caller:
+        only = await session_called(caller, session) if session else None
+        found = await verbs.waiting(caller, session=only, limit=limit)
+    show([ApprovalShape.of(waiting) for waiting in found], output, lambda: _list_table(found))
+
+
+def _list_table(found: list[Waiting]) -> None:
+    rows = [
+        (
+            waiting.session,
+            waiting.call,
+            waiting.agent,
+            _what(waiting),
+            _who(waiting),
+            moment(waiting.expires_at) if waiting.expires_at is not None else "-",
+        )
+        for waiting in found
+    ]
+    table(("SESSION", "CALL", "AGENT", "WHAT", "WHO", "UNTIL"), rows, empty="Nothing waits for an answer.")
+    if found:
+        first = found[0]
+        note(f"Answer with, for example:\n  {_command(first)}")
+
+
+def _what(waiting: Waiting) -> str:
+    words = question_words if waiting.kind == "answer" else call_words
+    return words(waiting.tool, waiting.arguments)
+
+
+def _who(waiting: Waiting) -> str:
+    count = f" ({len(waiting.approved_by)}/{waiting.needed})" if waiting.needed > 1 else ""
+    return (", ".join(waiting.approvers) or "anyone") + count
+
+
+def _command(waiting: Waiting) -> str:
+    if waiting.kind == "answer":
+        return spelled("sessions", "send", waiting.session, "YOUR ANSWER", "--answers", waiting.call)
+    return spelled("approvals", "approve", waiting.session, waiting.call)
+
+
+# --- answering --------------------------------------------------------------------------------------------------------
+
+
+class AnswerOptions(TypedDict, total=False):
+    """The options of `approve` and `deny`."""
+
+    note: str
+    expires_s: float | None
+    yes: bool
+    output: Format
+
+
+@approvals.command("approve", shape=SettledShape)
+@click.argument("session", metavar="ID")
+@click.argument("called", metavar="[CALL]", required=False)
+@click.option("--note", default="", help="A remark; it is journaled.")
+@click.option(
+    "--expires-s", type=click.FloatRange(0, min_open=True), help="The approval runs out after this many seconds."
+)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask back when CALL is left out.")
+@asynchronous
+async def approve(call: Invocation, session: str, called: str | None, **options: Unpack[AnswerOptions]) -> None:
+    """Let one exact call run.
+
+    CALL can be left out when only one call of the session waits; then it is shown first, and you are asked.
+    """
+    await _answer(call, session, called, "approve", options)
+
+
+@approvals.command("deny", shape=SettledShape)
+@click.argument("session", metavar="ID")
+@click.argument("called", metavar="[CALL]", required=False)
+@click.option("--note", default="", help="Why; the agent reads it.")
+@click.option("--yes", "-y", is_flag=True, help="Do not ask back when CALL is left out.")
+@asynchronous
+async def deny(call: Invocation, session: str, called: str | None, **options: Unpack[AnswerOptions]) -> None:
+    """Refuse one exact call; the agent is told."""
+    await _answer(call, session, called, "deny", options)
+
+
+async def _answer(
+    call: Invocation, session: str, called: str | None, decision: Literal["approve", "deny"], options: AnswerOptions
+) -> None:
+    from remanence.cli.choosing import session_called
+
+    async with call.caller() as caller:
+        found = await session_called(caller, session)
+        waiting = await _meant(caller, found, called)
+        if called is None and not options.get("yes"):
+            _confirm(waiting, decision, caller.actor)
+        appended = await verbs.approve(
+            caller,
+            found,
+            waiting.call,
+            decision=decision,
+            note=options.get("note", ""),
+            expires_s=options.get("expires_s"),
+        )
+    shape = SettledShape(found, waiting.call, decision, caller.actor, appended.head)
+    word = "Approved" if decision == "approve" else "Denied"
+    told = f"{word} by {caller.actor}: {call_words(waiting.tool, waiting.arguments)}"
+    show(shape, options.get("output", "table"), lambda: say(told))
+
+
+async def _meant(caller: Caller, session: str, called: str | None) -> Waiting:
+    """The call that is answered. Raises NotFound and InvalidInput, saying which there are."""
+    found = [waiting for waiting in await verbs.waiting(caller, session=session) if waiting.kind == "approval"]
+    if called is not None:
+        for waiting in found:
+            if waiting.call == called:
+                return waiting
+        raise await _not_waiting(caller, session, called)
+    if not found:
+        raise NotFound(f"No call of session {session} waits for an approval. Nothing was recorded.", param="call")
+    if len(found) > 1:
+        calls = ", ".join(f"{waiting.call} ({waiting.tool})" for waiting in found)
+        raise InvalidInput(f"Several calls wait: {calls}. Nothing was recorded; name one.", param="call")
+    return found[0]
+
+
+async def _not_waiting(caller: Caller, session: str, called: str) -> NotFound | Conflict:
+    known = (await state_of(caller, session)).call(called)
+    if known is None:
+        return NotFound(
+            f"Session {session} has no open call {called}; its turn may have ended. Nothing was recorded.", param="call"
+        )
+    return Conflict(f"Call {called} does not wait for an approval (it is {known.state}). Nothing was recorded.")
+
+
+def _confirm(waiting: Waiting, decision: str, person: str) -> None:
+    """Show the exact call and ask. Without a terminal nobody can be asked, so nothing is answered."""
+    if not sys.stdin.isatty():
+        raise InvalidInput(
+            f"{_what(waiting)} waits. Nothing was recorded: name the call ({waiting.call}) or say --yes.", param="call"
+        )
+    say(bold(_what(waiting)))
+    facts(
+        [
+            ("arguments", _pretty(waiting.arguments)),
+            ("rule", waiting.rule),
+            ("agent", waiting.agent),
+            ("for", waiting.user),
+            ("digest", waiting.digest),
+        ]
+    )
+    click.confirm(f"{decision.capitalize()} it as {person}?", abort=True)
+
+
+def _pretty(arguments: str) -> str:
+    try:
+        return json.dumps(json.loads(arguments), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return clean(arguments)
+
+
+# --- watching ---------------------------------------------------------------------------------------------------------
+
+
+@approvals.command("watch", shape=list[ApprovalShape])
+@click.option("--timeout-s", type=click.FloatRange(0), help="Stop after this many seconds. Default: Ctrl-C stops it.")
+@asynchronous
+async def watch(call: Invocation, *, timeout_s: float | None, output: Format) -> None:
+    """Print what comes to wait for an answer, as it comes. -o json prints one object a line."""
+    seen: set[tuple[str, str]] = set()
+    async with call.caller() as caller:
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    for waiting in await verbs.waiting(caller, limit=1000):
+                        if (waiting.session, waiting.call) not in seen:
+                            seen.add((waiting.session, waiting.call))
+                            _print_waiting(waiting, output)
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+    leave(0)
+
+
+def _print_waiting(waiting: Waiting, output: Format) -> None:
+    def told() -> None:
+        say(f"{bold(_what(waiting))}  {waiting.rule}\n  {_command(waiting)}")
+
+    show(ApprovalShape.of(waiting), "jsonl" if output == "json" else output, told)

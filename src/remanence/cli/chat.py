@@ -1,0 +1,227 @@
+"""`chat`: a conversation in the terminal. Lines are inputs; a few begin with `/` and are for the chat itself.
+
+Leaving changes nothing: a turn belongs to the session, and whoever runs a worker goes on with it. What waits for a
+person is asked on the spot, and the answer is journaled under the name of whoever sits here.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AsyncExitStack
+from importlib import import_module
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+import click
+
+from remanence.cli.answering import Desk, answered
+from remanence.cli.background import Background
+from remanence.cli.command import Command, Invocation, leave, spelled
+from remanence.cli.output import bold, dim, facts, note, say, usd
+from remanence.cli.talking import Ended, View, exit_code_of, say_rest, until_done
+from remanence.cli.watching import Watch
+from remanence.core.state import status_of, waiting_on
+from remanence.errors import RemanenceError
+
+if TYPE_CHECKING:
+    from remanence.app import Remanence
+    from remanence.spec import AgentSpec
+
+__all__ = ["chat"]
+
+HELP = """\
+/session         what this session is, did and cost
+/cancel [WHY]    stop the turn that runs
+/fork [TURN]     go on in a copy of this session, from the end of a turn (default: from here)
+/quit            leave; the session stays
+Enter            see what happened meanwhile
+Anything else is said to the agent."""
+
+
+class ChatOptions(TypedDict):
+    """The options of `chat`."""
+
+    session: str | None
+    user: str | None
+    title: str
+    worker: bool
+
+
+@click.command(cls=Command)
+@click.argument("agent", required=False)
+@click.option("--session", metavar="ID", help="Go on with this session (or `last`) instead of a new one.")
+@click.option("--user", metavar="NAME", help="Whom the new session is for. Default: you.")
+@click.option("--title", default="", help="A title for the new session.")
+@click.option("--worker/--no-worker", default=True, show_default=True, help="Do the session's work, or only talk.")
+@click.pass_obj
+def chat(call: Invocation, agent: str | None, **options: Unpack[ChatOptions]) -> None:
+    """Talk with an agent in the terminal.
+
+    AGENT is a name, NAME@VERSION, or where it is declared (agent.py, module:name); with one agent it can be left out.
+    When stdin is not a terminal, each line of it is an input.
+    """
+    with Background() as loop:
+        stack = AsyncExitStack()
+        try:
+            conversation = loop.call(_open(stack, loop, call, agent, options))
+            code = conversation.talk()
+        finally:
+            loop.call(stack.aclose())
+    leave(code)
+
+
+async def _open(
+    stack: AsyncExitStack, loop: Background, call: Invocation, agent: str | None, options: ChatOptions
+) -> Conversation:
+    from remanence.cli.choosing import agent_called, agents_for, session_called, warn_of_missing_functions
+    from remanence.cli.opening import is_target, with_functions
+    from remanence.commands.sessions import Opening
+
+    known = agents_for(call.configuration, agent)
+    agents = with_functions(known.values())
+    create = options["session"] is None
+    rt = await stack.enter_async_context(call.runtime(worker=options["worker"], create=create, agents=agents))
+    if options["session"]:
+        session = await session_called(rt.caller, options["session"])
+        warn_of_missing_functions(rt, await _spec_of(rt, session))
+    else:
+        chosen = await agent_called(rt, known, agent)
+        warn_of_missing_functions(rt, await rt.spec_of(chosen))
+        opening = Opening(user=options["user"] or call.person, title=options["title"])
+        session = (await rt.open(chosen, opening=opening)).id
+    watch = await Watch.of(rt.caller, session)
+    place = () if agent is None or not is_target(agent) or agent in call.configuration.settings.agents else (agent,)
+    return Conversation(Desk(loop, rt, call.person), watch, place)
+
+
+async def _spec_of(rt: Remanence, session: str) -> AgentSpec:
+    row = await rt.database.views.session(session)
+    return await rt.database.specs.get(row.summary.version)
+
+
+class Conversation:
+    """One chat: the prompt, the commands, and what is shown between them. `place` is where the agent was found, when
+    only the command line said so."""
+
+    def __init__(self, desk: Desk, watch: Watch, place: tuple[str, ...] = ()) -> None:
+        self._desk = desk
+        self._place = place
+        self._watch = watch
+        self._tty = sys.stdin.isatty()
+        self._view = View(desk.person, aside=sys.stdout if self._tty else sys.stderr)
+
+    @property
+    def _rt(self) -> Remanence:
+        return self._desk.rt
+
+    @property
+    def _session(self) -> str:
+        return self._watch.state.id
+
+    def talk(self) -> int:
+        """Until `/quit`, the end of the input or Ctrl-C at the prompt; the exit code."""
+        if self._tty:
+            # Line editing and history at the prompt.
+            import_module("readline")
+            s = self._watch.state
+            say(f"{bold(s.agent)}  {dim(s.id)}\n{dim('/help says what you can do; /quit leaves. Everything is kept.')}")
+        ended = self._catch_up() if self._watch.state.turn is not None else None
+        while (line := self._read()) is not None:
+            if line == "/quit":
+                break
+            ended = self._handle(line) or ended
+            if not self._tty and ended is not None and ended.rest is not None and ended.rest.word != "answer":
+                break
+        return self._leave(ended)
+
+    def _read(self) -> str | None:
+        try:
+            line = input("> ") if self._tty else sys.stdin.readline()
+        except (EOFError, KeyboardInterrupt):
+            say()
+            return None
+        return line.strip() if self._tty or line else None
+
+    def _handle(self, line: str) -> Ended | None:
+        """What one line asks for; an error is said, and the chat goes on."""
+        word, _, rest = line.partition(" ")
+        try:
+            match word:
+                case "":
+                    return self._catch_up() if self._tty else None
+                case "/help":
+                    say(HELP)
+                case "/session":
+                    self._facts()
+                case "/cancel":
+                    return self._cancel(rest.strip())
+                case "/fork":
+                    self._fork(rest.strip())
+                case _:
+                    return self._say(line)
+        except RemanenceError as error:
+            if not self._tty:
+                raise
+            say(error.message)
+        return None
+
+    # --- saying -------------------------------------------------------------------------------------------------------
+
+    def _say(self, line: str) -> Ended | None:
+        session = self._desk.loop.call(self._rt.get(self._session))
+        appended = self._desk.loop.call(session.submit(line))
+        return self._follow(appended.head)
+
+    def _catch_up(self) -> Ended | None:
+        return self._follow(None)
+
+    def _follow(self, position: int | None) -> Ended | None:
+        """Show what happens until the turn is over or waits for something that is not answered here."""
+        try:
+            ended = self._desk.loop.call(until_done(self._watch, position, self._view))
+            while self._tty and ended.rest is not None and answered(self._desk, self._watch.state, ended.rest):
+                ended = self._desk.loop.call(until_done(self._watch, None, self._view))
+        except KeyboardInterrupt:
+            say(dim("\nThe turn goes on. Enter follows it, /cancel stops it, /quit leaves."))
+            return None
+        return ended
+
+    def _cancel(self, reason: str) -> Ended | None:
+        session = self._desk.loop.call(self._rt.get(self._session))
+        self._desk.loop.call(session.cancel(reason=reason))
+        return self._catch_up()
+
+    def _fork(self, turn: str) -> None:
+        if turn and not turn.isdigit():
+            say("A turn is a number: /fork 2")
+            return
+        session = self._desk.loop.call(self._rt.get(self._session))
+        forked = self._desk.loop.call(session.fork(turn=int(turn) if turn else None))
+        self._watch = self._desk.loop.call(Watch.of(self._rt.caller, forked.id))
+        say(dim(f"Now in {forked.id}, a copy of {session.id}; that one stays as it is."))
+
+    def _facts(self) -> None:
+        self._watch = self._desk.loop.call(Watch.of(self._rt.caller, self._session))
+        s = self._watch.state
+        cost = usd(s.ledger.usd_micros) + (" and calls without a price" if s.ledger.unpriced_calls else "")
+        facts(
+            [
+                ("session", s.id),
+                ("agent", f"{s.agent}@{s.version[:12]}"),
+                ("status", status_of(s) + (f", waiting for {waiting_on(s)}" if waiting_on(s) else "")),
+                ("turns", str(s.turns)),
+                ("used", f"{s.ledger.usage.total_tokens:,} tokens, {cost}"),
+            ]
+        )
+
+    # --- leaving ------------------------------------------------------------------------------------------------------
+
+    def _leave(self, ended: Ended | None) -> int:
+        come_back = spelled("chat", *self._place, "--session", self._session)
+        if not self._tty:
+            if ended is None:
+                return 0
+            if ended.rest is not None:
+                say_rest(ended.rest, come_back)
+            return exit_code_of(ended)
+        note(f"The session is kept. Come back with:\n  {come_back}")
+        return 0

@@ -1,0 +1,98 @@
+"""`sessions freeze` and `thaw`: one session, an agent, a project, or everything at once. The kill switch."""
+
+from __future__ import annotations
+
+from typing import TypedDict, Unpack
+
+import click
+
+from remanence.cli.command import Command, Format, Invocation, asynchronous, spelled
+from remanence.cli.output import say, show
+from remanence.cli.shapes import FreezeShape
+from remanence.commands import controls
+from remanence.commands import sessions as verbs
+
+__all__ = ["freeze", "thaw"]
+
+
+class ScopeOptions(TypedDict):
+    """What is frozen, and why."""
+
+    agent: str | None
+    whole_project: bool
+    everything: bool
+    reason: str
+    output: Format
+
+
+def _scope(call: Invocation, session: str | None, options: ScopeOptions) -> tuple[str, tuple[str, ...]]:
+    """The scope that a flag names and the words of that flag; two empty values for a single session."""
+    given = [session, options["agent"], options["whole_project"] or None, options["everything"] or None]
+    if sum(item is not None for item in given) != 1:
+        raise click.UsageError("Give one of: a session's ID, --agent NAME, --whole-project, --all.")
+    if options["everything"]:
+        return "all", ("--all",)
+    if options["whole_project"]:
+        return f"project:{call.configuration.settings.project}", ("--whole-project",)
+    return (f"agent:{options['agent']}", ("--agent", str(options["agent"]))) if options["agent"] else ("", ())
+
+
+@click.command(cls=Command, shape=FreezeShape)
+@click.argument("session", metavar="[ID]", required=False)
+@click.option("--agent", metavar="NAME", help="Every session of this agent.")
+@click.option("--whole-project", is_flag=True, help="Every session of the project (see --project).")
+@click.option("--all", "everything", is_flag=True, help="Every session there is.")
+@click.option("--reason", default="", help="Why; it is journaled.")
+@asynchronous
+async def freeze(call: Invocation, session: str | None, **options: Unpack[ScopeOptions]) -> None:
+    """Start no new effect, from now on. Inputs are still accepted and kept.
+
+    When this returns nothing new can start; the last effect that did is shown as the proof. Calls that run already
+    finish, and their outcomes are journaled.
+    """
+    from remanence.cli.choosing import session_called
+
+    scope, words = _scope(call, session, options)
+    async with call.caller() as caller:
+        if words:
+            shape = FreezeShape.of(await controls.freeze_scope(caller, scope, reason=options["reason"]))
+        else:
+            found = await session_called(caller, str(session))
+            s = await verbs.freeze(caller, found, reason=options["reason"])
+            words = (found,)
+            last = (found, s.last_effect) if s.last_effect else (None, None)
+            shape = FreezeShape(f"session:{found}", True, caller.actor, options["reason"], *last)
+    show(shape, options["output"], lambda: _print_freeze(shape, words))
+
+
+def _print_freeze(shape: FreezeShape, words: tuple[str, ...]) -> None:
+    what = "Everything" if shape.scope == "all" else shape.scope
+    say(f"{what} is frozen: no new effect starts.")
+    if shape.last_effect_session is None:
+        say("No effect had started before.")
+    else:
+        say(f"The last effect that started is record {shape.last_effect_position} of {shape.last_effect_session}.")
+    say(f"Lift it with:\n  {spelled('sessions', 'thaw', *words)}")
+
+
+@click.command(cls=Command, shape=FreezeShape)
+@click.argument("session", metavar="[ID]", required=False)
+@click.option("--agent", metavar="NAME", help="The freeze over this agent.")
+@click.option("--whole-project", is_flag=True, help="The freeze over the project (see --project).")
+@click.option("--all", "everything", is_flag=True, help="The freeze over everything.")
+@click.option("--reason", default="", help="Why; it is journaled.")
+@asynchronous
+async def thaw(call: Invocation, session: str | None, **options: Unpack[ScopeOptions]) -> None:
+    """Lift a freeze; what it stopped goes on where it was."""
+    from remanence.cli.choosing import session_called
+
+    scope, words = _scope(call, session, options)
+    async with call.caller() as caller:
+        if words:
+            await controls.thaw_scope(caller, scope)
+        else:
+            found = await session_called(caller, str(session))
+            scope = f"session:{found}"
+            await verbs.thaw(caller, found, reason=options["reason"])
+        shape = FreezeShape(scope, False, caller.actor, options["reason"], None, None)
+    show(shape, options["output"], lambda: say(f"{'Everything' if scope == 'all' else scope} is thawed and goes on."))

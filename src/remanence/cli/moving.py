@@ -1,0 +1,103 @@
+"""`sessions export`, `import` and `verify`: a session as one file, and whether a journal is what was written."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from remanence.cli.command import Command, Format, Invocation, asynchronous, leave, spelled
+from remanence.cli.output import note, say, show, table
+from remanence.commands.transfer import Exported, Imported, export_session, import_session
+from remanence.commands.verification import Verification, sessions_all, verify_session
+
+__all__ = ["export", "import_", "verify"]
+
+
+@click.command(cls=Command, shape=Exported)
+@click.argument("session", metavar="ID")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@asynchronous
+async def export(call: Invocation, session: str, file: Path | None, *, output: Format) -> None:
+    """Write a session into one file: journal, blobs, the agent's versions. No secrets.
+
+    FILE is ID.zip unless given; - writes to stdout. The journal is verified first; one that is damaged is not exported.
+    """
+    from remanence.cli.choosing import session_called
+
+    async with call.caller() as caller:
+        found = await session_called(caller, session)
+        if str(file) == "-":
+            await export_session(caller, found, sys.stdout.buffer)
+            return
+        target = file or Path(f"{found}.zip")
+        exported = await export_session(caller, found, target)
+    show(exported, output, lambda: _print_export(exported, target))
+
+
+def _print_export(exported: Exported, target: Path) -> None:
+    say(f"{target}: {exported.records} records, {exported.blobs} blobs, {exported.versions} versions of the agent.")
+    if exported.missing_blobs:
+        note(f"{len(exported.missing_blobs)} blobs that it names were gone already; the file says which.")
+    if exported.in_turn:
+        note("The session is in the middle of a turn: freeze it here before you let it go on elsewhere.")
+    say(f"Elsewhere:\n  remanence sessions import {target.name}")
+
+
+@click.command("import", cls=Command, shape=Imported)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--as-session", metavar="ID", help="Under this id. Default: the one it had.")
+@asynchronous
+async def import_(call: Invocation, file: Path, *, as_session: str | None, output: Format) -> None:
+    """Lay down an exported session; it goes on here with its very next turn.
+
+    Everything in the file is checked before anything is written.
+    """
+    async with call.caller(create=True) as caller:
+        found = await import_session(caller, file, as_session=as_session)
+    words = f"{found.session}: {found.records} records of agent {found.agent}, {found.status}. Go on with:"
+    show(found, output, lambda: say(f"{words}\n  {spelled('chat', '--session', found.session)}"))
+
+
+@click.command(cls=Command, shape=list[Verification])
+@click.argument("sessions", nargs=-1, metavar="[ID]...")
+@click.option("--all", "everything", is_flag=True, help="Every session of the project.")
+@asynchronous
+async def verify(call: Invocation, sessions: tuple[str, ...], *, everything: bool, output: Format) -> None:
+    """Check that a journal is what was written: every record, link and blob.
+
+    Exit code 1 when something is wrong. The head's digest stands for the whole journal: note it elsewhere, and nobody
+    can rewrite the journal unseen.
+    """
+    from remanence.cli.choosing import session_called
+
+    if bool(sessions) == everything:
+        raise click.UsageError("Give the sessions to verify, or --all.")
+    found: list[Verification] = []
+    async with call.caller() as caller:
+        if everything:
+            # Whatever a session inherits is verified where it was written.
+            found += [await verify_session(caller, name, inherited=False) async for name in sessions_all(caller)]
+        found += [await verify_session(caller, await session_called(caller, name)) for name in sessions]
+    show(found, output, lambda: _print_verified(found))
+    leave(0 if all(result.intact for result in found) else 1)
+
+
+def _print_verified(found: list[Verification]) -> None:
+    rows = [
+        (
+            result.session,
+            "intact" if result.intact else f"{result.faults} faults",
+            str(result.records),
+            str(result.inherited),
+            str(result.redacted),
+            result.head_digest[:16],
+        )
+        for result in found
+    ]
+    columns = ("SESSION", "JOURNAL", "RECORDS", "INHERITED", "ERASED", "HEAD DIGEST")
+    table(columns, rows, empty="There is no session to verify.")
+    for result in found:
+        if result.fault is not None:
+            note(f"{result.fault.session}, record {result.fault.position}: {result.fault.what}")

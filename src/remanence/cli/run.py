@@ -1,0 +1,171 @@
+"""`run` and `attach`: ask once; come back."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+import click
+
+from remanence.cli.command import Command, Format, Invocation, asynchronous, leave, spelled
+from remanence.cli.output import bold, dim, note, say, show
+from remanence.cli.shapes import OutcomeShape
+from remanence.cli.talking import Ended, View, detached, exit_code_of, outcome_of, say_rest, until_done
+from remanence.cli.watching import Watch
+from remanence.spec import IfBusy
+
+if TYPE_CHECKING:
+    from remanence.app import Remanence
+
+__all__ = ["attach", "follow_answer", "input_text", "run"]
+
+
+class RunOptions(TypedDict):
+    """The options of `run`."""
+
+    session: str | None
+    user: str | None
+    title: str
+    if_busy: IfBusy | None
+    idempotency_key: str | None
+    wait: bool
+    as_json: bool
+    output: Format
+
+
+@click.command(cls=Command, shape=OutcomeShape)
+@click.argument("agent")
+@click.argument("text")
+@click.option("--session", metavar="ID", help="Say it in this session instead of a new one.")
+@click.option("--user", metavar="NAME", help="Whom the new session is for. Default: you.")
+@click.option("--title", default="", help="A title for the new session.")
+@click.option(
+    "--if-busy",
+    type=click.Choice(["queue", "steer", "interrupt", "reject"]),
+    help="What to do while a turn runs. Default: as the agent says.",
+)
+@click.option("--idempotency-key", metavar="KEY", help="The same key again is the same input, not another.")
+@click.option("--wait/--no-wait", default=True, show_default=True, help="Wait for the answer, or only hand it in.")
+@click.option("--json", "as_json", is_flag=True, help="Short for -o json.")
+@asynchronous
+async def run(call: Invocation, agent: str, text: str, **options: Unpack[RunOptions]) -> None:
+    """Ask an agent once.
+
+    AGENT is a name, NAME@VERSION, or where it is declared (agent.py, module:name). TEXT is what to say; - reads it from
+    stdin. The answer goes to stdout, what happens meanwhile to stderr.
+    """
+    from remanence.cli.choosing import agent_called, agents_for, session_called, warn_of_missing_functions
+    from remanence.cli.opening import with_functions
+    from remanence.commands.sessions import Opening
+
+    known = agents_for(call.configuration, agent)
+    said, key = input_text(text), options["idempotency_key"]
+    agents = with_functions(known.values())
+    async with call.runtime(worker=options["wait"], create=True, agents=agents) as rt:
+        if options["session"]:
+            session = await rt.get(await session_called(rt.caller, options["session"]))
+        else:
+            chosen = await agent_called(rt, known, agent)
+            spec = await rt.spec_of(chosen)
+            warn_of_missing_functions(rt, spec)
+            opening = Opening(user=options["user"] or call.person, title=options["title"], key=key)
+            session = await rt.open(chosen, opening=opening)
+        watch = await Watch.of(rt.caller, session.id)
+        appended = await session.submit(said, if_busy=options["if_busy"], key=key)
+        output: Format = "json" if options["as_json"] else options["output"]
+        come_back = _come_back(call, session.id, agent)
+        if options["wait"]:
+            await follow_answer(watch, appended.head, call.person, output, come_back)
+        answer = outcome_of(watch, appended.head, Ended(None, "accepted"))
+        show(answer, output, lambda: say(session.id))
+        if output == "table":
+            note(f"Accepted as record {appended.head}; a worker answers it. See it with:\n  {come_back}")
+
+
+def _come_back(call: Invocation, session: str, agent: str | None) -> str:
+    """The command that comes back to a session: with the agent's place where the settings do not have it."""
+    from remanence.cli.opening import is_target
+
+    known = agent is None or not is_target(agent) or agent in call.configuration.settings.agents
+    return spelled("attach", session, *(() if known else ("--agent", str(agent))))
+
+
+def input_text(text: str) -> str:
+    """What was said: the text, or for `-` what stdin holds."""
+    return sys.stdin.read() if text == "-" else text
+
+
+async def follow_answer(watch: Watch, position: int, me: str, output: Format, come_back: str) -> None:
+    """Show what becomes of an input and leave with its exit code. `come_back` is the command to say when it waits."""
+    session = watch.state.id
+    try:
+        ended = await until_done(watch, position, View(me) if output == "table" else None)
+    except asyncio.CancelledError:
+        await detached(session, come_back)
+        raise
+    show(outcome_of(watch, position, ended), output, lambda: None)
+    if output == "table":
+        if ended.rest is not None:
+            say_rest(ended.rest, come_back)
+        elif sys.stderr.isatty():
+            note(dim(f"session {session}", err=True))
+    leave(exit_code_of(ended))
+
+
+# --- coming back ------------------------------------------------------------------------------------------------------
+
+
+@click.command(cls=Command)
+@click.argument("session", metavar="ID")
+@click.option("--agent", metavar="PLACE", help="Where the agent is declared, when the settings do not say.")
+@click.option("--worker/--no-worker", default=True, show_default=True, help="Do the session's work, or only watch.")
+@asynchronous
+async def attach(call: Invocation, session: str, *, agent: str | None, worker: bool) -> None:
+    """Come back to a session: do its work and follow it.
+
+    Shows the turn that runs, or the last one, and follows until the session rests. ID may be `last`.
+    """
+    from remanence.cli.choosing import agents_for, session_called, warn_of_missing_functions
+    from remanence.cli.opening import with_functions
+
+    known = agents_for(call.configuration, agent) if worker else {}
+    async with call.runtime(worker=worker, agents=with_functions(known.values())) as rt:
+        found = await session_called(rt.caller, session)
+        watch = await Watch.of(rt.caller, found)
+        s = watch.state
+        if worker and (s.turn is not None or s.queue):
+            warn_of_missing_functions(rt, await rt.database.specs.get(s.version))
+        view = View("")
+        await _show_last_turn(rt, watch, view)
+        come_back = _come_back(call, found, agent)
+        try:
+            ended = await until_done(watch, None, view)
+        except asyncio.CancelledError:
+            await detached(found, come_back)
+            raise
+        if ended.rest is not None:
+            say_rest(ended.rest, come_back)
+            leave(exit_code_of(ended))
+        note(f"The session is at rest. Go on with:\n  {spelled('chat', '--session', found)}")
+        leave(0 if watch.state.last_turn != "failed" else 1)
+
+
+async def _show_last_turn(rt: Remanence, watch: Watch, view: View) -> None:
+    """What was said in the turn that runs, or in the last one."""
+    from remanence.events import InputReceived, TurnStarted
+
+    s = watch.state
+    say(bold(f"{s.agent}  {s.id}") + (f"  {s.title}" if s.title else ""))
+    start = s.turn.position if s.turn else 0
+    records = await rt.database.store.read(s.id, after=max(start - 200, 0) if start else max(s.head - 400, 0))
+    records = [record for record in records if record.position <= s.head]
+    started = [record for record in records if isinstance(record.event, TurnStarted)]
+    if not started:
+        return
+    last = started[-1]
+    inputs = last.event.inputs if isinstance(last.event, TurnStarted) else ()
+    for record in records:
+        asked = isinstance(record.event, InputReceived) and record.position in inputs
+        if asked or record.position >= last.position:
+            view.show(record)

@@ -1,0 +1,315 @@
+"""`sessions`: list, read, say, cancel, fork. Freezing lies in `freezing`, export and import in `moving`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+import click
+
+from remanence.cli.command import Format, Group, Invocation, asynchronous, leave, spelled
+from remanence.cli.freezing import freeze, thaw
+from remanence.cli.lines import Lines, call_words
+from remanence.cli.moving import export, import_, verify
+from remanence.cli.output import facts, moment, note, say, show, table, usd
+from remanence.cli.run import follow_answer, input_text
+from remanence.cli.shapes import RecordShape, SentShape, SessionRowShape, SessionShape
+from remanence.cli.watching import Rest, Watch, hold_over, rest_of
+from remanence.commands import approvals, follow
+from remanence.commands import sessions as verbs
+from remanence.content import Text
+from remanence.core.state import Session
+from remanence.events import Recorded
+from remanence.ports import SessionQuery
+from remanence.spec import IfBusy
+
+if TYPE_CHECKING:
+    from remanence.commands.caller import Caller
+
+__all__ = ["sessions"]
+
+STATUSES = ("idle", "queued", "in_progress", "waiting", "frozen", "budget_reached", "failed")
+WAITS = ("approval", "answer", "doubt", "budget", "thaw", "client", "timer")
+PAGE_RECORDS = 500
+
+
+@click.group(cls=Group)
+def sessions() -> None:
+    """List, read, steer, fork and move sessions.
+
+    Where an ID is asked for, `last` stands for the session that changed last.
+    """
+
+
+sessions.add_command(freeze)
+sessions.add_command(thaw)
+sessions.add_command(export)
+sessions.add_command(import_)
+sessions.add_command(verify)
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+class ListOptions(TypedDict):
+    """The options of `sessions list`."""
+
+    agent: str | None
+    user: str | None
+    status: str | None
+    waiting_on: str | None
+    limit: int
+    output: Format
+
+
+@sessions.command("list", shape=list[SessionRowShape])
+@click.option("--agent", metavar="NAME", help="Only those of this agent.")
+@click.option("--user", metavar="NAME", help="Only those for this user.")
+@click.option("--status", type=click.Choice(STATUSES), help="Only those in this status.")
+@click.option("--waiting-on", type=click.Choice(WAITS), help="Only those that wait for this.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
+@asynchronous
+async def list_(call: Invocation, **options: Unpack[ListOptions]) -> None:
+    """Sessions, those that changed last first."""
+    async with call.caller() as caller:
+        query = SessionQuery(
+            project=caller.project,
+            agent=options["agent"],
+            user=options["user"],
+            status=options["status"],
+            waiting_on=options["waiting_on"],
+            limit=options["limit"],
+        )
+        found = [SessionRowShape.of(row) for row in await caller.database.views.sessions(query)]
+    show(found, options["output"], lambda: _list_table(found))
+
+
+def _list_table(found: list[SessionRowShape]) -> None:
+    rows = [
+        (
+            row.session,
+            row.agent,
+            row.user,
+            row.status + (f": {row.waiting_on}" if row.waiting_on and row.status == "waiting" else ""),
+            str(row.turns),
+            usd(row.usd_micros),
+            moment(row.updated_at),
+            row.title,
+        )
+        for row in found
+    ]
+    columns = ("SESSION", "AGENT", "USER", "STATUS", "TURNS", "COST", "CHANGED", "TITLE")
+    table(columns, rows, empty="No session fits. Begin one with: remanence chat")
+
+
+@sessions.command("get", shape=SessionShape)
+@click.argument("session", metavar="ID")
+@asynchronous
+async def get(call: Invocation, session: str, *, output: Format) -> None:
+    """A session as it stands: status, what it waits for, its window, what it used."""
+    from remanence.cli.choosing import session_called
+
+    async with call.caller() as caller:
+        s = (await Watch.of(caller, await session_called(caller, session))).state
+        rest = rest_of(s) or hold_over(s, await caller.database.controls.holds())
+    shape = SessionShape.of(s, list(rest.commands) if rest else [])
+    show(shape, output, lambda: _print_session(s, shape, rest))
+
+
+def _print_session(s: Session, shape: SessionShape, rest: Rest | None) -> None:
+    cost = usd(shape.usd_micros)
+    if shape.unpriced_calls:
+        cost += f", and {shape.unpriced_calls} calls without a known price"
+    turn = f"{s.turns}, the last {s.last_turn}" if s.last_turn else str(s.turns)
+    facts(
+        [
+            ("session", s.id),
+            ("agent", f"{s.agent}@{s.version[:12]}"),
+            ("user", s.user),
+            ("title", s.title),
+            ("project", s.project),
+            ("metadata", ", ".join(f"{key}={value}" for key, value in s.metadata.items())),
+            ("status", shape.status),
+            ("waits", rest.sentence if rest else shape.waiting_on),
+            ("turns", turn if s.turn is None else f"{s.turns}, open since {moment(s.turn.started_at)}"),
+            ("queued", str(len(s.queue)) if s.queue else ""),
+            ("records", f"{s.head}, the last at {moment(s.at)}"),
+            ("window", f"from turn {s.window.first_turn}, record {s.window.from_position}"),
+            ("last effect", f"record {s.last_effect}" if s.last_effect else ""),
+            ("model calls", f"{shape.model_calls:,}: {shape.input_tokens:,} tokens in, {shape.output_tokens:,} out"),
+            ("tool calls", f"{shape.tool_calls:,}"),
+            ("cost", cost),
+            ("calls", "\n".join(f"{call_words(c.tool, c.arguments)}  {c.state}" for c in shape.calls)),
+            ("in doubt", "\n".join(f"{d.tool}  {d.effect_key}: {d.reason}" for d in shape.doubts)),
+            ("answer with", "\n".join(shape.commands)),
+        ]
+    )
+
+
+# --- the journal ------------------------------------------------------------------------------------------------------
+
+
+class TailOptions(TypedDict):
+    """The options of `sessions tail`."""
+
+    follow_on: bool
+    lines: int
+    after: int | None
+    raw: bool
+    output: Format
+
+
+@sessions.command("tail", shape=list[RecordShape])
+@click.argument("session", metavar="ID")
+@click.option("--follow", "-f", "follow_on", is_flag=True, help="Go on with what is written from now on.")
+@click.option("--lines", "-n", type=click.IntRange(0), default=50, show_default=True, help="So many last records.")
+@click.option("--after", type=click.IntRange(0), metavar="POSITION", help="All records after this one instead.")
+@click.option("--raw", is_flag=True, help="Everything in the records, one JSON object a line; short for -o jsonl.")
+@asynchronous
+async def tail(call: Invocation, session: str, **options: Unpack[TailOptions]) -> None:
+    """The journal of a session, as readable lines.
+
+    With -o json --follow prints one object a line, because there is no end to close a list at.
+    """
+    from remanence.cli.choosing import session_called
+
+    output: Format = "jsonl" if options["raw"] else options["output"]
+    async with call.caller() as caller:
+        found = await session_called(caller, session)
+        head = (await caller.database.views.session(found)).head
+        after = max(head - options["lines"], 0) if options["after"] is None else options["after"]
+        if not options["follow_on"]:
+            await _print_records(caller, found, after, head, output)
+            return
+        try:
+            await _follow_records(caller, found, after, "jsonl" if output == "json" else output)
+        except asyncio.CancelledError:
+            note(f"\nThe session goes on. See more with:\n  {spelled('sessions', 'tail', found, '--follow')}")
+            task = asyncio.current_task()
+            if task is not None:
+                task.uncancel()
+    leave(0)
+
+
+async def _print_records(caller: Caller, session: str, after: int, head: int, output: Format) -> None:
+    lines = Lines()
+    kept: list[RecordShape] = []
+    while after < head:
+        records = await caller.database.store.read(session, after=after, limit=min(PAGE_RECORDS, head - after))
+        for record in records:
+            after = record.position
+            if output == "json":
+                kept.append(RecordShape.of(record))
+            else:
+                _print_record(record, lines, output)
+    if output == "json":
+        show(kept, output, lambda: None)
+
+
+async def _follow_records(caller: Caller, session: str, after: int, output: Format) -> None:
+    lines = Lines()
+    async for item in follow.follow(caller, session, after=after):
+        if isinstance(item, Recorded):
+            _print_record(item, lines, output)
+
+
+def _print_record(record: Recorded, lines: Lines, output: Format) -> None:
+    show(RecordShape.of(record), output, lambda: say(lines.line(record)))
+
+
+# --- steering ---------------------------------------------------------------------------------------------------------
+
+
+class SendOptions(TypedDict):
+    """The options of `sessions send`."""
+
+    answers: str | None
+    if_busy: IfBusy
+    idempotency_key: str | None
+    wait: bool
+    output: Format
+
+
+@sessions.command("send", shape=SentShape)
+@click.argument("session", metavar="ID")
+@click.argument("text")
+@click.option("--answers", metavar="CALL", help="It answers this question; needed only when several are open.")
+@click.option(
+    "--if-busy",
+    type=click.Choice(["queue", "steer", "interrupt", "reject"]),
+    default="queue",
+    show_default=True,
+    help="What to do while a turn runs.",
+)
+@click.option("--idempotency-key", metavar="KEY", help="The same key again is the same input, not another.")
+@click.option("--wait", is_flag=True, help="Do the session's work here and show the answer, as `run` does.")
+@asynchronous
+async def send(call: Invocation, session: str, text: str, **options: Unpack[SendOptions]) -> None:
+    """Say something to a session. It is kept when this returns; a worker answers it.
+
+    TEXT is what to say; - reads it from stdin.
+    """
+    from remanence.cli.choosing import agents_for, session_called
+    from remanence.cli.opening import with_functions
+
+    agents = with_functions(agents_for(call.configuration, None).values()) if options["wait"] else []
+    async with call.runtime(worker=options["wait"], agents=agents) as rt:
+        caller = rt.caller
+        found = await session_called(caller, session)
+        watch = await Watch.of(caller, found)
+        said, key = (Text(input_text(text)),), options["idempotency_key"]
+        if options["answers"]:
+            appended = await approvals.answer(caller, found, options["answers"], said)
+        else:
+            appended = await verbs.send(caller, found, said, if_busy=options["if_busy"], key=key)
+        if options["wait"]:
+            come_back = spelled("attach", found)
+            await follow_answer(watch, appended.head, call.person, options["output"], come_back)
+    shape = SentShape(found, appended.head, appended.replayed)
+    words = "Was accepted before" if shape.replayed else "Accepted"
+    show(shape, options["output"], lambda: say(f"{words} as record {shape.position} of {found}."))
+
+
+@sessions.command("cancel", shape=SentShape)
+@click.argument("session", metavar="ID")
+@click.option("--reason", default="", help="Why; it is journaled.")
+@asynchronous
+async def cancel(call: Invocation, session: str, *, reason: str, output: Format) -> None:
+    """Ask the running turn to stop. What already happened is reported when it ends."""
+    from remanence.cli.choosing import session_called
+
+    async with call.caller() as caller:
+        found = await session_called(caller, session)
+        appended = await verbs.cancel(caller, found, reason=reason)
+    shape = SentShape(found, appended.head, appended.replayed)
+    show(shape, output, lambda: say(f"Cancel of {found} asked for, as record {shape.position}."))
+
+
+class ForkOptions(TypedDict):
+    """The options of `sessions fork`."""
+
+    turn: int | None
+    position: int | None
+    title: str
+    output: Format
+
+
+@sessions.command("fork", shape=SessionRowShape)
+@click.argument("session", metavar="ID")
+@click.option("--turn", type=click.IntRange(1), metavar="N", help="From the end of this turn.")
+@click.option("--position", type=click.IntRange(1), metavar="N", help="From this record.")
+@click.option("--title", default="", help="A title for the fork.")
+@asynchronous
+async def fork(call: Invocation, session: str, **options: Unpack[ForkOptions]) -> None:
+    """A new session with the same past, up to a turn or a record (default: to here). Nothing is copied."""
+    from remanence.cli.choosing import session_called
+
+    if options["turn"] is not None and options["position"] is not None:
+        raise click.UsageError("Give --turn or --position, not both.")
+    async with call.caller() as caller:
+        source = await session_called(caller, session)
+        opening = verbs.Opening(title=options["title"])
+        forked = await verbs.fork(caller, source, position=options["position"], turn=options["turn"], opening=opening)
+        shape = SessionRowShape.of(await caller.database.views.session(forked))
+    words = f"{forked} begins after record {shape.fork_position} of {source}. Talk to it with:"
+    show(shape, options["output"], lambda: say(f"{words}\n  {spelled('chat', '--session', forked)}"))
