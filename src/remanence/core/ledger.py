@@ -3,9 +3,10 @@
 A budget is never overshot because the amount set aside before a call is an upper bound of what the call can cost:
 
 * Output is bounded by the request itself (`output_tokens`).
-* Input is bounded by bytes: no tokenizer in use makes more than one token of one byte, plus a few for each message.
-  That alone would set aside four times too much, so when an earlier call of this window was counted by the provider,
-  its count is taken for what it covered and only what came after is bounded by bytes.
+* Input is bounded by bytes: no tokenizer in use makes more than one token of one byte, plus a few for each message and
+  each tool. That alone would set aside four times too much, so when an earlier call of this window was counted by the
+  provider, its count is taken for what it covered and only what came after is bounded by bytes.
+* Pictures and documents are not counted by their bytes: for them the most that any provider makes of one is set aside.
 
 What a call really cost replaces the reservation when it ends; a call whose outcome was lost with its worker is settled
 at the whole reservation, because the money may have been spent.
@@ -22,6 +23,14 @@ from remanence.errors import InvalidInput
 
 MESSAGE_OVERHEAD_TOKENS = 16
 """More than any provider adds around one message."""
+TOOL_OVERHEAD_TOKENS = 64
+"""More than any provider adds around one tool."""
+TOOLS_OVERHEAD_TOKENS = 1_024
+"""More than any provider adds to a prompt because it has tools at all."""
+IMAGE_TOKENS_MAX = 50_000
+"""More than any provider makes of one picture."""
+FILE_TOKENS_MAX = 2_000_000
+"""More than any model reads: how long a document is that is not text, nobody knows before it was read."""
 
 
 class Ledger(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import assert_never
 
 import msgspec
+from msgspec.structs import replace
 
 from remanence.content import Message, Usage
 from remanence.core.context import Transcript, prompt_of
@@ -144,7 +145,7 @@ def _call_model(round_: _Round, spec: AgentSpec, model: Model, action: CallModel
     s = round_.state
     prompt = prompt_of(round_.text, s, spec)
     worst = Usage(input_tokens=prompt.input_tokens_bound, output_tokens=spec.limits.output_tokens)
-    price = model.price(spec.model, worst)
+    price = _worst_price(model, spec.model, worst)
     round_.unpriced = price is None
     called = ModelCalled(
         action.call,
@@ -162,22 +163,30 @@ def _call_model(round_: _Round, spec: AgentSpec, model: Model, action: CallModel
     round_.dispatches.append(Dispatch(called, messages=prompt.messages))
 
 
+def _worst_price(model: Model, name: str, worst: Usage) -> int | None:
+    """The most this usage can cost: writing a prompt into a provider's cache may cost more than reading it plainly."""
+    plain = model.price(name, worst)
+    if plain is None:
+        return None
+    return max(plain, model.price(name, replace(worst, cache_write_tokens=worst.input_tokens)) or 0)
+
+
 def again(s: Session, spec: AgentSpec, text: Transcript, step: ModelStep) -> Dispatch:
     """The dispatch of a model call whose intent is in the journal already: the same window, the same reservation."""
-    messages, digest, _ = text.messages(s.window)
+    content = text.messages(s.window)
     called = ModelCalled(
         step.call,
         s.turns,
         spec.model,
         s.window.first_turn,
         s.window.from_position,
-        digest,
+        content.digest,
         s.window.skipped,
         step.attempt,
         step.reserved_usd_micros,
         step.reserved_tokens,
     )
-    return Dispatch(called, messages=messages)
+    return Dispatch(called, messages=content.messages)
 
 
 def _charge(s: Session, event: Event) -> Charge | None:
