@@ -30,11 +30,12 @@ __all__ = ["PostgresDatabase", "PostgresStore", "open_postgres"]
 READERS = 8
 
 
-async def open_postgres(url: str, *, writers: int = 2) -> Database:
+async def open_postgres(url: str, *, writers: int = 4) -> Database:
     """Open a database by its URL (`postgresql://user:password@host:port/name`), bringing its schema up to date.
 
-    `writers` is the number of connections that carry appends. Raises InvalidConfig for a URL or a login that cannot
-    work, StoreUnavailable when the server is not reached, StoreError for a schema of a newer release.
+    `writers` is the most connections that carry appends; one is used while commits are fast. Raises InvalidConfig for a
+    URL or a login that cannot work, StoreUnavailable when the server is not reached, StoreError for a schema of a newer
+    release.
     """
     await migrate(url)
     access = Access(await open_pool(url, size=READERS))
