@@ -151,8 +151,8 @@ def check_effects(records: Sequence[Recorded], performed: Sequence[ToolStarted])
 def check_starts(records: Sequence[Recorded], specs: Specs) -> None:
     """Every start is covered when it happens: the policy of that moment allows it, or asks and was answered.
 
-    An approval counts for the same arguments, under the same policy, before its expiry, from a person who was asked, and
-    once: a start after it uses it up, unless the same effect goes on under its key.
+    An approval counts for the same arguments, under the same policy, before its expiry, from a person who was asked,
+    and once: a start after it uses it up, unless the same effect goes on under its key.
     """
     version = policy = ""
     arguments: dict[str, tuple[str, str]] = {}

@@ -1,7 +1,7 @@
 """Sessions in which everything happens at once: the moves that Hypothesis shuffles, and how they are played.
 
-A model and tools whose answers are drawn, people who speak, approve, resolve, cancel, freeze and change the policy at any
-moment, workers that die, writes that are refused or that nobody hears of. `play` makes the moves in the order drawn,
+A model and tools whose answers are drawn, people who speak, approve, resolve, cancel, freeze and change the policy at
+any moment, workers that die, writes that are refused or that nobody hears of. `play` makes the moves in the order drawn,
 `settle` then lets everybody do what they owe until the session rests.
 """
 
@@ -163,7 +163,7 @@ class World:
 
     def say(self, if_busy: IfBusy) -> None:
         self.inputs += 1
-        self.sim.tell(heard(f"say {self.inputs}", input=f"in_{self.inputs}", if_busy=if_busy))
+        self.sim.tell(heard(f"say {self.inputs}", name=f"in_{self.inputs}", if_busy=if_busy))
 
     def approve(self, number: int, *, decision: str = "approve", expires_s: float | None = None) -> None:
         call = _pick([c for c in _calls(self.state) if c.state == "asked"], number)
@@ -190,7 +190,7 @@ class World:
         call = _pick([c for c in _calls(self.state) if c.state == "question"], number)
         if call is not None:
             self.inputs += 1
-            self.sim.tell(heard("the red one", input=f"in_{self.inputs}", answers=call.call))
+            self.sim.tell(heard("the red one", name=f"in_{self.inputs}", answers=call.call))
 
     def page(self, number: int) -> None:
         call = _pick([c for c in _calls(self.state) if c.state == "running" and c.epoch == CLIENT_EPOCH], number)

@@ -98,7 +98,7 @@ def skeleton(event: Event) -> Event:
     for name in event.__struct_fields__:
         if name in ("parts", "summary"):
             changes[name] = tuple(_skeleton_part(part) for part in getattr(event, name))
-        elif name in ("text", "note", "message", "question", "title"):
+        elif name in ("text", "note", "message", "question", "title", "reason"):
             changes[name] = _GONE if getattr(event, name) else ""
         elif name in ("metadata", "options", "subjects"):
             changes[name] = type(getattr(event, name))()

@@ -100,9 +100,9 @@ def opened(spec: AgentSpec, *, user: str = "ada", title: str = "") -> SessionOpe
     return SessionOpened(spec.name, spec_digest(spec), policy_digest(spec), user=user, title=title)
 
 
-def heard(text: str, *, input: str = "", if_busy: IfBusy = "queue", answers: str | None = None) -> InputReceived:  # noqa: A002
-    """Somebody said `text`."""
-    return InputReceived(input or f"in_{text}", (Text(text),), "ada", if_busy, answers)
+def heard(text: str, *, name: str = "in", if_busy: IfBusy = "queue", answers: str | None = None) -> InputReceived:
+    """Somebody said `text`, in the input called `name`."""
+    return InputReceived(name, (Text(text),), "ada", if_busy, answers)
 
 
 def called(call: str, *, attempt: int = 1, window_from: int = 1) -> ModelCalled:
