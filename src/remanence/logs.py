@@ -1,7 +1,7 @@
 """Logs: one line of `key=value` on standard error for each event, tracebacks without local variables.
 
-A library does not configure logging behind an application's back: `configure` does nothing when structlog was configured
-already. Standard output is never written to; it belongs to the command line's answers.
+A library does not configure logging behind an application's back: `configure` does nothing when structlog was set up
+already. Standard output is never written to; it belongs to the answers of the command line.
 """
 
 from __future__ import annotations

@@ -144,7 +144,8 @@ def make_plan(s: Session, facts: tuple[Outcome, ...], ground: Ground, *, now: in
 def _call_model(round_: _Round, spec: AgentSpec, model: Model, action: CallModel) -> None:
     s = round_.state
     prompt = prompt_of(round_.text, s, spec)
-    worst = Usage(input_tokens=prompt.input_tokens_bound, output_tokens=spec.limits.output_tokens)
+    bound = prompt.input_tokens_bound
+    worst = Usage(bound, spec.limits.output_tokens)
     price = _worst_price(model, spec.model, worst)
     round_.unpriced = price is None
     called = ModelCalled(

@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from remanence import logs
 from remanence.app import open_database
 from remanence.runtime.clock import SystemClock
 from remanence.runtime.services import Times
@@ -51,6 +52,7 @@ async def work(order: dict[str, Any]) -> None:
 
 def main() -> None:
     """Serve orders from standard input until it ends."""
+    logs.configure("error")
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:

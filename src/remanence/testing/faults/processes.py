@@ -8,7 +8,9 @@ import random
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from itertools import count
 from os import kill
 from pathlib import Path
 from typing import Any
@@ -19,17 +21,20 @@ from remanence.commands.sessions import open_session
 from remanence.ports import Database
 from remanence.runtime.clock import SystemClock
 from remanence.runtime.live import Hub
+from remanence.stores.verify import verify_session
 from remanence.testing.faults.check import Figures, check
+from remanence.testing.faults.nursery import TIMES
 from remanence.testing.faults.scenario import Person, spec_of
 from remanence.testing.faults.world import World
 
-__all__ = ["kill_workers"]
+__all__ = ["kill_workers", "pause_workers"]
 
 POINTS_MAX = 30
 """A worker dies at one of its first so many points: a session of about a hundred meets several deaths."""
 RUN_S_MAX = 60.0
 """How long a session may take before it counts as stuck."""
 _LOOK_S = 0.004
+_NUMBERS = count(1)
 
 
 async def kill_workers(
@@ -39,21 +44,67 @@ async def kill_workers(
     total = Figures()
     dice = random.Random(seed)
     database = await open_database(url)
-    nursery = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "remanence.testing.faults.nursery", stdin=PIPE, stdout=PIPE
-    )
-    try:
+    async with _nursery() as nursery:
         while total.kills < kills:
             world = folder / f"world-{total.runs}.db"
             total.add(await _run(Ward(nursery, url, world, dice), database))
             if tell is not None:
                 tell(total)
+    await database.close()
+    return total
+
+
+async def pause_workers(url: str, folder: Path, pauses: int, *, seed: int = 0) -> Figures:
+    """Make zombies: stop a worker in the middle of its work, let another take over, and let the first go on.
+
+    `kills` of the figures counts the pauses. A zombie may change nothing: what it still writes is refused.
+    """
+    total = Figures()
+    dice = random.Random(seed)
+    database = await open_database(url)
+    async with _nursery() as first, _nursery() as second:
+        while total.kills < pauses:
+            world = folder / f"paused-{total.runs}.db"
+            wards = Ward(first, url, world, dice), Ward(second, url, world, dice)
+            total.add(await _haunt(*wards, database))
+    await database.close()
+    return total
+
+
+async def _haunt(one: Ward, other: Ward, database: Database) -> Figures:
+    """One session that two workers take from each other, each stopped past its lease in turn."""
+    person = await _person(database, World(one.world))
+    talk = asyncio.create_task(_talk(person))
+    await one.bear(kill_at=0)
+    await other.bear(kill_at=0)
+    pauses = 0
+    deadline = asyncio.get_running_loop().time() + RUN_S_MAX
+    while not talk.done() and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(one.dice.uniform(0.0, 0.05))
+        ward = (one, other)[pauses % 2]
+        kill(ward.pid, signal.SIGSTOP)
+        await asyncio.sleep(2 * TIMES.lease_s)
+        kill(ward.pid, signal.SIGCONT)
+        pauses += 1
+    figures = await _figures(person, database, talk)
+    figures.kills = pauses
+    for ward in (one, other):
+        kill(ward.pid, signal.SIGTERM)
+        await ward.death()
+    return figures
+
+
+@asynccontextmanager
+async def _nursery() -> AsyncGenerator[Process]:
+    nursery = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "remanence.testing.faults.nursery", stdin=PIPE, stdout=PIPE
+    )
+    try:
+        yield nursery
     finally:
         if nursery.stdin is not None:
             nursery.stdin.close()
         await nursery.wait()
-        await database.close()
-    return total
 
 
 class Ward:
@@ -62,18 +113,18 @@ class Ward:
     def __init__(self, nursery: Process, url: str, world: Path, dice: random.Random) -> None:
         self._nursery = nursery
         self._url = url
-        self._dice = dice
+        self.dice = dice
         self.world = world
         self.kills = 0
         self.pid = 0
 
-    async def bear(self) -> None:
-        """Fork the next worker, with a point to die at."""
+    async def bear(self, *, kill_at: int) -> None:
+        """Fork the next worker, with a point to die at (0: none)."""
         order = {
             "database": self._url,
             "world": str(self.world),
-            "kill_at": self._dice.randint(1, POINTS_MAX),
-            "name": f"worker-{self.kills}",
+            "kill_at": kill_at,
+            "name": f"worker-{next(_NUMBERS)}",
         }
         if self._nursery.stdin is None:
             raise RuntimeError("the nursery has no standard input")
@@ -94,32 +145,39 @@ class Ward:
 
 
 async def _run(ward: Ward, database: Database) -> Figures:
-    """One session from its first input to its rest."""
-    clock, world = SystemClock(), World(ward.world)
-    caller = Caller(database, Hub(clock), clock, make_id, actor="user:ada")
-    session = await open_session(caller, spec_of())
-    person = Person(caller, session, world)
+    """One session from its first input to its rest, over as many workers as it takes."""
+    world = World(ward.world)
+    person = await _person(database, world)
     talk = asyncio.create_task(_talk(person))
     deadline = asyncio.get_running_loop().time() + RUN_S_MAX
     while not talk.done() and asyncio.get_running_loop().time() < deadline:
-        await ward.bear()
+        await ward.bear(kill_at=ward.dice.randint(1, POINTS_MAX))
         death = asyncio.create_task(ward.death())
         await asyncio.wait((talk, death), timeout=RUN_S_MAX, return_when=asyncio.FIRST_COMPLETED)
         if not death.done():
             kill(ward.pid, signal.SIGTERM)
         await death
+    figures = await _figures(person, database, talk)
+    figures.kills = ward.kills
+    return figures
+
+
+async def _person(database: Database, world: World) -> Person:
+    clock = SystemClock()
+    caller = Caller(database, Hub(clock), clock, make_id, actor="user:ada")
+    return Person(caller, await open_session(caller, spec_of()), world)
+
+
+async def _figures(person: Person, database: Database, talk: asyncio.Task[None]) -> Figures:
+    """Hold the finished session against the world."""
     settled = talk.done()
     talk.cancel()
     await asyncio.gather(talk, return_exceptions=not settled)
-    figures = check(
-        await database.store.read(session),
-        world,
-        person.told,
-        await database.controls.budgets(f"session:{session}"),
-        settled=settled,
-    )
-    figures.kills = ward.kills
-    world.close()
+    budgets = await database.controls.budgets(f"session:{person.session}")
+    records = await database.store.read(person.session)
+    figures = check(records, person.world, person.told, budgets, settled=settled)
+    figures.broken_journals = len((await verify_session(database, person.session)).flaws)
+    person.world.close()
     return figures
 
 

@@ -19,6 +19,7 @@ from remanence.runtime.live import Hub
 from remanence.runtime.services import Services, Times
 from remanence.runtime.worker import Worker
 from remanence.stores.sqlite import open_sqlite
+from remanence.stores.verify import verify_session
 from remanence.testing.clock import FakeClock
 from remanence.testing.faults.check import Figures, check
 from remanence.testing.faults.fuse import FaultyDatabase, FaultyModel, FaultyTool, Fuse, Killed
@@ -89,6 +90,7 @@ async def run_once(kills: Iterable[int]) -> tuple[Figures, int]:
         budgets = await database.controls.budgets(f"session:{session}")
         figures = check(records, world, person.told, budgets, settled=settled)
         figures.kills = killed
+        figures.broken_journals = len((await verify_session(database, session)).flaws)
         return figures, passed
     finally:
         await database.close()

@@ -1,0 +1,66 @@
+"""A session survives: killed at every point, in process and for real, and haunted by workers that came back late."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from remanence.events import InputReceived, Recorded, TurnEnded
+from remanence.testing.faults.check import check
+from remanence.testing.faults.processes import kill_workers, pause_workers
+from remanence.testing.faults.scenario import Acknowledged
+from remanence.testing.faults.sweep import sweep
+from remanence.testing.faults.world import World
+
+SWEEP_RUNS = 300
+KILLS_PER_STORE = 200
+PAUSES = 12
+
+
+@pytest.mark.timeout(600)
+async def test_every_point_of_death_in_one_process() -> None:
+    figures = await sweep(SWEEP_RUNS)
+    assert figures.failures == 0, figures
+    assert figures.kills > SWEEP_RUNS
+    assert figures.doubts > 0
+
+
+@pytest.mark.timeout(600)
+async def test_real_workers_killed_on_sqlite(tmp_path: Path) -> None:
+    figures = await kill_workers(f"sqlite:///{tmp_path}/faults.db", tmp_path, KILLS_PER_STORE)
+    assert figures.failures == 0, figures
+    assert figures.kills >= KILLS_PER_STORE
+
+
+@pytest.mark.timeout(600)
+async def test_real_workers_killed_on_postgres(tmp_path: Path, postgres_database: str) -> None:
+    figures = await kill_workers(postgres_database, tmp_path, KILLS_PER_STORE)
+    assert figures.failures == 0, figures
+    assert figures.kills >= KILLS_PER_STORE
+
+
+@pytest.mark.timeout(600)
+async def test_a_worker_paused_past_its_lease_changes_nothing(tmp_path: Path) -> None:
+    figures = await pause_workers(f"sqlite:///{tmp_path}/faults.db", tmp_path, PAUSES)
+    assert figures.failures == 0, figures
+    assert figures.kills >= PAUSES
+
+
+def test_the_checker_sees_what_it_should() -> None:
+    """The figures are not 0 because nobody looks: each kind of loss shows."""
+    world = World()
+    world.arrive("courier", "s:1:a", "{}")
+    world.arrive("courier", "s:1:a", "{}")
+    world.arrive("refund", "s:1:b", '{"n": 1}')
+    world.arrive("refund", "s:1:b", '{"n": 2}')
+    told = Acknowledged(inputs=["in_1", "in_2"], approvals=["call_x"])
+    events = (InputReceived("in_1", ()), TurnEnded(1, "completed", happened=("s:1:never-seen",)))
+    records = [Recorded("s", n, 0, 1, "w", event) for n, event in enumerate(events, start=1)]
+    figures = check(records, world, told, (), settled=False)
+    world.close()
+    assert figures.duplicate_effects == 2
+    assert figures.lost_effects == 1
+    assert figures.lost_inputs == 2
+    assert figures.lost_approvals == 1
+    assert figures.stuck_sessions == 1
