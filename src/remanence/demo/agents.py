@@ -44,8 +44,6 @@ Asked about an order: call find_order. Asked what was said so far: list the ques
 Never call a tool that writes twice for one request. When a tool says no, do not try again; say so.\
 """
 
-LIMITS = Limits(output_tokens=2_000)
-
 
 @dataclass
 class Desk:
@@ -61,10 +59,12 @@ class Desk:
         return self.runtime.caller
 
 
-def support_agent(desk: Desk, model: str) -> Agent:
-    """The agent, with tools that act on this desk."""
+def support_agent(desk: Desk, model: str, *, output_tokens: int) -> Agent:
+    """The agent, with tools that act on this desk. `output_tokens` bounds each reply, and so what it may cost."""
     tools = [*reading_tools(desk.world), *writing_tools(desk.world), *memory_tools(desk)]
-    return Agent("support", model=model, instructions=INSTRUCTIONS, tools=tools, limits=LIMITS)
+    return Agent(
+        "support", model=model, instructions=INSTRUCTIONS, tools=tools, limits=Limits(output_tokens=output_tokens)
+    )
 
 
 def reading_tools(world: World) -> list[Tool]:

@@ -150,8 +150,8 @@ def _describe_rare(event: Event) -> str:
     match event:
         case ToolResolved(outcome=outcome, by=by):
             return f"{outcome}, says {by}"
-        case BudgetReached(unit=unit, limit=limit, used=used, needed=needed):
-            return f"{used} of {limit} {unit}, and the next call may need {needed}"
+        case BudgetReached(limit=limit, used=used, needed=needed):
+            return f"{used} of {limit} used, next call: up to {needed}"
         case BudgetRaised(limit=limit, by=by):
             return f"to {limit}, by {by}"
         case MemoryKept(text=text):

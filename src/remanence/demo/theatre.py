@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from remanence.agent import Agent
 from remanence.app import Options, Remanence, Session
 from remanence.commands.sessions import Opening
 from remanence.demo.agents import Desk, support_agent
@@ -30,7 +31,18 @@ from remanence.models.scripted import Scripted
 from remanence.ports import Model
 from remanence.runtime.services import Times
 
-__all__ = ["PATIENCE_S", "SCRIPTED", "WORKER_TIMES", "Theatre", "WorkerProcess", "asked", "models", "rests", "until"]
+__all__ = [
+    "PATIENCE_S",
+    "SCRIPTED",
+    "WORKER_TIMES",
+    "Theatre",
+    "WorkerProcess",
+    "agent_of",
+    "asked",
+    "models",
+    "rests",
+    "until",
+]
 
 SCRIPTED = "scripted:tour"
 PRICES = Prices(input=3_000_000, output=15_000_000)
@@ -46,6 +58,11 @@ PATIENCE_S = 90.0
 def models() -> Mapping[str, Model]:
     """The scripted model of the tour, by its name."""
     return {SCRIPTED: Scripted(reply, prices=PRICES)}
+
+
+def agent_of(desk: Desk, model: str) -> Agent:
+    """The tour's agent, the same in every process. The script is brief; a model may think before it speaks."""
+    return support_agent(desk, model, output_tokens=300 if model == SCRIPTED else 2_000)
 
 
 class Theatre:
@@ -67,7 +84,7 @@ class Theatre:
         self.world = World(self.ledger)
         self.world.charge({order.order: order.cents for order in order_book().values()})
         self.desk = Desk(self.world)
-        self.agent = support_agent(self.desk, model)
+        self.agent = agent_of(self.desk, model)
 
     @property
     def scripted(self) -> bool:

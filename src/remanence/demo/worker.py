@@ -13,8 +13,8 @@ from pathlib import Path
 import msgspec
 
 from remanence.app import Options, Remanence
-from remanence.demo.agents import Desk, support_agent
-from remanence.demo.theatre import WORKER_TIMES, models
+from remanence.demo.agents import Desk
+from remanence.demo.theatre import WORKER_TIMES, agent_of, models
 from remanence.demo.world import World
 from remanence.models.configuration import ModelConfig
 
@@ -25,7 +25,7 @@ async def work(url: str, ledger: Path, model: str, configs: Sequence[ModelConfig
         desk = Desk(world)
         async with Remanence(
             url,
-            agents=[support_agent(desk, model)],
+            agents=[agent_of(desk, model)],
             models=models(),
             model_configs={config.name: config for config in configs},
             options=Options(times=WORKER_TIMES),

@@ -16,38 +16,42 @@ from remanence.events import BudgetReached, ModelCalled, ModelReplied, Recorded
 SESSION = "budget"
 SCOPE = f"session:{SESSION}"
 TURNS_MAX = 12
-STEPS = 2
+CALLS = 2
+"""How many calls the session can still pay for, about: room for one answer, not for two."""
 
 
 class Price(msgspec.Struct, frozen=True):
-    """What one call of this conversation takes, in `unit`: set aside before it, spent after it, more with each step."""
+    """What the calls of one answer took, in `unit`: the most that was set aside, the most that one really cost."""
 
     unit: Literal["usd_micros", "tokens"]
     reserved: int
     spent: int
-    growth: int
 
 
 async def play(t: Theatre) -> None:
     await t.stage.scene(6, "The budget runs out, not a cent over")
     async with t.runtime() as rt:
         session = await t.open(rt, SESSION)
-        price = price_of(await asked(session, "What is in order O-1010?"))
-        limit = price.reserved + STEPS * (price.growth + price.spent)
+        await asked(session, "What is in order O-1010?")
+        # The second answer, because by then the provider's own count of the window makes the bound a close one.
+        price = price_of(await asked(session, "What is in order O-1011?"))
+        limit = price.reserved + CALLS * price.spent
         await set_limit(rt, price.unit, limit)
         start = (await session.state()).head
-        pretended = " (the script pretends to have a price)" if t.scripted else ""
         await t.stage.say(
-            f"A call is paid for before it is made: {amount(price.unit, price.reserved)} are set aside, "
-            f"{amount(price.unit, price.spent)} were really spent{pretended}. From here on the session has "
-            f"{amount(price.unit, limit)}."
+            "What a call may cost at worst is set aside before it is made, and what it did cost is booked after: here "
+            f"{amount(price.unit, price.reserved)} and {amount(price.unit, price.spent)}"
+            f"{' (the script pretends to have a price)' if t.scripted else ''}. "
+            f"From here on the session has {amount(price.unit, limit)}:"
         )
         records = await spend(session)
         await t.stage.show(records[-1:])
         spent = await used(rt, price.unit)
-        await t.stage.claim(
-            Claim(f"Paused with {amount(price.unit, spent)} of {amount(price.unit, limit)} spent.", 0 < spent <= limit)
-        )
+        paused = isinstance(records[-1].event, BudgetReached)
+        text = f"It paused with {amount(price.unit, spent)} spent, because the next call might have gone over."
+        await t.stage.claim(Claim(text, paused and 0 < spent <= limit))
+        if not paused:
+            return
         await t.stage.say("You raise it, and the session goes on:")
         await raise_limit(rt, price.unit, limit)
         await t.stage.show(await until(session, after=records[-1].position))
@@ -63,21 +67,22 @@ async def play(t: Theatre) -> None:
 async def spend(session: Session) -> list[Recorded]:
     """Ask on until the budget stops it: the records of the last turn."""
     records: list[Recorded] = []
-    for number in range(1, TURNS_MAX):
-        records = await asked(session, f"What is in order O-{1010 + number}?")
+    for number in range(12, 12 + TURNS_MAX):
+        records = await asked(session, f"What is in order O-10{number}?")
         if isinstance(records[-1].event, BudgetReached):
             break
     return records
 
 
 def price_of(records: Sequence[Recorded]) -> Price:
-    """From the first turn: in money when the model has a price, else in tokens."""
+    """From one answer: in money when the model has a price, else in tokens."""
     called = claims.events(records, ModelCalled)
     replied = claims.events(records, ModelReplied)
-    in_money = called[-1].reserved_usd_micros > 0
-    reserved = [call.reserved_usd_micros if in_money else call.reserved_tokens for call in called]
-    spent = [(reply.cost_usd_micros or 0) if in_money else reply.usage.total_tokens for reply in replied]
-    return Price("usd_micros" if in_money else "tokens", max(reserved), max(spent), max(reserved) - min(reserved))
+    if called[0].reserved_usd_micros > 0:
+        spent = max(reply.cost_usd_micros or 0 for reply in replied)
+        return Price("usd_micros", max(call.reserved_usd_micros for call in called), spent)
+    spent = max(reply.usage.total_tokens for reply in replied)
+    return Price("tokens", max(call.reserved_tokens for call in called), spent)
 
 
 def spent_in(journal: Sequence[Recorded], unit: str) -> int:
