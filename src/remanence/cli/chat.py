@@ -7,9 +7,10 @@ person is asked on the spot, and the answer is journaled under the name of whoev
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from importlib import import_module
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, Unpack
 
 import click
 
@@ -24,7 +25,6 @@ from remanence.errors import RemanenceError
 
 if TYPE_CHECKING:
     from remanence.app import Remanence
-    from remanence.spec import AgentSpec
 
 __all__ = ["chat"]
 
@@ -80,34 +80,48 @@ async def _open(
     agents = with_functions(known.values())
     create = options["session"] is None
     rt = await stack.enter_async_context(call.runtime(worker=options["worker"], create=create, agents=agents))
-    if options["session"]:
-        session = await session_called(rt.caller, options["session"])
-        warn_of_missing_functions(rt, await _spec_of(rt, session))
-    else:
-        chosen = await agent_called(rt, known, agent)
-        warn_of_missing_functions(rt, await rt.spec_of(chosen))
-        opening = Opening(user=options["user"] or call.person, title=options["title"])
-        session = (await rt.open(chosen, opening=opening)).id
-    watch = await Watch.of(rt.caller, session)
     place = () if agent is None or not is_target(agent) or agent in call.configuration.settings.agents else (agent,)
-    return Conversation(Desk(loop, rt, call.person), watch, place)
+    desk = Desk(loop, rt, call.person)
+    if options["session"]:
+        watch = await Watch.of(rt.caller, await session_called(rt.caller, options["session"]))
+        spec = await rt.database.specs.get(watch.state.version)
+        warn_of_missing_functions(rt, spec)
+        return Conversation(desk, place, watch)
+    chosen = await agent_called(rt, known, agent)
+    spec = await rt.spec_of(chosen)
+    warn_of_missing_functions(rt, spec)
+
+    async def begin() -> Watch:
+        opening = Opening(user=options["user"] or call.person, title=options["title"])
+        return await Watch.of(rt.caller, (await rt.open(chosen, opening=opening)).id)
+
+    return Conversation(desk, place, Unopened(spec.name, begin))
 
 
-async def _spec_of(rt: Remanence, session: str) -> AgentSpec:
-    row = await rt.database.views.session(session)
-    return await rt.database.specs.get(row.summary.version)
+class Unopened(NamedTuple):
+    """A chat in which nothing was said yet: the session is opened with the first input, not by looking."""
+
+    agent: str
+    begin: Callable[[], Coroutine[Any, Any, Watch]]
 
 
 class Conversation:
     """One chat: the prompt, the commands, and what is shown between them. `place` is where the agent was found, when
     only the command line said so."""
 
-    def __init__(self, desk: Desk, watch: Watch, place: tuple[str, ...] = ()) -> None:
+    def __init__(self, desk: Desk, place: tuple[str, ...], where: Watch | Unopened) -> None:
         self._desk = desk
         self._place = place
-        self._watch = watch
+        self._where = where
         self._tty = sys.stdin.isatty()
         self._view = View(desk.person, aside=sys.stdout if self._tty else sys.stderr)
+
+    @property
+    def _watch(self) -> Watch:
+        """The session, opened now if it was not."""
+        if isinstance(self._where, Unopened):
+            self._where = self._desk.loop.call(self._where.begin())
+        return self._where
 
     @property
     def _rt(self) -> Remanence:
@@ -122,9 +136,12 @@ class Conversation:
         if self._tty:
             # Line editing and history at the prompt.
             import_module("readline")
-            s = self._watch.state
-            say(f"{bold(s.agent)}  {dim(s.id)}\n{dim('/help says what you can do; /quit leaves. Everything is kept.')}")
-        ended = self._catch_up() if self._watch.state.turn is not None else None
+            where = self._where
+            named = (
+                (where.agent, "a new session") if isinstance(where, Unopened) else (where.state.agent, self._session)
+            )
+            say(f"{bold(named[0])}  {dim(named[1])}\n{dim('/help says what you can do; /quit leaves. All is kept.')}")
+        ended = None if isinstance(self._where, Unopened) else self._catch_up()
         while (line := self._read()) is not None:
             if line == "/quit":
                 break
@@ -144,6 +161,9 @@ class Conversation:
     def _handle(self, line: str) -> Ended | None:
         """What one line asks for; an error is said, and the chat goes on."""
         word, _, rest = line.partition(" ")
+        if isinstance(self._where, Unopened) and word in ("", "/session", "/cancel", "/fork"):
+            say("There is no session yet; it begins with the first thing you say.")
+            return None
         try:
             match word:
                 case "":
@@ -196,11 +216,11 @@ class Conversation:
             return
         session = self._desk.loop.call(self._rt.get(self._session))
         forked = self._desk.loop.call(session.fork(turn=int(turn) if turn else None))
-        self._watch = self._desk.loop.call(Watch.of(self._rt.caller, forked.id))
+        self._where = self._desk.loop.call(Watch.of(self._rt.caller, forked.id))
         say(dim(f"Now in {forked.id}, a copy of {session.id}; that one stays as it is."))
 
     def _facts(self) -> None:
-        self._watch = self._desk.loop.call(Watch.of(self._rt.caller, self._session))
+        self._where = self._desk.loop.call(Watch.of(self._rt.caller, self._session))
         s = self._watch.state
         cost = usd(s.ledger.usd_micros) + (" and calls without a price" if s.ledger.unpriced_calls else "")
         facts(
@@ -216,6 +236,8 @@ class Conversation:
     # --- leaving ------------------------------------------------------------------------------------------------------
 
     def _leave(self, ended: Ended | None) -> int:
+        if isinstance(self._where, Unopened):
+            return 0
         come_back = spelled("chat", *self._place, "--session", self._session)
         if not self._tty:
             if ended is None:

@@ -135,18 +135,18 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
             invocation.options[str(name)] = value
 
 
-def _common(*names: str, **kwargs: Any) -> click.Option:
+def _shared(*names: str, **kwargs: Any) -> click.Option:
     return click.Option(names, expose_value=False, callback=_keep, **kwargs)
 
 
-def _common_options() -> list[click.Parameter]:
+def _shared_options() -> list[click.Parameter]:
     return [
-        _common("--config", type=click.Path(path_type=Path), metavar="FILE", help="The settings file."),
-        _common("--database", metavar="URL", help="sqlite:///PATH or postgresql://..."),
-        _common("--project", metavar="NAME", help="The tenant."),
-        _common("--as", "person", metavar="NAME", help="Who you are, in the journal. Default: REMANENCE_USER, or you."),
-        _common("--log-level", metavar="LEVEL", help="debug, info, warning or error."),
-        _common("--debug", is_flag=True, help="Show the traceback of an error."),
+        _shared("--config", type=click.Path(path_type=Path), metavar="FILE", help="The settings file."),
+        _shared("--database", metavar="URL", help="sqlite:///PATH or postgresql://..."),
+        _shared("--project", metavar="NAME", help="The tenant."),
+        _shared("--as", "person", metavar="NAME", help="Who you are, in the journal. Default: REMANENCE_USER, or you."),
+        _shared("--log-level", metavar="LEVEL", help="debug, info, warning or error."),
+        _shared("--debug", is_flag=True, help="Show the traceback of an error."),
     ]
 
 
@@ -155,16 +155,16 @@ class _Everywhere(click.Command):
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         own = super().get_params(ctx)
-        return [*own[:-1], *_common_options(), *own[-1:]]
+        return [*own[:-1], *_shared_options(), *own[-1:]]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        common = {option.name for option in _common_options()} | {"help"}
+        shared = {option.name for option in _shared_options()} | {"help"}
         own: list[tuple[str, str]] = []
         everywhere: list[tuple[str, str]] = []
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
-                (everywhere if parameter.name in common else own).append(record)
+                (everywhere if parameter.name in shared else own).append(record)
         if own:
             with formatter.section("Options"):
                 formatter.write_dl(own)

@@ -20,10 +20,11 @@ __all__ = [
     "ApprovalShape",
     "BudgetShape",
     "CallShape",
+    "CheckedShape",
     "CostShape",
+    "DiffShape",
     "DoubtShape",
     "FreezeShape",
-    "ModelShape",
     "OutcomeShape",
     "RecordShape",
     "SentShape",
@@ -320,18 +321,22 @@ class VersionShape(msgspec.Struct, frozen=True):
         return cls(v.agent, v.number, v.version, v.spec.model, v.at, created)
 
 
-class ModelShape(msgspec.Struct, frozen=True):
-    """A way to a model. `source` is configuration, environment, server or scripted; `key_env` names the variable that
-    holds the key, `note` says what is still missing; `models` are the names a server lists."""
+class CheckedShape(msgspec.Struct, frozen=True):
+    """A declaration that is valid, and the version it would be."""
 
+    agent: str
+    version: str
     model: str
-    source: str
-    label: str
-    url: str
-    key_env: str
-    models: list[str]
-    note: str
-    default: bool
+    tools: list[str]
+
+
+class DiffShape(msgspec.Struct, frozen=True):
+    """What changed from `a` to `b`: lines of a unified diff over the canonical JSON of both."""
+
+    a: str
+    b: str
+    same: bool
+    diff: list[str]
 
 
 class CostShape(msgspec.Struct, frozen=True):

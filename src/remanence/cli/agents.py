@@ -1,0 +1,228 @@
+"""`agents`: check what is declared, register versions, compare them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from remanence.cli.command import Format, Group, Invocation, asynchronous, spelled
+from remanence.cli.output import clean, moment, note, red, say, show, table
+from remanence.cli.shapes import AgentShape, CheckedShape, DiffShape, VersionShape
+from remanence.errors import InvalidInput, RemanenceError
+from remanence.ports import Version
+from remanence.spec import AgentSpec, spec_digest
+
+if TYPE_CHECKING:
+    from remanence.commands.caller import Caller
+
+__all__ = ["agents"]
+
+
+@click.group(cls=Group)
+def agents() -> None:
+    """Check, register and compare versions of agents.
+
+    A version is named by the digest of what it says; NAME@2, NAME@DIGEST or the beginning of a digest name one too. A
+    PLACE is where an agent is declared: agent.py, agent.py:name, module:name, agent.toml, agent.json.
+    """
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+@agents.command("list", shape=list[AgentShape])
+@asynchronous
+async def list_(call: Invocation, *, output: Format) -> None:
+    """Agents that are registered, and those the setting `agents` declares."""
+    from remanence.cli.opening import agents_of
+
+    code: dict[str, AgentSpec] = {}
+    try:
+        code = {name: _spec(agent) for name, agent in agents_of(call.configuration).items()}
+    except RemanenceError as error:
+        note(f"The declared agents are left out: {error.message}")
+    async with call.caller() as caller:
+        versions = await caller.database.specs.versions(caller.project)
+    newest = {version.agent: version for version in versions}
+    found = [_agent(name, newest.get(name), code.get(name)) for name in sorted({*newest, *code})]
+    show(found, output, lambda: _list_table(found))
+
+
+def _agent(name: str, version: Version | None, code: AgentSpec | None) -> AgentShape:
+    spec = version.spec if version else code
+    assert spec is not None, "an agent that is listed is registered or declared"
+    if code is None:
+        state = "absent"
+    elif version is None:
+        state = "not pushed"
+    else:
+        state = "current" if spec_digest(code) == version.version else "changed"
+    tools = [tool.name for tool in spec.tools]
+    number, digest, at = (version.number, version.version, version.at) if version else (0, "", None)
+    return AgentShape(name, number, digest, spec.model, tools, at, state)
+
+
+def _list_table(found: list[AgentShape]) -> None:
+    rows = [
+        (
+            agent.agent,
+            str(agent.number) if agent.number else "-",
+            agent.version[:12] or "-",
+            agent.model,
+            ", ".join(agent.tools) or "-",
+            moment(agent.at),
+            agent.code,
+        )
+        for agent in found
+    ]
+    columns = ("AGENT", "NUMBER", "VERSION", "MODEL", "TOOLS", "REGISTERED", "CODE")
+    table(columns, rows, empty="There is no agent yet. Begin with: remanence init NAME")
+
+
+@agents.command("versions", shape=list[VersionShape])
+@click.argument("agent", metavar="NAME")
+@asynchronous
+async def versions(call: Invocation, agent: str, *, output: Format) -> None:
+    """The registered versions of an agent, oldest first."""
+    from remanence.cli.choosing import version_called
+
+    async with call.caller() as caller:
+        name = (await version_called(caller, agent)).agent
+        found = [VersionShape.of(version) for version in await caller.database.specs.versions(caller.project, name)]
+    rows = [(f"{v.agent}@{v.number}", v.version[:12], v.model, moment(v.at)) for v in found]
+    show(found, output, lambda: table(("VERSION", "DIGEST", "MODEL", "REGISTERED"), rows))
+
+
+# --- declaring --------------------------------------------------------------------------------------------------------
+
+
+@agents.command("validate", shape=list[CheckedShape])
+@click.argument("places", metavar="[PLACE]...", nargs=-1)
+@click.pass_obj
+def validate(call: Invocation, places: tuple[str, ...], *, output: Format) -> None:
+    """Check what is declared, without a database. Default: the agents of the settings.
+
+    Exit code 2, with the exact place, when something cannot mean what it says.
+    """
+    found = [
+        CheckedShape(spec.name, spec_digest(spec), spec.model, [tool.name for tool in spec.tools])
+        for spec in _declared(call, places)
+    ]
+
+    def told() -> None:
+        for checked in found:
+            tools = ", ".join(checked.tools) or "no tools"
+            say(f"{checked.agent}@{checked.version[:12]} is valid: {checked.model}, {tools}")
+
+    show(found, output, told)
+
+
+@agents.command("push", shape=list[VersionShape])
+@click.argument("places", metavar="[PLACE]...", nargs=-1)
+@asynchronous
+async def push(call: Invocation, places: tuple[str, ...], *, output: Format) -> None:
+    """Register what is declared as versions. Default: the agents of the settings.
+
+    The same declaration again is the same version. Sessions keep the version they opened with.
+    """
+    specs = _declared(call, places)
+    async with call.caller(create=True) as caller:
+        before = {version.version for version in await caller.database.specs.versions(caller.project)}
+        now = caller.clock.now()
+        pushed = [await caller.database.specs.put(spec, project=caller.project, at=now) for spec in specs]
+    found = [VersionShape.of(version, created=version.version not in before) for version in pushed]
+
+    def told() -> None:
+        for version in found:
+            state = "registered" if version.created else "was registered already"
+            say(f"{version.agent}@{version.number} {state}: {version.version[:12]}")
+
+    show(found, output, told)
+
+
+def _declared(call: Invocation, places: Sequence[str]) -> list[AgentSpec]:
+    from remanence.cli.opening import agents_of, declared
+
+    if places:
+        return [_spec(agent) for place in places for agent in declared(place, Path.cwd())]
+    found = [_spec(agent) for agent in agents_of(call.configuration).values()]
+    if not found:
+        raise InvalidInput(
+            "The setting `agents` names none. Nothing was done; say where the agent is declared, such as agent.py.",
+            param="agents",
+        )
+    return found
+
+
+def _spec(agent: object) -> AgentSpec:
+    found = agent if isinstance(agent, AgentSpec) else getattr(agent, "spec", None)
+    assert isinstance(found, AgentSpec), "an agent is a spec or has one"
+    return found
+
+
+# --- comparing --------------------------------------------------------------------------------------------------------
+
+
+@agents.command("diff", shape=DiffShape)
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="[B]", required=False)
+@asynchronous
+async def diff(call: Invocation, first: str, second: str | None, *, output: Format) -> None:
+    """What changed from A to B: versions (NAME@1, a digest) or places (agent.py).
+
+    With a name alone: from its registered version before the last to the last.
+    """
+    async with call.caller() as caller:
+        if second is None:
+            (a, old), (b, latest) = await _last_two(caller, first)
+        else:
+            (a, old), (b, latest) = [await _spec_at(caller, text) for text in (first, second)]
+    lines = list(difflib.unified_diff(_lines(old), _lines(latest), a, b, lineterm=""))
+    shape = DiffShape(a, b, not lines, lines)
+    show(shape, output, lambda: _print_diff(shape))
+
+
+async def _spec_at(caller: Caller, text: str) -> tuple[str, AgentSpec]:
+    from remanence.cli.choosing import version_called
+    from remanence.cli.opening import declared, is_target
+
+    if not is_target(text):
+        version = await version_called(caller, text)
+        return f"{version.agent}@{version.number}", version.spec
+    found = declared(text, Path.cwd())
+    if len(found) > 1:
+        raise InvalidInput(f"{text} holds several agents. Say which: {text}:NAME")
+    return text, _spec(found[0])
+
+
+async def _last_two(caller: Caller, name: str) -> list[tuple[str, AgentSpec]]:
+    from remanence.cli.choosing import version_called
+
+    last = await version_called(caller, name)
+    known = [v for v in await caller.database.specs.versions(caller.project, last.agent) if v.number <= last.number]
+    if len(known) < 2:
+        push_line = spelled("agents", "push")
+        raise InvalidInput(
+            f"Agent {last.agent} has one version; there is nothing to compare. Register one: {push_line}"
+        )
+    return [(f"{version.agent}@{version.number}", version.spec) for version in known[-2:]]
+
+
+def _lines(spec: AgentSpec) -> list[str]:
+    """The canonical JSON of a spec, a line for each field; texts line by line, because instructions are long."""
+    content = msgspec.json.decode(msgspec.json.encode(spec, order="sorted"))
+    instructions = content.pop("instructions", "")
+    lines = msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=2).decode().split("\n")
+    return [*lines, *(f"instructions: {line}" for line in str(instructions).split("\n") if instructions)]
+
+
+def _print_diff(shape: DiffShape) -> None:
+    if shape.same:
+        say(f"{shape.a} and {shape.b} say the same.")
+    for line in shape.diff:
+        say(red(clean(line)) if line.startswith("-") else clean(line))

@@ -1,0 +1,99 @@
+"""What was spent: a view over the journals, brought up to date when somebody asks.
+
+Every outcome of a model call is one entry: when, of which session, which model, how many tokens, at what price. The
+entries of a stretch of a journal and the move of the view's cursor past it are one transaction, so an outcome is
+counted once, whoever else counts at the same time. A session's inherited records are counted where they were written.
+
+A call without a known price is counted as such, never as free. A failed call for which nothing was billed is no entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from remanence.commands.caller import Caller
+from remanence.content import Usage
+from remanence.errors import StoreCorrupt, UnknownEvent
+from remanence.events import ModelCalled, ModelFailed, ModelReplied, Recorded
+from remanence.ports import Cursor, Summary, UsageQuery, UsageRow
+
+__all__ = ["USAGE", "bring_up_to_date", "usage"]
+
+USAGE = "usage"
+"""The name of the view's projection."""
+
+_SESSIONS = 200
+_RECORDS = 1_000
+_LOOK_BACK_RECORDS = 500
+
+Entry = tuple[int, Summary, str, Usage, int | None]
+
+
+async def usage(caller: Caller, query: UsageQuery) -> tuple[Sequence[UsageRow], list[str]]:
+    """Sums of what was spent up to now, and the sessions whose journals could not be read for it.
+
+    Raises InvalidInput for a field that usage is not kept by.
+    """
+    unread = await bring_up_to_date(caller)
+    return await caller.database.views.usage(query), unread
+
+
+async def bring_up_to_date(caller: Caller) -> list[str]:
+    """Read every journal the view is behind on, as far as it goes now. Returns those that cannot be read."""
+    seen: set[str] = set()
+    unread: list[str] = []
+    while True:
+        cursors = await caller.database.store.behind(USAGE, limit=_SESSIONS + len(seen))
+        cursors = [cursor for cursor in cursors if cursor.session not in seen]
+        if not cursors:
+            return unread
+        for cursor in cursors:
+            # Once each: a session that is written to all the while must not hold up the answer.
+            seen.add(cursor.session)
+            try:
+                await _read(caller, cursor)
+            except (StoreCorrupt, UnknownEvent):
+                unread.append(cursor.session)
+
+
+async def _read(caller: Caller, cursor: Cursor) -> None:
+    database = caller.database
+    summary = (await database.views.session(cursor.session)).summary
+    called: dict[str, str] = {}
+    after = cursor.position
+    while after < cursor.head:
+        limit = min(_RECORDS, cursor.head - after)
+        records = await database.store.read(cursor.session, after=after, limit=limit)
+        entries: list[Entry] = []
+        for record in records:
+            entry = await _entry(caller, record, summary, called)
+            if entry is not None:
+                entries.append(entry)
+        upto = records[-1].position
+        await database.views.record_usage(Cursor(cursor.session, after, upto), entries)
+        after = upto
+
+
+async def _entry(caller: Caller, record: Recorded, summary: Summary, called: dict[str, str]) -> Entry | None:
+    """What one record adds. `called` keeps, between records, which model each call went to."""
+    match record.event:
+        case ModelCalled(call=call, model=model):
+            called[call] = model
+        case ModelReplied(model=model, call=call, usage=used, cost_usd_micros=cost):
+            return record.at, summary, model or await _model(caller, record, call, called), used, cost
+        case ModelFailed(call=call, billed_tokens=billed, cost_usd_micros=cost) if billed or cost:
+            model = await _model(caller, record, call, called)
+            return record.at, summary, model, Usage(input_tokens=billed), cost
+        case _:
+            pass
+    return None
+
+
+async def _model(caller: Caller, record: Recorded, call: str, called: dict[str, str]) -> str:
+    """The model a call went to; its intent may lie before what is read now."""
+    if call not in called:
+        after = max(record.position - _LOOK_BACK_RECORDS, 0)
+        for earlier in await caller.database.store.read(record.session, after=after, limit=_LOOK_BACK_RECORDS):
+            if isinstance(earlier.event, ModelCalled):
+                called[earlier.event.call] = earlier.event.model
+    return called.get(call, "")
