@@ -24,8 +24,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
-from typing import IO, cast, overload
+from typing import IO, cast
 
 import msgspec
 
@@ -34,7 +33,7 @@ from remanence.ports import Budget, RawRecord
 from remanence.spec import AgentSpec, spec_digest
 from remanence.stores.rows import SPILL_BYTES, kind_in
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "BundleReader", "BundleWriter", "JournalRows", "Manifest", "Member", "Origin"]
+__all__ = ["FORMAT", "FORMAT_VERSION", "BundleReader", "BundleWriter", "Manifest", "Member", "Origin"]
 
 FORMAT = "remanence-session"
 FORMAT_VERSION = 1
@@ -313,37 +312,3 @@ class BundleReader:
 def size_of(file: IO[bytes]) -> int:
     """How many bytes a seekable file has."""
     return file.seek(0, os.SEEK_END)
-
-
-class JournalRows(Sequence[RawRecord]):
-    """The records of a checked bundle, then `more`, as a sequence that is read from the file each time it is gone
-    through. `first` and `last` are those of the file, which has `count`."""
-
-    def __init__(
-        self, bundle: BundleReader, count: int, first: RawRecord, last: RawRecord, more: Sequence[RawRecord] = ()
-    ) -> None:
-        self._bundle = bundle
-        self._count = count
-        self._ends = {0: first, count - 1: last}
-        self._more = more
-
-    def __len__(self) -> int:
-        return self._count + len(self._more)
-
-    def __iter__(self) -> Iterator[RawRecord]:
-        return chain(self._bundle.records(), self._more)
-
-    @overload
-    def __getitem__(self, index: int) -> RawRecord: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[RawRecord]: ...
-    def __getitem__(self, index: int | slice) -> RawRecord | Sequence[RawRecord]:
-        """The ends are at hand; anything between is looked for from the beginning."""
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        at = index + len(self) if index < 0 else index
-        if not 0 <= at < len(self):
-            raise IndexError(index)
-        if at >= self._count:
-            return self._more[at - self._count]
-        return self._ends[at] if at in self._ends else next(islice(iter(self), at, None))

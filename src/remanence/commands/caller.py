@@ -10,9 +10,9 @@ import msgspec
 from remanence.core.session import decode_snapshot, fold
 from remanence.core.state import Session
 from remanence.errors import InvalidInput, TooLarge
-from remanence.ports import Appended, Clock, Database, Live, Write
+from remanence.ports import Appended, Clock, Database, Live, Store, Write
 
-__all__ = ["Caller", "body_digest", "check_name", "check_size", "commit", "state_of"]
+__all__ = ["Caller", "body_digest", "check_name", "check_size", "commit", "state_in", "state_of"]
 
 INPUT_BYTES_MAX = 4 * 1024 * 1024
 _NAME_MAX = 200
@@ -41,12 +41,17 @@ async def commit(caller: Caller, write: Write) -> Appended:
 
 async def state_of(caller: Caller, session: str) -> Session:
     """The session as it stands, folded from its newest snapshot. Raises NotFound."""
-    loaded = await caller.database.store.load(session)
+    return await state_in(caller.database.store, session)
+
+
+async def state_in(store: Store, session: str) -> Session:
+    """The same, of a store at hand."""
+    loaded = await store.load(session)
     s = decode_snapshot(loaded.snapshot) if loaded.snapshot is not None else None
     if s is not None:
         return fold(s, loaded.records)
     if loaded.snapshot_position:
-        return fold(Session(session), await caller.database.store.read(session))
+        return fold(Session(session), await store.read(session))
     return fold(Session(session), loaded.records)
 
 

@@ -13,11 +13,14 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 import msgspec
 
 from remanence.commands.bundle import Origin
+from remanence.commands.caller import state_in
+from remanence.core.summary import summary_of
 from remanence.errors import NotFound, StoreCorrupt
 from remanence.events import Redacted, decode_event
-from remanence.ports import Database, RawRecord, SessionRow
+from remanence.ports import Database, RawRecord, SessionRow, Summary
+from remanence.stores.rows import RESTED
 
-__all__ = ["Journal", "erased_elsewhere", "journal_of", "own_pages", "pages"]
+__all__ = ["Journal", "erased_elsewhere", "journal_of", "own_pages", "pages", "summary_now"]
 
 FIRST_PAGE_RECORDS = 64
 PAGE_RECORDS = 500
@@ -96,6 +99,14 @@ async def erased_elsewhere(database: Database, journal: Journal, positions: Iter
             async for rows in own_pages(database, Origin(origin.session, origin.last + 1, head)):
                 found |= wanted[origin.session] & _erased_by(rows)
     return found
+
+
+async def summary_now(database: Database, row: SessionRow) -> Summary:
+    """What a session's row should say. An input that no worker has looked at is in the journal, not in the row."""
+    if row.wake_at is None or row.summary.status in RESTED:
+        return row.summary
+    state = await state_in(database.store, row.session)
+    return summary_of(state, await database.specs.get(state.version))
 
 
 def _erased_by(rows: Sequence[RawRecord]) -> set[int]:

@@ -16,14 +16,16 @@ import contextlib
 import errno
 from collections.abc import Generator, Iterable
 from importlib.metadata import version as version_of
+from itertools import chain
 from pathlib import Path
 from typing import IO
 
 import msgspec
 
-from remanence.commands.bundle import FORMAT, FORMAT_VERSION, BundleReader, BundleWriter, JournalRows, Manifest
+from remanence.commands.bundle import FORMAT, FORMAT_VERSION, BundleReader, BundleWriter, Manifest
 from remanence.commands.caller import Caller, check_name
-from remanence.commands.lineage import Journal, erased_elsewhere, journal_of, pages
+from remanence.commands.lineage import Journal, erased_elsewhere, journal_of, pages, summary_now
+from remanence.commands.spool import Rows
 from remanence.commands.verification import Verification, verify_session
 from remanence.core.session import evolve
 from remanence.core.state import CLIENT_EPOCH, Session, status_of
@@ -43,7 +45,7 @@ from remanence.events import (
 from remanence.ports import RawRecord
 from remanence.spec import AgentSpec
 from remanence.stores.refusals import session_exists
-from remanence.stores.rows import blobs_named
+from remanence.stores.rows import RESTED, blobs_named
 from remanence.stores.verify import Flaw, Verifier
 
 __all__ = [
@@ -160,6 +162,7 @@ class _Export:
             budgets=tuple(await self.caller.database.controls.budgets(f"session:{row.session}")),
         )
         await asyncio.to_thread(self.writer.finish, manifest)
+        summary = await summary_now(self.caller.database, row)
         return Exported(
             session=row.session,
             records=self.verifier.count,
@@ -168,7 +171,7 @@ class _Export:
             versions=len(self.versions),
             missing_blobs=missing,
             head_digest=manifest.head_digest,
-            in_turn=row.summary.status in ("in_progress", "queued", "waiting"),
+            in_turn=summary.status in RESTED,
         )
 
     async def _add_needed(self, row: RawRecord) -> None:
@@ -210,7 +213,7 @@ class _Checked(msgspec.Struct, frozen=True):
     """A bundle that is what it says: its state, and what must lie beside the journal."""
 
     state: Session
-    rows: JournalRows
+    rows: Rows
     versions: dict[str, int]
     """Versions by when the journal pinned them (microseconds)."""
     blobs: tuple[str, ...]
@@ -278,7 +281,6 @@ def _check(caller: Caller, bundle: BundleReader, session: str) -> _Checked:
     bundle.check_members()
     checking = _Checking(bundle, session)
     checking.read()
-    count, ends = checking.state.head, checking.ends
     more = checking.announcements(caller)
     state, blobs = checking.state, checking.blobs
     specs = {version: bundle.spec(version) for version in checking.versions}
@@ -290,7 +292,7 @@ def _check(caller: Caller, bundle: BundleReader, session: str) -> _Checked:
             raise bundle.refusal(f"lacks 'blobs/{digest}', which its journal names; the file is not whole", again=True)
     if session != bundle.manifest.session:
         _refuse_open_effects(bundle, state)
-    rows = JournalRows(bundle, count, ends[0], ends[-1], more)
+    rows = Rows(lambda: chain(bundle.records(), more), state.head, *checking.ends)
     return _Checked(state, rows, checking.versions, tuple(filter(bundle.has_blob, blobs)), specs)
 
 

@@ -1,0 +1,151 @@
+"""`db copy` and `db backup`: everything arrives, forks as forks, and the sessions go on there."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from moving import World, erase, runtime
+
+from remanence.app import Remanence, open_database
+from remanence.commands.copying import backup_database, copy_database
+from remanence.commands.sessions import Opening
+from remanence.commands.transfer import verify_session
+from remanence.errors import InvalidInput
+from remanence.ports import SessionQuery
+from remanence.spec import Limits
+
+
+async def furnish(rt: Remanence) -> None:
+    """Two agents' versions, a session with a fork and a fork of that, a budget, a freeze, an erasure."""
+    session = await rt.open("support", opening=Opening(session="root", user="ada"))
+    await session.send("hello")
+    await session.send("report")
+    await rt.set_budget("user:ada", tokens=100_000)
+    await session.send("refund 900")
+    fork = await session.fork(turn=1)
+    await fork.send("a long message " + "x" * 70_000)
+    await (await fork.fork(turn=1)).send("third")
+    await erase(rt, "root", 2)
+    await rt.freeze("agent:other", reason="under repair")
+
+
+async def everything(rt: Remanence) -> dict[str, object]:
+    """What must be the same in both."""
+    rows = sorted(await rt.database.views.sessions(SessionQuery()), key=lambda row: row.session)
+    versions = await rt.database.specs.versions(None)
+    return {
+        "rows": [(row.session, row.head, row.opened_at, row.updated_at, row.summary, row.fork) for row in rows],
+        "journals": {row.session: list(await rt.database.raw(row.session)) for row in rows},
+        "versions": [(one.project, one.agent, one.number, one.version, one.at) for one in versions],
+        "budgets": [(one.scope, one.limit, one.spent) for one in await rt.database.controls.budgets()],
+        "holds": [(one.scope, one.at, one.by, one.reason) for one in await rt.database.controls.holds()],
+    }
+
+
+@pytest.mark.parametrize("way", ["there", "back"])
+async def test_everything_arrives(way: str, tmp_path: Path, postgres_database: str) -> None:
+    world = World()
+    urls = [f"sqlite:///{tmp_path}/a.db", postgres_database]
+    here, there = urls if way == "there" else urls[::-1]
+    async with runtime(here, world) as rt:
+        await furnish(rt)
+        await (await rt.open("support", opening=Opening(session="bounded"))).send("hello")
+    async with runtime(here, world, worker=False) as rt, runtime(there, world, worker=False) as target:
+        told: list[str] = []
+        copied = await copy_database(rt.database, target.database, told.append)
+        assert (copied.sessions, copied.present, copied.refused) == (4, 0, ())
+        assert (copied.blobs, copied.versions, copied.budgets, copied.holds) == (1, 1, 1, 1)
+        assert sorted(told) == sorted(row.session for row in await rt.database.views.sessions(SessionQuery()))
+        assert await everything(target) == await everything(rt)
+        for session in told:
+            assert (await verify_session(target.caller, session)).intact
+        again = await copy_database(rt.database, target.database)
+        assert (again.sessions, again.present, again.records) == (0, 4, 0)
+    async with runtime(there, world) as target:
+        session = await target.get("root")
+        assert (await session.send("and now?")).startswith("I remember 4 messages")
+
+
+async def test_a_copy_that_was_interrupted_is_finished(tmp_path: Path) -> None:
+    async with runtime(f"sqlite:///{tmp_path}/a.db", World()) as rt:
+        await furnish(rt)
+        target = await open_database(f"sqlite:///{tmp_path}/b.db")
+
+        class Interrupted(Exception):
+            pass
+
+        def stop_at_the_third(session: str, seen: list[str] = []) -> None:  # noqa: B006 - it counts
+            seen.append(session)
+            if len(seen) == 3:
+                raise Interrupted
+
+        with pytest.raises(Interrupted):
+            await copy_database(rt.database, target, stop_at_the_third)
+        copied = await copy_database(rt.database, target)
+        assert (copied.sessions, copied.present, copied.refused) == (1, 2, ())
+        await target.close()
+
+
+async def test_a_session_that_differs_or_is_damaged_is_left_and_named(tmp_path: Path) -> None:
+    world = World()
+    async with runtime(f"sqlite:///{tmp_path}/a.db", world) as rt:
+        for name in ("good", "other", "bad"):
+            await (await rt.open("support", opening=Opening(session=name))).send("hello")
+    with closing(sqlite3.connect(tmp_path / "a.db")) as connection, connection:
+        connection.execute(
+            "UPDATE records SET at = at + 1 WHERE place = ((SELECT id FROM sessions WHERE name = 'bad') << 32 | 2)"
+        )
+    async with runtime(f"sqlite:///{tmp_path}/b.db", world) as target:
+        await (await target.open("support", opening=Opening(session="other"))).send("something else")
+        before = await (await target.get("other")).history()
+        async with runtime(f"sqlite:///{tmp_path}/a.db", world, worker=False) as rt:
+            copied = await copy_database(rt.database, target.database)
+            with pytest.raises(InvalidInput, match="the same database"):
+                await copy_database(rt.database, rt.database)
+        why = {one.session: one.why for one in copied.refused}
+        assert copied.sessions == 1
+        assert why.keys() == {"bad", "other"}
+        assert "Record 2 is not as it was written" in why["bad"]
+        assert "another journal; it was left as it is" in why["other"]
+        assert await (await target.get("other")).history() == before
+
+
+async def test_a_session_that_was_not_at_rest_goes_on_in_the_copy(tmp_path: Path) -> None:
+    world = World()
+    async with runtime(f"sqlite:///{tmp_path}/a.db", world, worker=False) as rt:
+        session = await rt.open("support", opening=Opening(session="s1"))
+        await session.submit("refund 100")
+        target = await open_database(f"sqlite:///{tmp_path}/b.db")
+        await copy_database(rt.database, target)
+        await target.close()
+    async with runtime(f"sqlite:///{tmp_path}/b.db", world) as rt:
+        async for _ in (await rt.get("s1")).events():
+            if (await (await rt.get("s1")).state()).last_turn == "completed":
+                break
+    assert world.refunds == ["s1:1:call_1_1_1"]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty database of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/a.db"
+    return request.getfixturevalue("postgres_database")
+
+
+async def test_a_backup_is_a_database_of_its_own(place: str, tmp_path: Path) -> None:
+    world = World()
+    async with runtime(place, world, limits=Limits(session_tokens=50_000)) as rt:
+        await furnish(rt)
+        copied = await backup_database(rt.database, tmp_path / "backup.db")
+        assert (copied is None) == place.startswith("sqlite")
+        with pytest.raises(InvalidInput, match="left as it is"):
+            await backup_database(rt.database, tmp_path / "backup.db")
+        before = await everything(rt)
+    async with runtime(f"sqlite:///{tmp_path}/backup.db", world, worker=False) as rt:
+        assert await everything(rt) == before
+    assert [name for name in os.listdir(tmp_path) if "backup" in name] == ["backup.db"]
