@@ -22,6 +22,7 @@ from remanence.errors import (
 from remanence.events import InputReceived, SessionOpened
 from remanence.ports import Database, Summary, Write
 from remanence.stores.postgres import open_postgres
+from remanence.stores.postgres_connect import shown
 from remanence.stores.postgres_schema import waiting
 
 T0 = 1_790_000_000_000_000
@@ -93,6 +94,10 @@ async def test_the_url_is_shown_without_its_password(postgres_database: str) -> 
     async with opened(postgres_database.replace("//postgres:@", "//postgres:secret@")) as database:
         assert "secret" not in database.url
         assert "postgres:***@" in database.url
+    assert (
+        shown("postgresql://host/x?user=ada&password=secret&ssl=on")
+        == "postgresql://host/x?user=ada&password=***&ssl=on"
+    )
 
 
 async def test_two_starters_make_one_schema(postgres_database: str) -> None:
@@ -114,7 +119,8 @@ async def test_a_database_of_a_newer_release_is_left_alone(postgres_database: st
 async def test_a_wake_up_in_one_process_ends_the_wait_in_another(postgres_database: str) -> None:
     async with opened(postgres_database) as one, opened(postgres_database) as other:
         await one.store.append(opening())
-        await other.store.wait(timeout_s=0.01)  # which begins to listen
+        await other.store.wait(timeout_s=10)  # which begins to listen, and says when it does
+        await other.store.claim("w", now=T0, ttl_s=30, limit=1)
         async with asyncio.timeout(10):
             waiting_there = asyncio.create_task(other.store.wait(timeout_s=60))
             await one.store.append(said("wake up", wake=True))

@@ -7,6 +7,7 @@ Every transaction that changes something commits with `synchronous_commit=on`, w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol, cast
@@ -18,6 +19,8 @@ from remanence.errors import InvalidConfig, RemanenceError, StoreUnavailable
 from remanence.stores.postgres_errors import DRIVER_ERRORS, explain, sqlstate
 
 __all__ = ["SCHEMA", "Connection", "Pool", "Row", "Statement", "connect", "open_pool", "shown"]
+
+_SECRET = re.compile(r"(password=)[^&]*")
 
 SCHEMA = "remanence"
 """The PostgreSQL schema that holds every table, first on the search path of every connection."""
@@ -46,6 +49,8 @@ _WRITER = {
     "enable_mergejoin": "off",
 }
 
+_PATIENT = {"lock_timeout": "60s"}
+
 Row = Any
 """A record of the driver: fields by name or position."""
 
@@ -65,6 +70,7 @@ class Connection(Protocol):
     async def fetchval(self, query: str, *args: Any) -> Any: ...
     async def prepare(self, query: str) -> Statement: ...
     async def add_listener(self, channel: str, callback: Callable[..., None]) -> None: ...
+    def add_termination_listener(self, callback: Callable[..., None]) -> None: ...
     def transaction(self, *, isolation: str | None = None) -> AbstractAsyncContextManager[Any]: ...
     def is_closed(self) -> bool: ...
     def terminate(self) -> None: ...
@@ -79,12 +85,18 @@ class Pool(Protocol):
     def terminate(self) -> None: ...
 
 
-async def connect(url: str, *, writer: bool = False, settings: dict[str, str] | None = None) -> Connection:
-    """One connection. Raises InvalidConfig for a URL or a login that cannot work, StoreUnavailable otherwise."""
-    told = {**_EVERY, **(_WRITER if writer else {}), **(settings or {})}
+async def connect(url: str, *, writer: bool = False, patient: bool = False) -> Connection:
+    """One connection; a `patient` one waits long for locks and answers, for work on the schema.
+
+    Raises InvalidConfig for a URL or a login that cannot work, StoreUnavailable otherwise.
+    """
+    told = {**_EVERY, **(_WRITER if writer else {}), **(_PATIENT if patient else {})}
     try:
         connection = await asyncpg.connect(  # pyright: ignore[reportUnknownMemberType]
-            url, timeout=CONNECT_TIMEOUT_S, command_timeout=COMMAND_TIMEOUT_S, server_settings=told
+            url,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=None if patient else COMMAND_TIMEOUT_S,
+            server_settings=told,
         )
     except (*DRIVER_ERRORS, ValueError) as error:
         raise _explain_connect(error, url) from None
@@ -113,12 +125,11 @@ def shown(url: str) -> str:
     """The URL without its password, for people to read."""
     try:
         parts = urlsplit(url)
-        if parts.password is None:
-            return url
+        if parts.password:
+            parts = parts._replace(netloc=f"{parts.username}:***@{parts.netloc.rpartition('@')[2]}")
     except ValueError:
         return "postgresql://(unreadable)"
-    place = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{place}"))
+    return urlunsplit(parts._replace(query=_SECRET.sub(r"\1***", parts.query)))
 
 
 def _explain_connect(error: Exception, url: str) -> RemanenceError:

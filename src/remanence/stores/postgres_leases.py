@@ -30,6 +30,7 @@ __all__ = ["Leases", "Wakes"]
 
 CHANNEL = "remanence_due"
 NOTIFY_EVERY_S = 0.02
+CLOSE_TIMEOUT_S = 2.0
 
 # $1 worker, $2 now, $3 lease end, $4 limit, $5 agents or null, $6 the end beyond which a lease cannot be
 _CLAIM = """
@@ -127,6 +128,7 @@ class Wakes:
         self._name = secrets.token_hex(8)
         self._due = asyncio.Event()
         self._listener: Connection | None = None
+        self._listening: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
         self._untold = False
         self._closed = False
@@ -144,7 +146,8 @@ class Wakes:
 
     async def wait(self, *, timeout_s: float) -> None:
         """Return when something may have become due since the last claim, or at the time-out."""
-        await self._listen()
+        if self._listener is None and self._listening is None and not self._closed:
+            self._listening = asyncio.create_task(self._listen())
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._due.wait()
@@ -152,10 +155,11 @@ class Wakes:
     async def close(self) -> None:
         self._closed = True
         self._due.set()
-        if self._telling is not None:
-            await self._telling
+        for task in (self._telling, self._listening):
+            if task is not None:
+                await task
         if self._listener is not None:
-            self._listener.terminate()
+            await self._listener.close(timeout=CLOSE_TIMEOUT_S)
 
     async def _tell(self) -> None:
         try:
@@ -173,14 +177,22 @@ class Wakes:
             self._telling = None
 
     async def _listen(self) -> None:
-        if self._listener is not None and not self._listener.is_closed():
-            return
         try:
-            self._listener = await connect(self._url)
-            await self._listener.add_listener(CHANNEL, self._told)
+            listener = await connect(self._url)
+            listener.add_termination_listener(self._deaf)
+            await listener.add_listener(CHANNEL, self._told)
         except (RemanenceError, *DRIVER_ERRORS):
-            # Without a listener `wait` is a poll; the caller meets the server's trouble at its next claim.
-            self._listener = None
+            # Without a listener `wait` is a poll, and tries again; a claim meets the server's trouble and says so.
+            return
+        finally:
+            self._listening = None
+        self._listener = listener
+        # What became due before we listened was told to nobody here.
+        self._due.set()
+
+    def _deaf(self, _connection: object) -> None:
+        self._listener = None
+        self._due.set()
 
     def _told(self, _connection: object, _pid: int, _channel: str, name: object) -> None:
         if name != self._name:

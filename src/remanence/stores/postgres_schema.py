@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from remanence.errors import InvalidConfig
 from remanence.stores.migrations import Applied, Migration, migrations, pending
 from remanence.stores.postgres_connect import SCHEMA, Connection, connect, shown
 from remanence.stores.postgres_errors import DRIVER_ERRORS, explain
 
 __all__ = ["migrate", "waiting"]
+
+VERSION_MIN = 140_000
 
 _STARTERS = 5927136210243
 """Advisory lock: one process at a time looks what is missing and makes it."""
@@ -25,13 +28,15 @@ async def waiting(url: str) -> tuple[Migration, ...]:
 
 async def migrate(url: str) -> tuple[Migration, ...]:
     """Apply what is waiting, all of it or nothing. Several processes may do this at once. Returns those done."""
-    connection = await connect(url, settings={"lock_timeout": "60s"})
+    connection = await connect(url, patient=True)
     try:
         async with connection.transaction():
+            await _check_version(connection)
             await connection.execute(f"SELECT pg_advisory_xact_lock({_STARTERS})")
             todo = await _waiting(connection, url)
             if todo:
-                await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+                if await connection.fetchval("SELECT to_regnamespace($1)", SCHEMA) is None:
+                    await connection.execute(f"CREATE SCHEMA {SCHEMA}")
                 await connection.execute(
                     "CREATE TABLE IF NOT EXISTS migrations "
                     "(number integer PRIMARY KEY, name text NOT NULL, digest text NOT NULL)"
@@ -46,6 +51,15 @@ async def migrate(url: str) -> tuple[Migration, ...]:
         raise explain(error, "bringing the schema up to date") from error
     finally:
         await connection.close()
+
+
+async def _check_version(connection: Connection) -> None:
+    version = await connection.fetchval("SELECT current_setting('server_version_num')::integer")
+    if version < VERSION_MIN:
+        raise InvalidConfig(
+            f"The server is PostgreSQL {version // 10_000}; {VERSION_MIN // 10_000} or newer is needed. Nothing was "
+            "changed; use a newer server."
+        )
 
 
 async def _waiting(connection: Connection, url: str) -> tuple[Migration, ...]:
