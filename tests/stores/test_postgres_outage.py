@@ -240,6 +240,20 @@ async def test_a_server_killed_in_a_burst_of_appends_loses_and_doubles_nothing(
     await database.close()
 
 
+async def test_closing_does_not_wait_for_a_server_that_is_gone(own: OwnServer, own_database: str) -> None:
+    database = await open_postgres(own_database)
+    await database.store.append(opened())
+    await database.store.wait(timeout_s=1)  # which opens a listening connection too
+    await asyncio.to_thread(own.kill)
+    try:
+        began = time.monotonic()
+        await database.close()
+        await database.close()
+        assert time.monotonic() - began < 4
+    finally:
+        await asyncio.to_thread(own.start)
+
+
 async def test_a_server_that_stays_away_fails_every_call_soon_and_is_found_again(
     own: OwnServer, own_database: str
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -11,6 +12,7 @@ from remanence.stores.postgres_errors import DRIVER_ERRORS, explain
 __all__ = ["Access"]
 
 ACQUIRE_TIMEOUT_S = 10.0
+CLOSE_TIMEOUT_S = 5.0
 
 
 class Access:
@@ -35,4 +37,9 @@ class Access:
             yield connection
 
     async def close(self) -> None:
-        await self._pool.close()
+        """Wait for what is under way, but not for ever, and hang up."""
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await self._pool.close()
+        except DRIVER_ERRORS:
+            self._pool.terminate()

@@ -2,7 +2,8 @@
 
 Two kinds are used. *Writers* carry the groups of appends: few, long-lived, with plans fixed to index lookups so that a
 table that grows a thousandfold after its last ANALYZE does not turn an append into a scan. The *pool* carries the rest.
-Every transaction that changes something commits with `synchronous_commit=on`, whatever the server's default.
+Every transaction that changes something commits with `synchronous_commit=on` and sees what was committed before each of
+its statements, whatever the server's defaults.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import asyncpg
 from remanence.errors import InvalidConfig, RemanenceError, StoreUnavailable
 from remanence.stores.postgres_errors import DRIVER_ERRORS, explain, sqlstate
 
-__all__ = ["SCHEMA", "Connection", "Pool", "Row", "Statement", "connect", "open_pool", "shown"]
+__all__ = ["SCHEMA", "Connection", "Pool", "Row", "Statement", "connect", "hang_up", "open_pool", "shown"]
 
 _SECRET = re.compile(r"(password=)[^&]*")
 
@@ -27,11 +28,13 @@ SCHEMA = "remanence"
 
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 20.0
+CLOSE_TIMEOUT_S = 2.0
 
 _EVERY = {
     "application_name": "remanence",
     "search_path": f"{SCHEMA}, public",
     "synchronous_commit": "on",
+    "default_transaction_isolation": "read committed",
     "timezone": "UTC",
     "jit": "off",
     # A row lock is held for one group; who waits longer waits for a transaction that somebody forgot, or whose client
@@ -101,6 +104,14 @@ async def connect(url: str, *, writer: bool = False, patient: bool = False) -> C
     except (*DRIVER_ERRORS, ValueError) as error:
         raise _explain_connect(error, url) from None
     return cast("Connection", connection)
+
+
+async def hang_up(connection: Connection) -> None:
+    """Close a connection politely; one that does not answer is dropped."""
+    try:
+        await connection.close(timeout=CLOSE_TIMEOUT_S)
+    except DRIVER_ERRORS:
+        connection.terminate()
 
 
 async def open_pool(url: str, *, size: int) -> Pool:

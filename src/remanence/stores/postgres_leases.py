@@ -21,7 +21,7 @@ from contextlib import suppress
 from remanence.errors import RemanenceError, StoreError
 from remanence.ports import Lease
 from remanence.stores.postgres_access import Access
-from remanence.stores.postgres_connect import Connection, connect
+from remanence.stores.postgres_connect import Connection, connect, hang_up
 from remanence.stores.postgres_errors import DRIVER_ERRORS
 from remanence.stores.refusals import fenced, no_session, released_unseen
 from remanence.stores.rows import LEASE_FAR_US, TTL_MAX_S
@@ -30,7 +30,6 @@ __all__ = ["Leases", "Wakes"]
 
 CHANNEL = "remanence_due"
 NOTIFY_EVERY_S = 0.02
-CLOSE_TIMEOUT_S = 2.0
 
 # $1 worker, $2 now, $3 lease end, $4 limit, $5 agents or null, $6 the end beyond which a lease cannot be
 _CLAIM = """
@@ -159,7 +158,7 @@ class Wakes:
             if task is not None:
                 await task
         if self._listener is not None:
-            await self._listener.close(timeout=CLOSE_TIMEOUT_S)
+            await hang_up(self._listener)
 
     async def _tell(self) -> None:
         try:

@@ -103,9 +103,10 @@ class PostgresViews:
         where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
         async with self._access.connection("listing sessions") as connection:
             # By the minute first, which is indexed; the exact moment orders within it.
+            order = "ORDER BY s.updated_minute DESC, s.updated_at DESC, s.id DESC"
             rows = await connection.fetch(
-                f"SELECT {SESSION} FROM {_TABLES} {where}"
-                f"ORDER BY s.updated_minute DESC, s.updated_at DESC, s.id DESC LIMIT ${len(values) + 1}",
+                f"SELECT {SESSION} FROM (SELECT * FROM sessions s {where}{order} LIMIT ${len(values) + 1}) AS s "
+                f"LEFT JOIN sessions source ON source.sid = s.fork_sid {order}",
                 *values,
                 query.limit,
             )

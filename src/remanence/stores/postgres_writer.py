@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from remanence.errors import InvalidInput, RemanenceError, StoreUnavailable
 from remanence.ports import Appended, Write
 from remanence.stores.postgres_careful import Outcome, Raced, append_carefully
-from remanence.stores.postgres_connect import Connection, Statement, connect
+from remanence.stores.postgres_connect import Connection, Statement, connect, hang_up
 from remanence.stores.postgres_errors import DRIVER_ERRORS, explain, is_lost, is_passing
 from remanence.stores.postgres_group import APPEND_GROUP, arguments, is_plain, makes_due
 from remanence.stores.postgres_known import Known, KnownSessions, Pending, Queue, check_texts
@@ -124,7 +124,7 @@ class _Lane:
 
     async def close(self) -> None:
         if self._connection is not None:
-            await self._connection.close(timeout=PATIENCE_S)
+            await hang_up(self._connection)
         self._connection = self._statement = None
 
     async def settle(self, group: Sequence[Pending]) -> None:
