@@ -28,7 +28,7 @@ from remanence import logs
 from remanence.agent import Agent
 from remanence.commands import approvals, controls, sessions
 from remanence.commands.caller import INPUT_BYTES_MAX, Caller, state_of
-from remanence.commands.follow import follow
+from remanence.commands.follow import follow, follow_batches
 from remanence.commands.sessions import Opening
 from remanence.content import Part, text_of
 from remanence.core import state as core
@@ -43,6 +43,7 @@ from remanence.runtime.live import Hub
 from remanence.runtime.services import Services, Times
 from remanence.runtime.worker import Worker
 from remanence.spec import AgentSpec, IfBusy
+from remanence.stores.schema_state import SchemaState, schema_state
 
 __all__ = ["Options", "Remanence", "Reply", "Session", "Shelf", "make_id", "open_database"]
 
@@ -215,6 +216,16 @@ class Remanence:
         return self.caller.database
 
     @property
+    def worker(self) -> Worker | None:
+        """The worker of this process, when it has one."""
+        return self._worker
+
+    async def schema(self) -> SchemaState:
+        """Which migrations the database has and still needs, looked up now. Raises StoreError."""
+        url = self.url if self.options.database is None and not self.options.ephemeral else "sqlite:///:memory:"
+        return await schema_state(url)
+
+    @property
     def gateway(self) -> Gateway:
         """The models it can reach."""
         if self._gateway is None:
@@ -364,34 +375,39 @@ class Reply:
 
     async def _final(self) -> str:
         text = ""
-        async for item in self:
-            if isinstance(item, Recorded) and isinstance(item.event, ModelReplied):
-                text = text_of(item.event.parts)
+        async for batch in self._batches(deltas=False):
+            for item in batch:
+                if isinstance(item, Recorded) and isinstance(item.event, ModelReplied):
+                    text = text_of(item.event.parts)
         return text
 
     async def __aiter__(self) -> AsyncIterator[Recorded | Delta]:
+        async for batch in self._batches(deltas=True):
+            for item in batch:
+                yield item
+
+    async def _batches(self, *, deltas: bool) -> AsyncIterator[Sequence[Recorded | Delta]]:
         caller = self._caller
-        reader = caller.live.subscribe(self._session)
+        reader = caller.live.subscribe(self._session, deltas=deltas)
         try:
             appended = await sessions.send(caller, self._session, self._text, if_busy=self._if_busy, key=self._key)
         except BaseException:
             reader.close()
             raise
-        position = appended.head
-        turn = 0
-        async for item in follow(caller, self._session, after=position - 1, reader=reader):
-            yield item
-            if not isinstance(item, Recorded):
-                continue
-            match item.event:
-                case TurnStarted(turn=number, inputs=inputs) if position in inputs:
-                    turn = number
-                case InputJoined(turn=number, position=joined) if joined == position:
-                    turn = number
-                case TurnEnded(turn=number) if number == turn or await self._was_answer(position, number):
-                    return
-                case _:
-                    pass
+        position, turn = appended.head, 0
+        async for batch in follow_batches(caller, self._session, after=position - 1, reader=reader):
+            for number, item in enumerate(batch):
+                match item.event if isinstance(item, Recorded) else None:
+                    case TurnStarted(turn=started, inputs=inputs) if position in inputs:
+                        turn = started
+                    case InputJoined(turn=joining, position=joined) if joined == position:
+                        turn = joining
+                    case TurnEnded(turn=ended) if ended == turn or await self._was_answer(position, ended):
+                        yield batch[: number + 1]
+                        return
+                    case _:
+                        pass
+            yield batch
 
     async def _was_answer(self, position: int, ended: int) -> bool:
         """Whether the input answered a question of the turn that just ended: then no turn will ever take it."""

@@ -286,11 +286,13 @@ class Tool(Protocol):
 class Live(Protocol):
     """What is happening now: records as they commit and deltas as they stream. Nothing here is truth."""
 
-    def publish(self, session: str, item: Recorded | Delta) -> None:
+    def publish(self, session: str, *items: Recorded | Delta) -> None:
         """Tell everybody who follows this session. Never waits: a slow reader loses deltas, not the writer's time."""
         ...
 
-    def subscribe(self, session: str) -> Subscription: ...
+    def subscribe(self, session: str, *, deltas: bool = True) -> Subscription:
+        """A new reader; it sees what is published from now on, and must be closed."""
+        ...
 
     def driver_of(self, session: str) -> str:
         """The worker of this process that holds the session, so that publishing wakes it; empty when none does."""

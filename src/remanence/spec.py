@@ -105,7 +105,7 @@ class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     """Hard limits of one agent. Money in micro-USD; `None` means no limit of that kind."""
 
-    window_tokens: int = 100_000
+    window_tokens: int = 32_000
     output_tokens: int = 4_096
     model_calls_per_turn: int = 50
     tool_calls_per_reply: int = 32

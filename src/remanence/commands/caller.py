@@ -34,8 +34,7 @@ async def commit(caller: Caller, write: Write) -> Appended:
     """Append, then tell whoever follows the session in this process."""
     appended = await caller.database.store.append(write)
     if not appended.replayed:
-        for record in appended.records:
-            caller.live.publish(write.session, record)
+        caller.live.publish(write.session, *appended.records)
     return appended
 
 

@@ -6,13 +6,13 @@ journal. Deltas are a preview: they may be lost, and the record that settles the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from remanence.commands.caller import Caller
 from remanence.events import Recorded
 from remanence.ports import Delta, Subscription
 
-__all__ = ["follow"]
+__all__ = ["follow", "follow_batches"]
 
 _PAGE = 500
 
@@ -24,26 +24,43 @@ async def follow(
 
     A `reader` that was subscribed before the record after `after` was written spares the first look at the journal.
     """
+    async for batch in follow_batches(caller, session, after=after, poll_s=poll_s, reader=reader):
+        for item in batch:
+            yield item
+
+
+async def follow_batches(
+    caller: Caller, session: str, *, after: int = 0, poll_s: float = 0.25, reader: Subscription | None = None
+) -> AsyncIterator[Sequence[Recorded | Delta]]:
+    """As `follow`, in the pieces in which things happen."""
     behind = reader is None
     reader = reader or caller.live.subscribe(session)
     try:
         while True:
             while behind:
                 records = await caller.database.store.read(session, after=after, limit=_PAGE)
-                for record in records:
-                    after = record.position
-                    yield record
                 behind = len(records) == _PAGE
+                if records:
+                    after = records[-1].position
+                    yield records
             items = await reader.take(poll_s)
-            behind = not items
-            for item in items:
-                if isinstance(item, Delta):
-                    yield item
-                elif item.position == after + 1:
-                    after = item.position
-                    yield item
-                elif item.position > after:
-                    behind = True
-                    break
+            fresh, after, behind = _next(items, after)
+            behind = behind or not items
+            if fresh:
+                yield fresh
     finally:
         reader.close()
+
+
+def _next(items: Sequence[Recorded | Delta], after: int) -> tuple[list[Recorded | Delta], int, bool]:
+    """The items that follow without a gap, the position reached, and whether a gap was met: then the journal knows."""
+    fresh: list[Recorded | Delta] = []
+    for item in items:
+        if isinstance(item, Delta):
+            fresh.append(item)
+        elif item.position == after + 1:
+            after = item.position
+            fresh.append(item)
+        elif item.position > after:
+            return fresh, after, True
+    return fresh, after, False

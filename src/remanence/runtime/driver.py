@@ -168,8 +168,7 @@ class Driver:
         self._summary = summary or self._summary
         if snapshot is not None:
             self._snapshot_at = s.head
-        for record in appended.records:
-            self.services.live.publish(s.id, record)
+        self.services.live.publish(s.id, *appended.records)
 
     async def _refuse_unpriced(self) -> None:
         """A money budget cannot be kept when nobody knows what the call costs: such a call does not leave."""

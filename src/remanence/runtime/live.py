@@ -43,17 +43,18 @@ class Hub:
         """The worker of this process that holds the session, so that publishing wakes it; empty when none does."""
         return self._driver_of(session)
 
-    def publish(self, session: str, item: Recorded | Delta) -> None:
+    def publish(self, session: str, *items: Recorded | Delta) -> None:
         """Tell everybody who follows this session."""
-        if isinstance(item, Recorded):
-            for listener in self._listeners:
-                listener(item)
+        for listener in self._listeners:
+            for item in items:
+                if isinstance(item, Recorded):
+                    listener(item)
         for reader in self._readers.get(session, ()):
-            reader.put(item)
+            reader.put(items)
 
-    def subscribe(self, session: str) -> Reader:
+    def subscribe(self, session: str, *, deltas: bool = True) -> Reader:
         """A new reader; it sees what is published from now on, and must be closed."""
-        reader = Reader(self, session, self._clock)
+        reader = Reader(self, session, self._clock, deltas=deltas)
         self._readers.setdefault(session, []).append(reader)
         return reader
 
@@ -69,16 +70,19 @@ class Hub:
 class Reader:
     """One reader of one session's live items, with a bounded queue."""
 
-    def __init__(self, hub: Hub, session: str, clock: Clock) -> None:
+    def __init__(self, hub: Hub, session: str, clock: Clock, *, deltas: bool) -> None:
         self.session = session
         self._hub = hub
         self._clock = clock
+        self._deltas = deltas
         self._items: deque[Recorded | Delta] = deque(maxlen=QUEUE_ITEMS_MAX)
         self._filled = Bell()
 
-    def put(self, item: Recorded | Delta) -> None:
-        self._items.append(item)
-        self._filled.set()
+    def put(self, items: Sequence[Recorded | Delta]) -> None:
+        """Take what was published; never waits."""
+        if self._deltas or isinstance(items[0], Recorded):
+            self._items.extend(items)
+            self._filled.set()
 
     async def take(self, timeout_s: float) -> Sequence[Recorded | Delta]:
         """What was published since the last call; waits up to `timeout_s` for the first item."""

@@ -43,6 +43,11 @@ class Worker:
         """How many sessions it holds."""
         return len(self._drivers)
 
+    @property
+    def alive(self) -> bool:
+        """Whether it claims sessions and keeps its leases."""
+        return bool(self._loops) and not any(loop.done() for loop in self._loops)
+
     def driver_of(self, session: str) -> str:
         """This worker's name when it holds the session right now, so that telling it suffices; else empty."""
         return self.services.worker if session in self._drivers else ""
