@@ -105,7 +105,9 @@ class Settings(msgspec.Struct, frozen=True):
     ] = ()
     model: Annotated[
         str,
-        Meta(description="The model of agents that name none: `provider:name` or an alias `[models.NAME]`."),
+        Meta(
+            description="What the model `default` stands for: `provider:name`, an alias `[models.NAME]`, or `scripted`."
+        ),
     ] = "scripted"
     host: Annotated[
         str, Meta(min_length=1, description="The address the HTTP server listens on. The default is this machine only.")

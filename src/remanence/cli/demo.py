@@ -33,5 +33,5 @@ def demo(call: Invocation, *, fast: bool, keep: Path | None, model: str | None, 
         if model == DEFAULT_MODEL:
             model = call.configuration.settings.model
         if not model.startswith("scripted") and not yes:
-            click.confirm(f"The tour makes about 30 calls to {model}, and they may cost money. Go on?", abort=True)
+            click.confirm(f"The tour makes about 60 calls to {model}, and they may cost money. Go on?", abort=True)
     leave(tour.main(fast=fast, keep=keep, model=model, configs=configs))

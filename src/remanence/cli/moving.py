@@ -22,7 +22,7 @@ __all__ = ["export", "import_", "verify"]
 async def export(call: Invocation, session: str, file: Path | None, *, output: Format) -> None:
     """Write a session into one file: journal, blobs, the agent's versions. No secrets.
 
-    FILE is ID.zip unless given; - writes to stdout. The journal is verified first; one that is damaged is not exported.
+    FILE is ID.remanence unless given; - writes to stdout. The journal is verified first; one that is damaged is not exported.
     """
     from remanence.cli.choosing import session_called
 
@@ -31,7 +31,7 @@ async def export(call: Invocation, session: str, file: Path | None, *, output: F
         if str(file) == "-":
             await export_session(caller, found, sys.stdout.buffer)
             return
-        target = file or Path(f"{found}.zip")
+        target = file or Path(f"{found}.remanence")
         exported = await export_session(caller, found, target)
     show(exported, output, lambda: _print_export(exported, target))
 

@@ -18,7 +18,7 @@ import msgspec
 
 from remanence.cli.command import leave
 from remanence.cli.lines import Lines, parts_words
-from remanence.cli.output import clean, dim, moment, note, shortened
+from remanence.cli.output import clean, clock_time, dim, note, shortened
 from remanence.cli.shapes import OutcomeShape
 from remanence.cli.watching import Quiet, Rest, Watch, hold_over, rest_of
 from remanence.content import Text, text_of
@@ -204,16 +204,17 @@ def _turn_of(s: Session, record: Recorded, position: int | None) -> int | None:
 
 
 async def _explain(watch: Watch, rest: Rest | None, view: View) -> None:
-    """Why nothing happens: a timer, a slow model, or a session that another worker holds."""
+    """Why nothing happens: a timer, or a session that another worker has, or none. A slow model explains itself."""
     s = watch.state
     if rest is not None:
         view.aside(f"{rest.sentence} It costs nothing; leave with Ctrl-C whenever you like.")
-    elif s.turn is None or (s.turn.model is None and all(call.state != "running" for call in s.turn.calls)):
+    elif not watch.caller.live.driver_of(s.id):
         row = await watch.caller.database.views.session(s.id)
         if row.lease_until is None:
             view.aside("No worker has taken the session yet; it stays in the journal until one does.")
         else:
-            view.aside(f"Another worker has the session (its lease ends {moment(row.lease_until)}); following it.")
+            until = clock_time(row.lease_until)
+            view.aside(f"Another worker has the session. Should it be dead, another takes over at {until}; following.")
 
 
 # --- ending -----------------------------------------------------------------------------------------------------------
