@@ -47,7 +47,8 @@ def main(
             logger_factory=structlog.PrintLoggerFactory(log),
             processors=[structlog.processors.TimeStamper(fmt="iso"), structlog.processors.LogfmtRenderer()],
         )
-        theatre = Theatre(stage, Path(directory), model or SCRIPTED, configs)
+        chosen = SCRIPTED if model in (None, "", "scripted") else model
+        theatre = Theatre(stage, Path(directory), chosen, configs)
         try:
             asyncio.run(take(theatre))
         finally:
