@@ -1,7 +1,7 @@
 """Sessions in which everything happens at once: the moves that Hypothesis shuffles, and how they are played.
 
 A model and tools whose answers are drawn, people who speak, approve, resolve, cancel, freeze and change the policy at
-any moment, workers that die, writes that are refused or that nobody hears of. `play` makes the moves in the order drawn,
+any moment, workers that die, writes that are refused or that nobody hears of. `play` makes the moves as drawn,
 `settle` then lets everybody do what they owe until the session rests.
 """
 

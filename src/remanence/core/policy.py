@@ -65,13 +65,11 @@ def judge(spec: AgentSpec, tool: ToolSpec, arguments: dict[str, Any], *, repeats
                 assert_never(rule)
     if asks:
         return _together(asks)
+    if allowed is None and tool.writes:
+        return Deny(f"no rule allows {tool.name}, and it writes")
     if repeats >= spec.limits.repeats_before_asking:
         return Ask(f"loop: the same call was already made {repeats} times in this turn")
-    if allowed:
-        return allowed
-    if tool.writes:
-        return Deny(f"no rule allows {tool.name}, and it writes")
-    return Allow(f"no rule speaks of {tool.name}, and it only reads")
+    return allowed or Allow(f"no rule speaks of {tool.name}, and it only reads")
 
 
 def _together(asks: list[Ask]) -> Ask | Deny:
@@ -91,13 +89,17 @@ def _speaks(rule: Rule, tool: ToolSpec, arguments: dict[str, Any]) -> bool:
         return False
     if not rule.when:
         return True
-    condition = parse(rule.when)
+    against = not isinstance(rule, AllowRule)
+    try:
+        condition = parse(rule.when)
+    except ConditionError:
+        return against  # no version with such a rule is ever registered; a journal from elsewhere may name one
     try:
         return holds(condition, arguments)
     except ConditionError:
         if rule.tools != tool.name and unknown_names(condition, tool.parameters):
             return False
-        return not isinstance(rule, AllowRule)
+        return against
 
 
 def _words(verdict: str, rule: Rule, reason: str = "") -> str:
