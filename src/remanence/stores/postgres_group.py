@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from remanence.ports import Write
-from remanence.stores.postgres_journal import pack
+from remanence.stores.postgres_journal import sizes_of
 from remanence.stores.postgres_known import Known, Pending, same_identity
 from remanence.stores.postgres_rows import effect_position
 from remanence.stores.rows import Row, extend
@@ -57,13 +57,16 @@ def arguments(batch: Sequence[tuple[Pending, Known]]) -> list[Any]:
         write, head = pending.write, known.head
         before = head.head
         rows = pending.rows = extend(head, pending.drafted)
-        packed = pack(rows)
-        terms = (head.id, before, len(rows), _flags(write), write.at, packed.epoch, write.actor)
-        writes.append((*terms, *_terms(write, rows), packed.payloads, packed.sizes, packed.digests))
+        payloads = pending.drafted.payloads  # none of which is large: that would not be plain
+        terms = (head.id, before, len(rows), _flags(write), write.at, rows[0].epoch, write.actor, *_terms(write, rows))
+        digests = b"".join([row.digest for row in rows])
+        writes.append((*terms, b"".join(payloads), sizes_of(payloads), digests))
         gated = gated or write.effects
         for charge in write.charges:
             scopes.update(charge.scopes)
-    return [*zip(*writes, strict=True), gated, list(scopes) if scopes else None]
+    # A column nobody has anything to say in is sent as null, which `unnest` fills up: arrays are what costs.
+    columns = [None if column.count(None) == len(writes) else column for column in zip(*writes, strict=True)]
+    return [*columns, gated, list(scopes) if scopes else None]
 
 
 def _flags(write: Write) -> int:

@@ -21,6 +21,7 @@ __all__ = [
     "replace",
     "row_at",
     "runs",
+    "sizes_of",
     "unpack",
 ]
 
@@ -61,10 +62,15 @@ def pack(rows: Sequence[Row]) -> Packed:
         last.epoch,
         last.actor,
         b"".join(payloads),
-        struct.pack(f">{len(rows)}I", *map(len, payloads)),
+        sizes_of(payloads),
         b"".join([row.digest for row in rows]),
         originals,
     )
+
+
+def sizes_of(payloads: Sequence[bytes]) -> bytes:
+    """The column `sizes`."""
+    return b"".join([len(payload).to_bytes(4, "big") for payload in payloads])
 
 
 def unpack(packed: Packed) -> list[Row]:
