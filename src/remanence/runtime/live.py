@@ -33,7 +33,9 @@ class Hub:
         self._listeners.append(listener)
 
     def unlisten(self, listener: Callable[[Recorded], None]) -> None:
-        self._listeners.remove(listener)
+        """Stop calling it, if it is called at all."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
 
     def driven_by(self, driver_of: Callable[[str], str]) -> None:
         """Tell the hub how to know which worker of this process holds a session."""

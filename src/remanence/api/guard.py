@@ -1,0 +1,170 @@
+"""What every request passes before a route sees it: its name, its host, its size; and what nobody foresaw.
+
+* **Name.** Each request has an id, its own `x-request-id` or a new one; it is in the answer, in the logs and in errors.
+* **Host.** A page of another site can send requests to this machine through the browser of whoever looks at it, under a
+  name that it lets point here. So a request for a host that is not ours is refused (421): ours are the names of this
+  machine for itself, the address the server listens on, and those that were configured.
+* **Size.** A body over the limit is refused (413), by what it says about itself or as soon as more has come.
+* **The unforeseen** is logged whole and answered as an error with the id, never with a traceback.
+
+Plain ASGI, so that streams pass through untouched.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from ipaddress import ip_address
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from remanence.api.failures import failure
+from remanence.errors import InvalidInput, TooLarge
+
+__all__ = ["BODY_BYTES_MAX", "Guard", "is_ours"]
+
+log = structlog.get_logger("remanence.http")
+
+BODY_BYTES_MAX = 8 * 1024 * 1024
+"""Twice the largest input, so that it is the input's own limit that speaks, whatever its encoding."""
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::\d{1,5})?")
+
+
+class Guard:
+    """ASGI middleware around the whole application."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        make_id: Callable[[str], str],
+        hosts: Iterable[str] = (),
+        body_bytes_max: int = BODY_BYTES_MAX,
+    ) -> None:
+        self.app = app
+        self.make_id = make_id
+        self.hosts = frozenset(host.lower().rstrip(".") for host in hosts)
+        self.body_bytes_max = body_bytes_max
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": 1008, "reason": "There are no web sockets here."})
+            return
+        request = _Request(scope, receive, send, self._request_id(scope), self.body_bytes_max)
+        with structlog.contextvars.bound_contextvars(request_id=request.id):
+            await self._pass(request)
+
+    async def _pass(self, request: _Request) -> None:
+        refusal = self._refusal(request)
+        if refusal is not None:
+            await request.fail(*refusal)
+            return
+        try:
+            await self.app(request.scope, request.receive, request.send)
+            if request.over:
+                error = too_large(self.body_bytes_max)
+                await request.fail(error.status, error.code, error.message)
+        except Exception:
+            log.exception("a request met something that should not happen", path=request.scope["path"])
+            await request.fail(
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                "internal_error",
+                "Something happened that should not. What was acknowledged before is kept. Please report it, with "
+                "the request id and what the server logged under it.",
+            )
+
+    def _refusal(self, request: _Request) -> tuple[int, str, str] | None:
+        """Why a request may not pass, judged by its headers alone."""
+        given = request.header(b"host")
+        if len(given) != 1 or not is_ours(given[0], self.hosts):
+            shown = given[0][:100] if len(given) == 1 else f"{len(given)} hosts"
+            return (
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "misdirected",
+                f"This server does not answer for {shown!r}. Nothing was done. Use the address it printed when it "
+                "started; to serve it under a name, add the name to the setting `hosts`.",
+            )
+        length = request.header(b"content-length")
+        if length and not (len(length) == 1 and length[0].isdigit()):
+            return (HTTPStatus.BAD_REQUEST, InvalidInput.code, "The content-length is not a number. Nothing was done.")
+        if length and int(length[0]) > self.body_bytes_max:
+            error = too_large(self.body_bytes_max)
+            return (error.status, error.code, error.message)
+        return None
+
+    def _request_id(self, scope: Scope) -> str:
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        return given.decode() if _REQUEST_ID.fullmatch(given) else self.make_id("req")
+
+
+class _Request:
+    """One request on its way: counts what comes in, marks what goes out."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, request_id: str, body_bytes_max: int) -> None:
+        self.scope = scope
+        self.id = request_id
+        self.scope["request_id"] = request_id
+        self._receive = receive
+        self._send = send
+        self._body_bytes_max = body_bytes_max
+        self._received = 0
+        self._answered = False
+        self.over = False
+        """More came than is allowed. What the application makes of a body that breaks off is not sent."""
+
+    def header(self, name: bytes) -> list[str]:
+        """The values of a header."""
+        return [value.decode("latin-1") for given, value in self.scope["headers"] if given == name]
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._received += len(message.get("body", b""))
+        if self._received > self._body_bytes_max and not self._answered:
+            self.over = True
+            return {"type": "http.disconnect"}
+        return message
+
+    async def send(self, message: Message) -> None:
+        if self.over:
+            return
+        if message["type"] == "http.response.start":
+            self._answered = True
+            headers = [*message.get("headers", ()), (b"x-request-id", self.id.encode())]
+            message = {**message, "headers": [*headers, (b"x-content-type-options", b"nosniff")]}
+        await self._send(message)
+
+    async def fail(self, status: int, code: str, message: str) -> None:
+        """Answer with an error, unless the answer has begun: then the connection is cut, which the client notices."""
+        if self._answered:
+            return
+        self.over = False
+        await failure(status, code, message, request_id=self.id)(self.scope, self._receive, self.send)
+
+
+def too_large(body_bytes_max: int) -> TooLarge:
+    """What is said of a body over the limit."""
+    return TooLarge(
+        f"The body is over the limit of {body_bytes_max:,} bytes. Nothing was written. Send it in parts, or raise "
+        "`input_bytes_max` in the settings."
+    )
+
+
+def is_ours(host: str, hosts: frozenset[str]) -> bool:
+    """Whether a `Host` header names this server: this machine's names for itself, or one of `hosts`."""
+    found = _HOST.fullmatch(host.lower())
+    if found is None:
+        return False
+    name = found[1].strip("[]").rstrip(".")
+    if name in hosts or name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
