@@ -6,9 +6,10 @@ found by its lease, not by its wake-up, which lies as far ahead. Sessions are lo
 the index for each need, so that work for other workers is never in the way.
 
 Other processes hear of due sessions by NOTIFY. A transaction that notifies takes a lock on the whole server until its
-commit is on disk, one at a time, which would make every group wait for every other. So the notification follows the
-commit, in a transaction of its own that waits for no disk, at most one every `NOTIFY_EVERY_S`. Should the process die
-in between, the others find the session at their next look, which `wait` bounds by its time-out.
+commit is on disk, one at a time, which would make every group wait for every other (eight connections that insert a row
+and notify commit a sixth as often as eight that only insert). So the notification follows the commit, in a transaction
+of its own that waits for no disk, at most one every `NOTIFY_EVERY_S`. Should the process die in between, the others
+find the session at their next look, which `wait` bounds by its time-out.
 """
 
 from __future__ import annotations
