@@ -187,8 +187,8 @@ def _conventions(context: click.Context) -> list[str]:
         grid(("option", "what it does"), [_option_row(option, context) for option in shared]),
         "## JSON",
         "A command that answers with data takes `-o table`, `-o json` or `-o jsonl` (a list: one entry a line). JSON "
-        "is UTF-8 and stable: fields are only ever added. Times (`at`, `..._at`) are whole microseconds since 1970-01-01 "
-        "UTC or null, money is `usd_micros`, millionths of a US dollar, digests are hexadecimal.",
+        "is UTF-8 and stable: fields are only ever added. Times (`at`, `..._at`) are whole microseconds since "
+        "1970-01-01 UTC or null, money is `usd_micros`, millionths of a US dollar, digests are hexadecimal.",
     ]
 
 

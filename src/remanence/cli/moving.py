@@ -22,7 +22,7 @@ __all__ = ["export", "import_", "verify"]
 async def export(call: Invocation, session: str, file: Path | None, *, output: Format) -> None:
     """Write a session into one file: journal, blobs, the agent's versions. No secrets.
 
-    FILE is ID.remanence unless given; - writes to stdout. The journal is verified first; one that is damaged is not exported.
+    FILE is ID.remanence unless given; - writes to stdout. The journal is verified first; a damaged one is not exported.
     """
     from remanence.cli.choosing import session_called
 

@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import structlog
+
 from remanence.agent import Agent, load_agents, spec_from_file
 from remanence.app import Options, Remanence
 from remanence.cli.command import Invocation
@@ -48,8 +50,11 @@ async def opened(
         _check_place(configuration)
     level = configuration.settings.log_level
     configure_logs(level if "log_level" in configuration.sources else "warning")
-    async with runtime_of(configuration, actor=invocation.person, worker=worker, agents=agents) as rt:
-        yield rt
+    try:
+        async with runtime_of(configuration, actor=invocation.person, worker=worker, agents=agents) as rt:
+            yield rt
+    finally:
+        structlog.reset_defaults()
 
 
 def runtime_of(
@@ -101,8 +106,6 @@ def models_of(configuration: Configuration) -> tuple[Mapping[str, Model], Mappin
 
 def configure_logs(level: LogLevel) -> None:
     """Log to stderr, so that what a command answers on stdout stays clean."""
-    import structlog
-
     colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
@@ -162,7 +165,7 @@ def _check_place(configuration: Configuration) -> None:
     """A folder that has nothing to do with a project must not get a database because somebody typed `list` in it."""
     url = configuration.settings.database
     path = Path(url.removeprefix("sqlite:///"))
-    if url == str(path) or path.exists():
+    if not url.startswith("sqlite:///") or path.exists():
         return
     if configuration.file is None and "database" not in configuration.sources:
         raise NotFound(

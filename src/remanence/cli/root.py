@@ -6,12 +6,14 @@ compares each line with the command it stands for.)
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from remanence import __version__
 from remanence.cli.command import Group, Invocation
@@ -73,6 +75,33 @@ class Root(Group):
                 return getattr(module, cmd_name)
         return None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is named. A misspelt one is told what it resembles."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            names = self.list_commands(ctx)
+            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=names, ctx=ctx) from None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Completions, without loading the commands."""
+        entries = [item for section in COMMANDS.values() for item in section.items()]
+        found = [CompletionItem(name, help=entry.help) for name, entry in entries if name.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Whoever read its output may have left, as `head` does: that is no error."""
+        try:
+            answer = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Python would complain once more when it closes stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        return answer
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, section in COMMANDS.items():
             with formatter.section(title):
@@ -83,10 +112,6 @@ class Root(Group):
         invocation = Invocation()
         try:
             code = super().main(args, prog_name, standalone_mode=False, obj=invocation, **extra)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            _quiet_pipe()
-            code = 0
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - nobody above would say it in a sentence
             if invocation.debug and not isinstance(error, click.ClickException):
                 _show_traceback()
@@ -120,13 +145,6 @@ def _show_traceback() -> None:
     import traceback
 
     traceback.print_exc()
-
-
-def _quiet_pipe() -> None:
-    """Whoever read our output has left, as `head` does. Python would complain once more when it closes stdout."""
-    import os
-
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @click.group(

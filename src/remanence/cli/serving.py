@@ -1,0 +1,245 @@
+"""Servers as processes: a port, signals, an orderly end, and the restart that `dev` makes when a file changes.
+
+**Ending.** The first SIGTERM or SIGINT drains: the server says that it is not ready, the worker starts nothing new, lets
+what runs finish for a while and gives its sessions back, then the port is closed. A second signal ends the process at
+once; nothing is lost by that either, only that the sessions it held wait until their leases end.
+
+**Reload.** The listening socket survives the restart, so that no request is refused meanwhile and a free port that was
+chosen stays the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Literal, NoReturn
+
+import uvicorn
+
+from remanence.cli.output import note
+from remanence.errors import Conflict, InvalidConfig
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from remanence.app import Remanence
+
+__all__ = ["Ending", "answers_to", "listen", "restart", "seconds_since_start", "serve_http", "until_ended", "url_of"]
+
+HANDED_ON = "_REMANENCE_LISTENER"
+"""The variable through which a restarted process learns of the socket it inherits, and when the restart began."""
+WORKER_LOOK_S = 1.0
+HTTP_CLOSE_S = 5
+"""How long open connections may take to finish once the worker has drained."""
+
+Reason = Literal["signal", "changed", "worker died"]
+
+
+# --- the port ---------------------------------------------------------------------------------------------------------
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; the one handed on by the process before, when there is one. Raises Conflict."""
+    handed = os.environ.pop(HANDED_ON, "").partition(":")[0]
+    if handed:
+        with suppress(OSError, ValueError):
+            return socket.socket(fileno=int(handed))
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise InvalidConfig(
+            f"{host!r} is not an address of this machine ({error.strerror}). Nothing was started; use 127.0.0.1 for "
+            "this machine only, 0.0.0.0 for every network it is in.",
+            param="host",
+        ) from None
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(error, host, port) from None
+    return listener
+
+
+def _cannot_listen(error: OSError, host: str, port: int) -> Conflict | InvalidConfig:
+    if error.errno == errno.EADDRINUSE:
+        return Conflict(
+            f"Port {port} of {host} is taken: {_who(host, port)}. Nothing was started. Give another with --port (0 "
+            "takes any free one), or stop the other.",
+            param="port",
+        )
+    return InvalidConfig(
+        f"Port {port} of {host} cannot be used ({error.strerror}). Nothing was started; choose another address or "
+        "port (those below 1024 need special rights).",
+        param="port",
+    )
+
+
+def _who(host: str, port: int) -> str:
+    """Who has the port: a server of ours says so."""
+    import http.client
+    import json
+
+    connection = http.client.HTTPConnection(_reachable(host), port, timeout=1)
+    try:
+        connection.request("GET", "/version")
+        found = json.loads(connection.getresponse().read(10_000))
+        return f"remanence {found['version']} is running there already" if found["name"] == "remanence" else "in use"
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
+        return "another program uses it"
+    finally:
+        connection.close()
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a browser on this machine reaches it."""
+    host, port = listener.getsockname()[:2]
+    host = _reachable(host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _reachable(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
+
+
+def answers_to(host: str, hosts: tuple[str, ...]) -> list[str]:
+    """The names a server that listens on `host` answers to, besides those that mean this machine anyway."""
+    try:
+        own = [] if ip_address(host).is_unspecified else [host]
+    except ValueError:
+        own = [host]
+    return [*own, *hosts]
+
+
+# --- the end ----------------------------------------------------------------------------------------------------------
+
+
+class Ending:
+    """Why and when a server is to end. The first signal asks; a second one does not wait."""
+
+    def __init__(self, runtime: Remanence) -> None:
+        self._runtime = runtime
+        self._asked = asyncio.Event()
+        self.reason: Reason = "signal"
+
+    def ask(self, reason: Reason) -> None:
+        """End, in order."""
+        if not self._asked.is_set():
+            self.reason = reason
+            self._asked.set()
+
+    async def wait(self) -> None:
+        await self._asked.wait()
+
+    @contextmanager
+    def signals(self) -> Generator[None]:
+        """Listen to SIGINT and SIGTERM meanwhile."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal, number)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    def _on_signal(self, number: int) -> None:
+        if self._asked.is_set():
+            note("Stopped at once. What was acknowledged is kept; sessions that were held go on elsewhere, or when")
+            note(f"this is run again, after at most {self._runtime.options.times.lease_s:g} s.")
+            sys.stdout.flush()
+            os._exit(128 + number)
+        worker = self._runtime.worker
+        if worker is not None and worker.sessions:
+            note(
+                f"Finishing what runs in {worker.sessions} sessions, at most {self._runtime.options.times.drain_s:g} s. "
+                "Once more stops at once."
+            )
+        self.ask("signal")
+
+
+async def until_ended(runtime: Remanence, ending: Ending) -> None:
+    """Wait until somebody asks for the end, or the worker has died; then drain the worker."""
+    watch = asyncio.create_task(_watch_worker(runtime, ending))
+    try:
+        await ending.wait()
+    finally:
+        watch.cancel()
+    if runtime.worker is not None:
+        await runtime.worker.stop()
+
+
+async def _watch_worker(runtime: Remanence, ending: Ending) -> None:
+    while runtime.worker is None or runtime.worker.alive:
+        await asyncio.sleep(WORKER_LOOK_S)
+    ending.ask("worker died")
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: ours know what has to be drained first."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+async def serve_http(app: FastAPI, listener: socket.socket, drained: Callable[[], object]) -> None:
+    """Serve until the awaitable that `drained` gives is done; then close the port and let open requests finish.
+
+    `drained` is called when the server answers.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=HTTP_CLOSE_S,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    try:
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.005)
+        await asyncio.wait(
+            (asyncio.ensure_future(drained()), serving),  # pyright: ignore[reportArgumentType]
+            return_when=asyncio.FIRST_COMPLETED,
+        )
+    finally:
+        server.should_exit = True
+        await serving
+
+
+# --- starting again ---------------------------------------------------------------------------------------------------
+
+
+def restart(listener: socket.socket) -> NoReturn:
+    """Become the same command anew, with the listening socket. Everything else must be closed."""
+    listener.set_inheritable(True)
+    os.environ[HANDED_ON] = f"{listener.fileno()}:{time.time()}"
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def seconds_since_start(restarted_at: float | None = None) -> float:
+    """How long this process has been running, interpreter and imports included; from the restart on, when it was one."""
+    if restarted_at is not None:
+        return time.time() - restarted_at
+    try:
+        with open("/proc/self/stat", "rb") as stat:
+            ticks = int(stat.read().rpartition(b")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        # Not Linux: count the processor time instead, which is nearly all of it.
+        return time.process_time()

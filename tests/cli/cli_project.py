@@ -1,0 +1,141 @@
+"""A project in a folder of its own, and two ways to run the command there: in this process, and as a real one."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from remanence.cli.root import remanence
+
+AGENT = '''
+import asyncio
+import os
+from pathlib import Path
+
+from remanence import Agent, tool
+from remanence.errors import EffectInDoubt
+from remanence.tools import ask_human, sleep_until
+
+
+@tool(replay="never", approval="cents > 5000")
+def refund(order: str, cents: int) -> str:
+    """Refund an order."""
+    return f"refunded {cents}"
+
+
+@tool(replay="never")
+def wire(cents: int) -> str:
+    """Send money over a line that breaks."""
+    raise EffectInDoubt("the line broke")
+
+
+@tool(replay="safe")
+async def slow(name: str) -> str:
+    """Wait until a file of that name is there."""
+    Path(name + ".started").touch()
+    while not Path(name).exists():
+        await asyncio.sleep(0.01)
+    return "found"
+
+
+shop = Agent("shop", model="default", instructions="Help.", tools=[refund, wire, slow, ask_human, sleep_until])
+'''
+SETTINGS = 'agents = ["agent.py"]\n\n[worker]\nlease_s = 3\n'
+
+BIG_REFUND = '/tool refund {"order": "42", "cents": 9000}'
+SMALL_REFUND = '/tool refund {"order": "42", "cents": 900}'
+
+
+class Ran(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return msgspec.json.decode(self.out)
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, and none of this machine's own settings."""
+    for name in [name for name in os.environ if name.startswith("REMANENCE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("REMANENCE_USER", "ada")
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def project(folder: Path) -> Path:
+    """A folder with an agent `shop` in it."""
+    (folder / "agent.py").write_text(AGENT)
+    (folder / "remanence.toml").write_text(SETTINGS)
+    return folder
+
+
+@pytest.fixture
+def cli(folder: Path) -> Run:
+    """Runs a command in this process."""
+
+    def run(*args: str, text: str | None = None) -> Ran:
+        result = CliRunner().invoke(remanence, args, input=text, prog_name="remanence")
+        return Ran(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+def command_line(*args: str) -> list[str]:
+    """The command as a process of its own."""
+    return [sys.executable, "-m", "remanence", *args]
+
+
+@pytest.fixture
+def process(folder: Path) -> Run:
+    """Runs a command as a process of its own."""
+
+    def run(*args: str, text: str = "") -> Ran:
+        done = subprocess.run(
+            command_line(*args), input=text, capture_output=True, text=True, encoding="utf-8", timeout=60, check=False
+        )
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+def begun(cli: Run, said: str, code: int = 0) -> str:
+    """A new session in which this was said; its id."""
+    ran = cli("run", "shop", said, "--json")
+    assert ran.code == code, ran.err
+    return ran.json["session"]
+
+
+def masked(value: Any) -> Any:
+    """An answer with what differs from run to run replaced: ids, digests, times."""
+    if isinstance(value, dict):
+        return {key: masked(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [masked(item) for item in value]
+    if isinstance(value, int) and not isinstance(value, bool) and value > 10**15:
+        return "AT"
+    if isinstance(value, str):
+        value = re.sub(r"sess_[0-9a-f]{30}", "SESSION", value)
+        value = re.sub(r"in_[0-9a-f]{30}", "INPUT", value)
+        return re.sub(r"\b[0-9a-f]{64}\b", "DIGEST", value)
+    return value

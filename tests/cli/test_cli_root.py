@@ -1,0 +1,212 @@
+"""The command itself: help that loads nothing, exit codes, and no traceback ever."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+from cli_project import Ran, Run, begun, command_line
+from click.testing import CliRunner
+
+from remanence.cli.command import Command, Invocation
+from remanence.cli.root import COMMANDS, Root, remanence
+from remanence.errors import Conflict
+
+HEAVY = {"anthropic", "asyncio", "asyncpg", "fastapi", "msgspec", "openai", "pydantic", "rich", "sqlite3", "structlog"}
+
+
+def loaded_by(*args: str) -> set[str]:
+    """The top-level modules that a command line leaves loaded."""
+    program = (
+        "import sys\nfrom remanence.cli.root import remanence\n"
+        f"try:\n    remanence.main({list(args)!r}, 'remanence')\nexcept SystemExit:\n    pass\n"
+        "print('LOADED', *{name.partition('.')[0] for name in sys.modules})\n"
+        "print('LOADED', *[name for name in sys.modules if name.startswith('remanence.')])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60)
+    return {name for line in done.stdout.splitlines() if line.startswith("LOADED") for name in line.split()[1:]}
+
+
+def test_help_loads_nothing_heavy() -> None:
+    loaded = loaded_by("--help")
+    assert loaded.isdisjoint(HEAVY)
+    assert {name for name in loaded if name.startswith("remanence.")} <= {
+        "remanence.cli",
+        "remanence.cli.command",
+        "remanence.cli.root",
+        "remanence.errors",
+    }
+
+
+@pytest.mark.parametrize("noun", ["sessions", "approvals", "agents", "models", "budgets"])
+def test_the_help_of_a_noun_loads_no_server_and_no_provider(noun: str) -> None:
+    heavy = {"anthropic", "asyncpg", "fastapi", "openai", "pydantic", "pydantic_ai", "rich", "uvicorn"}
+    assert loaded_by(noun, "--help").isdisjoint(heavy)
+
+
+def test_help_answers_at_once() -> None:
+    times: list[float] = []
+    for _ in range(5):
+        start = time.perf_counter()
+        subprocess.run(command_line("--help"), check=True, capture_output=True, timeout=60)
+        times.append(time.perf_counter() - start)
+    # The best of five: how fast it is, not how busy the machine was.
+    assert min(times) < 0.3, times
+
+
+def test_the_table_of_commands_says_what_they_say() -> None:
+    context = click.Context(remanence, obj=Invocation())
+    for section in COMMANDS.values():
+        for name, entry in section.items():
+            command = remanence.get_command(context, name)
+            assert command is not None
+            assert command.get_short_help_str(200) == entry.help
+
+
+def test_the_command_of_the_package_is_this_one(folder: Path) -> None:
+    script = Path(sys.executable).with_name("remanence")
+    done = subprocess.run([script, "--version"], check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "remanence, version 0.1.0\n"
+
+
+def test_a_misspelt_command_gets_a_hint(cli: Run) -> None:
+    ran = cli("sesions", "list")
+    assert ran.code == 2
+    assert "sessions" in ran.err
+
+
+# --- exit codes -------------------------------------------------------------------------------------------------------
+
+
+def test_each_exit_code(project: Path, process: Run) -> None:
+    assert process("run", "shop", "hello").code == 0
+    assert process("run", "shop").code == 2
+    assert process("run", "nobody", "hello").code == 3
+    session = process("sessions", "list", "-o", "json").json[0]["session"]
+    assert process("sessions", "cancel", session).code == 4
+    assert process("run", "shop", '/tool refund {"order": "1", "cents": 9000}').code == 5
+
+
+def test_a_failed_turn_exits_1(project: Path, process: Run) -> None:
+    (project / "script.json").write_text('{"steps": [{"fail": {"kind": "authentication", "times": 0}}]}')
+    (project / "remanence.toml").write_text('agents = ["agent.py"]\nmodel = "scripted:script.json"\n')
+    ran = process("run", "shop", "hello", "--json")
+    assert ran.code == 1
+    assert ran.json["status"] == "failed"
+    assert process("run", "shop", "hello").code == 1
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+class Broken(Root):
+    """A root whose one command raises what it is given."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(name="remanence")
+        self.error = error
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        def raises() -> None:
+            raise self.error
+
+        return Command(cmd_name, callback=raises)
+
+
+def broken(error: BaseException, *args: str) -> Ran:
+    result = CliRunner().invoke(Broken(error), ["go", *args], prog_name="remanence")
+    return Ran(result.exit_code, result.stdout, result.stderr)
+
+
+def test_an_unforeseen_error_is_said_without_a_traceback() -> None:
+    ran = broken(KeyError("gone"))
+    assert ran.code == 1
+    assert "KeyError: 'gone'" in ran.err
+    assert "The journal is safe" in ran.err
+    assert "Traceback" not in ran.err
+    assert "Traceback" in broken(KeyError("gone"), "--debug").err
+
+
+def test_an_error_of_ours_is_its_sentence() -> None:
+    assert broken(Conflict("Somebody was first.")) == Ran(4, "", "remanence: Somebody was first.\n")
+    assert "Traceback" in broken(Conflict("Somebody was first."), "--debug").err
+
+
+def test_interruption_is_said() -> None:
+    ran = broken(KeyboardInterrupt())
+    assert ran.code == 130
+    assert "interrupted" in ran.err
+
+
+def test_a_reader_that_leaves_is_no_error(project: Path, cli: Run) -> None:
+    session = begun(cli, "hello")
+    command = command_line("sessions", "tail", session, "--raw")
+    tail = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert tail.stdout is not None
+    tail.stdout.close()
+    _, err = tail.communicate(timeout=60)
+    assert (tail.returncode, err) == (0, b"")
+
+
+# --- places -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_without_a_project_gets_no_database(folder: Path, cli: Run) -> None:
+    ran = cli("sessions", "list")
+    assert ran.code == 3
+    assert "There is no project here" in ran.err
+    assert "remanence init" in ran.err
+    assert list(folder.iterdir()) == []
+
+
+def test_a_database_that_is_not_there_is_not_made(folder: Path, cli: Run) -> None:
+    ran = cli("--database", "sqlite:///nowhere.db", "sessions", "list")
+    assert ran.code == 3
+    assert "nowhere.db" in ran.err
+    assert list(folder.iterdir()) == []
+
+
+def test_a_project_without_sessions_says_how_to_begin(project: Path, cli: Run) -> None:
+    ran = cli("sessions", "list")
+    assert (ran.code, ran.out) == (0, "")
+    assert "remanence chat" in ran.err
+
+
+def test_common_options_stand_anywhere(project: Path, cli: Run) -> None:
+    first = cli("--database", "sqlite:///other.db", "run", "shop", "hello")
+    assert first.code == 0
+    assert cli("sessions", "--database", "sqlite:///other.db", "list", "-o", "json").json[0]["agent"] == "shop"
+    assert len(cli("sessions", "list", "-o", "json", "--database", "sqlite:///other.db").json) == 1
+    assert cli("sessions", "list", "-o", "json").json == []
+
+
+def test_a_command_that_is_named_works_with_the_same_database(project: Path, cli: Run) -> None:
+    ran = cli("--database", "sqlite:///other.db", "run", "shop", '/tool refund {"order": "1", "cents": 9000}')
+    assert ran.code == 5
+    line = next(line for line in ran.err.splitlines() if "approvals approve" in line)
+    assert cli(*line.split()[1:]).code == 0
+
+
+def test_a_database_of_another_kind_is_refused(folder: Path, cli: Run) -> None:
+    ran = cli("--database", "mysql://root@host/x", "sessions", "list")
+    assert ran.code == 2
+    assert "sqlite:///PATH" in ran.err
+
+
+def test_completion_scripts(cli: Run) -> None:
+    for shell in ("bash", "zsh", "fish"):
+        ran = cli("completion", shell)
+        assert ran.code == 0
+        assert "_REMANENCE_COMPLETE" in ran.out
+    assert cli("completion", "cmd").code == 2
+
+
+def test_completion_knows_the_verbs(folder: Path) -> None:
+    environment = {"_REMANENCE_COMPLETE": "bash_complete", "COMP_WORDS": "remanence sessions ", "COMP_CWORD": "2"}
+    script = Path(sys.executable).with_name("remanence")
+    done = subprocess.run([script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert "plain,tail" in done.stdout
