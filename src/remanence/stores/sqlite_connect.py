@@ -19,6 +19,10 @@ __all__ = ["LOCK_TIMEOUT_S", "Location", "closing_connection", "connect", "expla
 
 LOCK_TIMEOUT_S = 5.0
 STATEMENTS_MAX = 512
+CACHE_KIB = 32 * 1024
+"""What the writer may keep of the file in memory: the last pages of the journals that are being written."""
+CHECKPOINT_PAGES = 4_000
+"""The write-ahead log is copied back every 16 MB: pages written again and again until then are copied once."""
 
 _MEANS_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _MEANS_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -47,6 +51,8 @@ def connect(location: Location, *, writer: bool = False) -> sqlite3.Connection:
         connection.execute(f"PRAGMA synchronous = {'OFF' if location.ephemeral else 'FULL'}")
         connection.execute("PRAGMA secure_delete = ON")  # what is redacted leaves the file, not only the table
         connection.execute("PRAGMA temp_store = MEMORY")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
         if location.bytes_max is not None:
             (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
             connection.execute(f"PRAGMA max_page_count = {max(1, location.bytes_max // page_bytes)}")

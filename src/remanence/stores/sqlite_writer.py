@@ -35,6 +35,11 @@ GROUP_MAX = 512
 LOCK_PAUSE_MAX_S = 0.005
 
 
+def closed(location: Location) -> StoreUnavailable:
+    """What whoever comes too late is told."""
+    return StoreUnavailable(f"The database {location.path} was closed. Nothing of this was kept; open it again.")
+
+
 class Job:
     """Something to do in the next transaction, and whom to tell."""
 
@@ -45,15 +50,6 @@ class Job:
         self.future = future
         self.outcome: Any = None
         self.error: Exception | None = None
-
-    def tell(self) -> None:
-        """In the event loop: resolve the future, unless whoever waited has left."""
-        if self.future.done():
-            return
-        if self.error is None:
-            self.future.set_result(self.outcome)
-        else:
-            self.future.set_exception(self.error)
 
 
 class Writer:
@@ -87,9 +83,7 @@ class Writer:
 
     def _put(self, work: Draft | Callable[[Ledger], Any] | None) -> asyncio.Future[Any]:
         if self._closed:
-            raise StoreUnavailable(
-                f"The database {self._location.path} was closed. Nothing of this was kept; open it again."
-            )
+            raise closed(self._location)
         future = self._loop.create_future()
         self._jobs.put(Job(work, future))
         return future
@@ -105,15 +99,33 @@ class Writer:
 
     def _serve(self) -> None:
         try:
-            while (group := self._take()) is not None:
+            while (group := self._take()) is not None and not self._loop.is_closed():
                 due = self._commit(group)
-                if self._loop.is_closed():
-                    return  # nobody is left to tell
-                self._loop.call_soon_threadsafe(self._tell, group, due)
+                self._answer(group, due)
                 if self._log_holds_erased:
                     self._empty_log()
         finally:
+            self._closed = True
             self._ledger.connection.close()
+            self._refuse_the_rest()
+
+    def _answer(self, group: list[Job], due: bool) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._tell, group, due)
+        except RuntimeError:
+            # The loop ended without closing the database: what was written is kept, and nobody is left to tell.
+            self._closed = True
+
+    def _refuse_the_rest(self) -> None:
+        """Whoever queued something while the thread ended must not wait for ever."""
+        rest: list[Job] = []
+        while not self._jobs.empty():
+            job = self._jobs.get()
+            if job is not None:
+                job.error = closed(self._location)
+                rest.append(job)
+        if rest:
+            self._answer(rest, False)
 
     def _take(self) -> list[Job] | None:
         """All the jobs that are there, at least one; None when there will be no more."""
@@ -131,7 +143,12 @@ class Writer:
 
     def _tell(self, group: list[Job], due: bool) -> None:
         for job in group:
-            job.tell()
+            if job.future.done():
+                continue  # whoever waited has left
+            if job.error is None:
+                job.future.set_result(job.outcome)
+            else:
+                job.future.set_exception(job.error)
         if due:
             self._on_due()
 
