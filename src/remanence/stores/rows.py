@@ -253,7 +253,7 @@ def _schedule(head: Head, write: Write) -> None:
 
 
 def told(head: Head, write: Write) -> bool:
-    """Whether the session is held by a worker of the writer's own process, which learns of the write without a claim."""
+    """Whether the session is held by a worker of the writer's own process, which will be told without a claim."""
     held = bool(write.wake_unless) and head.worker == write.wake_unless
     return held and lease_is_live(head.lease_until, write.at)
 
