@@ -32,6 +32,8 @@ from remanence.values import (
     Cursor,
     Delta,
     DeltaKind,
+    Entry,
+    EntryQuery,
     Fork,
     Hold,
     Lease,
@@ -63,6 +65,8 @@ __all__ = [
     "Database",
     "Delta",
     "DeltaKind",
+    "Entry",
+    "EntryQuery",
     "Fork",
     "Hold",
     "Lease",
@@ -73,6 +77,7 @@ __all__ = [
     "ModelRequest",
     "OnDelta",
     "RawRecord",
+    "Registry",
     "Release",
     "SessionQuery",
     "SessionRow",
@@ -215,6 +220,27 @@ class Controls(Protocol):
     async def holds(self) -> Sequence[Hold]: ...
 
 
+class Registry(Protocol):
+    """Declared things by kind and id: see `values.Entry`. Ids are unique within a kind, across projects."""
+
+    async def put(self, entry: Entry, *, expect: int | None = None) -> Entry:
+        """Make or change an entry. Conflict unless its revision is `expect` (0: it is not there; None: whatever).
+
+        Returns it as it stands: with the revision it got, and the moment it was first made.
+        """
+        ...
+
+    async def get(self, kind: str, name: str) -> Entry:
+        """Raises NotFound."""
+        ...
+
+    async def list(self, query: EntryQuery) -> Sequence[Entry]: ...
+
+    async def remove(self, kind: str, name: str) -> None:
+        """Raises NotFound."""
+        ...
+
+
 class Views(Protocol):
     """Read models: what lists and screens ask. Never asked by the loop."""
 
@@ -248,6 +274,8 @@ class Database(Protocol):
     def controls(self) -> Controls: ...
     @property
     def views(self) -> Views: ...
+    @property
+    def registry(self) -> Registry: ...
 
     async def raw(self, session: str, *, after: int = 0, limit: int = 1_000) -> Sequence[RawRecord]:
         """The session's own stored rows as they are, undecoded, without those a fork inherits. Raises NotFound."""

@@ -18,6 +18,8 @@ __all__ = [
     "Cursor",
     "Delta",
     "DeltaKind",
+    "Entry",
+    "EntryQuery",
     "Fork",
     "Hold",
     "Lease",
@@ -221,6 +223,31 @@ class UsageRow(msgspec.Struct, frozen=True):
     usage: Usage
     usd_micros: int
     unpriced_calls: int = 0
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One declared thing that is no session and no agent's version: an API key, an agent as a wire format names it.
+
+    `body` is its JSON. `at` is when it was made, `revision` counts its changes from 1.
+    """
+
+    kind: str
+    project: str
+    id: str
+    at: int
+    updated_at: int
+    body: bytes
+    revision: int = 1
+
+
+class EntryQuery(msgspec.Struct, frozen=True):
+    """Which entries to list, in the order they were made. `after` is the last id of the page before."""
+
+    kind: str
+    project: str | None = None
+    after: str | None = None
+    newest_first: bool = False
+    limit: int = 50
 
 
 class RawRecord(msgspec.Struct, frozen=True):

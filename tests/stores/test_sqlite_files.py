@@ -237,10 +237,11 @@ async def test_a_migration_in_other_words_is_refused(path: str) -> None:
 
 
 async def test_migrating_is_done_once(path: str) -> None:
-    assert [migration.number for migration in await waiting(path)] == [1]
+    numbers = [migration.number for migration in await waiting(path)]
+    assert numbers == list(range(1, len(numbers) + 1))
     assert not await asyncio.to_thread(Path(path).exists)
     done = await asyncio.gather(*(migrate(path) for _ in range(4)))
-    assert sorted(len(each) for each in done) == [0, 0, 0, 1]
+    assert sum(len(each) for each in done) == len(numbers)
     assert await waiting(path) == ()
 
 

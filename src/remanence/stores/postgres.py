@@ -21,6 +21,7 @@ from remanence.stores.postgres_controls import PostgresBlobs, PostgresControls, 
 from remanence.stores.postgres_known import KnownSessions
 from remanence.stores.postgres_leases import Leases, Wakes
 from remanence.stores.postgres_reads import Journals
+from remanence.stores.postgres_registry import PostgresRegistry
 from remanence.stores.postgres_schema import migrate
 from remanence.stores.postgres_views import PostgresViews
 from remanence.stores.postgres_writer import Writers
@@ -99,6 +100,7 @@ class PostgresDatabase:
         self.blobs = PostgresBlobs(access)
         self.controls = PostgresControls(access, wakes.due)
         self.views = PostgresViews(access)
+        self.registry = PostgresRegistry(access)
 
     @property
     def url(self) -> str:

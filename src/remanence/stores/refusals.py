@@ -13,8 +13,10 @@ __all__ = [
     "bad_redaction",
     "bad_scope",
     "content_missing",
+    "entry_changed",
     "fenced",
     "no_blob",
+    "no_entry",
     "no_hold",
     "no_session",
     "no_version",
@@ -52,6 +54,19 @@ def session_exists(session: str) -> Conflict:
 
 def no_blob(digest: str) -> NotFound:
     return NotFound(f"There is no blob {digest!r}. It was never stored here, or what it belonged to was erased.")
+
+
+def no_entry(kind: str, id_: str) -> NotFound:
+    return NotFound(f"There is no {kind} {id_!r}. It was never made here, or it was removed.")
+
+
+def entry_changed(kind: str, id_: str, expect: int, revision: int) -> Conflict:
+    if not expect:
+        return Conflict(f"There is a {kind} {id_!r} already; it was left as it is. Choose another id, or change it.")
+    return Conflict(
+        f"The {kind} {id_!r} is at revision {revision}, not {expect}: somebody changed it meanwhile. Nothing of this "
+        "change was kept; read it again and decide again."
+    )
 
 
 def no_version(version: str) -> NotFound:

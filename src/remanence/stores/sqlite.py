@@ -45,6 +45,7 @@ from remanence.stores import sqlite_changes, sqlite_leases, sqlite_reads, sqlite
 from remanence.stores.rows import draft
 from remanence.stores.sqlite_connect import LOCK_TIMEOUT_S, Location, explained
 from remanence.stores.sqlite_reads import Readers
+from remanence.stores.sqlite_registry import SqliteRegistry
 from remanence.stores.sqlite_schema import prepare
 from remanence.stores.sqlite_writer import Writer
 
@@ -228,6 +229,7 @@ class SqliteDatabase:
         self.blobs = SqliteBlobs(writer, readers)
         self.controls = SqliteControls(writer, readers)
         self.views = SqliteViews(location, writer, readers)
+        self.registry = SqliteRegistry(writer, readers)
 
     @property
     def url(self) -> str:

@@ -21,6 +21,7 @@ from remanence.testing.conformance import (  # importing them collects their law
     journal_laws,
     lease_laws,
     race_laws,
+    registry_laws,
     view_laws,
 )
 from remanence.testing.conformance.harness import LAWS, Harness, Law, name_of
@@ -37,5 +38,6 @@ __all__ = [
     "lease_laws",
     "name_of",
     "race_laws",
+    "registry_laws",
     "view_laws",
 ]

@@ -100,6 +100,7 @@ class FaultyDatabase:
         self.blobs = database.blobs
         self.controls = database.controls
         self.views = database.views
+        self.registry = database.registry
         self.raw = database.raw
         self.restore = database.restore
         self.close = database.close

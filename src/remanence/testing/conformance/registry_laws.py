@@ -1,0 +1,61 @@
+"""Laws of the registry: one entry to an id, changed by who saw it last, listed in the order of making."""
+
+from __future__ import annotations
+
+import asyncio
+
+from remanence.errors import Conflict, NotFound
+from remanence.ports import Entry, EntryQuery
+from remanence.testing.conformance.harness import T0, Harness, law
+
+
+def entry(name: str, body: bytes = b"{}", *, kind: str = "thing", project: str = "lab", at: int = T0) -> Entry:
+    """One entry, as somebody would make it."""
+    return Entry(kind, project, name, at, at, body)
+
+
+@law
+async def an_entry_is_made_changed_and_removed(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    made = await db.registry.put(entry("a", b'{"n":1}'), expect=0)
+    assert made == await other.registry.get("thing", "a") == entry("a", b'{"n":1}')
+    changed = await other.registry.put(entry("a", b'{"n":2}', at=T0 + 5), expect=1)
+    assert (changed.revision, changed.at, changed.updated_at, changed.body) == (2, T0, T0 + 5, b'{"n":2}')
+    assert await db.registry.get("thing", "a") == changed
+    await db.registry.remove("thing", "a")
+    await h.refused(NotFound, other.registry.get("thing", "a"))
+    await h.refused(NotFound, other.registry.remove("thing", "a"))
+    assert (await other.registry.put(entry("a"))).revision == 1
+
+
+@law
+async def an_entry_is_changed_only_by_who_saw_it_last(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    await h.refused(Conflict, db.registry.put(entry("a"), expect=1))
+    await db.registry.put(entry("a"), expect=0)
+    await h.refused(Conflict, other.registry.put(entry("a"), expect=0))
+    attempts = [each.registry.put(entry("a", b'{"by":"x"}'), expect=1) for each in (db, other, db, other)]
+    outcomes = await asyncio.gather(*attempts, return_exceptions=True)
+    assert sum(isinstance(outcome, Entry) for outcome in outcomes) == 1, outcomes
+    assert (await db.registry.get("thing", "a")).revision == 2
+
+
+@law
+async def entries_are_listed_in_the_order_of_making(h: Harness) -> None:
+    db = await h.open()
+    for name in "cab":
+        await db.registry.put(entry(name))
+    await db.registry.put(entry("d", project="elsewhere"))
+    await db.registry.put(entry("a", kind="other"))
+    await db.registry.put(entry("c", b'{"changed":true}'))
+
+    async def names(query: EntryQuery) -> str:
+        return "".join(found.id for found in await db.registry.list(query))
+
+    assert await names(EntryQuery("thing")) == "cabd"
+    assert await names(EntryQuery("thing", "lab")) == "cab"
+    assert await names(EntryQuery("thing", "lab", newest_first=True)) == "bac"
+    assert await names(EntryQuery("thing", "lab", after="c", limit=1)) == "a"
+    assert await names(EntryQuery("thing", "lab", after="b", newest_first=True)) == "ac"
+    assert await names(EntryQuery("nothing")) == ""
+    await h.refused(NotFound, db.registry.list(EntryQuery("thing", "lab", after="z")))
