@@ -1,0 +1,231 @@
+"""Retries, limits, timers, budgets, blobs, forks, upgrades: the loop over a real store."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from tests.runtime.shop import Shop, call, kinds, runtime, script, until
+
+from remanence.commands import controls
+from remanence.content import Text, Usage
+from remanence.errors import InvalidInput, ModelError, NotFound
+from remanence.events import BudgetReached, ModelCalled, ModelFailed, ToolReturned, TurnEnded
+from remanence.models.scripted import Scripted, Step
+from remanence.ports import ModelReply, ModelRequest
+from remanence.spec import Limits
+
+
+class Flaky:
+    """Fails so often, then follows the script."""
+
+    def __init__(self, *errors: ModelError) -> None:
+        self.errors = list(errors)
+
+    def __call__(self, request: ModelRequest) -> ModelReply | ModelError:
+        return self.errors.pop(0) if self.errors else script(request)
+
+
+async def test_a_model_is_asked_again_after_what_the_provider_asked_for(tmp_path: Path) -> None:
+    errors = ModelError("slow down", kind="rate_limited", retry_after_s=0.2), ModelError("oops", kind="server")
+    async with runtime(tmp_path, Scripted(Flaky(*errors))) as rt:
+        session = await rt.open(Shop().agent())
+        assert await session.send("hello")
+        records = await session.history()
+        failed = [r for r in records if isinstance(r.event, ModelFailed)]
+        called = [r for r in records if isinstance(r.event, ModelCalled)]
+        assert [r.event.attempt for r in called if isinstance(r.event, ModelCalled)] == [1, 2, 3]
+        assert called[1].at - failed[0].at >= 200_000, "Retry-After was respected"
+
+
+async def test_a_refusal_or_too_many_failures_end_the_turn_and_say_why(tmp_path: Path) -> None:
+    always = [ModelError("down", kind="server") for _ in range(9)]
+    flaky = Flaky(ModelError("no such key", kind="authentication"), *always)
+    async with runtime(tmp_path, Scripted(flaky)) as rt:
+        session = await rt.open(Shop().agent(limits=Limits(model_attempts=3)))
+        await session.send("hello")
+        await session.send("hello again")
+        ends = [r.event for r in await session.history() if isinstance(r.event, TurnEnded)]
+        assert [(e.status, e.reason) for e in ends] == [("failed", "model: no such key"), ("failed", "model: down")]
+        assert len(flaky.errors) == 9 - 3
+        assert (await rt.database.views.session(session.id)).summary.status == "failed"
+
+
+async def test_a_stalled_model_is_given_up_in_time(tmp_path: Path) -> None:
+    async with runtime(tmp_path, Scripted((Step(stall=True),))) as rt:
+        session = await rt.open(Shop().agent(limits=Limits(model_timeout_s=0.05, model_attempts=2)))
+        await session.send("hello")
+        records = await session.history()
+        assert [r.event.kind for r in records if isinstance(r.event, ModelFailed)] == ["timeout", "timeout"]
+        assert isinstance(records[-1].event, TurnEnded)
+
+
+async def test_the_same_call_over_and_over_asks_and_model_calls_are_bounded(tmp_path: Path) -> None:
+    shop = Shop()
+    async with runtime(tmp_path) as rt:
+        session = await rt.open(shop.agent(limits=Limits(repeats_before_asking=3)))
+        await session.submit("again " + call("look", n=1))
+        state = await until(session, lambda s: s.turn and any(c.state == "asked" for c in s.turn.calls))
+        assert state.turn is not None
+        assert shop.calls["look"] == 3
+        assert "loop" in state.turn.calls[0].reason
+        await session.cancel()
+        bounded = await rt.open(shop.agent(limits=Limits(model_calls_per_turn=2)))
+        await bounded.send("again " + call("look", n=2))
+        end = (await bounded.history())[-1].event
+        assert isinstance(end, TurnEnded)
+        assert (end.status, "limit of 2 model calls" in end.reason) == ("failed", True)
+
+
+async def test_a_timer_costs_nothing_and_outlives_the_process(tmp_path: Path) -> None:
+    async with runtime(tmp_path) as rt:
+        session = await rt.open(Shop().agent())
+        await session.submit(call("sleep_until", seconds=0.6))
+        await until(session, lambda s: s.turn and s.turn.calls and s.turn.calls[0].state == "sleeping")
+    async with runtime(tmp_path, None, Shop().agent()) as rt:
+        session = await rt.get(session.id)
+        assert (await rt.database.views.session(session.id)).summary.waiting_on == "timer"
+        await until(session, lambda s: s.turn is None)
+        assert "TimerFired" in await kinds(session)
+
+
+async def test_a_budget_pauses_and_is_never_overshot(tmp_path: Path) -> None:
+    async with runtime(tmp_path) as rt:
+        session = await rt.open(Shop().agent(limits=Limits(session_tokens=6_500, output_tokens=1_000)))
+        for _ in range(60):
+            await session.submit("hello")
+        state = await until(session, lambda s: s.pause)
+        assert state.pause is not None
+        scope = f"session:{session.id}"
+        (budget,) = await rt.database.controls.budgets(scope)
+        assert budget.spent + budget.reserved <= budget.limit
+        assert budget.reserved == 0
+        reached = [r.event for r in await session.history() if isinstance(r.event, BudgetReached)]
+        assert reached[-1].used + reached[-1].needed > reached[-1].limit
+        await rt.raise_budget(scope, tokens=1_000_000)
+        state = await until(session, lambda s: s.turns == 60 and s.turn is None)
+        (budget,) = await rt.database.controls.budgets(scope)
+        assert budget.spent == state.ledger.usage.total_tokens
+
+
+async def test_a_model_nobody_has_a_price_for_does_not_spend_money_under_a_budget(tmp_path: Path) -> None:
+    class Unpriced(Scripted):
+        def price(self, model: str, usage: Usage) -> int | None:
+            return None
+
+    async with runtime(tmp_path, Unpriced(script)) as rt:
+        session = await rt.open(Shop().agent(), user="ada")
+        await controls.set_budget(rt.caller, "user:ada", "usd_micros", 1_000_000)
+        await session.submit("hello")
+        state = await until(session, lambda s: s.pause)
+        assert state.pause is not None
+        assert "no price is known" in state.pause.reason
+        assert "ModelCalled" not in await kinds(session)
+
+
+async def test_many_sessions_under_one_budget_do_not_overshoot_it_together(tmp_path: Path) -> None:
+    async with runtime(tmp_path) as rt:
+        await controls.set_budget(rt.caller, "agent:shop", "tokens", 30_000)
+        opened = [await rt.open(Shop().agent(limits=Limits(output_tokens=1_000))) for _ in range(10)]
+        for session in opened:
+            for _ in range(40):
+                await session.submit("hello")
+        for session in opened:
+            await until(session, lambda s: s.pause or s.turns == 40)
+        (budget,) = await rt.database.controls.budgets("agent:shop")
+        assert 0 < budget.spent <= budget.limit
+        assert any([(await session.state()).pause for session in opened])
+        spent = sum([(await session.state()).ledger.usage.total_tokens for session in opened])
+        assert spent == budget.spent
+        await rt.raise_budget("agent:shop", tokens=10_000_000)
+        for session in opened:
+            await until(session, lambda s: s.turns == 40 and s.turn is None)
+
+
+async def test_a_large_result_is_a_blob_and_shown_cut(tmp_path: Path) -> None:
+    async with runtime(tmp_path) as rt:
+        session = await rt.open(Shop().agent(limits=Limits(tool_result_bytes=1_000)))
+        await session.send(call("bulky", n=300_000))
+        (returned,) = [r.event for r in await session.history() if isinstance(r.event, ToolReturned)]
+        assert returned.blob is not None
+        assert returned.size == 300_000
+        assert await rt.database.blobs.get(returned.blob) == b"x" * 300_000
+        assert len(str(returned.parts)) < 2_000
+
+
+async def test_a_bad_call_is_an_error_the_model_can_read(tmp_path: Path) -> None:
+    shop = Shop()
+    async with runtime(tmp_path) as rt:
+        session = await rt.open(shop.agent())
+        for bad in ('look {"n": "many"}', 'look {"m": 1}', "look {not json", 'unknown_tool {"n": 1}'):
+            await session.send(bad)
+        returned = [r.event for r in await session.history() if isinstance(r.event, ToolReturned)]
+        assert [e.error for e in returned] == [True] * 4
+        assert shop.calls["look"] == 0
+
+
+async def test_a_fork_shares_the_past_and_goes_its_own_way(tmp_path: Path) -> None:
+    async with runtime(tmp_path) as rt:
+        session = await rt.open(Shop().agent())
+        for text in ("one", "two", "three"):
+            await session.send(text)
+        forked = await session.fork(turn=2)
+        assert await forked.send("another three")
+        state = await forked.state()
+        assert state.turns == 3
+        again = await forked.fork()
+        await again.send("four")
+        model = rt.options.model
+        assert isinstance(model, Scripted)
+        said = [text.text for m in model.requests[-1].messages for text in m.parts if isinstance(text, Text)]
+        assert [text for text in said if "->" not in text] == ["one", "two", "another three", "four"]
+        assert (await session.state()).turns == 3
+        with pytest.raises(NotFound):
+            await session.fork(turn=9)
+        with pytest.raises(InvalidInput):
+            await session.fork(position=10_000)
+
+
+async def test_an_upgrade_is_asked_for_and_pinned_until_then(tmp_path: Path) -> None:
+    async with runtime(tmp_path) as rt:
+        agent = Shop().agent()
+        session = await rt.open(agent)
+        changed = replace(agent.spec, instructions="Help more.")
+        await rt.database.specs.put(changed, project="default", at=0)
+        await session.send("one")
+        model = rt.options.model
+        assert isinstance(model, Scripted)
+        assert model.requests[-1].instructions == "Help."
+        await session.upgrade(changed)
+        await session.send("two")
+        assert model.requests[-1].instructions == "Help more."
+        with pytest.raises(InvalidInput):
+            await session.upgrade(replace(changed, name="somebody-else"))
+
+
+async def test_two_workers_share_the_sessions_of_one_file(tmp_path: Path) -> None:
+    shop = Shop()
+    async with runtime(tmp_path, None, shop.agent()) as one, runtime(tmp_path, None, shop.agent()) as two:
+        opened = [await (one, two)[n % 2].open(shop.agent()) for n in range(20)]
+        await asyncio.gather(*(session.send(call("refund", order=str(n), cents=1)) for n, session in enumerate(opened)))
+        assert shop.calls["refund"] == 20
+        assert len(set(shop.keys)) == 20
+        here = await two.get(opened[0].id)
+        assert await here.send("from the other process")
+
+
+async def test_empty_and_oversize_inputs_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    async with runtime(tmp_path) as rt:
+        session = await rt.open(Shop().agent())
+        head = (await session.state()).head
+        with pytest.raises(InvalidInput):
+            await session.submit("   ")
+        with pytest.raises(InvalidInput, match="4,194,304"):
+            await session.submit("x" * 5_000_000)
+        assert (await session.state()).head == head
+        first = await session.submit("once", key="k1")
+        second = await session.submit("once", key="k1")
+        assert second.replayed
+        assert first.head == second.head
