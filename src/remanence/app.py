@@ -16,7 +16,7 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -309,7 +309,7 @@ class Session:
         """The session as it stands."""
         return await state_of(self._caller, self.id)
 
-    def events(self, *, after: int = 0) -> AsyncIterator[Recorded | Delta]:
+    def events(self, *, after: int = 0) -> AsyncGenerator[Recorded | Delta]:
         """Everything after a position, for ever: the past from the journal, then what happens live."""
         return follow(self._caller, self.id, after=after)
 

@@ -6,7 +6,7 @@ journal. Deltas are a preview: they may be lost, and the record that settles the
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 
 from remanence.commands.caller import Caller
 from remanence.events import Recorded
@@ -19,7 +19,7 @@ _PAGE = 500
 
 async def follow(
     caller: Caller, session: str, *, after: int = 0, poll_s: float = 0.25, reader: Subscription | None = None
-) -> AsyncIterator[Recorded | Delta]:
+) -> AsyncGenerator[Recorded | Delta]:
     """Everything after a position, for ever; the reader stops by leaving. Works across processes, by polling.
 
     A `reader` that was subscribed before the record after `after` was written spares the first look at the journal.
@@ -31,7 +31,7 @@ async def follow(
 
 async def follow_batches(
     caller: Caller, session: str, *, after: int = 0, poll_s: float = 0.25, reader: Subscription | None = None
-) -> AsyncIterator[Sequence[Recorded | Delta]]:
+) -> AsyncGenerator[Sequence[Recorded | Delta]]:
     """As `follow`, in the pieces in which things happen."""
     behind = reader is None
     reader = reader or caller.live.subscribe(session)
