@@ -114,7 +114,7 @@ def raw(connection: sqlite3.Connection, session: str, after: int, limit: int) ->
     found = connection.execute(_SESSION, (session,)).fetchone()
     if found is None:
         raise no_session(session)
-    rows = _rows(connection, found[0], max(after, found[2]), POSITION_MASK, limit)
+    rows = _rows(connection, found[0], after, POSITION_MASK, limit)
     return [raw_record(_in_bytes(row), _bytes_of(_content(connection, row))) for row in rows]
 
 

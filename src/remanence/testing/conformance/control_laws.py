@@ -60,7 +60,12 @@ async def an_overshooting_reservation_writes_nothing(h: Harness) -> None:
     assert await budget(db, "user:ada") == (100, 0, 60)
     assert await budget(db, "project:lab", "tokens") == (50, 0, 40)
     assert await texts(db, "s") == ["x"]
+    # A refused settlement gives nothing back either.
+    await h.refused(BudgetExceeded, spend(db, settle("k1", "user:ada", usd=60), reserve("k2", "user:ada", usd=41)))
     await spend(db, reserve("k2", "user:ada", usd=40))
+    await spend(db, settle("k1", "user:ada", "project:lab", usd=1, tokens=1))
+    assert await budget(db, "user:ada") == (100, 1, 40)
+    assert await budget(db, "project:lab", "tokens") == (50, 1, 0)
 
 
 @law

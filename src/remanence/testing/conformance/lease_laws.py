@@ -225,6 +225,18 @@ async def a_clock_that_goes_back_strands_nobody(h: Harness) -> None:
 
 
 @law
+async def a_lease_from_before_the_clock_went_back_is_nobodys(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    summary = Summary("scribe", "v1", "lab", needs="scribe")
+    await db.store.append(opened("s", wake=True, summary=summary))
+    assert await claimed(db, "w1", T0) == [("s", 1)]
+    back = T0 - 2 * LEASE_FAR_US
+    assert not await other.store.claim("w2", now=back, ttl_s=30.0, limit=9, agents=["clerk"])
+    # Its own holder cannot tell it from somebody else's either.
+    assert await claimed(db, "w1", back) == [("s", 2)]
+
+
+@law
 async def waiting_ends_when_something_is_due(h: Harness) -> None:
     db, other = await h.open(), await h.open()
     await db.store.append(opened("s"))
@@ -239,6 +251,21 @@ async def waiting_ends_when_something_is_due(h: Harness) -> None:
         row = await db.views.session("s")
         (lease,) = await db.store.claim("w1", now=row.lease_until or 0, ttl_s=30.0, limit=1)
         await db.store.release(lease, seen=row.head, wake_at=None)
+
+
+@law
+async def waiting_ends_when_another_process_spoke_just_before_this_one(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    await db.store.append(opened("s"))
+    await db.store.append(opened("t"))
+    await claimed(db, "w1", T0)
+    waiting = asyncio.create_task(db.store.wait(timeout_s=60.0))
+    await asyncio.sleep(0)
+    await other.store.append(write("s", said("psst"), wake=True))
+    await db.store.append(write("t", said("something else")))
+    async with asyncio.timeout(10.0):
+        await waiting
+    assert await claimed(db, "w1", T0) == [("s", 1)]
 
 
 @law

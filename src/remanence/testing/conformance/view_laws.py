@@ -65,6 +65,17 @@ async def a_sessions_row_says_what_the_journal_did(h: Harness) -> None:
 
 
 @law
+async def a_row_never_becomes_older(h: Harness) -> None:
+    db = await h.open()
+    await db.store.append(opened("s", at=T0 + 100 * SECOND))
+    await db.store.append(opened("t", at=T0 + 50 * SECOND))
+    await db.store.append(write("s", said("by a clock that is behind"), at=T0))
+    row = await db.views.session("s")
+    assert (row.opened_at, row.updated_at) == (T0 + 100 * SECOND, T0 + 100 * SECOND)
+    assert [each.session for each in await db.views.sessions(SessionQuery())] == ["s", "t"]
+
+
+@law
 async def lists_show_the_newest_change_first_page_by_page(h: Harness) -> None:
     db = await h.open()
     moments = {"a": 5, "b": 200, "c": 61, "d": 200, "e": 3, "f": 130}
@@ -135,6 +146,18 @@ async def a_projection_is_behind_until_it_has_read_everything(h: Harness) -> Non
     assert await db.store.behind("usage", limit=9) == [Cursor("s", 4, 5)]
     # Another projection has its own cursors.
     assert len(await other.store.behind("spans", limit=9)) == 2
+
+
+@law
+async def what_is_written_after_a_projection_caught_up_is_seen(h: Harness) -> None:
+    db = await h.open()
+    assert not await db.store.behind("usage", limit=9)
+    await db.store.append(opened("s"))
+    for head in range(1, 4):
+        assert list(await db.store.behind("usage", limit=9)) == [Cursor("s", head - 1, head)]
+        await db.views.record_usage(Cursor("s", head - 1, head), [])
+        assert not await db.store.behind("usage", limit=9)
+        await db.store.append(write("s", said(str(head))))
 
 
 @law
