@@ -6,10 +6,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("remanence.testing.conformance")
-
-from remanence.stores.sqlite import open_sqlite  # noqa: E402 - its asserts are rewritten first
-from remanence.testing.conformance import LAWS, Harness, Law, check_random_writes, name_of  # noqa: E402
+from remanence.stores.sqlite import open_sqlite
+from remanence.testing.conformance import LAWS, Harness, Law, check_random_writes, name_of
 
 
 @pytest.mark.parametrize("law", LAWS, ids=name_of)
