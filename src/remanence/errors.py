@@ -6,7 +6,11 @@ RemanenceError                      anything we raise on purpose
 │   ├── InvalidSpec                 an agent, tool or rule cannot mean what it says            usage      400  exit 2
 │   ├── TooLarge                    an input is over the configured size                       413        exit 2
 │   └── UnknownEvent                a journal written by a newer release                       400        exit 1
+├── AccessDenied                    who asks may not do this                                   403        exit 1
+│   └── Unauthenticated             no key, or one that is wrong, revoked or past its time     401        exit 1
+├── RateLimited                     too many requests; wait `retry_after_s`                    429        exit 1
 ├── NotFound                        no such agent, session, version, call, model               404        exit 3
+│   └── NotAvailable                part of a wire format that this release does not serve     404        exit 3
 ├── Conflict                        somebody else was first; fold and decide again             409        exit 4
 │   ├── Busy                        the session is in a turn and `if_busy` is `reject`         409        exit 4
 │   ├── Fenced                      this worker lost its lease; its append was refused         409        exit 4
@@ -27,6 +31,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 __all__ = [
+    "AccessDenied",
     "BudgetExceeded",
     "Busy",
     "Conflict",
@@ -39,7 +44,9 @@ __all__ = [
     "KeyReused",
     "ModelError",
     "ModelErrorKind",
+    "NotAvailable",
     "NotFound",
+    "RateLimited",
     "RemanenceError",
     "StoreCorrupt",
     "StoreError",
@@ -47,6 +54,7 @@ __all__ = [
     "StoreUnavailable",
     "ToolError",
     "TooLarge",
+    "Unauthenticated",
     "UnknownEvent",
 ]
 
@@ -104,6 +112,37 @@ class NotFound(RemanenceError):
     code = "not_found"
     status = 404
     exit_code = 3
+
+
+class NotAvailable(NotFound):
+    """A part of a wire format that this release does not serve. Nothing was done, and nothing is pretended."""
+
+    code = "not_available"
+
+
+class AccessDenied(RemanenceError):
+    """Who asks is known, and may not do this. Nothing was done."""
+
+    code = "access_denied"
+    status = 403
+
+
+class Unauthenticated(AccessDenied):
+    """There is no key, or it is wrong, revoked or past its time. Nothing was done."""
+
+    code = "invalid_api_key"
+    status = 401
+
+
+class RateLimited(RemanenceError):
+    """Too many requests with one key. Nothing was done; it may be asked again after `retry_after_s`."""
+
+    code = "rate_limit_exceeded"
+    status = 429
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class Conflict(RemanenceError):

@@ -55,6 +55,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
     "Operate": {
         "serve": Entry("serve", "Run the HTTP server, with a worker in it unless told otherwise."),
         "worker": Entry("serve", "Run due sessions, without an HTTP server."),
+        "keys": Entry("keys", "Who may use the HTTP server."),
         "db": Entry("database", "Migrate, measure, copy and back up the database."),
         "doctor": Entry("doctor", "Check this installation and say what to mend."),
         "completion": Entry("completion", "Print the completion script of a shell."),
