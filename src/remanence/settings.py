@@ -113,6 +113,13 @@ class Settings(msgspec.Struct, frozen=True):
         str, Meta(min_length=1, description="The address the HTTP server listens on. The default is this machine only.")
     ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="The port of the HTTP server; 0 takes any free one.")] = 7410
+    hosts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Names the HTTP server answers to besides this machine's own and `host`, such as "
+            "`agents.example.com`. Requests for any other are refused. In the environment separated by commas."
+        ),
+    ] = ()
     open_browser: Annotated[bool, Meta(description="Whether `remanence dev` opens the console in a browser.")] = True
     input_bytes_max: Annotated[
         int, Meta(ge=1, description="The largest input that is accepted, in bytes, as encoded in the journal.")

@@ -1,8 +1,8 @@
 """Servers as processes: a port, signals, an orderly end, and the restart that `dev` makes when a file changes.
 
-**Ending.** The first SIGTERM or SIGINT drains: the server says that it is not ready, the worker starts nothing new, lets
-what runs finish for a while and gives its sessions back, then the port is closed. A second signal ends the process at
-once; nothing is lost by that either, only that the sessions it held wait until their leases end.
+**Ending.** The first SIGTERM or SIGINT drains: the server says that it is not ready, the worker starts nothing new,
+lets what runs finish for a while and gives its sessions back, then the port is closed. A second signal ends the process
+at once; nothing is lost by that either, only that the sessions it held wait until their leases end.
 
 **Reload.** The listening socket survives the restart, so that no request is refused meanwhile and a free port that was
 chosen stays the same.
@@ -17,10 +17,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Literal, NoReturn
+from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
 import uvicorn
 
@@ -30,13 +30,24 @@ from remanence.errors import Conflict, InvalidConfig
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+    from remanence.api.app import Serving
     from remanence.app import Remanence
 
-__all__ = ["Ending", "answers_to", "listen", "restart", "seconds_since_start", "serve_http", "until_ended", "url_of"]
+__all__ = [
+    "Ending",
+    "Handed",
+    "answers_to",
+    "handed_on",
+    "listen",
+    "restart",
+    "seconds_since_start",
+    "served",
+    "until_ended",
+    "url_of",
+]
 
 HANDED_ON = "_REMANENCE_LISTENER"
 """The variable through which a restarted process learns of the socket it inherits, and when the restart began."""
-WORKER_LOOK_S = 1.0
 HTTP_CLOSE_S = 5
 """How long open connections may take to finish once the worker has drained."""
 
@@ -47,11 +58,7 @@ Reason = Literal["signal", "changed", "worker died"]
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; the one handed on by the process before, when there is one. Raises Conflict."""
-    handed = os.environ.pop(HANDED_ON, "").partition(":")[0]
-    if handed:
-        with suppress(OSError, ValueError):
-            return socket.socket(fileno=int(handed))
+    """A socket that listens there. Raises Conflict when the port is taken, InvalidConfig when it cannot be."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
@@ -131,11 +138,12 @@ class Ending:
         self._runtime = runtime
         self._asked = asyncio.Event()
         self.reason: Reason = "signal"
+        self.asked_at = 0.0
 
     def ask(self, reason: Reason) -> None:
         """End, in order."""
         if not self._asked.is_set():
-            self.reason = reason
+            self.reason, self.asked_at = reason, time.time()
             self._asked.set()
 
     async def wait(self) -> None:
@@ -161,43 +169,49 @@ class Ending:
             os._exit(128 + number)
         worker = self._runtime.worker
         if worker is not None and worker.sessions:
-            note(
-                f"Finishing what runs in {worker.sessions} sessions, at most {self._runtime.options.times.drain_s:g} s. "
-                "Once more stops at once."
-            )
+            drain_s = self._runtime.options.times.drain_s
+            note(f"Finishing what runs in {worker.sessions} sessions, at most {drain_s:g} s. Once more stops at once.")
         self.ask("signal")
 
 
-async def until_ended(runtime: Remanence, ending: Ending) -> None:
-    """Wait until somebody asks for the end, or the worker has died; then drain the worker."""
+async def until_ended(runtime: Remanence, ending: Ending, serving: Serving | None = None) -> None:
+    """Wait until somebody asks for the end, or the worker has died; then say so to the routes and drain the worker."""
     watch = asyncio.create_task(_watch_worker(runtime, ending))
     try:
         await ending.wait()
     finally:
         watch.cancel()
+    if serving is not None:
+        serving.draining = True
     if runtime.worker is not None:
         await runtime.worker.stop()
 
 
 async def _watch_worker(runtime: Remanence, ending: Ending) -> None:
-    while runtime.worker is None or runtime.worker.alive:
-        await asyncio.sleep(WORKER_LOOK_S)
-    ending.ask("worker died")
+    if runtime.worker is not None:
+        await runtime.worker.ended()
+        ending.ask("worker died")
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: ours know what has to be drained first."""
+    """uvicorn without its signal handlers: ours know what has to be drained first. `up` is set when it answers."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.up.set()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
         yield
 
 
-async def serve_http(app: FastAPI, listener: socket.socket, drained: Callable[[], object]) -> None:
-    """Serve until the awaitable that `drained` gives is done; then close the port and let open requests finish.
-
-    `drained` is called when the server answers.
-    """
+@asynccontextmanager
+async def served(app: FastAPI, listener: socket.socket) -> AsyncGenerator[None, None]:
+    """Serve meanwhile; it answers when the block begins. Then no request is taken any more, and open ones finish."""
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -207,15 +221,14 @@ async def serve_http(app: FastAPI, listener: socket.socket, drained: Callable[[]
         timeout_graceful_shutdown=HTTP_CLOSE_S,
     )
     server = _Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+    # A socket of its own to close, so that a restart can hand on the first.
+    serving = asyncio.create_task(server.serve(sockets=[listener.dup()]), name="http")
+    up = asyncio.create_task(server.up.wait())
+    await asyncio.wait((up, serving), return_when=asyncio.FIRST_COMPLETED)
     try:
-        while not server.started and not serving.done():
-            await asyncio.sleep(0.005)
-        await asyncio.wait(
-            (asyncio.ensure_future(drained()), serving),  # pyright: ignore[reportArgumentType]
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        yield
     finally:
+        up.cancel()
         server.should_exit = True
         await serving
 
@@ -223,19 +236,34 @@ async def serve_http(app: FastAPI, listener: socket.socket, drained: Callable[[]
 # --- starting again ---------------------------------------------------------------------------------------------------
 
 
-def restart(listener: socket.socket) -> NoReturn:
+class Handed(NamedTuple):
+    """What a restarted process inherits: the listening socket, and when the restart began (seconds since 1970)."""
+
+    listener: socket.socket
+    at: float
+
+
+def handed_on() -> Handed | None:
+    """What the process before this one left, if it restarted into this one."""
+    number, _, at = os.environ.pop(HANDED_ON, "").partition(":")
+    if not number:
+        return None
+    return Handed(socket.socket(fileno=int(number)), float(at))
+
+
+def restart(listener: socket.socket, began_at: float) -> NoReturn:
     """Become the same command anew, with the listening socket. Everything else must be closed."""
     listener.set_inheritable(True)
-    os.environ[HANDED_ON] = f"{listener.fileno()}:{time.time()}"
+    os.environ[HANDED_ON] = f"{listener.fileno()}:{began_at}"
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def seconds_since_start(restarted_at: float | None = None) -> float:
-    """How long this process has been running, interpreter and imports included; from the restart on, when it was one."""
-    if restarted_at is not None:
-        return time.time() - restarted_at
+def seconds_since_start(handed: Handed | None = None) -> float:
+    """How long this process has been running, interpreter and imports included; or since the restart began."""
+    if handed is not None:
+        return time.time() - handed.at
     try:
         with open("/proc/self/stat", "rb") as stat:
             ticks = int(stat.read().rpartition(b")")[2].split()[19])

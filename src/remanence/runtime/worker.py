@@ -48,6 +48,10 @@ class Worker:
         """Whether it claims sessions and keeps its leases."""
         return bool(self._loops) and not any(loop.done() for loop in self._loops)
 
+    async def ended(self) -> None:
+        """Return when it no longer does so, whether it was stopped or died."""
+        await asyncio.wait(self._loops, return_when=asyncio.FIRST_COMPLETED)
+
     def driver_of(self, session: str) -> str:
         """This worker's name when it holds the session right now, so that telling it suffices; else empty."""
         return self.services.worker if session in self._drivers else ""

@@ -1,0 +1,242 @@
+"""`serve`, `worker` and `dev`: the processes that do the work."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from remanence.cli.command import Command, Invocation, asynchronous, leave
+from remanence.cli.output import note
+from remanence.errors import RemanenceError
+
+if TYPE_CHECKING:
+    import socket
+
+    from remanence.agent import Agent
+    from remanence.api.app import Serving
+    from remanence.app import Remanence
+    from remanence.cli.serving import Ending, Handed
+    from remanence.models.detect import Detected
+    from remanence.settings import Configuration
+
+__all__ = ["dev", "serve", "worker"]
+
+_host = click.option(
+    "--host", metavar="ADDRESS", help="Where to listen. Default: the setting `host`, this machine only."
+)
+_port = click.option("--port", type=click.IntRange(0, 65535), help="Default: the setting `port`. 0 takes any free one.")
+
+
+# --- production -------------------------------------------------------------------------------------------------------
+
+
+@click.command(cls=Command)
+@_host
+@_port
+@click.option("--worker/--no-worker", "with_worker", default=True, show_default=True, help="Run sessions here as well.")
+@asynchronous
+async def serve(call: Invocation, *, host: str | None, port: int | None, with_worker: bool) -> None:
+    """Run the HTTP server, with a worker in it unless told otherwise.
+
+    SIGTERM and Ctrl-C drain: what runs is finished, sessions are given back. A second one stops at once.
+    """
+    from remanence.cli.banner import api_lines, data_line, print_ready, worker_line
+    from remanence.cli.opening import runtime_of
+    from remanence.cli.serving import Ending, seconds_since_start, until_ended, url_of
+
+    configuration, agents = _prepared(call)
+    with _listener(configuration, host, port) as listener:
+        async with runtime_of(configuration, actor=call.person, worker=with_worker, agents=agents) as rt:
+            ending = Ending(rt)
+            async with _http(rt, listener, configuration) as serving:
+                with ending.signals():
+                    lines = [*api_lines(url_of(listener)), data_line(rt), worker_line(rt, agents)]
+                    print_ready("server", seconds_since_start(), lines)
+                    await until_ended(rt, ending, serving)
+    _leave_as(ending)
+
+
+@click.command(cls=Command)
+@asynchronous
+async def worker(call: Invocation) -> None:
+    """Run due sessions, without an HTTP server.
+
+    As many processes as you like share the work: on one machine, or on many with PostgreSQL. SIGTERM and Ctrl-C drain;
+    a second one stops at once.
+    """
+    from remanence.cli.banner import data_line, print_ready, worker_line
+    from remanence.cli.opening import runtime_of
+    from remanence.cli.serving import Ending, seconds_since_start, until_ended
+
+    configuration, agents = _prepared(call)
+    async with runtime_of(configuration, actor=call.person, agents=agents) as rt:
+        ending = Ending(rt)
+        with ending.signals():
+            print_ready("worker", seconds_since_start(), [data_line(rt), worker_line(rt, agents)])
+            await until_ended(rt, ending)
+    _leave_as(ending)
+
+
+def _prepared(call: Invocation, *, quiet: bool = False) -> tuple[Configuration, list[Agent]]:
+    """The settings and the agents, with logs as the settings say (`quiet`: warnings, unless they say)."""
+    from remanence.cli.opening import agents_of, configure_logs, with_functions
+
+    configuration = call.configuration
+    level = configuration.settings.log_level
+    configure_logs("warning" if quiet and "log_level" not in configuration.sources else level)
+    return configuration, with_functions(agents_of(configuration).values())
+
+
+def _listener(configuration: Configuration, host: str | None, port: int | None) -> socket.socket:
+    from remanence.cli.serving import listen
+
+    settings = configuration.settings
+    return listen(host or settings.host, settings.port if port is None else port)
+
+
+@asynccontextmanager
+async def _http(rt: Remanence, listener: socket.socket, configuration: Configuration) -> AsyncGenerator[Serving, None]:
+    """The HTTP server over an open runtime, meanwhile."""
+    from remanence.api.app import Serving, build_app
+    from remanence.api.guard import BODY_BYTES_MAX
+    from remanence.cli.serving import answers_to, served
+
+    settings = configuration.settings
+    serving = Serving()
+    app = build_app(
+        rt,
+        serving=serving,
+        hosts=answers_to(str(listener.getsockname()[0]), (settings.host, *settings.hosts)),
+        body_bytes_max=max(BODY_BYTES_MAX, 2 * settings.input_bytes_max),
+    )
+    async with served(app, listener):
+        yield serving
+
+
+def _leave_as(ending: Ending) -> None:
+    if ending.reason == "worker died":
+        note("The worker ended by itself, which it should not; the log says why. What was acknowledged is kept: its")
+        note("sessions go on when this is run again.")
+        leave(1)
+
+
+# --- development ------------------------------------------------------------------------------------------------------
+
+
+class _Development(NamedTuple):
+    """How `dev` was asked to run."""
+
+    call: Invocation
+    handed: Handed | None
+    reload: bool
+    ephemeral: bool
+
+
+class _Project(NamedTuple):
+    """What it found to run: the settings, the agents, the files they may have come from, and models."""
+
+    configuration: Configuration
+    agents: list[Agent]
+    files: dict[str, tuple[int, int]]
+    detected: list[Detected]
+
+
+@click.command(cls=Command)
+@_host
+@_port
+@click.option("--reload/--no-reload", default=True, show_default=True, help="Start again when a file changes.")
+@click.option("--ephemeral", is_flag=True, help="Keep nothing: the sessions end with the process.")
+def dev(*, host: str | None, port: int | None, reload: bool, ephemeral: bool) -> None:
+    """Run everything on this machine: worker, HTTP server, console.
+
+    Starts again when a file of the project changes. Sessions survive: kill it at any time and run it again. SIGTERM and
+    Ctrl-C drain; a second one stops at once.
+    """
+    from remanence.cli.serving import handed_on, restart
+
+    call = click.get_current_context().find_root().ensure_object(Invocation)
+    handed = handed_on()
+    with handed.listener if handed else _listener(call.configuration, host, port) as listener:
+        changed_at = asyncio.run(_develop(_Development(call, handed, reload, ephemeral), listener))
+        if changed_at is not None:
+            restart(listener, changed_at)
+
+
+async def _develop(how: _Development, listener: socket.socket) -> float | None:
+    """Run until a signal (None) or until a file has changed: when that was seen, in seconds since 1970."""
+    from remanence.cli.opening import runtime_of
+    from remanence.cli.reloading import changed_file, files_of
+
+    files = await asyncio.to_thread(files_of, _root())
+    try:
+        configuration, agents = _prepared(how.call, quiet=True)
+        runtime = runtime_of(configuration, actor=how.call.person, agents=agents, ephemeral=how.ephemeral)
+    except RemanenceError as error:
+        if how.handed is None:
+            raise
+        note(f"remanence: {error.message}\nThe sessions are safe. Waiting for a file to change; Ctrl-C ends it.")
+        await changed_file(_root(), files)
+        return time.time()
+    detecting = asyncio.create_task(_detected(configuration))
+    async with runtime as rt:
+        return await _serve_changing(how, rt, listener, _Project(configuration, agents, files, await detecting))
+
+
+async def _serve_changing(how: _Development, rt: Remanence, listener: socket.socket, project: _Project) -> float | None:
+    from remanence.cli.serving import Ending, until_ended
+
+    ending = Ending(rt)
+    async with _http(rt, listener, project.configuration) as serving:
+        with ending.signals():
+            _print_dev(how, rt, listener, project)
+            watch = asyncio.create_task(_watch(project.files, ending)) if how.reload else None
+            await until_ended(rt, ending, serving)
+            if watch is not None:
+                watch.cancel()
+    _leave_as(ending)
+    return ending.asked_at if ending.reason == "changed" else None
+
+
+def _print_dev(how: _Development, rt: Remanence, listener: socket.socket, project: _Project) -> None:
+    from remanence.cli.banner import Line, api_lines, data_line, model_line, print_ready, try_lines
+    from remanence.cli.serving import seconds_since_start, url_of
+
+    names = ", ".join(agent.spec.name for agent in project.agents)
+    lines = [
+        *api_lines(url_of(listener)),
+        data_line(rt),
+        Line("Agents", names or "none", f"{project.configuration.file}" if project.configuration.file else ""),
+        model_line(project.configuration, project.agents, project.detected),
+        Line("Telemetry", "none"),
+        *try_lines(project.agents, ephemeral=how.ephemeral),
+    ]
+    print_ready("again," if how.handed else "", seconds_since_start(how.handed), lines)
+
+
+async def _watch(files: dict[str, tuple[int, int]], ending: Ending) -> None:
+    from remanence.cli.reloading import changed_file
+
+    changed = await changed_file(_root(), files)
+    note(f"{changed} has changed: starting again once what runs is finished.")
+    ending.ask("changed")
+
+
+async def _detected(configuration: Configuration) -> list[Detected]:
+    from remanence.models.detect import detect
+
+    return await detect(configuration.settings.models, os.environ)
+
+
+def _root() -> Path:
+    """The project's folder, found without reading its settings: they may be what is broken."""
+    from remanence.settings import FILE_NAME
+
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / FILE_NAME).is_file()), here)
