@@ -83,18 +83,31 @@ class Content(NamedTuple):
     tokens_max: int
 
 
-class TurnText:
-    """The messages of one turn, their sizes for the window budget, and the position it came from."""
+class Entry(NamedTuple):
+    """A message, weighed once: its size for the window budget, an upper bound of its tokens, its digest."""
 
-    __slots__ = ("bytes", "from_position", "inputs", "messages", "number", "sizes")
+    message: Message
+    size: int
+    tokens_max: int
+    digest: bytes
+
+
+class TurnText:
+    """The messages of one turn, and the position it came from."""
+
+    __slots__ = ("bytes", "entries", "from_position", "inputs", "number")
 
     def __init__(self, number: int, from_position: int) -> None:
         self.number = number
         self.from_position = from_position
         self.inputs = 0
-        self.messages: list[Message] = []
-        self.sizes: list[int] = []
+        self.entries: list[Entry] = []
         self.bytes = 0
+
+    @property
+    def messages(self) -> list[Message]:
+        """What was said, in order."""
+        return [entry.message for entry in self.entries]
 
 
 class Transcript:
@@ -148,7 +161,7 @@ class Transcript:
                 self.turns = [turn for turn in self.turns if turn.number > through]
                 self.summary = Message("user", (Text("Summary of the conversation so far:"), *summary))
                 self._running = None
-                self._said = (self._said[0] + 1, self._said[1] + _weigh(self.summary, _encode(self.summary))[1])
+                self._said = (self._said[0] + 1, self._said[1] + _entry(self.summary).tokens_max)
             case _:
                 pass
 
@@ -164,11 +177,19 @@ class Transcript:
 
     def messages(self, window: Window) -> Content:
         """What a window holds."""
+        running = self._run(window)
+        return Content(tuple(running.messages), running.hash.hexdigest(), running.bytes, running.tokens_max)
+
+    def size(self, window: Window) -> int:
+        """How many bytes a window holds, for its budget."""
+        return self._run(window).bytes
+
+    def _run(self, window: Window) -> _Running:
         running = self._running
         if running is None or running.window != window:
             running = self._running = _Running(window, self.summary)
         running.extend(self.turns)
-        return Content(tuple(running.messages), running.hash.hexdigest(), running.bytes, running.tokens_max)
+        return running
 
     def input_tokens_bound(self, spec: AgentSpec, content: Content) -> int:
         """An upper bound of the input tokens of a call with this content."""
@@ -198,7 +219,7 @@ class Transcript:
         self.turns.append(turn)
         for position_of_input in inputs:
             self._say(Message("user", self._inputs.pop(position_of_input, ())))
-        turn.inputs = len(turn.messages)
+        turn.inputs = len(turn.entries)
         # Turns take the oldest input first, so what is older still was the answer to a question.
         self._inputs = {heard: parts for heard, parts in self._inputs.items() if heard > first}
 
@@ -206,11 +227,10 @@ class Transcript:
         if not self.turns or not message.parts:
             return  # the tail of a turn whose beginning lies before this transcript, or a reply that says nothing
         turn = self.turns[-1]
-        size, tokens_max = _weigh(message, _encode(message))
-        turn.messages.append(message)
-        turn.sizes.append(size)
-        turn.bytes += size
-        self._said = (self._said[0] + 1, self._said[1] + tokens_max)
+        entry = _entry(message)
+        turn.entries.append(entry)
+        turn.bytes += entry.size
+        self._said = (self._said[0] + 1, self._said[1] + entry.tokens_max)
 
     def _result(self, call: str, parts: tuple[Part, ...], *, error: bool) -> None:
         name = self._open.pop(call, None)
@@ -241,7 +261,7 @@ class _Running:
         self._turn = window.first_turn
         self._taken = 0
         if summary is not None:
-            self._take(summary)
+            self._take(_entry(summary))
 
     def extend(self, turns: list[TurnText]) -> None:
         start = next((i for i in range(len(turns) - 1, -1, -1) if turns[i].number <= self._turn), 0)
@@ -250,27 +270,37 @@ class _Running:
                 continue
             if turn.number != self._turn:
                 self._turn, self._taken = turn.number, 0
-            for index in range(self._taken, len(turn.messages)):
+            for index in range(self._taken, len(turn.entries)):
                 if not self._left_out(turn, index):
-                    self._take(turn.messages[index])
-            self._taken = len(turn.messages)
+                    self._take(turn.entries[index])
+            self._taken = len(turn.entries)
 
     def _left_out(self, turn: TurnText, index: int) -> bool:
-        return turn.number == self.window.first_turn and turn.inputs <= index < turn.inputs + self.window.skipped
+        """Whether a message is one of the skipped ones, or a result of a skipped reply: a step goes whole."""
+        skipped = self.window.skipped
+        if not skipped or turn.number != self.window.first_turn or index < turn.inputs:
+            return False
+        result = index > turn.inputs and turn.entries[index].message.role == "tool"
+        return index < turn.inputs + skipped or (result and self._left_out(turn, index - 1))
 
-    def _take(self, message: Message) -> None:
-        encoded = _encode(message)
-        self.messages.append(message)
-        self.hash.update(len(encoded).to_bytes(8, "big"))
-        self.hash.update(encoded)
-        size, tokens_max = _weigh(message, encoded)
-        self.bytes += size
-        self.tokens_max += tokens_max
+    def _take(self, entry: Entry) -> None:
+        self.messages.append(entry.message)
+        self.hash.update(entry.digest)
+        self.bytes += entry.size
+        self.tokens_max += entry.tokens_max
+
+
+def _entry(message: Message) -> Entry:
+    encoded = _encode(message)
+    size, tokens_max = _weigh(message, encoded)
+    return Entry(message, size, tokens_max, hashlib.sha256(encoded).digest())
 
 
 def _weigh(message: Message, encoded: bytes) -> tuple[int, int]:
     """The size of a message for the window budget, and an upper bound of its tokens."""
     size = tokens_max = len(encoded)
+    if all(isinstance(part, Text | ToolCall) for part in message.parts):
+        return size, tokens_max
     for part in _media(message.parts):
         inline = len(part.data or "")
         if isinstance(part, Image):
@@ -295,7 +325,7 @@ def fit(transcript: Transcript, s: Session, spec: AgentSpec) -> Window:
     fixed = transcript.fixed_bytes(spec)
     turns = transcript.window_of(s)
     window = _window_at(turns, s.window)
-    if not turns or fixed + transcript.messages(window).size <= limit:
+    if not turns or fixed + transcript.size(window) <= limit:
         return window
     if transcript.summary is not None:
         fixed += len(_encode(transcript.summary))
@@ -349,6 +379,6 @@ def _steps_to_skip(turn: TurnText, limit: int) -> int:
     for start, following in pairwise(starts):
         if size <= limit:
             break
-        size -= sum(turn.sizes[start:following])
+        size -= sum(entry.size for entry in turn.entries[start:following])
         skipped = following - turn.inputs
     return skipped
