@@ -67,7 +67,7 @@ def error_of(response: httpx2.Response, status: int, code: str) -> dict[str, Any
     assert (response.status_code, response.headers["content-type"]) == (status, "application/json")
     body = response.json()
     assert body.keys() == {"error"}
-    assert body["error"].keys() == {"code", "message", "param", "request_id"}
+    assert body["error"].keys() == {"type", "code", "message", "param", "doc_url", "request_id"}
     assert body["error"]["code"] == code
     assert body["error"]["request_id"] == response.headers["x-request-id"]
     assert "Traceback" not in response.text

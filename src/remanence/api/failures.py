@@ -1,14 +1,18 @@
 """Errors over HTTP: one shape, the right status, a sentence, never a traceback.
 
-    {"error": {"code": "not_found", "message": "There is no session 's1'. ...", "param": null, "request_id": "req_..."}}
+    {"error": {"type": "invalid_request_error", "code": "not_found", "message": "There is no session 's1'. ...",
+               "param": null, "doc_url": "/docs#error-not_found", "request_id": "req_..."}}
 
-`code` is stable and machine-readable; `message` says what happened, what was kept and what to do next; `param` is the
-path of the field that is wrong, when there is one.
+It is the shape the vendors' clients read, so it serves every face. `code` is stable and machine-readable, `type` its
+wide class; `message` says what happened, what was kept and what to do next; `param` is the path of the field that is
+wrong (`tools[0].name`), when there is one. Those clients try 409 again by themselves, which never helps here: the
+header `x-should-retry` tells them not to.
 """
 
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Any, cast
 
 import msgspec
 import structlog
@@ -18,21 +22,24 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from remanence.errors import InvalidInput, RemanenceError
+from remanence.errors import InvalidInput, RateLimited, RemanenceError
 
-__all__ = ["ErrorAnswer", "ErrorDetail", "answer_failures", "failure", "request_id_of"]
+__all__ = ["ErrorAnswer", "ErrorDetail", "answer_failures", "error_detail", "failure", "request_id_of"]
 
 log = structlog.get_logger("remanence.http")
 
 RETRY_AFTER_S = 1
+_TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
 class ErrorDetail(BaseModel):
     """What went wrong."""
 
+    type: str = Field(description="The wide class of the error: `invalid_request_error`, `server_error` and others.")
     code: str = Field(description="Stable and machine-readable.")
     message: str = Field(description="What happened, what was kept, what to do next.")
     param: str | None = Field(description="The path of the field that is wrong, when there is one.")
+    doc_url: str = Field(description="Where the code is explained, on this server.")
     request_id: str = Field(description="The id of this request, as in the header `x-request-id`.")
 
 
@@ -47,10 +54,29 @@ def request_id_of(request: Request) -> str:
     return request.scope.get("request_id", "")
 
 
-def failure(status: int, code: str, message: str, *, request_id: str, param: str | None = None) -> Response:
+def error_detail(status: int, code: str, message: str, *, request_id: str, param: str | None = None) -> dict[str, Any]:
+    """What stands under `error`."""
+    wide = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
+    return {
+        "type": _TYPES.get(status, wide),
+        "code": code,
+        "message": message,
+        "param": param,
+        "doc_url": f"/docs#error-{code}",
+        "request_id": request_id,
+    }
+
+
+def failure(
+    status: int, code: str, message: str, *, request_id: str, param: str | None = None, retry_after_s: float = 0
+) -> Response:
     """An error as a response."""
-    error = {"code": code, "message": message, "param": param, "request_id": request_id}
-    headers = {"retry-after": str(RETRY_AFTER_S)} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    error = error_detail(status, code, message, request_id=request_id, param=param)
+    headers: dict[str, str] = {}
+    if status == HTTPStatus.SERVICE_UNAVAILABLE or retry_after_s:
+        headers["retry-after"] = str(max(RETRY_AFTER_S, -int(-retry_after_s // 1)))
+    if status == HTTPStatus.CONFLICT:
+        headers["x-should-retry"] = "false"
     return Response(msgspec.json.encode({"error": error}), status, headers, "application/json")
 
 
@@ -66,7 +92,12 @@ async def _known(request: Request, error: Exception) -> Response:
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("a request failed", path=request.url.path, code=error.code, error=error.message)
     return failure(
-        error.status, error.code, error.message, request_id=request_id_of(request), param=getattr(error, "param", None)
+        error.status,
+        error.code,
+        error.message,
+        request_id=request_id_of(request),
+        param=getattr(error, "param", None),
+        retry_after_s=error.retry_after_s if isinstance(error, RateLimited) else 0,
     )
 
 
@@ -78,9 +109,26 @@ async def _invalid(request: Request, error: Exception) -> Response:
         why = first.get("ctx", {}).get("error", "")
         message, param = f"The body is not valid JSON ({why}). Nothing was written.", "body"
     else:
-        param = ".".join(str(step) for step in first["loc"][1:]) or str(first["loc"][0])
+        param = _path(first["loc"], error.body)
         message = f"{param}: {first['msg']}. Nothing was written; {request.url.path} is described at /docs."
     return failure(InvalidInput.status, InvalidInput.code, message, request_id=request_id_of(request), param=param)
+
+
+def _path(loc: tuple[str | int, ...], body: Any) -> str:
+    """The place of a complaint as a path in what was sent: without the names of the alternatives that were tried."""
+    source, *steps = loc
+    if source != "body":
+        return ".".join(str(step) for step in steps) or str(source)
+    path = ""
+    for number, step in enumerate(steps):
+        last = number == len(steps) - 1
+        if isinstance(body, dict) and isinstance(step, str) and (step in body or last):
+            path += f".{step}" if path else step
+            body = cast("dict[str, Any]", body).get(step)
+        elif isinstance(body, list) and isinstance(step, int) and step < len(cast("list[Any]", body)):
+            path += f"[{step}]"
+            body = cast("list[Any]", body)[step]
+    return path or "body"
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -9,6 +9,8 @@ from typing import Any
 
 from fastapi.responses import HTMLResponse
 
+from remanence.errors import RemanenceError
+
 __all__ = ["docs_page", "render"]
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -46,6 +48,8 @@ def render(document: dict[str, Any]) -> str:
         f"<h1>{title}</h1><p>{_text(info.get('summary', ''))}</p><p>{_text(info.get('description', ''))}</p>",
         "<p>For programs: <a href=/openapi.json>/openapi.json</a></p>",
         *(_operation(*operation) for operation in operations),
+        "<h2 id=errors>Errors</h2>",
+        *_errors(),
         "<h2 id=schemas>Schemas</h2>",
         *(_schema(name, schema) for name, schema in sorted(schemas.items())),
         "</main></body></html>",
@@ -63,6 +67,19 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
         f"<table><tr><th>Status<th>Answer<th>Schema</tr>{rows}</table>"
         f"<pre>{escape(_curl(path, method, operation))}</pre></article>"
     )
+
+
+def _errors() -> Iterator[str]:
+    """What each error code means, at the place its `doc_url` names."""
+    seen: dict[str, type[RemanenceError]] = {}
+    pending: list[type[RemanenceError]] = [RemanenceError]
+    while pending:
+        kind = pending.pop(0)
+        pending += kind.__subclasses__()
+        seen.setdefault(kind.code, kind)
+    for code, kind in sorted(seen.items()):
+        about = _text((kind.__doc__ or "").strip())
+        yield f'<p id="error-{escape(code, quote=True)}"><code>{escape(code)}</code> ({kind.status}): {about}</p>'
 
 
 def _parameters(parameters: list[dict[str, Any]]) -> str:
