@@ -127,7 +127,7 @@ def thaw(ledger: Ledger, scope: str, at: int) -> None:
     under = "" if kind == "all" else f"AND {kind} = ?2"
     ledger.connection.execute(
         "UPDATE heads SET wake_at = ?1 WHERE lease_until IS NULL AND (wake_at IS NULL OR wake_at > ?1) AND id IN "
-        f"(SELECT id FROM summaries WHERE status IN {RESTED!r} {under})",
+        f"(SELECT id FROM summaries WHERE status <> 'idle' AND status IN {RESTED!r} {under})",
         (at, name) if under else (at,),
     )
     ledger.forget()

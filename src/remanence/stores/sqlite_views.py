@@ -12,17 +12,23 @@ from remanence.errors import InvalidInput
 from remanence.ports import Budget, Fork, SessionQuery, SessionRow, Summary, UsageQuery, UsageRow, Version
 from remanence.spec import AgentSpec
 from remanence.stores.refusals import no_session, no_version
-from remanence.stores.rows import RESTED, day_of, hour_of
+from remanence.stores.rows import day_of, hour_of
 from remanence.stores.sqlite_changes import version_of_row
 from remanence.stores.sqlite_schema import applied
 from remanence.stores.sqlite_tables import HEAD_TABLES, MINUTE_US, SUMMARY_COLUMNS
 
 __all__ = ["budgets", "session_row", "session_rows", "spec", "stats", "usage_rows", "versions"]
 
-_ROW = (
+_COLUMNS = (
     "SELECT s.name, h.head, h.epoch, s.opened_at, h.updated_at, h.lease_until, h.wake_at, p.name, s.fork_position, "
-    f"{SUMMARY_COLUMNS} FROM {HEAD_TABLES} LEFT JOIN sessions p ON p.id = s.fork_id"
+    f"{SUMMARY_COLUMNS} FROM "
 )
+_PARENT = " LEFT JOIN sessions p ON p.id = s.fork_id"
+_ROW = _COLUMNS + HEAD_TABLES + _PARENT
+# Without statistics SQLite would rather sort everything; CROSS makes it walk the newest first and stop when it has
+# enough.
+_NEWEST = f"{_COLUMNS} heads h CROSS JOIN sessions s ON s.id = h.id CROSS JOIN summaries m ON m.id = h.id {_PARENT}"
+IDLE = "idle"
 _FILTERS = {"project": "m.project", "agent": "m.agent", "user": "m.user_name", "waiting_on": "m.waiting_on"}
 
 
@@ -44,8 +50,8 @@ def session_rows(connection: sqlite3.Connection, query: SessionQuery) -> list[Se
             terms.append(f"{column} = ?")
             values.append(wanted)
     if query.status is not None:
-        # The index covers only what is not at rest, and SQLite has to see that the filter lies within it.
-        terms.append(f"m.status IN {RESTED!r} AND m.status = ?" if query.status in RESTED else "+m.status = ?")
+        # The index leaves out the many that are idle, and SQLite has to see that the filter lies within it.
+        terms.append("m.status = ?" if query.status == IDLE else f"m.status <> '{IDLE}' AND m.status = ?")
         values.append(query.status)
     if query.parent is not None:
         terms.append("p.name = ?")
@@ -54,9 +60,11 @@ def session_rows(connection: sqlite3.Connection, query: SessionQuery) -> list[Se
         at, name = query.before
         terms.append("h.updated_minute <= ? AND (h.updated_at, s.name) < (?, ?)")
         values += (at // MINUTE_US, at, name)
+    values.append(query.limit)
     where = f"WHERE {' AND '.join(terms)}" if terms else ""
+    few = query.parent is not None or query.status not in (None, IDLE)
     order = "ORDER BY h.updated_minute DESC, h.updated_at DESC, s.name DESC LIMIT ?"
-    return [_session_row(row) for row in connection.execute(f"{_ROW} {where} {order}", (*values, query.limit))]
+    return [_session_row(row) for row in connection.execute(f"{_ROW if few else _NEWEST} {where} {order}", values)]
 
 
 def _session_row(row: tuple[Any, ...]) -> SessionRow:

@@ -49,7 +49,7 @@ CREATE TABLE summaries (
     tokens     INTEGER
 );
 
-CREATE INDEX summaries_unrested ON summaries (status) WHERE status IN ('queued', 'in_progress', 'waiting');
+CREATE INDEX summaries_not_idle ON summaries (status) WHERE status <> 'idle';
 
 -- A snapshot is a cache: the journal can always be folded from zero.
 CREATE TABLE snapshots (
