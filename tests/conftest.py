@@ -13,6 +13,7 @@ from remanence.testing import postgres
 
 # A slow machine is no counterexample. Under CI, Hypothesis brings its own profile: no deadline, the same examples.
 settings.register_profile("remanence", deadline=None, print_blob=True)
+settings.register_profile("deep", deadline=None, print_blob=True, max_examples=5_000)  # --hypothesis-profile=deep
 if "CI" not in os.environ:
     settings.load_profile("remanence")
 

@@ -158,16 +158,20 @@ _BUILDERS: dict[type[Event], st.SearchStrategy[Event]] = {
 assert set(_BUILDERS) == set(KINDS.values()), "every kind of event must be drawn"
 
 any_events: st.SearchStrategy[Event] = st.one_of(*_BUILDERS.values())
+likely_events: st.SearchStrategy[Event] = st.one_of(
+    any_events,
+    *(_BUILDERS[kind] for kind in (CallJudged, ApprovalGiven, ToolStarted, ToolLost, ToolResolved, ModelReplied)),
+)
 
 
 @st.composite
 def any_journals(draw: st.DrawFn, *, size_max: int = 30) -> tuple[Recorded, ...]:
-    """Records of any events: a turn is often open, because most events mean nothing without one."""
+    """Records of any events: a turn is often open and its calls are spoken of, because little means much without."""
     first: list[Event] = [SessionOpened("a", "d1", "p1")]
     if draw(st.booleans()):
         first += [InputReceived("in", (Text("hello"),)), TurnStarted(1, (2,))]
         first += [ModelReplied("model_1_1", draw(replies()))]
-    events = first + draw(st.lists(any_events, max_size=size_max))
+    events = first + draw(st.lists(likely_events, max_size=size_max))
     at, records = NOW, list[Recorded]()
     for position, event in enumerate(events, start=1):
         at += draw(st.integers(0, 2))

@@ -321,7 +321,10 @@ def _start(s: Session, spec: AgentSpec, call: Call, now: int) -> Action:
         return Note(_gone(s, call, "its arguments were erased"))
     if call.state == "approved" and any(a.expires_at is not None and now >= a.expires_at for a in call.approvals):
         return Note(ApprovalExpired(call.call))
-    verdict = judge(spec, tool, parse_arguments(call.arguments))
+    try:
+        verdict = judge(spec, tool, parse_arguments(call.arguments))
+    except ValueError as error:
+        return Note(_gone(s, call, str(error)))
     if isinstance(verdict, Deny):
         return Note(_gone(s, call, verdict.rule) if _may_have_happened(call) else _judged(s, call, verdict, now))
     if isinstance(verdict, Ask) and not _stands(s, call):

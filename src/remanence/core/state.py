@@ -232,11 +232,13 @@ def waiting_on(s: Session) -> str:
         return "budget"
     if s.doubts:
         return "doubt"
-    states = {call.state for call in s.turn.calls} if s.turn else set[CallState]()
+    if s.turn is None or not s.turn.calls:
+        return ""
+    states = {call.state for call in s.turn.calls}
     for state, word in (("in_doubt", "doubt"), ("asked", "approval"), ("question", "answer")):
         if state in states:
             return word
-    if s.turn and any(call.state == "running" and call.epoch == CLIENT_EPOCH for call in s.turn.calls):
+    if any(call.state == "running" and call.epoch == CLIENT_EPOCH for call in s.turn.calls):
         return "client"
     return "timer" if "sleeping" in states else ""
 
