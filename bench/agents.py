@@ -8,8 +8,7 @@ from collections.abc import Callable
 from remanence import Agent, tool
 from remanence.app import Options
 from remanence.content import Text, ToolCall, Usage
-from remanence.models.scripted import Scripted
-from remanence.ports import ModelReply, ModelRequest
+from remanence.ports import ModelReply, ModelRequest, OnDelta
 
 SAID = "Order 42 arrived broken. " * 4
 _ARGUMENTS = json.dumps({"note": "n" * 280})
@@ -32,12 +31,21 @@ def script(request: ModelRequest) -> ModelReply:
     return _ASK if request.messages[-1].role == "user" else _ANSWER
 
 
-def options(on_call: Callable[[], None] | None = None) -> Options:
-    """A runtime whose model is the script; `on_call` hears of every model call."""
+class Instant:
+    """A model that follows the script at once, whole: what is measured is everything but the model."""
 
-    def heard(request: ModelRequest) -> ModelReply:
-        if on_call is not None:
-            on_call()
+    def __init__(self, on_call: Callable[[], None] | None = None) -> None:
+        self._on_call = on_call
+
+    async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+        if self._on_call is not None:
+            self._on_call()
         return script(request)
 
-    return Options(model=Scripted(heard))
+    def price(self, model: str, usage: Usage) -> int | None:
+        return usage.total_tokens
+
+
+def options(on_call: Callable[[], None] | None = None) -> Options:
+    """A runtime on that model; `on_call` hears of every call."""
+    return Options(model=Instant(on_call))

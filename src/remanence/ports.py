@@ -330,8 +330,11 @@ class Live(Protocol):
 class Subscription(Protocol):
     """One reader of one session's live items."""
 
-    async def take(self, timeout_s: float) -> Sequence[Recorded | Delta]:
-        """What was published since the last call; waits up to `timeout_s` for the first item. Empty: nothing came."""
+    async def take(self, timeout_s: float | None) -> Sequence[Recorded | Delta]:
+        """What was published since the last call; waits up to `timeout_s` (None: as long as it is driven here).
+
+        Empty: nothing came, or whoever drove the session in this process has left it; the journal knows.
+        """
         ...
 
     def close(self) -> None: ...

@@ -43,7 +43,7 @@ async def follow_batches(
                 if records:
                     after = records[-1].position
                     yield records
-            items = await reader.take(poll_s)
+            items = await reader.take(None if caller.live.driver_of(session) else poll_s)
             fresh, after, behind = _next(items, after)
             behind = behind or not items
             if fresh:

@@ -46,13 +46,24 @@ class Hub:
         return self._driver_of(session)
 
     def publish(self, session: str, *items: Recorded | Delta) -> None:
-        """Tell everybody who follows this session."""
-        for listener in self._listeners:
-            for item in items:
-                if isinstance(item, Recorded):
-                    listener(item)
+        """Tell everybody who follows this session. The items of one call are all records or all deltas."""
+        readers = self._readers.get(session, ())
+        if isinstance(items[0], Recorded):
+            for listener in self._listeners:
+                for item in items:
+                    if isinstance(item, Recorded):
+                        listener(item)
+            for reader in readers:
+                reader.put(items)
+        else:
+            for reader in readers:
+                if reader.deltas:
+                    reader.put(items)
+
+    def stir(self, session: str) -> None:
+        """Let everybody who follows this session look at the journal: who drove it here has left."""
         for reader in self._readers.get(session, ()):
-            reader.put(items)
+            reader.stir()
 
     def subscribe(self, session: str, *, deltas: bool = True) -> Reader:
         """A new reader; it sees what is published from now on, and must be closed."""
@@ -76,18 +87,21 @@ class Reader:
         self.session = session
         self._hub = hub
         self._clock = clock
-        self._deltas = deltas
+        self.deltas = deltas
         self._items: deque[Recorded | Delta] = deque(maxlen=QUEUE_ITEMS_MAX)
         self._filled = Bell()
 
     def put(self, items: Sequence[Recorded | Delta]) -> None:
         """Take what was published; never waits."""
-        if self._deltas or isinstance(items[0], Recorded):
-            self._items.extend(items)
-            self._filled.set()
+        self._items.extend(items)
+        self._filled.set()
 
-    async def take(self, timeout_s: float) -> Sequence[Recorded | Delta]:
-        """What was published since the last call; waits up to `timeout_s` for the first item."""
+    def stir(self) -> None:
+        """End the wait with nothing."""
+        self._filled.set()
+
+    async def take(self, timeout_s: float | None) -> Sequence[Recorded | Delta]:
+        """What was published since the last call; waits up to `timeout_s` (None: for ever)."""
         if not self._items:
             self._filled.clear()
             await self._clock.wait(self._filled, timeout_s)

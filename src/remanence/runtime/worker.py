@@ -150,6 +150,7 @@ class Worker:
             if self._drivers.get(session) is driver:
                 del self._drivers[session]
                 del self._tasks[session]
+                self.services.live.stir(session)
 
     async def _hand_over(self, driver: Driver, *, delay_s: float) -> None:
         """Give a lease back from outside the driver's own order: the session is due again after `delay_s`."""
