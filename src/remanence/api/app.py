@@ -17,6 +17,7 @@ from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
 
+from remanence.api.auth import Access
 from remanence.api.failures import ErrorAnswer, answer_failures
 from remanence.api.guard import BODY_BYTES_MAX, Guard
 from remanence.api.pages import docs_page
@@ -79,8 +80,12 @@ def build_app(
     hosts: Iterable[str] = (),
     body_bytes_max: int = BODY_BYTES_MAX,
     faces: Sequence[APIRouter] = (),
+    access: Access | None = None,
 ) -> FastAPI:
-    """The application over an open runtime. `hosts` are names it answers to besides this machine's own."""
+    """The application over an open runtime. `hosts` are names it answers to besides this machine's own.
+
+    `access` checks the keys of requests (default: those of the database, as often as they like).
+    """
     app = FastAPI(
         title="Remanence",
         version=version_of("remanence"),
@@ -93,6 +98,7 @@ def build_app(
     )
     app.state.runtime = runtime
     app.state.serving = serving or Serving()
+    app.state.access = access or Access(runtime.caller)
     answer_failures(app)
     app.add_middleware(Guard, make_id=runtime.caller.make_id, hosts=hosts, body_bytes_max=body_bytes_max)
     for router in (operations, *faces):
