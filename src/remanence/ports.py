@@ -236,6 +236,10 @@ class Registry(Protocol):
 
     async def list(self, query: EntryQuery) -> Sequence[Entry]: ...
 
+    async def kinds(self) -> Sequence[str]:
+        """Every kind of which there is an entry."""
+        ...
+
     async def remove(self, kind: str, name: str) -> None:
         """Raises NotFound."""
         ...
@@ -283,6 +287,10 @@ class Database(Protocol):
 
     async def restore(self, session: str, rows: Sequence[RawRecord], summary: Summary, fork: Fork | None) -> None:
         """Lay down an exported journal, bytes and digests unchanged, in one transaction. Conflict if it exists."""
+        ...
+
+    async def prune_keys(self, *, before: int) -> int:
+        """Forget idempotency keys used before a moment (microseconds). Returns how many."""
         ...
 
     async def close(self) -> None: ...

@@ -15,7 +15,7 @@ from remanence.commands.copying import backup_database, copy_database
 from remanence.commands.sessions import Opening
 from remanence.commands.transfer import verify_session
 from remanence.errors import InvalidInput
-from remanence.ports import SessionQuery
+from remanence.ports import Entry, EntryQuery, SessionQuery
 from remanence.spec import Limits
 
 
@@ -31,6 +31,7 @@ async def furnish(rt: Remanence) -> None:
     await (await fork.fork(turn=1)).send("third")
     await erase(rt, "root", 2)
     await rt.freeze("agent:other", reason="under repair")
+    await rt.database.registry.put(Entry("api_key", "default", "k1", 5, 6, b'{"hash":"..."}'))
 
 
 async def everything(rt: Remanence) -> dict[str, object]:
@@ -42,6 +43,7 @@ async def everything(rt: Remanence) -> dict[str, object]:
         "journals": {row.session: list(await rt.database.raw(row.session)) for row in rows},
         "versions": [(one.project, one.agent, one.number, one.version, one.at) for one in versions],
         "budgets": [(one.scope, one.limit, one.spent) for one in await rt.database.controls.budgets()],
+        "entries": list(await rt.database.registry.list(EntryQuery("api_key"))),
         "holds": [(one.scope, one.at, one.by, one.reason) for one in await rt.database.controls.holds()],
     }
 
@@ -58,7 +60,7 @@ async def test_everything_arrives(way: str, tmp_path: Path, postgres_database: s
         told: list[str] = []
         copied = await copy_database(rt.database, target.database, told.append)
         assert (copied.sessions, copied.present, copied.refused) == (4, 0, ())
-        assert (copied.blobs, copied.versions, copied.budgets, copied.holds) == (1, 1, 1, 1)
+        assert (copied.blobs, copied.versions, copied.entries, copied.budgets, copied.holds) == (1, 1, 1, 1, 1)
         assert sorted(told) == sorted(row.session for row in await rt.database.views.sessions(SessionQuery()))
         assert await everything(target) == await everything(rt)
         for session in told:

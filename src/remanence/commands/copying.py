@@ -1,8 +1,9 @@
 """A whole database, copied into another one of any kind, and backed up into one file.
 
-Everything is copied that does not come back by itself: agent versions under their numbers, budgets with what was spent,
-standing freezes, sessions with their forks as forks, the blobs they name. Leases, idempotency keys and reservations are
-not: nobody holds them in the copy. What a session cost is summed again from its journal.
+Everything is copied that does not come back by itself: agent versions under their numbers, what was declared (API keys
+among it: as their hashes), budgets with what was spent, standing freezes, sessions with their forks as forks, the blobs
+they name. Leases, idempotency keys and reservations are not: nobody holds them in the copy. What a session cost is
+summed again from its journal.
 
 A copy may be interrupted and begun again: a session that is in the target already, with the same journal, is passed by.
 It is meant for a source at rest; what is written meanwhile may be left behind, whole records at a time.
@@ -11,6 +12,7 @@ It is meant for a source at rest; what is written meanwhile may be left behind, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from remanence.commands.spool import Spool
 from remanence.commands.transfer import file_errors
 from remanence.errors import Conflict, InvalidInput, NotFound, StoreCorrupt, UnknownEvent
 from remanence.events import GENESIS
-from remanence.ports import Database, RawRecord, SessionQuery, SessionRow
+from remanence.ports import Database, EntryQuery, RawRecord, SessionQuery, SessionRow
 from remanence.stores.rows import blobs_named
 from remanence.stores.verify import Flaw, Verifier
 
@@ -38,15 +40,18 @@ class Refused(msgspec.Struct, frozen=True):
 
 
 class Copied(msgspec.Struct, frozen=True):
-    """What a copy came to. `present` sessions were there before; `refused` are damaged, or differ there."""
+    """What a copy came to. `present` sessions were there before; `refused` are damaged, or differ there; `held` were in
+    the hands of a worker, so that what it wrote meanwhile may be missing: copy again when it has stopped."""
 
     sessions: int
     present: int
     records: int
     blobs: int
     versions: int
+    entries: int
     budgets: int
     holds: int
+    held: int = 0
     refused: tuple[Refused, ...] = ()
 
 
@@ -60,6 +65,7 @@ async def copy_database(source: Database, target: Database, progress: Callable[[
         raise InvalidInput("The source and the target are the same database. Nothing was copied.", param="target")
     copy = _Copy(source, target, progress or (lambda session: None))
     versions = await copy.versions()
+    entries = await copy.entries()
     # Before the sessions: a worker on the target must not run what is frozen, or spend what was spent.
     budgets, holds = await copy.controls()
     await copy.sessions()
@@ -69,8 +75,10 @@ async def copy_database(source: Database, target: Database, progress: Callable[[
         records=copy.records,
         blobs=len(copy.blobs),
         versions=versions,
+        entries=entries,
         budgets=budgets,
         holds=holds,
+        held=copy.held,
         refused=tuple(copy.refused),
     )
 
@@ -114,6 +122,7 @@ class _Copy:
         self.blobs: set[str] = set()
         self.refused: list[Refused] = []
         self.present = 0
+        self.held = 0
         self.records = 0
 
     async def versions(self) -> int:
@@ -122,6 +131,19 @@ class _Copy:
         for one in versions:
             await self.target.specs.put(one.spec, project=one.project, at=one.at)
         return len(versions)
+
+    async def entries(self) -> int:
+        """What was declared, kind by kind, in the order it was made; what is in the target already stays as it is."""
+        count = 0
+        for kind in await self.source.registry.kinds():
+            query = EntryQuery(kind, limit=_PAGE)
+            while page := await self.source.registry.list(query):
+                for entry in page:
+                    with contextlib.suppress(Conflict):
+                        await self.target.registry.put(entry, expect=0)
+                        count += 1
+                query = msgspec.structs.replace(query, after=page[-1].id)
+        return count
 
     async def controls(self) -> tuple[int, int]:
         """Budgets with what was spent, and the freezes that stand."""
@@ -136,6 +158,7 @@ class _Copy:
         query = SessionQuery(limit=_PAGE)
         while rows := await self.source.views.sessions(query):
             for row in rows:
+                self.held += row.lease_until is not None
                 await self._copy_after_its_sources(row)
             query = msgspec.structs.replace(query, before=(rows[-1].updated_at, rows[-1].session))
 

@@ -73,6 +73,10 @@ class PostgresRegistry:
             )
         return [Entry(*row) for row in rows]
 
+    async def kinds(self) -> Sequence[str]:
+        async with self._access.connection("listing entries") as connection:
+            return [row["kind"] for row in await connection.fetch("SELECT DISTINCT kind FROM registry ORDER BY kind")]
+
     async def remove(self, kind: str, name: str) -> None:
         async with self._access.connection("removing an entry") as connection:
             gone = await connection.fetchval(

@@ -34,6 +34,9 @@ class SqliteRegistry:
     async def list(self, query: EntryQuery) -> Sequence[Entry]:
         return await self._readers.run(partial(_list, query=query))
 
+    async def kinds(self) -> Sequence[str]:
+        return await self._readers.run(_kinds)
+
     async def remove(self, kind: str, name: str) -> None:
         await self._writer.do(partial(_remove, kind=kind, name=name))
 
@@ -77,6 +80,10 @@ def _list(connection: sqlite3.Connection, query: EntryQuery) -> list[Entry]:
         (*values, query.limit),
     )
     return [Entry(*row) for row in rows]
+
+
+def _kinds(connection: sqlite3.Connection) -> list[str]:
+    return [kind for (kind,) in connection.execute("SELECT DISTINCT kind FROM registry ORDER BY kind")]
 
 
 def _remove(ledger: Ledger, kind: str, name: str) -> None:
