@@ -127,9 +127,9 @@ def begun(cli: Run, said: str, code: int = 0) -> str:
 
 
 def masked(value: Any) -> Any:
-    """An answer with what differs from run to run replaced: ids, digests, times."""
+    """An answer with what differs from run to run replaced: ids, digests, times, and tokens of the scripted model."""
     if isinstance(value, dict):
-        return {key: masked(item) for key, item in value.items()}
+        return {key: "N" if "tokens" in key and item else masked(item) for key, item in value.items()}
     if isinstance(value, list):
         return [masked(item) for item in value]
     if isinstance(value, int) and not isinstance(value, bool) and value > 10**15:

@@ -101,7 +101,8 @@ def _doubt(desk: Desk, s: Session, call: Call) -> bool:
         "r": "run_again",
         "g": "give_up",
     }
-    question = "Look outside, then say: it [h]appened, [r]un it again, [g]ive up, [d]etails, Enter: later"
+    say("Look outside whether it did, under this key:\n  " + clean(f"{s.id}:{s.turns}:{call.call}"))
+    question = "It [h]appened, [r]un it again, [g]ive up, [d]etails, Enter: later"
     while (word := _ask(question).lower()[:1]) not in ("", "l"):
         if word in outcomes:
             result = _ask("What came of it? The agent reads it.") if word == "h" else ""

@@ -76,6 +76,8 @@ async def run(call: Invocation, agent: str, text: str, **options: Unpack[RunOpti
         output: Format = "json" if options["as_json"] else options["output"]
         come_back = _come_back(call, session.id, agent)
         if options["wait"]:
+            if appended.replayed:
+                watch = await Watch.before(rt.caller, session.id, appended.head)
             await follow_answer(watch, appended.head, call.person, output, come_back)
         answer = outcome_of(watch, appended.head, Ended(None, "accepted"))
         show(answer, output, lambda: say(session.id))

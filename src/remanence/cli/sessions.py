@@ -263,6 +263,8 @@ async def send(call: Invocation, session: str, text: str, **options: Unpack[Send
         else:
             appended = await verbs.send(caller, found, said, if_busy=options["if_busy"], key=key)
         if options["wait"]:
+            if appended.replayed:
+                watch = await Watch.before(caller, found, appended.head)
             come_back = spelled("attach", found)
             await follow_answer(watch, appended.head, call.person, options["output"], come_back)
     shape = SentShape(found, appended.head, appended.replayed)

@@ -17,7 +17,7 @@ from remanence.cli.output import clean, moment, usd
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.follow import follow
 from remanence.core.decide import KEYED_ATTEMPTS
-from remanence.core.session import evolve
+from remanence.core.session import evolve, fold
 from remanence.core.state import CLIENT_EPOCH, Call, Pause, Session
 from remanence.events import Recorded
 from remanence.ports import Delta, Hold
@@ -26,6 +26,8 @@ __all__ = ["QUIET_S", "Quiet", "Rest", "Watch", "hold_over", "rest_of"]
 
 QUIET_S = 0.5
 """How long nothing must have happened before a doubt counts as one that only a person can settle: its tool may know."""
+
+_READ_RECORDS = 2_000
 
 RestWord = Literal["approval", "answer", "doubt", "budget", "thaw", "client", "timer"]
 
@@ -59,6 +61,15 @@ class Watch:
     async def of(cls, caller: Caller, session: str) -> Watch:
         """A watch from the session's present. Raises NotFound."""
         return cls(caller, await state_of(caller, session))
+
+    @classmethod
+    async def before(cls, caller: Caller, session: str, position: int) -> Watch:
+        """A watch from right before a record: what followed it comes again. Reads the journal up to there."""
+        s = Session(session)
+        while s.head < position - 1:
+            limit = min(_READ_RECORDS, position - 1 - s.head)
+            s = fold(s, await caller.database.store.read(session, after=s.head, limit=limit))
+        return cls(caller, s)
 
     async def items(self) -> AsyncIterator[Recorded | Delta | Quiet]:
         """What happens from now on, for ever; `Quiet` each time that nothing did for `QUIET_S`."""

@@ -1,0 +1,385 @@
+"""`sessions ...`: what each verb prints, keeps and refuses."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+import subprocess
+from pathlib import Path
+
+import pytest
+from cli_project import BIG_REFUND, SMALL_REFUND, Run, begun, command_line, masked
+from inline_snapshot import snapshot
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+def test_list(project: Path, cli: Run) -> None:
+    waiting = begun(cli, BIG_REFUND, 5)
+    done = begun(cli, "hello")
+    ran = cli("sessions", "list")
+    header, first, second = ran.out.splitlines()
+    assert header.split() == ["SESSION", "AGENT", "USER", "STATUS", "TURNS", "COST", "CHANGED", "TITLE"]
+    assert first.split()[:5] == [done, "shop", "ada", "idle", "1"]
+    assert second.split()[:6] == [waiting, "shop", "ada", "waiting:", "approval", "1"]
+    assert masked(cli("sessions", "list", "-o", "json", "--limit", "1").json) == snapshot(
+        [
+            {
+                "session": "SESSION",
+                "agent": "shop",
+                "version": "DIGEST",
+                "user": "ada",
+                "title": "",
+                "status": "idle",
+                "waiting_on": "",
+                "turns": 1,
+                "head": 6,
+                "usd_micros": 0,
+                "tokens": "N",
+                "opened_at": "AT",
+                "updated_at": "AT",
+                "fork_of": None,
+                "fork_position": None,
+            }
+        ]
+    )
+    lines = cli("sessions", "list", "-o", "jsonl").out.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith('{"session":"sess_') for line in lines)
+
+
+def test_list_filters(project: Path, cli: Run) -> None:
+    waiting = begun(cli, BIG_REFUND, 5)
+    begun(cli, "hello")
+
+    def found(*args: str) -> list[str]:
+        return [row["session"] for row in cli("sessions", "list", "-o", "json", *args).json]
+
+    assert found("--status", "waiting") == found("--waiting-on", "approval") == [waiting]
+    assert len(found("--agent", "shop", "--user", "ada")) == 2
+    assert found("--agent", "nobody") == found("--user", "bob") == found("--project", "other") == []
+    assert cli("sessions", "list", "--status", "sleepy").code == 2
+
+
+def test_get(project: Path, cli: Run) -> None:
+    session = begun(cli, BIG_REFUND, 5)
+    ran = cli("sessions", "get", "last")
+    assert f"session      {session}" in ran.out
+    assert 'waits        refund(order="42", cents=9000) waits for an approval.' in ran.out
+    assert f"answer with  remanence approvals approve {session} call_1_1_1" in ran.out
+    assert masked(cli("sessions", "get", session, "-o", "json").json) == snapshot(
+        {
+            "session": "SESSION",
+            "agent": "shop",
+            "version": "DIGEST",
+            "project": "default",
+            "user": "ada",
+            "title": "",
+            "metadata": {},
+            "status": "waiting",
+            "waiting_on": "approval",
+            "head": 6,
+            "at": "AT",
+            "turns": 1,
+            "turn": 1,
+            "queued": 0,
+            "calls": [
+                {
+                    "call": "call_1_1_1",
+                    "tool": "refund",
+                    "arguments": '{"order": "42", "cents": 9000}',
+                    "arguments_digest": "DIGEST",
+                    "state": "asked",
+                    "reason": "ask refund when cents > 5000",
+                    "attempt": 0,
+                }
+            ],
+            "doubts": [],
+            "commands": [
+                "remanence approvals approve SESSION call_1_1_1",
+                "remanence approvals deny SESSION call_1_1_1",
+            ],
+            "frozen": None,
+            "last_effect": 4,
+            "window_turn": 1,
+            "window_position": 2,
+            "model_calls": 1,
+            "tool_calls": 0,
+            "unpriced_calls": 0,
+            "input_tokens": "N",
+            "output_tokens": "N",
+            "cached_tokens": 0,
+            "usd_micros": 0,
+        }
+    )
+
+
+def test_an_unknown_session(project: Path, cli: Run) -> None:
+    assert cli("sessions", "get", "last").code == 3
+    begun(cli, "hello")
+    for verb in ("get", "tail", "cancel", "fork", "freeze", "thaw", "export", "verify"):
+        ran = cli("sessions", verb, "sess_nowhere")
+        assert (ran.code, ran.out) == (3, ""), verb
+        assert "sess_nowhere" in ran.err
+    assert cli("sessions", "send", "sess_nowhere", "hello").code == 3
+
+
+# --- the journal ------------------------------------------------------------------------------------------------------
+
+
+def test_tail(project: Path, cli: Run) -> None:
+    session = begun(cli, SMALL_REFUND)
+    lines = cli("sessions", "tail", session).out.splitlines()
+    assert [line.split()[2] for line in lines] == snapshot(
+        [
+            "SessionOpened",
+            "InputReceived",
+            "TurnStarted",
+            "ModelCalled",
+            "ModelReplied",
+            "CallJudged",
+            "ToolStarted",
+            "ToolReturned",
+            "ModelCalled",
+            "ModelReplied",
+            "TurnEnded",
+        ]
+    )
+    started = next(line for line in lines if "ToolStarted" in line)
+    assert started.endswith(f'refund(order="42", cents=900)  key={session}:1:call_1_1_1')
+    assert cli("sessions", "tail", session, "-n", "2").out.splitlines() == lines[-2:]
+    assert cli("sessions", "tail", session, "--after", "9").out.splitlines() == lines[9:]
+
+
+def test_tail_as_json(project: Path, cli: Run) -> None:
+    session = begun(cli, "hello")
+    records = cli("sessions", "tail", session, "-o", "json").json
+    assert masked(records[1]) == snapshot(
+        {
+            "session": "SESSION",
+            "position": 2,
+            "at": "AT",
+            "epoch": 0,
+            "actor": "ada",
+            "kind": "InputReceived",
+            "event": {
+                "type": "InputReceived",
+                "input": "INPUT",
+                "parts": [{"type": "text", "text": "hello"}],
+                "user": "ada",
+            },
+            "digest": "DIGEST",
+            "redacted": False,
+        }
+    )
+    assert len(cli("sessions", "tail", session, "--raw").out.splitlines()) == len(records)
+
+
+def test_tail_follows_until_it_is_left(project: Path, cli: Run) -> None:
+    session = begun(cli, "hello")
+    command = command_line("sessions", "tail", session, "--follow", "-n", "1")
+    tail = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert tail.stdout is not None
+    try:
+        assert "turn 1 completed" in tail.stdout.readline()
+        assert cli("sessions", "send", session, "more").code == 0
+        assert 'ada: "more"' in tail.stdout.readline()
+        tail.send_signal(signal.SIGINT)
+        _, err = tail.communicate(timeout=30)
+    finally:
+        tail.kill()
+        tail.communicate()
+    assert tail.returncode == 0
+    assert f"remanence sessions tail {session} --follow" in err
+
+
+# --- steering ---------------------------------------------------------------------------------------------------------
+
+
+def test_send(project: Path, cli: Run) -> None:
+    session = begun(cli, "hello")
+    ran = cli("sessions", "send", session, "more", "--idempotency-key", "k1", "-o", "json")
+    assert masked(ran.json) == snapshot({"session": "SESSION", "position": 7, "replayed": False})
+    again = cli("sessions", "send", session, "more", "--idempotency-key", "k1")
+    assert "Was accepted before as record" in again.out
+    other = cli("sessions", "send", session, "else", "--idempotency-key", "k1")
+    assert other.code == 4
+    assert cli("sessions", "send", session, " ").code == 2
+    assert cli("sessions", "send", session, "-", text="from stdin").code == 0
+    assert 'ada: "from stdin"' in cli("sessions", "tail", session).out
+
+
+def test_send_and_wait(project: Path, cli: Run) -> None:
+    session = begun(cli, "hello")
+    ran = cli("sessions", "send", session, SMALL_REFUND, "--wait")
+    assert ran.code == 0
+    assert "refund returned: refunded 900" in ran.out
+
+
+def test_an_input_that_is_too_large(project: Path, cli: Run) -> None:
+    session = begun(cli, "hello")
+    (project / "remanence.toml").write_text("input_bytes_max = 100\n")
+    ran = cli("sessions", "send", session, "x" * 200)
+    assert ran.code == 2
+    assert "at most 100" in ran.err
+    assert cli("sessions", "get", session, "-o", "json").json["queued"] == 0
+
+
+def test_a_question_is_answered(project: Path, cli: Run) -> None:
+    session = begun(cli, '/tool ask_human {"question": "Which colour?", "options": ["red", "blue"]}', 5)
+    ran = cli("sessions", "get", session)
+    assert "The agent asks: Which colour? [red | blue]" in ran.out
+    ran = cli("sessions", "send", session, "blue", "--wait")
+    assert ran.code == 0
+    assert "ask_human returned: blue" in ran.out
+
+
+def test_one_of_two_questions_is_answered(project: Path, cli: Run) -> None:
+    said = '/tool ask_human {"question": "One?"}\n/tool ask_human {"question": "Two?"}'
+    session = begun(cli, said, 5)
+    calls = [call["call"] for call in cli("sessions", "get", session, "-o", "json").json["calls"]]
+    for call in calls:
+        assert cli("sessions", "send", session, f"to {call}", "--answers", call).code == 0
+    ran = cli("attach", session)
+    assert ran.code == 0
+    for call in calls:
+        assert f"ask_human returned: to {call}" in ran.out
+    assert cli("sessions", "send", session, "late", "--answers", calls[0]).code == 3
+
+
+def test_cancel(project: Path, cli: Run) -> None:
+    session = begun(cli, BIG_REFUND, 5)
+    ran = cli("sessions", "cancel", session, "--reason", "wrong order")
+    assert ran.code == 0
+    assert f"Cancel of {session} asked for" in ran.out
+    ran = cli("attach", session)
+    assert "turn cancelled: ada: wrong order" in ran.err
+    ran = cli("sessions", "cancel", session)
+    assert (ran.code, ran.out) == (4, "")
+
+
+def test_fork(project: Path, cli: Run) -> None:
+    session = begun(cli, "one")
+    cli("sessions", "send", session, "two", "--wait")
+    forked = cli("sessions", "fork", session, "--turn", "1", "--title", "again", "-o", "json").json
+    assert forked["fork_of"] == session
+    assert (forked["turns"], forked["title"]) == (1, "again")
+    ran = cli("sessions", "fork", session)
+    assert f"of {session}. Talk to it with:" in ran.out
+    assert cli("sessions", "send", forked["session"], "other", "--wait").code == 0
+    journal = cli("sessions", "tail", forked["session"]).out
+    assert 'ada: "one"' in journal
+    assert 'ada: "two"' not in journal
+    assert cli("sessions", "fork", session, "--turn", "9").code == 3
+    assert cli("sessions", "fork", session, "--position", "900").code == 2
+    assert cli("sessions", "fork", session, "--turn", "1", "--position", "2").code == 2
+
+
+# --- freezing ---------------------------------------------------------------------------------------------------------
+
+
+def test_freeze_one(project: Path, cli: Run) -> None:
+    session = begun(cli, "hello")
+    ran = cli("sessions", "freeze", session, "--reason", "looks odd")
+    assert f"session:{session} is frozen: no new effect starts." in ran.out
+    assert f"The last effect that started is record 4 of {session}." in ran.out
+    assert cli("sessions", "freeze", session).code == 4
+    ran = cli("sessions", "send", session, SMALL_REFUND, "--wait")
+    assert ran.code == 5
+    assert f"remanence sessions thaw {session}" in ran.err
+    assert masked(cli("sessions", "thaw", session, "-o", "json").json) == snapshot(
+        {
+            "scope": "session:SESSION",
+            "frozen": False,
+            "by": "ada",
+            "reason": "",
+            "last_effect_session": None,
+            "last_effect_position": None,
+        }
+    )
+    assert "refunded 900" in cli("attach", session).out
+    assert cli("sessions", "thaw", session).code == 4
+
+
+@pytest.mark.parametrize(
+    ("flag", "scope"),
+    [(("--all",), "all"), (("--agent", "shop"), "agent:shop"), (("--whole-project",), "project:default")],
+)
+def test_freeze_many(project: Path, cli: Run, flag: tuple[str, ...], scope: str) -> None:
+    session = begun(cli, "hello")
+    frozen = cli("sessions", "freeze", *flag, "--reason", "kill switch", "-o", "json").json
+    assert frozen == {
+        "scope": scope,
+        "frozen": True,
+        "by": "ada",
+        "reason": "kill switch",
+        "last_effect_session": session,
+        "last_effect_position": 4,
+    }
+    ran = cli("run", "shop", "hello")
+    assert ran.code == 5
+    assert f"{scope} is frozen by ada: kill switch." in ran.err
+    line = next(line for line in ran.err.splitlines() if "sessions thaw" in line)
+    assert cli(*line.split()[1:]).code == 0
+    assert cli("attach", "last").code == 0
+    assert cli("sessions", "thaw", *flag).code == 3
+
+
+def test_freeze_asks_for_exactly_one_scope(project: Path, cli: Run) -> None:
+    for args in ((), ("x", "--all"), ("--all", "--agent", "shop")):
+        assert cli("sessions", "freeze", *args).code == 2
+        assert cli("sessions", "thaw", *args).code == 2
+
+
+# --- moving -----------------------------------------------------------------------------------------------------------
+
+
+def test_export_and_import(project: Path, cli: Run, tmp_path: Path) -> None:
+    session = begun(cli, "hello")
+    ran = cli("sessions", "export", session)
+    assert f"{session}.remanence: 6 records" in ran.out
+    assert cli("sessions", "export", session).code == 2
+    other = ("--database", "sqlite:///other.db")
+    ran = cli(*other, "sessions", "import", f"{session}.remanence")
+    assert ran.code == 0, ran.err
+    assert f"{session}: 6 records of agent shop, idle." in ran.out
+    assert cli(*other, "sessions", "import", f"{session}.remanence").code == 4
+    assert cli(*other, "sessions", "import", f"{session}.remanence", "--as-session", "copy", "-o", "json").code == 0
+    assert cli(*other, "sessions", "send", "copy", SMALL_REFUND, "--wait").code == 0
+    damaged = Path(f"{session}.remanence").read_bytes()
+    Path("damaged").write_bytes(damaged[:200] + b"\0\0\0\0" + damaged[204:])
+    ran = cli(*other, "sessions", "import", "damaged", "--as-session", "third")
+    assert ran.code == 2
+    assert "Traceback" not in ran.err
+
+
+def test_export_to_stdout(project: Path, cli: Run) -> None:
+    session = begun(cli, "hello")
+    done = subprocess.run(command_line("sessions", "export", session, "-"), capture_output=True, timeout=60, check=True)
+    assert done.stdout.startswith(b"PK")
+
+
+def test_verify(project: Path, cli: Run) -> None:
+    session = begun(cli, "hello")
+    forked = cli("sessions", "fork", session, "-o", "json").json["session"]
+    ran = cli("sessions", "verify", session)
+    assert (ran.code, ran.out.splitlines()[1].split()[:3]) == (0, [session, "intact", "6"])
+    everything = cli("sessions", "verify", "--all", "-o", "json").json
+    assert {row["session"]: row["faults"] for row in everything} == {session: 0, forked: 0}
+    assert cli("sessions", "verify").code == 2
+    _flip(project, session)
+    ran = cli("sessions", "verify", session)
+    assert ran.code == 1
+    assert f"{session}, record 2: its content" in ran.err
+
+
+def _flip(project: Path, session: str) -> None:
+    """Change what was said, behind the back of the journal."""
+    connection = sqlite3.connect(project / ".remanence" / "remanence.db")
+    with connection:
+        changed = connection.execute(
+            "UPDATE records SET payload = CAST(replace(CAST(payload AS TEXT), 'hello', 'howdy') AS BLOB) "
+            "WHERE CAST(payload AS TEXT) LIKE '%hello%' AND CAST(payload AS TEXT) LIKE '%InputReceived%'"
+        )
+        assert changed.rowcount == 1
+    connection.close()
