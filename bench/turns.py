@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import os
 import statistics
@@ -32,6 +31,7 @@ from bench.long_session import lay_down
 
 from remanence.app import Remanence, Session, open_database
 from remanence.events import Recorded
+from remanence.runtime.process import settle
 from remanence.testing.postgres import postgres_database, postgres_server
 
 ROWS_OF_A_TURN = (1, 2, 3, 2, 2)
@@ -76,8 +76,7 @@ async def many(url: str, seconds: float, sessions: int) -> dict[str, Any]:
     async with Remanence(url, options=options()) as rt:
         opened = [await rt.open(AGENT, user="bench") for _ in range(sessions)]
         await asyncio.gather(*(session.send(SAID) for session in opened))
-        gc.collect()
-        gc.freeze()
+        settle()
 
         async def turn(task: int, number: int) -> None:
             await opened[task].send(SAID)
@@ -88,7 +87,6 @@ async def many(url: str, seconds: float, sessions: int) -> dict[str, Any]:
             await asyncio.gather(*(session.send(SAID) for session in opened))
         after = (await rt.database.views.stats())["bytes"]
         measured["bytes_per_turn"] = round((after - before) / 20 / sessions)
-        gc.unfreeze()
     return measured
 
 

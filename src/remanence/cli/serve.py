@@ -50,12 +50,14 @@ async def serve(call: Invocation, *, host: str | None, port: int | None, with_wo
     from remanence.cli.banner import api_lines, data_line, print_ready, worker_line
     from remanence.cli.opening import runtime_of
     from remanence.cli.serving import Ending, seconds_since_start, until_ended, url_of
+    from remanence.runtime.process import settle
 
     configuration, agents = _prepared(call)
     with _listener(configuration, host, port) as listener:
         async with runtime_of(configuration, actor=call.person, worker=with_worker, agents=agents) as rt:
             ending = Ending(rt)
             async with _http(rt, listener, configuration) as serving:
+                settle()
                 with ending.signals():
                     lines = [*api_lines(url_of(listener)), data_line(rt), worker_line(rt, agents)]
                     print_ready("server", seconds_since_start(), lines)
@@ -74,9 +76,11 @@ async def worker(call: Invocation) -> None:
     from remanence.cli.banner import data_line, print_ready, worker_line
     from remanence.cli.opening import runtime_of
     from remanence.cli.serving import Ending, seconds_since_start, until_ended
+    from remanence.runtime.process import settle
 
     configuration, agents = _prepared(call)
     async with runtime_of(configuration, actor=call.person, agents=agents) as rt:
+        settle()
         ending = Ending(rt)
         with ending.signals():
             print_ready("worker", seconds_since_start(), [data_line(rt), worker_line(rt, agents)])

@@ -25,6 +25,8 @@ class Times(msgspec.Struct, frozen=True):
     poll_s: float = 0.5
     retry_base_s: float = 0.5
     retry_cap_s: float = 60.0
+    key_s: float = 86_400.0
+    """How long an idempotency key is honoured."""
     held_s: float = 30.0
     """How soon a session that met a standing freeze looks again, should nobody tell it of the thaw."""
 

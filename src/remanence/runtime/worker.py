@@ -23,6 +23,7 @@ log = structlog.get_logger("remanence.worker")
 
 _MICROS = 1_000_000
 HAND_OVER_TRIES = 8
+TIDY_EVERY_S = 3_600.0
 POISON_RETRY_S = 60.0
 """How long a session whose journal this worker cannot read is left alone."""
 
@@ -63,6 +64,7 @@ class Worker:
         self._loops = [
             asyncio.create_task(self._claim_loop(), name="claim"),
             asyncio.create_task(self._renew_loop(), name="renew"),
+            asyncio.create_task(self._tidy_loop(), name="tidy"),
         ]
 
     async def stop(self) -> None:
@@ -191,6 +193,17 @@ class Worker:
                     driver.lease = kept[session]
                 else:
                     driver.fence()
+
+    async def _tidy_loop(self) -> None:
+        """Forget idempotency keys once nobody may use them any more."""
+        services = self.services
+        while not self._stopping.is_set():
+            before = services.clock.now() - int(services.times.key_s * _MICROS)
+            try:
+                await services.database.prune_keys(before=before)
+            except StoreError as error:
+                log.info("old idempotency keys are forgotten later", error=error.message)
+            await services.clock.wait(self._stopping, TIDY_EVERY_S)
 
     def _heard(self, record: Recorded) -> None:
         driver = self._drivers.get(record.session)

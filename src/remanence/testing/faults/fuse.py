@@ -103,6 +103,7 @@ class FaultyDatabase:
         self.registry = database.registry
         self.raw = database.raw
         self.restore = database.restore
+        self.prune_keys = database.prune_keys
         self.close = database.close
 
 
