@@ -81,10 +81,6 @@ class WorkerSettings(msgspec.Struct, frozen=True):
         Meta(description="How soon a session that met a freeze looks again, if nobody tells it of the thaw."),
     ] = 30.0
     key_s: Annotated[_Seconds, Meta(description="How long an idempotency key is honoured.")] = 86_400.0
-    key_s: Annotated[
-        _Seconds,
-        Meta(description="How long an idempotency key is honoured: within it, the same key is the same request."),
-    ] = 86_400.0
     sessions_max: Annotated[int, Meta(ge=1, description="How many sessions one worker drives at the same time.")] = 256
 
 

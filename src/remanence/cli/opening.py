@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from remanence.agent import Agent, load_agents, spec_from_file
@@ -67,7 +68,8 @@ def runtime_of(
 ) -> Remanence:
     """A runtime that is not open yet. Raises InvalidConfig when the default model cannot be found."""
     settings = configuration.settings
-    times = {name: getattr(settings.worker, name) for name in Times.__struct_fields__}
+    worker_settings = msgspec.structs.asdict(settings.worker)
+    times = {name: value for name, value in worker_settings.items() if name in Times.__struct_fields__}
     models, configs = models_of(configuration)
     return Remanence(
         settings.database,

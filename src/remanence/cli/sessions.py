@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["sessions"]
 
-STATUSES = ("idle", "queued", "in_progress", "waiting", "frozen", "budget_reached", "failed")
+STATUSES = ("idle", "queued", "in_progress", "waiting", "frozen", "budget_reached", "failed", "deleted")
 WAITS = ("approval", "answer", "doubt", "budget", "thaw", "client", "timer")
 PAGE_RECORDS = 500
 

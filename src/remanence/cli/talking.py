@@ -24,6 +24,7 @@ from remanence.cli.watching import Quiet, Rest, Watch, hold_over, rest_of
 from remanence.content import Text, text_of
 from remanence.core.state import Session
 from remanence.events import (
+    ApprovalExpired,
     ApprovalGiven,
     CallJudged,
     InputJoined,
@@ -97,7 +98,9 @@ class View:
                 self.aside(f"> {self._lines.words(event)}")
             case ToolReturned():
                 self.aside(f"< {self._lines.words(event)}")
-            case CallJudged() | ApprovalGiven() | QuestionAsked() | TimerSet() | ToolLost() | ToolResolved():
+            case CallJudged() | ApprovalGiven() | ApprovalExpired() | QuestionAsked() | TimerSet() | ToolLost():
+                self.aside(f"  {self._lines.words(event)}")
+            case ToolResolved():
                 self.aside(f"  {self._lines.words(event)}")
             case _:
                 pass

@@ -1,0 +1,190 @@
+"""`approvals ...` and `doubts ...`: answering under one's own name."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from cli_project import BIG_REFUND, Run, begun, command_line, masked
+from inline_snapshot import snapshot
+
+TWO_REFUNDS = f'{BIG_REFUND}\n/tool refund {{"order": "43", "cents": 9001}}'
+WIRE = '/tool wire {"cents": 5}'
+
+# --- approvals --------------------------------------------------------------------------------------------------------
+
+
+def test_list(project: Path, cli: Run) -> None:
+    ran = cli("approvals", "list")
+    assert (ran.code, ran.out, ran.err) == (0, "", "Nothing waits for an answer.\n")
+    session = begun(cli, BIG_REFUND, 5)
+    ran = cli("approvals", "list")
+    assert 'refund(order="42", cents=9000)' in ran.out
+    assert f"remanence approvals approve {session} call_1_1_1" in ran.err
+    assert masked(cli("approvals", "list", "-o", "json").json) == snapshot(
+        [
+            {
+                "session": "SESSION",
+                "call": "call_1_1_1",
+                "agent": "shop",
+                "user": "ada",
+                "kind": "approval",
+                "tool": "refund",
+                "arguments": '{"order": "42", "cents": 9000}',
+                "arguments_digest": "DIGEST",
+                "rule": "ask refund when cents > 5000",
+                "approvers": [],
+                "needed": 1,
+                "approved_by": [],
+                "expires_at": None,
+                "turn": 1,
+            }
+        ]
+    )
+    other = begun(cli, '/tool ask_human {"question": "Which?"}', 5)
+    assert "Which?" in cli("approvals", "list").out
+    assert [w["kind"] for w in cli("approvals", "list", "--session", other, "-o", "json").json] == ["answer"]
+
+
+def test_approve_binds_the_name_and_the_arguments(project: Path, cli: Run) -> None:
+    session = begun(cli, BIG_REFUND, 5)
+    waiting = cli("approvals", "list", "-o", "json").json[0]
+    ran = cli("approvals", "approve", session, waiting["call"], "--as", "bob", "--note", "checked", "-o", "json")
+    assert masked(ran.json) == snapshot(
+        {"session": "SESSION", "call": "call_1_1_1", "decision": "approve", "by": "bob", "position": 7}
+    )
+    given = cli("sessions", "tail", session, "-o", "json").json[-1]
+    assert given["actor"] == "bob"
+    assert (given["event"]["by"], given["event"]["arguments"]) == ("bob", waiting["arguments_digest"])
+    assert "refunded 9000" in cli("attach", session).out
+    ran = cli("approvals", "approve", session, waiting["call"])
+    assert ran.code == 3
+    assert "Nothing was recorded" in ran.err
+
+
+def test_deny_tells_the_agent(project: Path, cli: Run) -> None:
+    session = begun(cli, BIG_REFUND, 5)
+    ran = cli("approvals", "deny", session, "call_1_1_1", "--note", "too much")
+    assert ran.out == 'Denied by ada: refund(order="42", cents=9000)\n'
+    assert "denied by ada: too much" in cli("attach", session).out
+
+
+def test_an_answer_is_used_once(project: Path, cli: Run) -> None:
+    session = begun(cli, BIG_REFUND, 5)
+    assert cli("approvals", "approve", session, "call_1_1_1").code == 0
+    ran = cli("approvals", "deny", session, "call_1_1_1")
+    assert ran.code == 4
+    assert "it is approved" in ran.err
+
+
+def test_without_a_call_the_only_one_is_meant(project: Path, cli: Run) -> None:
+    session = begun(cli, BIG_REFUND, 5)
+    ran = cli("approvals", "approve", session)
+    assert ran.code == 2
+    assert "name the call (call_1_1_1) or say --yes" in ran.err
+    assert cli("approvals", "approve", session, "--yes").code == 0
+    assert cli("approvals", "approve", session, "--yes").code == 3
+    two = begun(cli, TWO_REFUNDS, 5)
+    ran = cli("approvals", "approve", two, "--yes")
+    assert ran.code == 2
+    assert "Several calls wait: call_1_1_1 (refund), call_1_1_2 (refund)" in ran.err
+
+
+def test_an_approval_can_run_out(project: Path, cli: Run) -> None:
+    session = begun(cli, BIG_REFUND, 5)
+    assert cli("approvals", "approve", session, "call_1_1_1", "--expires-s", "0.000001").code == 0
+    ran = cli("attach", session)
+    assert "the time for it ran out" in ran.err
+    assert "expired" in ran.out
+    assert cli("approvals", "approve", session, "call_1_1_1", "--expires-s", "0").code == 2
+
+
+def test_only_those_who_are_named_may_answer(project: Path, cli: Run) -> None:
+    text = (project / "agent.py").read_text()
+    (project / "agent.py").write_text(text.replace('"cents > 5000"', '"cents > 5000", approvers=["eve"]'))
+    ran = cli("run", "shop", BIG_REFUND)
+    assert "waits for an approval by eve." in ran.err
+    assert "call_1_1_1 --as eve" in ran.err
+    ran = cli("approvals", "approve", "last", "call_1_1_1")
+    assert ran.code == 2
+    assert "Only eve may answer this call, not ada" in ran.err
+    assert cli("approvals", "approve", "last", "call_1_1_1", "--as", "eve").code == 0
+
+
+def test_watch_prints_what_comes_to_wait(project: Path, cli: Run) -> None:
+    first = begun(cli, BIG_REFUND, 5)
+    command = command_line("approvals", "watch", "-o", "json")
+    watch = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert watch.stdout is not None
+    try:
+        assert first in watch.stdout.readline()
+        second = begun(cli, BIG_REFUND, 5)
+        assert second in watch.stdout.readline()
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(timeout=30) == 0
+    finally:
+        watch.kill()
+        watch.communicate()
+    ran = cli("approvals", "watch", "--timeout-s", "0.2")
+    assert ran.code == 0
+    assert f"remanence approvals approve {first} call_1_1_1" in ran.out
+
+
+# --- doubts -----------------------------------------------------------------------------------------------------------
+
+
+def test_doubts(project: Path, cli: Run) -> None:
+    assert "Nothing is in doubt." in cli("doubts", "list").err
+    session = begun(cli, WIRE, 5)
+    ran = cli("doubts", "list")
+    assert f"{session}:1:call_1_1_1" in ran.out
+    assert "remanence doubts resolve" in ran.err
+    assert masked(cli("doubts", "list", "-o", "json").json) == snapshot(
+        [
+            {
+                "session": "SESSION",
+                "call": "call_1_1_1",
+                "tool": "wire",
+                "effect_key": "SESSION:1:call_1_1_1",
+                "turn": 1,
+                "at": "AT",
+                "reason": "the line broke",
+            }
+        ]
+    )
+    assert masked(cli("doubts", "resolve", session, "--happened", "it arrived", "-o", "json").json) == snapshot(
+        {"session": "SESSION", "call": "call_1_1_1", "decision": "happened", "by": "ada", "position": 9}
+    )
+    assert cli("doubts", "list", "--session", session, "-o", "json").json == []
+    assert "wire returned: it arrived" in cli("attach", session).out
+    assert cli("doubts", "resolve", session, "--give-up").code == 3
+    assert cli("doubts", "resolve", session, "call_1_1_1", "--give-up").code == 3
+
+
+@pytest.mark.parametrize(
+    ("flag", "code", "told"),
+    [("--run-again", 5, "attempt=2"), ("--give-up", 0, "given up by ada")],
+)
+def test_ways_to_settle(project: Path, cli: Run, flag: str, code: int, told: str) -> None:
+    session = begun(cli, WIRE, 5)
+    assert cli("doubts", "resolve", "last", "call_1_1_1", flag).code == 0
+    ran = cli("attach", session)
+    assert ran.code == code
+    assert told in ran.err
+
+
+def test_a_doubt_is_settled_in_one_way(project: Path, cli: Run) -> None:
+    session = begun(cli, WIRE, 5)
+    assert cli("doubts", "resolve", session).code == 2
+    assert cli("doubts", "resolve", session, "--run-again", "--give-up").code == 2
+    assert len(cli("doubts", "list", "-o", "json").json) == 1
+
+
+def test_one_of_two_doubts(project: Path, cli: Run) -> None:
+    session = begun(cli, f'{WIRE}\n/tool wire {{"cents": 6}}', 5)
+    ran = cli("doubts", "resolve", session, "--give-up")
+    assert ran.code == 2
+    assert "call_1_1_1 (wire), call_1_1_2 (wire)" in ran.err
+    assert cli("doubts", "resolve", session, "call_1_1_2", "--give-up").code == 0
