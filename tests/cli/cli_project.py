@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from remanence.cli.root import remanence
+from remanence.testing.wire import Answer, WireServer
 
 AGENT = '''
 import asyncio
@@ -117,6 +120,23 @@ def process(folder: Path) -> Run:
         return Ran(done.returncode, done.stdout, done.stderr)
 
     return run
+
+
+@pytest.fixture
+def served() -> Iterator[WireServer]:
+    """A model server on this machine, in a thread of its own: it says hello, and counts 100 tokens in and 20 out."""
+    server = WireServer(lambda request: Answer(text="hello from the server"), models=("tiny", "small"))
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
+    try:
+        yield server
+    finally:
+        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def begun(cli: Run, said: str, code: int = 0) -> str:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from cli_project import cli, folder, process, project
+from cli_project import cli, folder, process, project, served
 
-__all__ = ["cli", "folder", "process", "project"]
+__all__ = ["cli", "folder", "process", "project", "served"]

@@ -74,22 +74,27 @@ def models() -> None:
 @asynchronous
 async def list_(call: Invocation, *, output: Format) -> None:
     """Models of the settings, and of providers whose key is set. Nothing is asked or sent."""
-    await _show_detected(call, output, probe=False)
+    await _show_detected(call, output, ())
+
+
+_port_option = click.option(
+    "--port", "ports", type=click.IntRange(1, 65535), multiple=True, metavar="PORT", help="Look there as well."
+)
 
 
 @models.command("detect", shape=list[ModelShape])
+@_port_option
 @asynchronous
-async def detect_(call: Invocation, *, output: Format) -> None:
+async def detect_(call: Invocation, *, ports: tuple[int, ...], output: Format) -> None:
     """What could be used here: settings, keys, and servers on this machine (ports 11434, 1234, 8080, 8000).
 
     Spends nothing: servers of this machine are only asked for their list of models.
     """
-    await _show_detected(call, output, probe=True)
+    await _show_detected(call, output, (*ports, *LOOPBACK_PORTS))
 
 
-async def _show_detected(call: Invocation, output: Format, *, probe: bool) -> None:
+async def _show_detected(call: Invocation, output: Format, ports: tuple[int, ...]) -> None:
     settings = call.configuration.settings
-    ports = LOOPBACK_PORTS if probe else ()
     found = await detect(settings.models, os.environ, default=settings.model, ports=ports)
     # The setting names the scripted model until somebody changes it; it is listed once, at the end.
     found = [one for one in found if not (one.source == "configuration" and one.model.partition(":")[0] == "scripted")]
@@ -120,8 +125,9 @@ def _print_detected(found: list[Detected], shapes: list[ModelShape]) -> None:
 
 @models.command("use", shape=AddedShape)
 @click.argument("model")
+@_port_option
 @asynchronous
-async def use(call: Invocation, model: str, *, output: Format) -> None:
+async def use(call: Invocation, model: str, *, ports: tuple[int, ...], output: Format) -> None:
     """Make MODEL the default, in remanence.toml: an alias, provider:name, or a server that `models detect` found.
 
     A model that such a server lists can be named as well: its own name.
@@ -129,7 +135,7 @@ async def use(call: Invocation, model: str, *, output: Format) -> None:
     configuration = call.configuration
     file, table_text = _file(configuration), ""
     if not _resolves(configuration, model):
-        config = await _served_here(configuration, model)
+        config = await _served_here(configuration, model, ports)
         table_text = add_model(file, config, replace=config.name in configuration.settings.models)
         model = config.name
     use_model(file, model)
@@ -150,16 +156,16 @@ def _resolves(configuration: Configuration, model: str) -> bool:
     return True
 
 
-async def _served_here(configuration: Configuration, model: str) -> ModelConfig:
+async def _served_here(configuration: Configuration, model: str, ports: tuple[int, ...]) -> ModelConfig:
     """The table for a server on this machine that is called so or serves a model of that name. Raises NotFound."""
-    for one in await detect(configuration.settings.models, os.environ):
+    for one in await detect(configuration.settings.models, os.environ, ports=(*ports, *LOOPBACK_PORTS)):
         if one.config is not None and (model == one.model or model in one.models):
             return one.config if model == one.model else msgspec.structs.replace(one.config, model=model)
-    try:
-        Gateway(configuration.settings.models, root=configuration.root).resolve(model)
-    except NotFound as error:
-        raise NotFound(f"{error.message} No server on this machine serves it either.", param="model") from None
-    raise NotFound(f"There is no model {model!r}.", param="model")
+    raise NotFound(
+        f"There is no model {model!r}: no alias, no provider:name, and no server on this machine serves it. Nothing "
+        f"was changed. `{spelled('models', 'detect')}` shows what there is.",
+        param="model",
+    )
 
 
 class AddOptions(TypedDict):
