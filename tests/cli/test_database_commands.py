@@ -70,7 +70,7 @@ def test_a_newer_schema_is_left_alone(cli: Run, project: Path) -> None:
 
 def test_prune_forgets_old_idempotency_keys(cli: Run, project: Path) -> None:
     session = begun(cli, "hello")
-    assert cli("sessions", "send", session, "again", "--idempotency-key", "k1", "--no-wait").code == 0
+    assert cli("sessions", "send", session, "again", "--idempotency-key", "k1").code == 0
     assert cli("db", "prune", "-o", "json").json["keys"] == 0
     assert cli("db", "prune", "--older-than", "0h", "-o", "json").json["keys"] == 1
     ran = cli("db", "prune", "--older-than", "soon")
@@ -200,7 +200,7 @@ def test_doctor_tells_who_waits(cli: Run, project: Path, port: int) -> None:
     begun(cli, '/tool wire {"cents": 1}', code=5)
     cli("sessions", "freeze", "--agent", "other", "--reason", "repairs")
     session = begun(cli, "hello")
-    assert cli("sessions", "send", session, "again", "--no-wait").code == 0
+    assert cli("sessions", "send", session, "again").code == 0
     set_back(project, session)
     found = examined(cli, code=1)
     assert found["waiting: approval"]["advice"] == "remanence approvals list"

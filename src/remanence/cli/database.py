@@ -168,12 +168,13 @@ def _print_stats(answer: StatsShape) -> None:
 
 
 @db.command(shape=PrunedShape)
-@click.option("--older-than", default="30d", show_default=True, metavar="AGE", help="Such as 12h, 30d or 8w.")
+@click.option("--older-than", default="1d", show_default=True, metavar="AGE", help="Such as 12h, 30d or 8w.")
 @asynchronous
 async def prune(call: Invocation, *, older_than: str, output: Format) -> None:
     """Forget old idempotency keys.
 
-    Afterwards a request that comes again with such a key is a new request. Journals are not touched.
+    Workers do the same once in a while, after `worker.key_s`. A request that comes again with a forgotten key is a new
+    request. Journals are not touched.
     """
     found = re.fullmatch(r"(\d{1,4})([hdw])", older_than)
     if found is None:
