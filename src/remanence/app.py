@@ -181,7 +181,7 @@ class Remanence:
         if self._with_worker:
             services = Services(
                 database=database,
-                model=options.model or self._gateway,
+                model=self.model,
                 tools=self.shelf,
                 live=hub,
                 clock=options.clock,
@@ -231,6 +231,11 @@ class Remanence:
         if self._gateway is None:
             raise InvalidConfig("This Remanence is not open. Use it as `async with Remanence(...) as rt:`.")
         return self._gateway
+
+    @property
+    def model(self) -> Model:
+        """What calls models here: the one that was handed in, or the gateway."""
+        return self.options.model or self.gateway
 
     # --- sessions -----------------------------------------------------------------------------------------------------
 
