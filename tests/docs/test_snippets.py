@@ -27,8 +27,8 @@ PAGE_S_MAX = 100
 TEST = re.compile(r"(?P<path>[\w./]+\.py)::(?P<name>\w+)")
 FILE = re.compile(r"[\w.-]+(/[\w.-]+)+/?|[\w-]+\.(py|md|toml|sql)")
 PLACES = (ROOT, ROOT / "src/remanence", ROOT / "docs")
-OF_THE_READER = {"agent.py", "agent.toml", "remanence.toml", "ledger.txt"}
-"""Files of a reader's own project."""
+OF_THE_READER = {"agent.py", "agent.toml", "remanence.toml", "ledger.txt", "bench/results/"}
+"""Files of a reader's own project, and what commands make."""
 
 
 def runnable() -> list[Path]:
