@@ -129,6 +129,8 @@ class AgentSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     settings: ModelSettings = ModelSettings()
     if_busy: IfBusy = "queue"
     metadata: dict[str, str] = {}
+    face: dict[str, Any] = {}
+    """What the wire format that declared it wants to see again and the runtime does not act on."""
 
     def tool(self, name: str) -> ToolSpec | None:
         """The tool called `name`, or None."""

@@ -27,6 +27,8 @@ from remanence.events import (
     QuestionAsked,
     Recorded,
     Redacted,
+    SessionAnnotated,
+    SessionDeleted,
     SessionForked,
     SessionFrozen,
     SessionOpened,
@@ -84,6 +86,8 @@ _BUILDERS: dict[type[Event], st.SearchStrategy[Event]] = {
     SessionOpened: st.builds(SessionOpened, st.just("a"), digests, policies, user=people),
     SessionForked: st.builds(SessionForked, st.just("other"), positions),
     SessionUpgraded: st.builds(SessionUpgraded, digests, policies),
+    SessionAnnotated: st.builds(SessionAnnotated, st.dictionaries(words, words, max_size=2)),
+    SessionDeleted: st.builds(SessionDeleted, people, words),
     SessionFrozen: st.builds(SessionFrozen, people, words),
     SessionThawed: st.builds(SessionThawed, people),
     InputReceived: st.builds(

@@ -31,6 +31,8 @@ from remanence.events import (
     QuestionAsked,
     Recorded,
     Redacted,
+    SessionAnnotated,
+    SessionDeleted,
     SessionForked,
     SessionFrozen,
     SessionOpened,
@@ -78,6 +80,10 @@ class Lines:
         match event:
             case SessionOpened() | SessionForked() | SessionUpgraded() | SessionFrozen() | SessionThawed():
                 return _session_words(event)
+            case SessionAnnotated(metadata=metadata):
+                return shortened(", ".join(f"{name}={value}" for name, value in metadata.items()), 120)
+            case SessionDeleted(by=by, reason=reason):
+                return shortened(_by(by, reason), 120)
             case InputReceived() | TurnStarted() | InputJoined() | CancelAsked() | TurnEnded():
                 return _turn_words(event)
             case ModelCalled() | ModelReplied() | ModelFailed():
@@ -207,7 +213,7 @@ def _call_words_of(event: CallEvent) -> str:
             words = "approved" if decision == "approve" else "denied"
             return f"  {words} by {shortened(by, 40)}{_after(note)}"
         case ApprovalExpired():
-            return "  nobody answered in time"
+            return "  the time for it ran out"
         case QuestionAsked(question=question, options=options):
             return f'  "{shortened(question)}"' + (f" [{shortened(' | '.join(options))}]" if options else "")
         case ToolStarted(effect_key=key, attempt=attempt, client=client):

@@ -6,6 +6,8 @@ messages at once are two records in an order and never a race. Only `reject` has
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from remanence.commands.caller import Caller, body_digest, check_name, check_size, commit, state_of
@@ -19,6 +21,8 @@ from remanence.events import (
     Event,
     InputReceived,
     Recorded,
+    SessionAnnotated,
+    SessionDeleted,
     SessionForked,
     SessionFrozen,
     SessionOpened,
@@ -29,7 +33,7 @@ from remanence.events import (
 from remanence.ports import Appended, Fork, Write
 from remanence.spec import AgentSpec, IfBusy, policy_digest
 
-__all__ = ["Opening", "cancel", "fork", "freeze", "open_session", "send", "thaw", "upgrade"]
+__all__ = ["Opening", "annotate", "cancel", "delete", "fork", "freeze", "open_session", "send", "thaw", "upgrade"]
 
 _READ_RECORDS = 2_000
 
@@ -40,6 +44,7 @@ class Opening(msgspec.Struct, frozen=True):
     user: str = ""
     title: str = ""
     metadata: dict[str, str] = {}
+    face: dict[str, Any] = {}
     session: str | None = None
     key: str | None = None
 
@@ -62,6 +67,7 @@ async def open_session(caller: Caller, spec: AgentSpec, opening: Opening | None 
         user=opening.user,
         title=opening.title,
         metadata=opening.metadata,
+        face=opening.face,
     )
     record = Recorded(session, 1, now, 0, caller.actor, opened)
     appended = await commit(
@@ -173,6 +179,24 @@ async def upgrade(caller: Caller, session: str, spec: AgentSpec) -> Appended:
         raise InvalidInput(f"Session {session} belongs to agent {s.agent}; it cannot go on as {spec.name}.")
     version = await caller.database.specs.put(spec, project=s.project, at=caller.clock.now())
     return await tell(caller, session, SessionUpgraded(version.version, policy_digest(spec), caller.actor))
+
+
+async def annotate(
+    caller: Caller, session: str, metadata: dict[str, str], face: dict[str, Any], *, seen: int | None = None
+) -> Appended:
+    """Replace what the session carries along. Conflict when somebody wrote after the position `seen`."""
+    return await tell(caller, session, SessionAnnotated(metadata, face, caller.actor), expect=seen)
+
+
+async def delete(caller: Caller, session: str, *, reason: str = "") -> Appended:
+    """Remove a session: its turn is cancelled, nothing starts in it any more, no face shows it.
+
+    Its journal stays, because a fork may read it. Conflict when it was deleted before.
+    """
+    s = await state_of(caller, session)
+    if s.deleted:
+        raise Conflict(f"Session {session} was deleted before. It stays so.")
+    return await tell(caller, session, SessionDeleted(caller.actor, reason))
 
 
 # --- forks ------------------------------------------------------------------------------------------------------------

@@ -84,13 +84,15 @@ def decide(s: Session, spec: AgentSpec, *, now: int, epoch: int) -> Action:
     """What to do next. `now` in microseconds; `epoch` is that of the lease the decision would be written under."""
     turn = s.turn
     if turn is None:
+        if s.deleted:
+            return Rest("deleted")
         if s.frozen is not None or not s.queue:
             return Rest("frozen" if s.queue else "idle", reconcile=tuple(doubt.call for doubt in s.doubts))
         return Note(TurnStarted(s.turns + 1, _taken(s.queue)))
     lost = _lost(s, spec, turn, now=now, epoch=epoch)
     if lost is not None:
         return Note(lost)
-    cancel = turn.cancel or _interrupted(s)
+    cancel = turn.cancel or ("the session was deleted" if s.deleted else _interrupted(s))
     if cancel is not None:
         return _close(s, turn, cancel, epoch)
     if s.frozen is not None:

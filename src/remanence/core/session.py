@@ -46,6 +46,8 @@ from remanence.events import (
     QuestionAsked,
     Recorded,
     Redacted,
+    SessionAnnotated,
+    SessionDeleted,
     SessionForked,
     SessionFrozen,
     SessionOpened,
@@ -97,6 +99,10 @@ def evolve(s: Session, r: Recorded) -> Session:
             s = _cancel_asked(s, r.event)
         case SessionOpened() | SessionForked() | SessionUpgraded() | SessionFrozen() | SessionThawed():
             s = _evolve_session(s, r.event)
+        case SessionAnnotated(metadata=metadata, face=face):
+            s = replace(s, metadata=metadata, face=face)
+        case SessionDeleted():
+            s = replace(s, deleted=True)
         case BudgetReached() as e:
             s = replace(s, pause=Pause(e.scope, e.unit, e.limit, e.used, e.needed, e.reason))
         case BudgetRaised(scope=scope, unit=unit):
@@ -147,6 +153,7 @@ def _evolve_session(
                 user=e.user,
                 title=e.title,
                 metadata=e.metadata,
+                face=e.face,
             )
         case SessionForked():
             return Session(
@@ -158,6 +165,7 @@ def _evolve_session(
                 user=e.user or s.user,
                 title=e.title or s.title,
                 metadata=e.metadata,
+                face=s.face,
                 turns=s.turns,
                 window=s.window,
                 compacted_turn=s.compacted_turn,

@@ -19,7 +19,7 @@ A person's word that comes when nothing waits for it (too late, twice, from some
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -187,6 +187,7 @@ class Session(msgspec.Struct, frozen=True):
     user: str = ""
     title: str = ""
     metadata: dict[str, str] = {}
+    face: dict[str, Any] = {}
     head: int = 0
     at: int = 0
     turns: int = 0
@@ -195,6 +196,7 @@ class Session(msgspec.Struct, frozen=True):
     cancel: str | None = None
     """Who asked the next turn to stop before it began, and why: its input was still queued."""
     frozen: str | None = None
+    deleted: bool = False
     window: Window = Window()
     compacted_turn: int = 0
     compacted_at: int = 0
@@ -226,6 +228,8 @@ def calls_of(parts: tuple[Part, ...], *, erased: bool = False) -> tuple[Call, ..
 
 def waiting_on(s: Session) -> str:
     """What the session waits for that no machine can give it by itself: the empty string when nothing."""
+    if s.deleted:
+        return ""
     if s.frozen is not None:
         return "thaw"
     if s.pause is not None:
@@ -244,7 +248,9 @@ def waiting_on(s: Session) -> str:
 
 
 def status_of(s: Session) -> str:
-    """The session's status: `idle queued in_progress waiting frozen budget_reached failed`."""
+    """The session's status: `idle queued in_progress waiting frozen budget_reached failed deleted`."""
+    if s.deleted:
+        return "deleted"
     if s.frozen is not None:
         return "frozen"
     if s.pause is not None:

@@ -12,7 +12,7 @@ about to leave) and its *outcome* share a call id, so a journal that ends after 
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -39,6 +39,8 @@ __all__ = [
     "QuestionAsked",
     "Recorded",
     "Redacted",
+    "SessionAnnotated",
+    "SessionDeleted",
     "SessionForked",
     "SessionFrozen",
     "SessionOpened",
@@ -63,7 +65,10 @@ class _Fact(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
 
 
 class SessionOpened(_Fact, frozen=True):
-    """A session began. It pins the version and the policy it will keep until somebody asks for an upgrade."""
+    """A session began. It pins the version and the policy it will keep until somebody asks for an upgrade.
+
+    `face` is what the wire format that opened it wants to see again and the runtime does not act on.
+    """
 
     agent: str
     version: str
@@ -72,6 +77,7 @@ class SessionOpened(_Fact, frozen=True):
     user: str = ""
     title: str = ""
     metadata: dict[str, str] = {}
+    face: dict[str, Any] = {}
 
 
 class SessionForked(_Fact, frozen=True):
@@ -90,6 +96,21 @@ class SessionUpgraded(_Fact, frozen=True):
     version: str
     policy: str
     by: str = ""
+
+
+class SessionAnnotated(_Fact, frozen=True):
+    """Somebody changed what the session carries along: `metadata` and `face` replace what was there, whole."""
+
+    metadata: dict[str, str] = {}
+    face: dict[str, Any] = {}
+    by: str = ""
+
+
+class SessionDeleted(_Fact, frozen=True):
+    """Somebody removed the session: its turn ends, nothing starts in it any more, and no face shows it."""
+
+    by: str
+    reason: str = ""
 
 
 class SessionFrozen(_Fact, frozen=True):
@@ -377,6 +398,8 @@ Event = (
     SessionOpened
     | SessionForked
     | SessionUpgraded
+    | SessionAnnotated
+    | SessionDeleted
     | SessionFrozen
     | SessionThawed
     | InputReceived
