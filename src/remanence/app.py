@@ -64,8 +64,6 @@ async def open_database(url: str, *, ephemeral: bool = False) -> Database:
         from remanence.stores.sqlite import open_sqlite
 
         path = rest.removeprefix("/")
-        if path and path != ":memory:" and not ephemeral:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
         return await open_sqlite(path or ":memory:", ephemeral=ephemeral)
     if scheme in ("postgresql", "postgres"):
         from remanence.stores.postgres import open_postgres

@@ -21,7 +21,7 @@ import msgspec
 from remanence.commands.lineage import Journal, erased_elsewhere, journal_of, own_pages, summary_now
 from remanence.commands.spool import Spool
 from remanence.commands.transfer import file_errors
-from remanence.errors import Conflict, InvalidInput, NotFound, StoreCorrupt, UnknownEvent
+from remanence.errors import Conflict, InvalidInput, NotFound, StoreCorrupt
 from remanence.events import GENESIS
 from remanence.ports import Database, EntryQuery, RawRecord, SessionQuery, SessionRow
 from remanence.stores.rows import blobs_named
@@ -185,7 +185,7 @@ class _Copy:
                 summary = await summary_now(self.source, journal.row)
                 await self.target.restore(session, spool.rows(), summary, journal.row.fork)
             self.records += journal.row.head - journal.inherited
-        except (StoreCorrupt, Conflict, NotFound, UnknownEvent) as error:
+        except (StoreCorrupt, Conflict, NotFound) as error:
             self.refused.append(Refused(session, error.message))
 
     async def _read(self, journal: Journal, spool: Spool) -> None:

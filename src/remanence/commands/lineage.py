@@ -15,7 +15,7 @@ import msgspec
 from remanence.commands.bundle import Origin
 from remanence.commands.caller import state_in
 from remanence.core.summary import summary_of
-from remanence.errors import NotFound, StoreCorrupt
+from remanence.errors import NotFound, StoreCorrupt, UnknownEvent
 from remanence.events import Redacted, decode_event
 from remanence.ports import Database, RawRecord, SessionRow, Summary
 from remanence.stores.rows import RESTED
@@ -105,7 +105,11 @@ async def summary_now(database: Database, row: SessionRow) -> Summary:
     """What a session's row should say. An input that no worker has looked at is in the journal, not in the row."""
     if row.wake_at is None or row.summary.status in RESTED:
         return row.summary
-    state = await state_in(database.store, row.session)
+    try:
+        state = await state_in(database.store, row.session)
+    except UnknownEvent:
+        # Whoever knows the event shall look at it.
+        return msgspec.structs.replace(row.summary, status="queued")
     return summary_of(state, await database.specs.get(state.version))
 
 

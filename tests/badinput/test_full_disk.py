@@ -1,0 +1,154 @@
+"""A disk that is full: what does not fit is refused with a sentence, what was acknowledged stays, and when there is
+room again everything goes on where it was, outcomes of effects included."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.runtime.shop import FAST, Shop, call, kinds, script, until
+
+from remanence import Remanence
+from remanence.app import Options
+from remanence.commands.sessions import Opening
+from remanence.commands.transfer import export_session, import_session, verify_session
+from remanence.content import text_of
+from remanence.errors import NotFound, StoreFull, StoreUnavailable
+from remanence.events import InputReceived, ToolReturned
+from remanence.models.scripted import Scripted
+from remanence.stores.sqlite import SqliteDatabase, open_sqlite
+
+ROOM_BYTES = 400_000
+LARGE = "x" * 200_000
+
+
+async def make_room(database: SqliteDatabase) -> None:
+    """The disk grows: SQLite is told of another limit."""
+    await database._writer.do(lambda ledger: ledger.connection.execute("PRAGMA max_page_count = 100000").fetchone())
+
+
+async def opened(tmp_path: Path, bytes_max: int | None = ROOM_BYTES) -> SqliteDatabase:
+    database = await open_sqlite(str(tmp_path / "full.db"), bytes_max=bytes_max)
+    assert isinstance(database, SqliteDatabase)
+    return database
+
+
+def runtime(database: SqliteDatabase, shop: Shop) -> Remanence:
+    options = Options(database=database, model=Scripted(script), times=FAST)
+    return Remanence(agents=[shop.agent()], options=options)
+
+
+async def test_an_input_that_does_not_fit_is_refused_and_the_session_goes_on(tmp_path: Path) -> None:
+    database = await opened(tmp_path)
+    async with runtime(database, Shop()) as rt:
+        session = await rt.open("shop")
+        assert await session.send("hello")
+        before = await session.history()
+        await session.submit(LARGE)
+        with pytest.raises(StoreFull) as caught:
+            await session.submit(LARGE + "?")
+        assert "no space left" in caught.value.message
+        assert "Nothing of this write was kept; everything acknowledged before is safe." in caught.value.message
+        assert "Make room and try again." in caught.value.message
+        await make_room(database)
+        await session.submit("and now?")
+        await until(session, lambda state: state.turns == 3 and state.turn is None)
+        history = await session.history()
+        assert list(history[: len(before)]) == list(before)
+        assert (
+            text_of(next(r.event for r in reversed(history) if isinstance(r.event, InputReceived)).parts) == "and now?"
+        )
+        assert (await verify_session(rt.caller, session.id)).intact
+    await database.close()
+
+
+async def test_the_outcome_of_an_effect_waits_for_room(tmp_path: Path) -> None:
+    """The tools have run; a result is too large for what is left. It is kept until it can be written."""
+    database = await opened(tmp_path)
+    shop = Shop()
+    async with runtime(database, shop) as rt:
+        session = await rt.open("shop")
+        await session.submit(call("hold", n=1) + "\n" + call("bulky", n=600_000))
+        await shop.entered.wait()
+        shop.gate.set()
+        await asyncio.sleep(0.3)
+        assert (await kinds(session)).count("ToolReturned") < 2
+        await make_room(database)
+        await until(session, lambda state: state.turns == 1 and state.turn is None)
+        found = await kinds(session)
+        assert (shop.calls["hold"], found.count("ToolStarted"), found.count("ToolReturned")) == (1, 2, 2)
+        assert "ToolLost" not in found
+        large = [r.event for r in await session.history() if isinstance(r.event, ToolReturned) and r.event.blob]
+        assert len(await rt.database.blobs.get(large[0].blob or "")) == 600_000
+        assert (await verify_session(rt.caller, session.id)).intact
+    await database.close()
+
+
+async def test_an_import_that_does_not_fit_leaves_nothing_behind(tmp_path: Path) -> None:
+    source = await opened(tmp_path, None)
+    async with runtime(source, Shop()) as rt:
+        session = await rt.open("shop", opening=Opening(session="s1"))
+        for _ in range(5):
+            await session.send("words " * 15_000)
+        await export_session(rt.caller, "s1", tmp_path / "s.zip")
+    await source.close()
+    target = await open_sqlite(str(tmp_path / "small.db"), bytes_max=ROOM_BYTES)
+    async with Remanence(worker=False, options=Options(database=target)) as rt:
+        with pytest.raises(StoreFull):
+            await import_session(rt.caller, tmp_path / "s.zip")
+        with pytest.raises(NotFound):
+            await rt.get("s1")
+        assert (await rt.database.views.stats())["records"] == 0
+    await target.close()
+
+
+FILE_LIMIT = """
+import asyncio, resource, signal, sys
+from remanence import Remanence
+from remanence.errors import StoreError, StoreFull
+from remanence.commands.sessions import Opening
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # the write fails, as on a full disk
+
+async def main() -> None:
+    async with Remanence("sqlite:///limited.db") as rt:
+        session = await rt.open(agent(), opening=Opening(session="s1"))
+        await session.send("hello")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
+        refused = None
+        for number in range(100):
+            try:
+                await session.submit(f"{number} " + "x" * 10_000)
+            except StoreError as error:
+                refused = (number, type(error).__name__, error.message)
+                break
+        assert refused is not None
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        await session.submit("last")
+        async for _ in session.events():
+            state = await session.state()
+            if not state.queue and state.turn is None:
+                break
+        print(*refused, state.turns, sep="|")
+
+def agent():
+    from remanence import Agent
+    return Agent("echo", model="scripted")
+
+asyncio.run(main())
+"""
+
+
+def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
+    """The system itself refuses to let the file grow, and later lets it: every input that was accepted is answered."""
+    done = subprocess.run(
+        [sys.executable, "-c", FILE_LIMIT], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    accepted, error, message, turns = done.stdout.strip().split("|")
+    assert error in (StoreFull.__name__, StoreUnavailable.__name__)
+    assert "Everything acknowledged before is safe" in message or "everything acknowledged before is safe" in message
+    assert int(turns) in (int(accepted) + 2, int(accepted) + 3)
