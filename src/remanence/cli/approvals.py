@@ -36,7 +36,14 @@ def approvals() -> None:
 
 @approvals.command("list", shape=list[ApprovalShape])
 @click.option("--session", metavar="ID", help="Only those of this session (or `last`).")
-@click.option("--limit", type=click.IntRange(1, 1000), default=100, show_default=True, help="At most so many sessions.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=100,
+    metavar="N",
+    show_default=True,
+    help="At most so many sessions.",
+)
 @asynchronous
 async def list_(call: Invocation, *, session: str | None, limit: int, output: Format) -> None:
     """Calls that wait for a yes or no, and questions that wait for an answer."""
@@ -99,7 +106,10 @@ class AnswerOptions(TypedDict, total=False):
 @click.argument("called", metavar="[CALL]", required=False)
 @click.option("--note", default="", help="A remark; it is journaled.")
 @click.option(
-    "--expires-s", type=click.FloatRange(0, min_open=True), help="The approval runs out after this many seconds."
+    "--expires-s",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help="The approval runs out after this many seconds.",
 )
 @click.option("--yes", "-y", is_flag=True, help="Do not ask back when CALL is left out.")
 @asynchronous
@@ -201,7 +211,12 @@ def _pretty(arguments: str) -> str:
 
 
 @approvals.command("watch", shape=list[ApprovalShape])
-@click.option("--timeout-s", type=click.FloatRange(0), help="Stop after this many seconds. Default: Ctrl-C stops it.")
+@click.option(
+    "--timeout-s",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Stop after this many seconds. Default: Ctrl-C stops it.",
+)
 @asynchronous
 async def watch(call: Invocation, *, timeout_s: float | None, output: Format) -> None:
     """Print what comes to wait for an answer, as it comes. -o json prints one object a line."""

@@ -158,13 +158,13 @@ class _Everywhere(click.Command):
         return [*own[:-1], *_shared_options(), *own[-1:]]
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        shared = {option.name for option in _shared_options()} | {"help"}
+        shared = {option.name for option in _shared_options()}
         own: list[tuple[str, str]] = []
         everywhere: list[tuple[str, str]] = []
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
             if record is not None:
-                (everywhere if parameter.name in shared else own).append(record)
+                (everywhere if parameter.name in shared or "--help" in parameter.opts else own).append(record)
         if own:
             with formatter.section("Options"):
                 formatter.write_dl(own)

@@ -28,10 +28,14 @@ def demo(call: Invocation, *, fast: bool, keep: Path | None, model: str | None, 
     configs = None
     if model is not None:
         from remanence.cli.opening import DEFAULT_MODEL, models_of
+        from remanence.models.gateway import Gateway
 
-        configs = models_of(call.configuration)[1]
+        configuration = call.configuration
+        configs = models_of(configuration)[1]
         if model == DEFAULT_MODEL:
-            model = call.configuration.settings.model
+            model = configuration.settings.model
+        # A misspelt name is better found now than in each of the eight scenes.
+        Gateway(configs, root=configuration.root).resolve(model)
         if not model.startswith("scripted") and not yes:
             click.confirm(f"The tour makes about 60 calls to {model}, and they may cost money. Go on?", abort=True)
     leave(tour.main(fast=fast, keep=keep, model=model, configs=configs))

@@ -33,7 +33,15 @@ def keys() -> None:
 
 @keys.command("create", shape=CreatedKey)
 @click.argument("name")
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=("api",), show_default=True)
+@click.option(
+    "--scope",
+    "scopes",
+    multiple=True,
+    type=click.Choice(SCOPES),
+    default=("api",),
+    show_default=True,
+    help="What it opens; may be given several times.",
+)
 @click.option("--expires", metavar="TIME", help="Good for so long: 30m, 12h, 90d, 4w. Default: until it is revoked.")
 @asynchronous
 async def create(call: Invocation, name: str, *, scopes: tuple[str, ...], expires: str | None, output: Format) -> None:

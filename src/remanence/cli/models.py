@@ -241,7 +241,14 @@ def _prices(options: AddOptions) -> Prices | None:
 
 @models.command("test", shape=TriedShape)
 @click.argument("model", required=False)
-@click.option("--timeout-s", type=click.FloatRange(0, min_open=True), default=30.0, show_default=True, help="How long.")
+@click.option(
+    "--timeout-s",
+    type=click.FloatRange(0, min_open=True),
+    default=30.0,
+    metavar="SECONDS",
+    show_default=True,
+    help="How long.",
+)
 @click.option("--yes", "-y", is_flag=True, help="Do not ask before a call that may cost money.")
 @asynchronous
 async def test(call: Invocation, model: str | None, *, timeout_s: float, yes: bool, output: Format) -> None:

@@ -31,7 +31,9 @@ __all__ = ["dev", "serve", "worker"]
 _host = click.option(
     "--host", metavar="ADDRESS", help="Where to listen. Default: the setting `host`, this machine only."
 )
-_port = click.option("--port", type=click.IntRange(0, 65535), help="Default: the setting `port`. 0 takes any free one.")
+_port = click.option(
+    "--port", type=click.IntRange(0, 65535), metavar="PORT", help="Default: the setting `port`. 0 takes any free one."
+)
 
 
 # --- production -------------------------------------------------------------------------------------------------------

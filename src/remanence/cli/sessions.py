@@ -67,7 +67,9 @@ class ListOptions(TypedDict):
 @click.option("--user", metavar="NAME", help="Only those for this user.")
 @click.option("--status", type=click.Choice(STATUSES), help="Only those in this status.")
 @click.option("--waiting-on", type=click.Choice(WAITS), help="Only those that wait for this.")
-@click.option("--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(1, 1000), default=50, metavar="N", show_default=True, help="At most so many."
+)
 @asynchronous
 async def list_(call: Invocation, **options: Unpack[ListOptions]) -> None:
     """Sessions, those that changed last first."""
@@ -162,7 +164,9 @@ class TailOptions(TypedDict):
 @sessions.command("tail", shape=list[RecordShape])
 @click.argument("session", metavar="ID")
 @click.option("--follow", "-f", "follow_on", is_flag=True, help="Go on with what is written from now on.")
-@click.option("--lines", "-n", type=click.IntRange(0), default=50, show_default=True, help="So many last records.")
+@click.option(
+    "--lines", "-n", type=click.IntRange(0), default=50, metavar="N", show_default=True, help="So many last records."
+)
 @click.option("--after", type=click.IntRange(0), metavar="POSITION", help="All records after this one instead.")
 @click.option("--raw", is_flag=True, help="Everything in the records, one JSON object a line; short for -o jsonl.")
 @asynchronous

@@ -1,0 +1,28 @@
+"""`demo`: it hands over to the tour, and spends nothing unasked. The tour itself is tested beside its scenes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cli_project import Run
+
+
+def test_a_folder_that_holds_a_tour_is_left_alone(folder: Path, cli: Run) -> None:
+    (folder / "kept").mkdir()
+    (folder / "kept" / "ledger.db").write_text("mine")
+    ran = cli("demo", "--fast", "--keep", "kept")
+    assert ran.code == 4
+    assert "kept holds a tour already" in ran.err
+    assert [path.name for path in (folder / "kept").iterdir()] == ["ledger.db"]
+
+
+def test_money_is_not_spent_unasked(folder: Path, cli: Run) -> None:
+    ran = cli("demo", "--fast", "--model", "openai:gpt-6-luna", text="n\n")
+    assert ran.code == 130
+    assert "may cost money. Go on? [y/N]" in ran.out
+
+
+def test_a_model_that_is_not_there(folder: Path, cli: Run) -> None:
+    ran = cli("demo", "--fast", "--model", "nonsense", "--yes")
+    assert ran.code == 3
+    assert "nonsense" in ran.err
