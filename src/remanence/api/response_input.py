@@ -1,0 +1,281 @@
+"""What a client puts in: items of the Responses wire format, read as messages of ours.
+
+Items of one reply (its reasoning, its text, its calls) stand one after another on the wire; here they are one message.
+What a system or a developer says has no place between messages in every provider's format, so it is put after the
+instructions, and stays there for the rest of the conversation. An item or a field that cannot be honoured is refused
+with its path; nothing is left out in silence.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, cast
+
+import msgspec
+
+from remanence.content import File, Image, Message, Part, Text, Thinking, ToolCall, ToolResult
+from remanence.errors import InvalidInput
+
+__all__ = ["Approval", "Given", "Spoken", "pack", "read_input", "refuse"]
+
+_DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+-]+=[\w.+-]*)*;base64,(.*)", re.DOTALL)
+_MESSAGE = frozenset({"type", "role", "content", "id", "status", "phase"})
+_CALL = frozenset({"type", "id", "call_id", "name", "arguments", "status"})
+_OUTPUT = frozenset({"type", "id", "call_id", "output", "status", "name"})
+_REASONING = frozenset({"type", "id", "summary", "content", "encrypted_content", "status"})
+_SERVER_CALL = _CALL - {"call_id"} | {"server_label", "output", "error", "approval_request_id"}
+_APPROVAL = frozenset({"type", "id", "approval_request_id", "approve", "reason"})
+_COMPACTION = frozenset({"type", "id", "encrypted_content", "created_by"})
+
+
+class Spoken(msgspec.Struct, frozen=True):
+    """What a system or a developer said."""
+
+    role: str
+    text: str
+
+
+class Approval(msgspec.Struct, frozen=True):
+    """A person's answer to a call that waits for one, as the client passes it on."""
+
+    call: str
+    approve: bool
+    reason: str
+
+
+class Given(msgspec.Struct, frozen=True):
+    """An input: its messages in order, what is added to the instructions, and answers to approvals."""
+
+    messages: tuple[Message, ...]
+    spoken: tuple[Spoken, ...] = ()
+    approvals: tuple[Approval, ...] = ()
+
+
+def refuse(path: str, why: str) -> NoReturn:
+    """Say that a field cannot be honoured."""
+    raise InvalidInput(f"{path}: {why}. Nothing was written.", param=path)
+
+
+def read_input(given: Any, call_of: Callable[[str], str], *, path: str = "input") -> Given:
+    """The input of a request: a text, or a list of items. `call_of` turns a call's id on the wire into ours."""
+    if isinstance(given, str):
+        return Given((Message("user", (Text(given),)),))
+    if not isinstance(given, list):
+        refuse(path, "a text or a list of items is expected")
+    reader = _Reader(call_of)
+    for index, item in enumerate(cast("list[Any]", given)):
+        reader.take(_object(item, f"{path}[{index}]"), f"{path}[{index}]")
+    return reader.done()
+
+
+def pack(kind: str, value: object) -> str:
+    """An opaque text that only this server reads back: not secret, but nobody else's business."""
+    return base64.b64encode(msgspec.json.encode([kind, value])).decode()
+
+
+def _unpack(text: Any, kind: str, path: str) -> Any:
+    try:
+        found: list[Any] = msgspec.json.decode(base64.b64decode(_text(text, path), validate=True), type=list[Any])
+    except (binascii.Error, msgspec.DecodeError, ValueError):
+        found = []
+    if len(found) != 2 or found[0] != kind:
+        refuse(path, "it was not made by this server, so it cannot be read here")
+    return found[1]
+
+
+class _Reader:
+    """Gathers items into messages."""
+
+    def __init__(self, call_of: Callable[[str], str]) -> None:
+        self._call_of = call_of
+        self._messages: list[Message] = []
+        self._reply: list[Part] = []
+        self._names: dict[str, str] = {}
+        self._spoken: list[Spoken] = []
+        self._approvals: list[Approval] = []
+
+    def done(self) -> Given:
+        self._flush()
+        return Given(tuple(self._messages), tuple(self._spoken), tuple(self._approvals))
+
+    def take(self, item: Mapping[str, Any], path: str) -> None:
+        kind = item.get("type") or "message"
+        match kind:
+            case "message":
+                self._message(item, path)
+            case "function_call":
+                _known(item, _CALL, path)
+                call = self._call_of(_text(item.get("call_id"), f"{path}.call_id"))
+                self._call(call, item, path)
+            case "function_call_output":
+                _known(item, _OUTPUT, path)
+                self._output(item, path)
+            case "reasoning":
+                _known(item, _REASONING, path)
+                self._reply.append(_thinking(item, path))
+            case "mcp_call":
+                _known(item, _SERVER_CALL, path)
+                self._server_call(item, path)
+            case "mcp_approval_response":
+                _known(item, _APPROVAL, path)
+                self._approval(item, path)
+            case "compaction":
+                _known(item, _COMPACTION, path)
+                summary = _unpack(item.get("encrypted_content"), "compaction", f"{path}.encrypted_content")
+                self._say("user", (Text(f"Summary of the conversation so far:\n{summary}"),))
+            case "item_reference":
+                refuse(path, "items cannot be referred to by id here; send the item, or continue with "
+                       "`previous_response_id` or `conversation`")  # fmt: skip
+            case _:
+                refuse(f"{path}.type", f"items of type {kind!r} are not served")
+
+    def _message(self, item: Mapping[str, Any], path: str) -> None:
+        _known(item, _MESSAGE, path)
+        role = item.get("role")
+        parts = _contents(item.get("content"), f"{path}.content")
+        match role:
+            case "user":
+                self._say("user", parts)
+            case "assistant":
+                self._reply.extend(parts)
+            case "system" | "developer":
+                if not all(isinstance(part, Text) for part in parts):
+                    refuse(f"{path}.content", f"a {role} message holds text only")
+                texts = [part.text for part in parts if isinstance(part, Text)]
+                self._spoken.append(Spoken(role, "\n".join(texts)))
+            case _:
+                refuse(f"{path}.role", f"{role!r} is not one of user, assistant, system, developer")
+
+    def _call(self, call: str, item: Mapping[str, Any], path: str) -> None:
+        name = _text(item.get("name"), f"{path}.name")
+        self._names[call] = name
+        self._reply.append(ToolCall(call, name, _text(item.get("arguments"), f"{path}.arguments")))
+
+    def _output(self, item: Mapping[str, Any], path: str) -> None:
+        call = self._call_of(_text(item.get("call_id"), f"{path}.call_id"))
+        output = item.get("output")
+        parts = (Text(output),) if isinstance(output, str) else _contents(output, f"{path}.output")
+        self._result(call, parts, error=False)
+
+    def _server_call(self, item: Mapping[str, Any], path: str) -> None:
+        call = _text(item.get("id"), f"{path}.id")
+        self._call(call, item, path)
+        failed = item.get("error")
+        told = item.get("output") or (failed if isinstance(failed, str) else "it failed" if failed else "")
+        self._result(call, (Text(str(told)),), error=bool(failed))
+
+    def _approval(self, item: Mapping[str, Any], path: str) -> None:
+        call = _text(item.get("approval_request_id"), f"{path}.approval_request_id")
+        approve = item.get("approve")
+        if not isinstance(approve, bool):
+            refuse(f"{path}.approve", "true or false is expected")
+        self._approvals.append(Approval(call, approve, str(item.get("reason") or "")))
+
+    def _result(self, call: str, parts: tuple[Part, ...], *, error: bool) -> None:
+        self._flush()
+        self._messages.append(Message("tool", (ToolResult(call, self._names.get(call, ""), parts, error),)))
+
+    def _say(self, role: str, parts: tuple[Part, ...]) -> None:
+        self._flush()
+        if role == "user" and parts:
+            self._messages.append(Message("user", parts))
+
+    def _flush(self) -> None:
+        if self._reply:
+            self._messages.append(Message("assistant", tuple(self._reply)))
+            self._reply = []
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+def _contents(content: Any, path: str) -> tuple[Part, ...]:
+    if isinstance(content, str):
+        return (Text(content),) if content else ()
+    if not isinstance(content, list):
+        refuse(path, "a text or a list of parts is expected")
+    found = cast("list[Any]", content)
+    return tuple(_content(_object(one, f"{path}[{i}]"), f"{path}[{i}]") for i, one in enumerate(found))
+
+
+def _content(part: Mapping[str, Any], path: str) -> Part:
+    match part.get("type"):
+        case "input_text" | "text" | "summary_text" | "reasoning_text":
+            _known(part, frozenset({"type", "text"}), path)
+            return Text(_text(part.get("text"), f"{path}.text"))
+        case "output_text":
+            _known(part, frozenset({"type", "text", "annotations", "logprobs"}), path)
+            return Text(_text(part.get("text"), f"{path}.text"))
+        case "refusal":
+            _known(part, frozenset({"type", "refusal"}), path)
+            return Text(_text(part.get("refusal"), f"{path}.refusal"))
+        case "input_image":
+            _known(part, frozenset({"type", "image_url", "detail"}), path)
+            if part.get("detail") not in (None, "auto"):
+                refuse(f"{path}.detail", "only `auto` is served: what a provider makes of a picture is its own choice")
+            return _image(_text(part.get("image_url"), f"{path}.image_url"), f"{path}.image_url")
+        case "input_file":
+            _known(part, frozenset({"type", "file_data", "file_url", "filename"}), path)
+            return _file(part, path)
+        case kind:
+            refuse(f"{path}.type", f"parts of type {kind!r} are not served")
+
+
+def _image(url: str, path: str) -> Image:
+    if url.startswith(("http://", "https://")):
+        return Image("", url=url)
+    found = _DATA_URL.fullmatch(url)
+    if found is None or not found[1].startswith("image/"):
+        refuse(path, "a picture is an http(s) URL, or data:image/...;base64,...")
+    return Image(found[1], data=_base64(found[2], path))
+
+
+def _file(part: Mapping[str, Any], path: str) -> File:
+    name, url, data = part.get("filename"), part.get("file_url"), part.get("file_data")
+    if name is not None and not isinstance(name, str):
+        refuse(f"{path}.filename", "a text is expected")
+    if (url is None) == (data is None):
+        refuse(path, "give exactly one of `file_url` and `file_data`")
+    if url is not None:
+        return File("application/pdf", name, url=_text(url, f"{path}.file_url"))
+    found = _DATA_URL.fullmatch(_text(data, f"{path}.file_data"))
+    media_type, encoded = (found[1], found[2]) if found else ("application/pdf", str(data))
+    return File(media_type, name, data=_base64(encoded, f"{path}.file_data"))
+
+
+def _base64(text: str, path: str) -> str:
+    try:
+        base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        refuse(path, "it is not base64")
+    return text
+
+
+def _thinking(item: Mapping[str, Any], path: str) -> Thinking:
+    """A reasoning item. With what we gave out as `encrypted_content`, its provider takes it back as its own."""
+    if item.get("encrypted_content") is not None:
+        packed = _unpack(item["encrypted_content"], "reasoning", f"{path}.encrypted_content")
+        return msgspec.convert(packed, Thinking)
+    pieces = (*_contents(item.get("summary") or [], f"{path}.summary"), *_contents(item.get("content") or [], path))
+    return Thinking("\n".join(part.text for part in pieces if isinstance(part, Text)))
+
+
+def _known(item: Mapping[str, Any], names: frozenset[str], path: str) -> None:
+    for name, value in item.items():
+        if name not in names and value is not None:
+            refuse(f"{path}.{name}", "this field is not known, or not served, here")
+
+
+def _object(value: Any, path: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        refuse(path, "an object is expected")
+    return cast("Mapping[str, Any]", value)
+
+
+def _text(value: Any, path: str) -> str:
+    if not isinstance(value, str):
+        refuse(path, "a text is expected")
+    return value

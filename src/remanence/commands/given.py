@@ -1,0 +1,209 @@
+"""What a client brings along and what it says next, as one append: the verb behind Responses and Conversations.
+
+A client may send a past: what people said, what a model replied, what its calls came to. It is journaled like what
+happened here, so that windows, forks and exports need to know nothing of it: the replies are `ModelReplied` of the
+model `given`, without an intent before them, and cost nothing.
+
+What is to be answered stays open at the end: an input that waits for its turn, or a turn whose calls are all closed,
+for which the loop calls the model next. Everything is one transaction on the head that was looked at, so a session that
+moved meanwhile refuses it (`Conflict`), and whoever asked looks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from remanence.commands.caller import Caller, check_size, commit
+from remanence.content import Message, ToolCall, ToolResult
+from remanence.core.session import fold
+from remanence.core.state import CLIENT_EPOCH, Call, Session
+from remanence.core.summary import summary_of
+from remanence.errors import InvalidInput
+from remanence.events import (
+    Event,
+    InputReceived,
+    ModelReplied,
+    Recorded,
+    Redacted,
+    SessionUpgraded,
+    ToolReturned,
+    TurnEnded,
+    TurnStarted,
+)
+from remanence.ports import Appended, Write
+from remanence.spec import AgentSpec, policy_digest
+
+__all__ = ["GIVEN", "calls_with_client", "erase", "keep", "say"]
+
+GIVEN = "given"
+"""The model of a reply that was brought along."""
+
+
+def calls_with_client(s: Session) -> tuple[Call, ...]:
+    """The calls of the open turn that the client has and has not answered."""
+    calls = s.turn.calls if s.turn else ()
+    return tuple(call for call in calls if call.state == "running" and call.epoch == CLIENT_EPOCH)
+
+
+async def say(caller: Caller, s: Session, messages: Sequence[Message], *, spec: AgentSpec) -> Appended:
+    """Journal `messages` after `s` and have them answered, by `spec` from now on.
+
+    When the client has calls of the open turn, the results among `messages` answer them, and all of them must. Raises
+    InvalidInput when the messages leave nothing to answer or answer what nobody asked; Conflict when `s` is not the
+    newest state any more.
+    """
+    version = await caller.database.specs.put(spec, project=s.project, at=caller.clock.now())
+    upgrade: tuple[Event, ...] = ()
+    if version.version != s.version:
+        upgrade = (SessionUpgraded(version.version, policy_digest(spec), caller.actor),)
+    if calls_with_client(s):
+        events = (*upgrade, *_results(caller, s, messages))
+    else:
+        events = (*upgrade, *_Past(caller, s, len(upgrade)).answered(messages))
+    return await _append(caller, s, spec, events, wake=True)
+
+
+async def keep(caller: Caller, s: Session, messages: Sequence[Message], *, spec: AgentSpec) -> Appended:
+    """Journal `messages` after a session at rest, without having them answered."""
+    return await _append(caller, s, spec, _Past(caller, s, 0).closed(messages), wake=False)
+
+
+async def erase(caller: Caller, session: str, positions: Sequence[int], *, reason: str) -> None:
+    """Erase the content of these records; their digests stay."""
+    if positions:
+        events = tuple(Redacted(position, caller.actor, reason) for position in positions)
+        await commit(caller, Write(session, events, caller.clock.now(), caller.actor))
+
+
+async def _append(caller: Caller, s: Session, spec: AgentSpec, events: tuple[Event, ...], *, wake: bool) -> Appended:
+    check_size(caller, len(msgspec.json.encode(events)))
+    now = caller.clock.now()
+    records = [Recorded(s.id, s.head + 1 + i, now, 0, caller.actor, event) for i, event in enumerate(events)]
+    return await commit(
+        caller,
+        Write(
+            session=s.id,
+            events=events,
+            at=now,
+            actor=caller.actor,
+            expect=s.head,
+            wake=wake,
+            wake_unless=caller.live.driver_of(s.id) if wake else "",
+            summary=summary_of(fold(s, records), spec),
+        ),
+    )
+
+
+def _results(caller: Caller, s: Session, messages: Sequence[Message]) -> list[Event]:
+    """What the client's calls came to, after what it says besides: the turn hears both before the next model call."""
+    results = [p for message in messages if message.role == "tool" for p in message.parts if isinstance(p, ToolResult)]
+    waiting = {call.call for call in calls_with_client(s)}
+    answered = [result.call for result in results]
+    for call in answered:
+        if call not in waiting or answered.count(call) > 1:
+            raise _no_call(call)
+    if missing := sorted(waiting - set(answered)):
+        raise _no_output(missing[0])
+    if any(message.role == "assistant" for message in messages):
+        raise InvalidInput("A reply cannot be put between a call and its output. Nothing was written.", param="input")
+    spoken: list[Event] = [
+        InputReceived(caller.make_id("in"), message.parts, caller.actor, if_busy="steer")
+        for message in messages
+        if message.role == "user"
+    ]
+    return [*spoken, *(ToolReturned(result.call, result.parts, result.error) for result in results)]
+
+
+def _no_call(call: str) -> InvalidInput:
+    return InvalidInput(
+        f"No tool call found for function call output with call_id {call}. Nothing was written.", param="input"
+    )
+
+
+def _no_output(call: str) -> InvalidInput:
+    return InvalidInput(
+        f"No tool output found for function call {call}. Nothing was written; send the output of every function call "
+        "of the last reply, after the call.",
+        param="input",
+    )
+
+
+class _Past:
+    """Builds the events of messages that follow a session at rest."""
+
+    def __init__(self, caller: Caller, s: Session, before: int) -> None:
+        self._caller = caller
+        self._next = s.head + 1 + before
+        self._turn = s.turns
+        self._events: list[Event] = []
+        self._inputs: list[int] = []
+        self._open = False
+        self._replies = 0
+        self._calls: set[str] = set()
+
+    def answered(self, messages: Sequence[Message]) -> tuple[Event, ...]:
+        """The events, ending with something to answer."""
+        self._take(messages)
+        if self._calls:
+            raise _no_output(min(self._calls))
+        if not self._inputs and not (messages and messages[-1].role == "tool"):
+            raise InvalidInput(
+                "There is nothing to answer: the input must end with what a user says or with the output of a call. "
+                "Nothing was written.",
+                param="input",
+            )
+        if len(self._inputs) > 1:
+            self._start()  # several messages are heard together; left in the queue, each would get a turn of its own
+        return tuple(self._events)
+
+    def closed(self, messages: Sequence[Message]) -> tuple[Event, ...]:
+        """The events, ending at rest."""
+        self._take(messages)
+        if self._inputs:
+            self._start()
+        self._end()
+        return tuple(self._events)
+
+    def _take(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            if message.role != "tool" and self._calls:
+                raise _no_output(min(self._calls))
+            match message.role:
+                case "user":
+                    self._end()
+                    self._inputs.append(self._next + len(self._events))
+                    self._events.append(
+                        InputReceived(self._caller.make_id("in"), message.parts, user=self._caller.actor)
+                    )
+                case "assistant":
+                    self._reply(message)
+                case "tool":
+                    self._result(message)
+
+    def _reply(self, message: Message) -> None:
+        if not self._open:
+            self._start()
+        self._replies += 1
+        self._calls = {part.call for part in message.parts if isinstance(part, ToolCall)}
+        call = f"{GIVEN}_{self._turn}_{self._replies}"
+        self._events.append(ModelReplied(call, message.parts, cost_usd_micros=0, model=GIVEN))
+
+    def _result(self, message: Message) -> None:
+        for part in message.parts:
+            if isinstance(part, ToolResult):
+                if part.call not in self._calls:
+                    raise _no_call(part.call)
+                self._calls.discard(part.call)
+                self._events.append(ToolReturned(part.call, part.parts, part.error, started=False))
+
+    def _start(self) -> None:
+        self._turn += 1
+        self._events.append(TurnStarted(self._turn, tuple(self._inputs)))
+        self._inputs, self._open, self._replies = [], True, 0
+
+    def _end(self) -> None:
+        if self._open:
+            self._events.append(TurnEnded(self._turn, "completed"))
+            self._open, self._calls = False, set()
