@@ -84,6 +84,7 @@ __all__ = [
     "Signal",
     "Specs",
     "Store",
+    "Streaming",
     "Subscription",
     "Summary",
     "Tool",
@@ -252,6 +253,10 @@ class Views(Protocol):
 
     async def sessions(self, query: SessionQuery) -> Sequence[SessionRow]: ...
 
+    async def heads(self, sessions: Sequence[str]) -> dict[str, int]:
+        """The newest position of each of these sessions that exists: one look for many followers."""
+        ...
+
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]: ...
 
     async def record_usage(self, cursor: Cursor, rows: Sequence[tuple[int, Summary, str, Usage, int | None]]) -> None:
@@ -332,6 +337,27 @@ class Live(Protocol):
 
     def driver_of(self, session: str) -> str:
         """The worker of this process that holds the session, so that publishing wakes it; empty when none does."""
+        ...
+
+    def running(self, session: str) -> Streaming | None:
+        """The model call of this session that runs in this process, if one does."""
+        ...
+
+    def stir(self, session: str) -> None:
+        """Let everybody who follows this session look at the journal."""
+        ...
+
+
+class Streaming(Protocol):
+    """A model call that streams: what it has said so far."""
+
+    @property
+    def call(self) -> str: ...
+    @property
+    def attempt(self) -> int: ...
+    @property
+    def parts(self) -> Sequence[tuple[DeltaKind, str]]:
+        """The texts and thoughts so far, in the order of the reply."""
         ...
 
 

@@ -195,7 +195,10 @@ class SessionRow(msgspec.Struct, frozen=True):
 
 
 class SessionQuery(msgspec.Struct, frozen=True):
-    """Filters of a session list; newest change first. `before` is the cursor: the last `(updated_at, session)`."""
+    """Filters of a session list; newest change first. `before` is the cursor: the last `(updated_at, session)`.
+
+    With `opened` it is in the order of opening instead, and `after` is the cursor: the last session of the page before.
+    """
 
     project: str | None = None
     agent: str | None = None
@@ -205,6 +208,9 @@ class SessionQuery(msgspec.Struct, frozen=True):
     parent: str | None = None
     before: tuple[int, str] | None = None
     limit: int = 50
+    opened: Literal["newest_first", "oldest_first"] | None = None
+    after: str | None = None
+    without_status: str | None = None
 
 
 class UsageQuery(msgspec.Struct, frozen=True):

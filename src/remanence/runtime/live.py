@@ -2,6 +2,9 @@
 
 Nothing here is truth. A reader that is too slow loses deltas (they are only a preview of what will be journaled) and is
 told so by a missing record position, upon which it reads the journal; a writer never waits for a reader.
+
+Whoever comes late, or lost deltas, can see what a running model call has said so far (`running`): it is kept for as
+long as the call runs here.
 """
 
 from __future__ import annotations
@@ -9,14 +12,40 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from remanence.events import Recorded
-from remanence.ports import Clock, Delta
+from remanence.events import ModelCalled, ModelFailed, ModelReplied, Recorded
+from remanence.ports import Clock, Delta, DeltaKind
 from remanence.runtime.bell import Bell
 
-__all__ = ["Hub"]
+__all__ = ["Hub", "Running"]
 
 QUEUE_ITEMS_MAX = 4_096
 """What one reader may lag behind before its oldest items are dropped."""
+
+
+class Running:
+    """A model call that streams in this process: what it has said so far, by the index of the part in its reply."""
+
+    __slots__ = ("_fresh", "_whole", "attempt", "call")
+
+    def __init__(self, call: str, attempt: int) -> None:
+        self.call = call
+        self.attempt = attempt
+        self._fresh: dict[int, tuple[DeltaKind, list[str]]] = {}
+        self._whole: dict[int, str] = {}
+
+    def add(self, delta: Delta) -> None:
+        """Take one more piece. Names and arguments of tools are not kept: a call counts once it is whole."""
+        if delta.kind == "text" or delta.kind == "thinking":
+            self._fresh.setdefault(delta.index, (delta.kind, []))[1].append(delta.text)
+
+    @property
+    def parts(self) -> Sequence[tuple[DeltaKind, str]]:
+        """The texts and thoughts so far, in the order of the reply."""
+        for index, (_, pieces) in self._fresh.items():
+            if pieces:
+                self._whole[index] = self._whole.get(index, "") + "".join(pieces)
+                pieces.clear()
+        return [(self._fresh[index][0], self._whole[index]) for index in sorted(self._whole)]
 
 
 class Hub:
@@ -26,6 +55,7 @@ class Hub:
         self._clock = clock
         self._readers: dict[str, list[Reader]] = {}
         self._listeners: list[Callable[[Recorded], None]] = []
+        self._running: dict[str, Running] = {}
         self._driver_of: Callable[[str], str] = lambda session: ""
 
     def listen(self, listener: Callable[[Recorded], None]) -> None:
@@ -53,15 +83,36 @@ class Hub:
                 for item in items:
                     if isinstance(item, Recorded):
                         listener(item)
+            self._follow_calls(session, items)
             for reader in readers:
                 reader.put(items)
         else:
+            running = self._running.get(session)
+            if running is not None:
+                for item in items:
+                    if isinstance(item, Delta) and item.call == running.call:
+                        running.add(item)
             for reader in readers:
                 if reader.deltas:
                     reader.put(items)
 
+    def _follow_calls(self, session: str, items: Sequence[Recorded | Delta]) -> None:
+        for item in items:
+            event = item.event if isinstance(item, Recorded) else None
+            if isinstance(event, ModelCalled):
+                self._running[session] = Running(event.call, event.attempt)
+            elif isinstance(event, ModelReplied | ModelFailed):
+                self._running.pop(session, None)
+
+    def running(self, session: str) -> Running | None:
+        """The model call of this session that runs in this process, if one does."""
+        return self._running.get(session)
+
     def stir(self, session: str) -> None:
-        """Let everybody who follows this session look at the journal: who drove it here has left."""
+        """Let everybody who follows this session look at the journal: who drove it here has left, or another process
+        wrote."""
+        if not self._driver_of(session):
+            self._running.pop(session, None)
         for reader in self._readers.get(session, ()):
             reader.stir()
 

@@ -104,6 +104,8 @@ class PostgresViews:
         async with self._access.connection("listing sessions") as connection:
             # By the minute first, which is indexed; the exact moment orders within it.
             order = "ORDER BY s.updated_minute DESC, s.updated_at DESC, s.id DESC"
+            if query.opened is not None:
+                order = f"ORDER BY s.sid {'DESC' if query.opened == 'newest_first' else 'ASC'}"
             rows = await connection.fetch(
                 f"SELECT {SESSION} FROM (SELECT * FROM sessions s {where}{order} LIMIT ${len(values) + 1}) AS s "
                 f"LEFT JOIN sessions source ON source.sid = s.fork_sid {order}",
@@ -111,6 +113,11 @@ class PostgresViews:
                 query.limit,
             )
         return [session_of(row) for row in rows]
+
+    async def heads(self, sessions: Sequence[str]) -> dict[str, int]:
+        async with self._access.connection("looking at sessions") as connection:
+            rows = await connection.fetch("SELECT id, head FROM sessions WHERE id = ANY ($1::text[])", list(sessions))
+        return {row["id"]: row["head"] for row in rows}
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
         unknown = [name for name in query.by if name not in _USAGE_KEYS]
@@ -189,6 +196,13 @@ def _conditions(query: SessionQuery) -> tuple[list[str], list[Any]]:
         conditions.append(
             f"(s.updated_minute, s.updated_at, s.id) < (${count - 2}::integer, ${count - 1}::bigint, ${count}::text)"
         )
+    if query.without_status is not None:
+        values.append(query.without_status)
+        conditions.append(f"s.status <> ${len(values)}")
+    if query.opened is not None and query.after is not None:
+        values.append(query.after)
+        side = "<" if query.opened == "newest_first" else ">"
+        conditions.append(f"s.sid {side} (SELECT sid FROM sessions WHERE id = ${len(values)})")
     return conditions, values
 
 

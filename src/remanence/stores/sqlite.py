@@ -203,6 +203,9 @@ class SqliteViews:
     async def sessions(self, query: SessionQuery) -> Sequence[SessionRow]:
         return await self._readers.run(partial(sqlite_views.session_rows, query=query))
 
+    async def heads(self, sessions: Sequence[str]) -> dict[str, int]:
+        return await self._readers.run(partial(sqlite_views.heads, sessions=sessions))
+
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
         return await self._readers.run(partial(sqlite_views.usage_rows, query=query))
 

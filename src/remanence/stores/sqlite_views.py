@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from remanence.stores.sqlite_changes import version_of_row
 from remanence.stores.sqlite_schema import applied
 from remanence.stores.sqlite_tables import HEAD_TABLES, MINUTE_US, SUMMARY_COLUMNS
 
-__all__ = ["budgets", "session_row", "session_rows", "spec", "stats", "usage_rows", "versions"]
+__all__ = ["budgets", "heads", "session_row", "session_rows", "spec", "stats", "usage_rows", "versions"]
 
 _COLUMNS = (
     "SELECT s.name, h.head, h.epoch, s.opened_at, h.updated_at, h.lease_until, h.wake_at, p.name, s.fork_position, "
@@ -28,6 +29,7 @@ _ROW = _COLUMNS + HEAD_TABLES + _PARENT
 # Without statistics SQLite would rather sort everything; CROSS makes it walk the newest first and stop when it has
 # enough.
 _NEWEST = f"{_COLUMNS} heads h CROSS JOIN sessions s ON s.id = h.id CROSS JOIN summaries m ON m.id = h.id {_PARENT}"
+_OPENED = f"{_COLUMNS} sessions s CROSS JOIN heads h ON h.id = s.id CROSS JOIN summaries m ON m.id = s.id {_PARENT}"
 IDLE = "idle"
 _FILTERS = {"project": "m.project", "agent": "m.agent", "user": "m.user_name", "waiting_on": "m.waiting_on"}
 
@@ -41,7 +43,7 @@ def session_row(connection: sqlite3.Connection, session: str) -> SessionRow:
 
 
 def session_rows(connection: sqlite3.Connection, query: SessionQuery) -> list[SessionRow]:
-    """Sessions that fit, newest change first."""
+    """Sessions that fit, newest change first, or in the order of opening."""
     terms: list[str] = []
     values: list[Any] = []
     for field, column in _FILTERS.items():
@@ -60,11 +62,37 @@ def session_rows(connection: sqlite3.Connection, query: SessionQuery) -> list[Se
         at, name = query.before
         terms.append("h.updated_minute <= ? AND (h.updated_at, s.name) < (?, ?)")
         values += (at // MINUTE_US, at, name)
-    values.append(query.limit)
-    where = f"WHERE {' AND '.join(terms)}" if terms else ""
+    if query.without_status is not None:
+        terms.append("m.status <> ?")
+        values.append(query.without_status)
     few = query.parent is not None or query.status not in (None, IDLE)
-    order = "ORDER BY h.updated_minute DESC, h.updated_at DESC, s.name DESC LIMIT ?"
-    return [_session_row(row) for row in connection.execute(f"{_ROW if few else _NEWEST} {where} {order}", values)]
+    source, order = _ROW if few else _NEWEST, "h.updated_minute DESC, h.updated_at DESC, s.name DESC"
+    if query.opened is not None:
+        newest = query.opened == "newest_first"
+        source, order = _OPENED, f"s.id {'DESC' if newest else 'ASC'}"
+        if query.after is not None:
+            terms.append(f"s.id {'<' if newest else '>'} (SELECT id FROM sessions WHERE name = ?)")
+            values.append(query.after)
+    where = f"WHERE {' AND '.join(terms)}" if terms else ""
+    rows = connection.execute(f"{source} {where} ORDER BY {order} LIMIT ?", (*values, query.limit))
+    return [_session_row(row) for row in rows]
+
+
+_HEADS_AT_ONCE = 500
+
+
+def heads(connection: sqlite3.Connection, sessions: Sequence[str]) -> dict[str, int]:
+    """The newest position of each of these sessions that exists."""
+    found: dict[str, int] = {}
+    for start in range(0, len(sessions), _HEADS_AT_ONCE):
+        names = sessions[start : start + _HEADS_AT_ONCE]
+        marks = ", ".join("?" * len(names))
+        found |= dict(
+            connection.execute(
+                f"SELECT s.name, h.head FROM sessions s JOIN heads h ON h.id = s.id WHERE s.name IN ({marks})", names
+            )
+        )
+    return found
 
 
 def _session_row(row: tuple[Any, ...]) -> SessionRow:

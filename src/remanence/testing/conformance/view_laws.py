@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from remanence.content import Usage
 from remanence.errors import InvalidInput, NotFound
@@ -220,3 +221,33 @@ async def stats_count_what_is_there(h: Harness) -> None:
     assert stats["schema"] >= 1
     assert stats["durability"]
     assert stats["backend"]
+
+
+@law
+async def heads_of_many_sessions_are_seen_at_once(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    await db.store.append(opened("a", said("one")))
+    await other.store.append(opened("b"))
+    assert await db.views.heads(["a", "nothing", "b"]) == {"a": 2, "b": 1}
+    await other.store.append(write("a", said("two")))
+    assert await db.views.heads([f"x{n}" for n in range(2_000)] + ["a"]) == {"a": 3}
+    assert await db.views.heads([]) == {}
+
+
+@law
+async def sessions_are_listed_in_the_order_of_opening(h: Harness) -> None:
+    db = await h.open()
+    for number, name in enumerate("cabd"):
+        await db.store.append(opened(name, at=T0 + number))
+    gone = Summary("scribe", "v1", "lab", status="deleted")
+    await db.store.append(write("a", said("late"), at=T0 + 9, summary=gone))
+
+    async def names(**query: Any) -> str:
+        return "".join(row.session for row in await db.views.sessions(SessionQuery(project="lab", **query)))
+
+    assert await names(opened="oldest_first") == "cabd"
+    assert await names(opened="newest_first", limit=3) == "dba"
+    assert await names(opened="newest_first", after="b") == "ac"
+    assert await names(opened="oldest_first", after="a", limit=1) == "b"
+    assert await names(opened="oldest_first", without_status="deleted") == "cbd"
+    assert await names(opened="newest_first", after="nothing") == ""
