@@ -221,32 +221,31 @@ def _check_answer(
 
 
 def check_quiet(records: Sequence[Recorded]) -> None:
-    """No effect starts while the session is frozen, nor in a turn after somebody asked for it to stop."""
-    frozen, cancelled, turn = False, False, 0
-    queued = 0
-    pending = False
+    """No effect starts while the session is frozen, nor in a turn that somebody stopped; only such turns are cancelled.
+
+    A turn is stopped by a cancel or an interrupting input that comes while it runs, or by a cancel that came while its
+    input was still queued.
+    """
+    frozen, stopped, stopped_before, turn = False, False, False, 0
     for r in records:
+        where = f"#{r.position}"
         match r.event:
             case SessionFrozen():
                 frozen = True
             case SessionThawed():
                 frozen = False
             case InputReceived(if_busy=if_busy):
-                queued += 1
-                cancelled = cancelled or (if_busy == "interrupt" and turn > 0)
-            case TurnStarted(turn=number, inputs=inputs):
-                turn, cancelled, pending = number, pending, False
-                queued -= len(inputs)
-            case TurnEnded():
-                turn = 0
-            case CancelAsked(turn=asked):
-                if turn and asked in (None, turn):
-                    cancelled = True
-                elif not turn:
-                    pending = True
+                stopped = stopped or (if_busy == "interrupt" and turn > 0)
+            case CancelAsked():
+                stopped, stopped_before = stopped or turn > 0, stopped_before or turn == 0
+            case TurnStarted(turn=number):
+                turn, stopped, stopped_before = number, stopped_before, False
+            case TurnEnded(status=status):
+                assert (status == "cancelled") == stopped, f"{where}: {status}"
+                turn, stopped = 0, False
             case ModelCalled() | ToolStarted():
-                assert not frozen, f"#{r.position}: an effect starts in a frozen session"
-                assert not cancelled, f"#{r.position}: an effect starts in a cancelled turn"
+                assert not frozen, f"{where}: an effect starts in a frozen session"
+                assert not stopped, f"{where}: an effect starts in a turn that was stopped"
             case _:
                 pass
 

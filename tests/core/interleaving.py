@@ -18,6 +18,7 @@ from remanence.events import (
     ApprovalGiven,
     BudgetRaised,
     CancelAsked,
+    ContextCompacted,
     Event,
     ModelCalled,
     ModelFailed,
@@ -95,6 +96,7 @@ MOVES = (
     "freeze",
     "thaw",
     "upgrade",
+    "compact",
     "approve",
     "approve_briefly",
     "deny",
@@ -128,7 +130,7 @@ class World:
 
     def _reply(self, called: ModelCalled, messages: tuple[Message, ...]) -> ModelReplied | ModelFailed:
         turn, step = (int(number) for number in called.call.split("_")[1:])
-        choice = MENU[self.replies[(turn * 5 + step - 1 + called.attempt - 1) % len(self.replies)]]
+        choice = MENU[self.replies[(turn * 5 + step + called.attempt - 7) % len(self.replies)]]
         if isinstance(choice, str):
             retry_at = self.sim.now if choice == "again" and called.attempt < LIMITS.model_attempts else None
             return ModelFailed(called.call, "server", "the provider is down", retry_at)
@@ -164,6 +166,18 @@ class World:
     def say(self, if_busy: IfBusy) -> None:
         self.inputs += 1
         self.sim.tell(heard(f"say {self.inputs}", name=f"in_{self.inputs}", if_busy=if_busy))
+
+    def cancel(self, number: int) -> None:
+        s = self.state
+        named = s.turn.number if s.turn else s.turns + 1
+        self.sim.tell(CancelAsked("grace", "stop", named if number % 2 else None))
+
+    def compact(self) -> None:
+        """Summarise the turns that are over. The worker decides that between steps, never in a model call."""
+        s = self.state
+        closed = s.turns - (s.turn is not None)
+        if closed > s.compacted_turn and not (s.turn and s.turn.model):
+            self.sim.tell(ContextCompacted(closed, (Text(f"{closed} turns of it"),)))
 
     def approve(self, number: int, *, decision: str = "approve", expires_s: float | None = None) -> None:
         call = _pick([c for c in _calls(self.state) if c.state == "asked"], number)
@@ -201,7 +215,6 @@ class World:
         pause = self.state.pause
         if pause is not None:
             limit = max(pause.limit, pause.used + pause.needed) + amount
-            self.sim.book.limits[(pause.scope, pause.unit)] = limit
             self.sim.tell(BudgetRaised(pause.scope, pause.unit, limit, "grace"))
 
     # --- moves --------------------------------------------------------------------------------------------------------
@@ -225,7 +238,7 @@ class World:
             case "queue" | "steer" | "interrupt":
                 self.say(move)
             case "cancel" if self.state.turn or self.state.queue:
-                sim.tell(CancelAsked("grace", "stop", self.state.turn.number if self.state.turn else None))
+                self.cancel(number)
             case "freeze" if self.state.frozen is None:
                 sim.tell(SessionFrozen("grace"))
             case "thaw" if self.state.frozen is not None:
@@ -233,6 +246,8 @@ class World:
             case "upgrade":
                 spec = VERSIONS[number % len(VERSIONS)]
                 sim.tell(SessionUpgraded(spec_digest(spec), policy_digest(spec), "grace"))
+            case "compact":
+                self.compact()
             case "approve":
                 self.approve(number)
             case "approve_briefly":

@@ -249,7 +249,7 @@ def asked_for(*calls: ToolCall, spec: AgentSpec = SPEC) -> Case:
         (wants("nothing"), "There is no tool called 'nothing'. The tools are: look, post, pay"),
         (ToolCall(C, "pay", "{"), "not valid JSON"),
         (ToolCall(C, "pay", "[1]"), "must be a JSON object"),
-        (wants("ask_human"), "`question` is required"),
+        (wants("ask_human"), "`question` is"),
         (wants("sleep_until"), "exactly one of"),
     ],
 )

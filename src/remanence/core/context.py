@@ -7,7 +7,7 @@ whole turns, newest first, under a token budget. Three things are deliberate:
   provider's prompt cache hits. When the budget is reached the window is cut once, to about half, instead of sliding.
 * **No unpaired call.** A reply enters together with the results of all its calls, once the journal has closed the last
   of them; a fork in mid-turn closes what it inherited. When the running turn alone is over the budget, its oldest steps
-  (a reply and all its results) are left out whole.
+  (a reply and all its results) are left out whole; what people said in it stays.
 * **Nothing stored twice.** A model call journals where its window starts and the digest of the exact messages; the
   prompt can be rebuilt from the records, and the digest proves it. The digest is a running hash: a call costs what was
   added since the last one, not the length of the window.
@@ -276,12 +276,14 @@ class _Running:
             self._taken = len(turn.entries)
 
     def _left_out(self, turn: TurnText, index: int) -> bool:
-        """Whether a message is one of the skipped ones, or a result of a skipped reply: a step goes whole."""
+        """Whether a message is one of the skipped ones, or a result of a skipped reply: a step goes whole. What people
+        said to steer the turn stays."""
         skipped = self.window.skipped
         if not skipped or turn.number != self.window.first_turn or index < turn.inputs:
             return False
-        result = index > turn.inputs and turn.entries[index].message.role == "tool"
-        return index < turn.inputs + skipped or (result and self._left_out(turn, index - 1))
+        role = turn.entries[index].message.role
+        skips = index < turn.inputs + skipped or (role == "tool" and self._left_out(turn, index - 1))
+        return skips and role != "user"
 
     def _take(self, entry: Entry) -> None:
         self.messages.append(entry.message)
@@ -379,6 +381,6 @@ def _steps_to_skip(turn: TurnText, limit: int) -> int:
     for start, following in pairwise(starts):
         if size <= limit:
             break
-        size -= sum(entry.size for entry in turn.entries[start:following])
+        size -= sum(entry.size for entry in turn.entries[start:following] if entry.message.role != "user")
         skipped = following - turn.inputs
     return skipped

@@ -157,8 +157,8 @@ class Doubt(msgspec.Struct, frozen=True):
 
 
 class Window(msgspec.Struct, frozen=True):
-    """Where the context window starts: the first turn in it, the position of its first record, and how many messages
-    of that turn are left out after its inputs (only ever of the running turn, when it alone is over the limit)."""
+    """Where the context window starts: the first turn in it, the position of its first record, and among how many
+    messages of that turn, after its inputs, replies and results are left out (when it alone was over the limit)."""
 
     first_turn: int = 1
     from_position: int = 1

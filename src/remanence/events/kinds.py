@@ -178,9 +178,9 @@ class TurnEnded(_Fact, frozen=True):
 class ModelCalled(_Fact, frozen=True):
     """Intent: a model call is about to leave. Its window is journaled by reference, never copied.
 
-    The window is the turns from `first_turn` on (records `window_from` to this record) without the first `skipped`
-    messages after the running turn's inputs, plus the instructions and tools of the pinned version; `prompt` is the
-    digest of the exact messages. `reserved_*` is what the budgets set aside.
+    The window is the turns from `first_turn` on (records `window_from` to this record), without the replies and results
+    among the first `skipped` messages after that turn's inputs, plus the instructions and tools of the pinned version;
+    `prompt` is the digest of the exact messages. `reserved_*` is what the budgets set aside.
     """
 
     call: str

@@ -31,6 +31,7 @@ from remanence.core.state import Doubt, Session, effect_key, said, waiting_on
 from remanence.errors import BudgetExceeded, ModelError
 from remanence.events import (
     GENESIS,
+    BudgetRaised,
     BudgetReached,
     Event,
     ModelCalled,
@@ -55,7 +56,7 @@ Fault = Literal["crash", "refused", "unheard"]
 Unit = Literal["usd_micros", "tokens"]
 BEGINS_AT = 1_800_000_000_000_000
 MINUTE_US = 60_000_000
-ROUNDS_MAX = 10_000
+ROUNDS_MAX = 2_000
 """Rounds after which `simulate` says that a session does not come to rest."""
 
 
@@ -220,7 +221,10 @@ class Simulation:
     # --- the steps ----------------------------------------------------------------------------------------------------
 
     def tell(self, *events: Event, actor: str = "ada") -> None:
-        """A person, or a command, writes; no lease is needed."""
+        """A person, or a command, writes; no lease is needed. Whoever says that a budget was raised raises it."""
+        for event in events:
+            if isinstance(event, BudgetRaised) and (event.scope, event.unit) in self.book.limits:
+                self.book.limits[(event.scope, event.unit)] = event.limit
         self._append(events, epoch=0, actor=actor)
 
     def folded(self) -> Session:
