@@ -12,7 +12,7 @@ from remanence.commands.caller import Caller
 from remanence.events import Recorded
 from remanence.ports import Delta, Subscription
 
-__all__ = ["follow", "follow_batches"]
+__all__ = ["follow", "follow_batches", "next_items"]
 
 _PAGE = 500
 
@@ -44,7 +44,7 @@ async def follow_batches(
                     after = records[-1].position
                     yield records
             items = await reader.take(None if caller.live.driver_of(session) else poll_s)
-            fresh, after, behind = _next(items, after)
+            fresh, after, behind = next_items(items, after)
             behind = behind or not items
             if fresh:
                 yield fresh
@@ -52,7 +52,7 @@ async def follow_batches(
         reader.close()
 
 
-def _next(items: Sequence[Recorded | Delta], after: int) -> tuple[list[Recorded | Delta], int, bool]:
+def next_items(items: Sequence[Recorded | Delta], after: int) -> tuple[list[Recorded | Delta], int, bool]:
     """The items that follow without a gap, the position reached, and whether a gap was met: then the journal knows."""
     fresh: list[Recorded | Delta] = []
     for item in items:

@@ -1,0 +1,69 @@
+"""One look for many streams: which of the sessions somebody follows here were written to by another process.
+
+What this process writes reaches its streams by itself. For the rest, one query asks for the heads of every followed
+session four times a second, whatever their number, and stirs those that moved. It runs only while somebody follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import structlog
+
+from remanence.commands.caller import Caller
+from remanence.errors import StoreError
+
+__all__ = ["Lookout"]
+
+log = structlog.get_logger("remanence.http")
+
+LOOK_EVERY_S = 0.25
+
+
+class Lookout:
+    """Watches the heads of followed sessions, for one event loop."""
+
+    def __init__(self, caller: Caller, *, every_s: float = LOOK_EVERY_S) -> None:
+        self._caller = caller
+        self._every_s = every_s
+        self._followers: dict[str, int] = {}
+        self._heads: dict[str, int] = {}
+        self._task: asyncio.Task[None] | None = None
+        self.closed = False
+
+    def close(self) -> None:
+        """The server is about to stop: let every stream see what was written last, and end."""
+        self.closed = True
+        for session in self._followers:
+            self._caller.live.stir(session)
+
+    @contextmanager
+    def following(self, session: str) -> Generator[None]:
+        """Watch a session meanwhile."""
+        self._followers[session] = self._followers.get(session, 0) + 1
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._watch(), name="lookout")
+        try:
+            yield
+        finally:
+            self._followers[session] -= 1
+            if not self._followers[session]:
+                del self._followers[session]
+                self._heads.pop(session, None)
+
+    async def _watch(self) -> None:
+        while self._followers:
+            try:
+                await self._look()
+            except StoreError as error:
+                log.warning("followed sessions could not be looked at; trying again", error=error.message)
+            await self._caller.clock.sleep(self._every_s)
+
+    async def _look(self) -> None:
+        heads = await self._caller.database.views.heads([*self._followers])
+        for session, head in heads.items():
+            if self._heads.get(session) != head and session in self._followers:
+                self._heads[session] = head
+                self._caller.live.stir(session)

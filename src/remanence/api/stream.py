@@ -1,0 +1,178 @@
+"""Server-sent events over a journal: what every streaming face is built on.
+
+**Ids.** Every event carries an `id:` that is a resume point: `Last-Event-ID` or `?starting_after=` gives exactly what
+follows it, from any server over the same database. Two kinds of event, two forms of id:
+
+* *Settled*: derived from a record and from nothing else. Its id is `POSITION.INDEX`, the record's position and the
+  number of the event among those the record gives rise to. It is the same in every stream, for ever.
+* *Live*: a piece of a model call that is still running. Its id is the last settled id, and behind a `~` the call, its
+  attempt, and how many characters of each of its texts have been sent: `12.2~model_2_1.1.0-40`.
+
+**Resuming.** After a settled id the journal knows the rest. After a live id the reader has part of a text. If that very
+attempt goes on, or has ended and is journaled, the stream goes on at the next character. If it was lost (its worker
+died, its connection broke), the item that was begun is closed as incomplete, and what replaces it comes under an id of
+its own. So for every item that ends as completed, its pieces put together are its text, whatever was cut and how often.
+
+**Slow readers** never hold up a turn: pieces are not queued for anybody, each reader takes what a running call has said
+beyond what it was sent (`Live.running`), and records it missed come from the journal. Pieces that come within
+`COALESCE_S` are sent as one.
+
+An event is written as one frame, lines end with LF, a comment every `BEAT_S` keeps the connection alive.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from remanence.api.lookout import Lookout
+from remanence.commands.caller import Caller
+from remanence.commands.follow import next_items
+from remanence.errors import InvalidInput
+from remanence.events import Recorded
+from remanence.ports import Clock, Delta, DeltaKind, Subscription
+
+__all__ = ["BEAT", "BEAT_S", "Batch", "EventStream", "Place", "Preview", "frame", "paced", "watch"]
+
+BEAT_S = 15.0
+COALESCE_S = 0.02
+BEAT = b": still here\n\n"
+_PAGE = 500
+_MICROS = 1_000_000
+_SENT = r"([A-Za-z0-9_]{1,100})\.(\d{1,9})\.(\d{1,12}(?:-\d{1,12}){0,255})"
+_PLACE = re.compile(rf"(?:evt_)?(\d{{1,18}})\.(\d{{1,9}})(?:~{_SENT})?")
+
+
+class Place(msgspec.Struct, frozen=True):
+    """How far a reader has read: the last settled event, and what it was sent of a call that ran."""
+
+    position: int
+    index: int = 0
+    call: str = ""
+    attempt: int = 0
+    sent: tuple[int, ...] = ()
+
+    def __str__(self) -> str:
+        settled = f"{self.position}.{self.index}"
+        return f"{settled}~{self.call}.{self.attempt}.{'-'.join(map(str, self.sent))}" if self.call else settled
+
+    @property
+    def settled(self) -> Place:
+        """The last settled event alone."""
+        return Place(self.position, self.index)
+
+    @classmethod
+    def of(cls, text: str) -> Place:
+        """The place an id names. Raises InvalidInput."""
+        found = _PLACE.fullmatch(text)
+        if found is None:
+            raise InvalidInput(
+                f"{text[:80]!r} is no id of an event of this server, so there is nothing to go on after. Send back the "
+                "`id` of the last event you have, or none to begin with what happens now.",
+                param="starting_after",
+            )
+        position, index, call, attempt, sent = found.groups()
+        pieces = tuple(int(count) for count in sent.split("-")) if sent else ()
+        return cls(int(position), int(index), call or "", int(attempt or 0), pieces)
+
+
+class Preview(msgspec.Struct, frozen=True):
+    """What a running model call has said so far: its texts and thoughts, whole, in order."""
+
+    call: str
+    attempt: int
+    parts: tuple[tuple[DeltaKind, str], ...]
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """What happened: records without a gap, then what is running after them. Neither: only time has passed."""
+
+    records: Sequence[Recorded] = ()
+    preview: Preview | None = None
+
+
+async def watch(
+    caller: Caller, session: str, *, after: int, lookout: Lookout, reader: Subscription | None = None
+) -> AsyncGenerator[Batch]:
+    """Everything after a position, for ever. `reader` was subscribed before the record after it was written, if given.
+
+    At least one batch comes every `BEAT_S`. It ends when the server is about to stop: the reader goes on elsewhere.
+    """
+    behind = reader is None
+    reader = reader or caller.live.subscribe(session)
+    sent_at = 0
+    try:
+        with lookout.following(session):
+            while True:
+                while behind:
+                    records = await caller.database.store.read(session, after=after, limit=_PAGE)
+                    behind = len(records) == _PAGE
+                    if records:
+                        after = records[-1].position
+                        yield Batch(records, None if behind else _preview(caller, session))
+                items = await reader.take(BEAT_S)
+                fresh, after, behind = next_items(items, after)
+                behind = behind or not items
+                if lookout.closed:
+                    return
+                records = [item for item in fresh if not isinstance(item, Delta)]
+                if items and not records and not behind:
+                    since_s = (caller.clock.now() - sent_at) / _MICROS
+                    if 0 <= since_s < COALESCE_S:
+                        await caller.clock.sleep(COALESCE_S - since_s)
+                sent_at = caller.clock.now()
+                yield Batch(records, _preview(caller, session))
+    finally:
+        reader.close()
+
+
+def _preview(caller: Caller, session: str) -> Preview | None:
+    running = caller.live.running(session)
+    return Preview(running.call, running.attempt, tuple(running.parts)) if running is not None else None
+
+
+def frame(name: str, place: str, data: Any) -> bytes:
+    """One event, whole: its name, its id, its data as JSON."""
+    return b"event: %b\nid: %b\ndata: %b\n\n" % (name.encode(), place.encode(), msgspec.json.encode(data))
+
+
+async def paced(clock: Clock, frames: AsyncGenerator[Sequence[bytes]]) -> AsyncGenerator[bytes]:
+    """Frames as they come, and a comment when nothing was written for `BEAT_S`."""
+    wrote_at = clock.now()
+    async with aclosing(frames):
+        async for batch in frames:
+            now = clock.now()
+            if batch:
+                yield b"".join(batch)
+            elif now - wrote_at >= BEAT_S * _MICROS * 0.9:
+                yield BEAT
+            else:
+                continue
+            wrote_at = now
+
+
+class EventStream(StreamingResponse):
+    """The response that carries frames. `on_end` is called when it is over, even if it never began."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, frames: AsyncGenerator[bytes], *, on_end: Callable[[], None], headers: dict[str, str] | None = None
+    ) -> None:
+        given = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", **(headers or {})}
+        super().__init__(frames, headers=given)
+        self._frames = frames
+        self._on_end = on_end
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._on_end()
+            await self._frames.aclose()
