@@ -150,7 +150,7 @@ def default_words(value: Any) -> str:
 
 
 def commands_page() -> str:
-    context = click.Context(remanence, info_name="remanence", obj=Invocation())
+    context = remanence.make_context("remanence", [], resilient_parsing=True, obj=Invocation())
     parts: list[str] = []
     for section, entries in COMMANDS.items():
         parts.append(f"## {section}")

@@ -176,7 +176,7 @@ def test_a_project_without_sessions_says_how_to_begin(project: Path, cli: Run) -
     assert "remanence chat" in ran.err
 
 
-def test_common_options_stand_anywhere(project: Path, cli: Run) -> None:
+def test_shared_options_stand_anywhere(project: Path, cli: Run) -> None:
     first = cli("--database", "sqlite:///other.db", "run", "shop", "hello")
     assert first.code == 0
     assert cli("sessions", "--database", "sqlite:///other.db", "list", "-o", "json").json[0]["agent"] == "shop"

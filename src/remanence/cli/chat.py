@@ -78,7 +78,7 @@ async def _open(
 
     known = agents_for(call.configuration, agent)
     agents = with_functions(known.values())
-    create = options["session"] is None
+    create = options["session"] is None and bool(known)
     rt = await stack.enter_async_context(call.runtime(worker=options["worker"], create=create, agents=agents))
     place = () if agent is None or not is_target(agent) or agent in call.configuration.settings.agents else (agent,)
     desk = Desk(loop, rt, call.person)

@@ -150,6 +150,7 @@ def _show_traceback() -> None:
 
 @click.group(
     cls=Root,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 conflict, 5 waiting for a human. "
     "Settings: remanence.toml, REMANENCE_* variables, options; the later wins.",
 )

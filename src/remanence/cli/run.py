@@ -62,7 +62,7 @@ async def run(call: Invocation, agent: str, text: str, **options: Unpack[RunOpti
     known = agents_for(call.configuration, agent)
     said, key = input_text(text), options["idempotency_key"]
     agents = with_functions(known.values())
-    async with call.runtime(worker=options["wait"], create=True, agents=agents) as rt:
+    async with call.runtime(worker=options["wait"], create=bool(known), agents=agents) as rt:
         if options["session"]:
             session = await rt.get(await session_called(rt.caller, options["session"]))
         else:

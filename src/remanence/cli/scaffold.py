@@ -14,7 +14,7 @@ from remanence.errors import Conflict, InvalidInput, StoreError
 __all__ = ["init"]
 
 SETTINGS = """\
-# The settings of this project; `docs/reference/settings.md` lists them all.
+# The settings of this project. Relative paths start here.
 agents = ["agent.py"]
 
 # The model of agents that name `default`: `remanence models detect` finds some, `remanence models use NAME` sets it.

@@ -272,8 +272,13 @@ async def send(call: Invocation, session: str, text: str, **options: Unpack[Send
             come_back = spelled("attach", found)
             await follow_answer(watch, appended.head, call.person, options["output"], come_back)
     shape = SentShape(found, appended.head, appended.replayed)
+    show(shape, options["output"], lambda: _print_sent(shape))
+
+
+def _print_sent(shape: SentShape) -> None:
     words = "Was accepted before" if shape.replayed else "Accepted"
-    show(shape, options["output"], lambda: say(f"{words} as record {shape.position} of {found}."))
+    say(f"{words} as record {shape.position} of {shape.session}; a worker answers it.")
+    note(f"See it with:\n  {spelled('attach', shape.session)}")
 
 
 @sessions.command("cancel", shape=SentShape)
