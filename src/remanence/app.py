@@ -245,7 +245,7 @@ class Remanence:
             self.shelf.put(agent)
         spec = await self.spec_of(agent)
         opening = opening or Opening(user=user, title=title)
-        return Session(self, await sessions.open_session(self.caller, spec, opening), spec.if_busy)
+        return Session(self, await sessions.open_session(self.caller, spec, opening), spec.if_busy, opening.user)
 
     async def spec_of(self, agent: Agent | AgentSpec | str) -> AgentSpec:
         """The spec meant by an agent, a spec or a name. Raises NotFound."""
@@ -265,7 +265,7 @@ class Remanence:
         """A handle on a session that exists. Raises NotFound."""
         row = await self.database.views.session(session)
         spec = await self.database.specs.get(row.summary.version)
-        return Session(self, session, spec.if_busy)
+        return Session(self, session, spec.if_busy, row.summary.user)
 
     async def freeze(self, scope: str = "all", *, reason: str = "") -> Hold:
         """The kill switch: `all`, `project:NAME` or `agent:NAME`. No new effect starts once this returns."""
@@ -289,8 +289,9 @@ class Remanence:
 class Session:
     """A handle on one session. It holds no state: everything is in the journal."""
 
-    def __init__(self, runtime: Remanence, session: str, if_busy: IfBusy = "queue") -> None:
+    def __init__(self, runtime: Remanence, session: str, if_busy: IfBusy = "queue", user: str = "") -> None:
         self.id = session
+        self.user = user
         self._runtime = runtime
         self._if_busy: IfBusy = if_busy
 
@@ -300,13 +301,13 @@ class Session:
 
     def send(self, text: str | tuple[Part, ...], *, if_busy: IfBusy | None = None, key: str | None = None) -> Reply:
         """Say something. Iterate over the result for events, or await it for the final text; either one sends it."""
-        return Reply(self._caller, self.id, text, if_busy or self._if_busy, key)
+        return Reply(self._speaker, self.id, text, if_busy or self._if_busy, key)
 
     async def submit(
         self, text: str | tuple[Part, ...], *, if_busy: IfBusy | None = None, key: str | None = None
     ) -> Appended:
         """Say something and do not wait: durable when this returns."""
-        return await sessions.send(self._caller, self.id, text, if_busy=if_busy or self._if_busy, key=key)
+        return await sessions.send(self._speaker, self.id, text, if_busy=if_busy or self._if_busy, key=key)
 
     async def state(self) -> core.Session:
         """The session as it stands."""
@@ -349,7 +350,7 @@ class Session:
     async def fork(self, *, turn: int | None = None, position: int | None = None) -> Session:
         """A new session with the same past up to the end of a turn, or a position (default: now)."""
         forked = await sessions.fork(self._caller, self.id, turn=turn, position=position)
-        return Session(self._runtime, forked, self._if_busy)
+        return Session(self._runtime, forked, self._if_busy, self.user)
 
     async def upgrade(self, agent: Agent | AgentSpec | str) -> Appended:
         """Go on with another version of the agent from the next decision on."""

@@ -21,6 +21,7 @@ import msgspec
 
 from remanence.content import parse_arguments
 from remanence.core.builtins import parse_question, parse_wake
+from remanence.core.fitness import unfit
 from remanence.core.policy import Allow, Ask, Deny, Verdict, judge
 from remanence.core.state import CLIENT_EPOCH, Call, Queued, Session, Turn, effect_key, said
 from remanence.events import (
@@ -41,6 +42,9 @@ from remanence.events import (
 from remanence.spec import AgentSpec, ToolSpec
 
 __all__ = ["Action", "CallModel", "Note", "Rest", "RunTool", "decide"]
+
+STARTS_MAX = 5
+"""How often a `safe` or `keyed` call is started whose workers die: it may be the tool that kills them."""
 
 KEYED_ATTEMPTS = 3
 """How often a keyed call is started before its doubt is put to a person."""
@@ -134,9 +138,18 @@ def _lost(s: Session, spec: AgentSpec, turn: Turn, *, now: int, epoch: int) -> E
             billed_tokens=step.reserved_tokens,
         )
     for call in turn.calls:
-        if _is_lost(call, epoch) and call.replay == "never":
-            return ToolLost(call.call, effect_key(s, call.call), call.name, "the worker died while the tool ran")
+        if _is_lost(call, epoch) and (call.replay == "never" or call.attempt >= STARTS_MAX):
+            return _lost_call(s, call)
     return None
+
+
+def _lost_call(s: Session, call: Call) -> Event:
+    """A call nobody can report on and that may not run again; one that only reads is given up, the rest is in doubt."""
+    if call.replay == "safe":
+        words = f"The tool gave no result: the worker died each of the {call.attempt} times it ran."
+        return ToolReturned(call.call, said(words), error=True)
+    times = f" ({call.attempt} times)" if call.attempt > 1 else ""
+    return ToolLost(call.call, effect_key(s, call.call), call.name, f"the worker died while the tool ran{times}")
 
 
 def _is_lost(call: Call, epoch: int) -> bool:
@@ -279,6 +292,9 @@ def _first_judgement(spec: AgentSpec, s: Session, call: Call, now: int) -> Event
         )
     try:
         arguments = parse_arguments(call.arguments)
+        misfit = unfit(arguments, tool.parameters) if tool.kind in ("function", "mcp") else None
+        if misfit:
+            return _refusal(call, f"The call was not run: {misfit}.")
         repeats = dict(s.turn.repeats).get(call.digest, 0) if s.turn else 0
         verdict = judge(spec, tool, arguments, repeats=repeats)
         if tool.kind == "builtin" and not isinstance(verdict, Deny):

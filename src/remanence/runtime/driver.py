@@ -197,11 +197,14 @@ class Driver:
         """The plan is durable: dispatch its effects, and whatever an uncertain write left open without a task."""
         if not plan.events:
             del self._facts[: plan.facts]
-        for dispatch in plan.dispatches:
-            self._dispatch(dispatch)
-        if self._orphans and not self.draining:
-            self._orphans = False
-            self._dispatch_orphans(plan.state)
+        if self.services.clock.now() < self.lease.until:
+            for dispatch in plan.dispatches:
+                self._dispatch(dispatch)
+            if self._orphans and not self.draining:
+                self._orphans = False
+                self._dispatch_orphans(plan.state)
+        elif plan.dispatches:
+            self._orphans = True  # the lease ran out while the intent was written: only once it is renewed
         for call in plan.rest.abort:
             if call in self._tasks:
                 self._tasks[call].cancel()
@@ -263,10 +266,10 @@ class Driver:
             return False
         now = self.services.clock.now()
         wake_at = rest.wake_at
+        if now >= self.lease.until and not self.draining and (self._orphans or rest.why == "held"):
+            await self.services.clock.wait(self._stirred, _EXPIRED_LEASE_POLL_S)
+            return False
         if rest.why == "held":
-            if not self.draining and now >= self.lease.until:
-                await self.services.clock.wait(self._stirred, _EXPIRED_LEASE_POLL_S)
-                return False
             wake_at = now if self.draining else max(self._held_until, now)
         delay_s = None if wake_at is None else max(0, wake_at - now) / _MICROS
         if self._tasks:
@@ -279,7 +282,16 @@ class Driver:
             )
             if stirred or (wake_at is not None and self.services.clock.now() >= wake_at):
                 return False
+            if rest.why == "held" and not await self._still_held():
+                self._held_until = 0
+                return False
         return await self._release(wake_at)
+
+    async def _still_held(self) -> bool:
+        """Whether a freeze stands over this session; a thaw that came while we lingered told nobody."""
+        s = self.state
+        scopes = ("all", f"project:{s.project}", f"agent:{s.agent}")
+        return any(hold.scope in scopes for hold in await self.services.database.controls.holds())
 
     async def _release(self, wake_at: int | None) -> bool:
         if self.state.pause is not None and await self._budget_was_raised():
