@@ -299,6 +299,11 @@ class Session:
     def _caller(self) -> Caller:
         return self._runtime.caller
 
+    @property
+    def _speaker(self) -> Caller:
+        """Who says something here: the session's user, when it has one."""
+        return self._as(f"user:{self.user}") if self.user else self._caller
+
     def send(self, text: str | tuple[Part, ...], *, if_busy: IfBusy | None = None, key: str | None = None) -> Reply:
         """Say something. Iterate over the result for events, or await it for the final text; either one sends it."""
         return Reply(self._speaker, self.id, text, if_busy or self._if_busy, key)
