@@ -26,6 +26,8 @@ CHECKPOINT_PAGES = 4_000
 
 _MEANS_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _MEANS_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_SAYS_DAMAGED = ("no such column", "no such table", "malformed", "Could not decode")
+"""The schema was brought up to date on opening: what is missing from it now, or is no text, was lost."""
 
 
 class Location(msgspec.Struct, frozen=True):
@@ -81,6 +83,9 @@ def explained(location: Location) -> Generator[None]:
         yield
     except sqlite3.Error as error:
         raise explain(error, location) from error
+    except UnicodeDecodeError as error:
+        # A text of the file that is none, perhaps within SQLite's own message about it.
+        raise _damaged(str(error), location) from error
 
 
 def means_locked(error: sqlite3.Error) -> bool:
@@ -107,12 +112,8 @@ def explain(error: sqlite3.Error, location: Location) -> RemanenceError:
             f"The database {where} was locked by another process for more than {location.lock_timeout_s:g} s. "
             "Nothing of this was kept; everything acknowledged before is safe. Try again, or see who holds the file."
         )
-    if code in _MEANS_DAMAGED:
-        return StoreCorrupt(
-            f"The database {where} is damaged or is not a database ({error}). The file was left as it is; keep a copy "
-            f"of it, and of {where}-wal beside it, then restore a backup or export what `sqlite3 {where} .recover` "
-            "still reads."
-        )
+    if code in _MEANS_DAMAGED or str(error).startswith(_SAYS_DAMAGED):
+        return _damaged(str(error), location)
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
         return StoreUnavailable(
             f"The database {where} cannot be opened for writing ({error}). Nothing of this was kept; everything "
@@ -126,4 +127,13 @@ def explain(error: sqlite3.Error, location: Location) -> RemanenceError:
     return StoreError(
         f"The database {where} refused a statement ({error}). Nothing of this write was kept; everything acknowledged "
         "before is safe. This is a fault in Remanence: please report it."
+    )
+
+
+def _damaged(said: str, location: Location) -> StoreCorrupt:
+    where = location.path
+    return StoreCorrupt(
+        f"The database {where} is damaged or is not a database ({said}). The file was left as it is; keep a copy "
+        f"of it, and of {where}-wal beside it, then restore a backup or export what `sqlite3 {where} .recover` "
+        "still reads."
     )
