@@ -58,4 +58,5 @@ async def entries_are_listed_in_the_order_of_making(h: Harness) -> None:
     assert await names(EntryQuery("thing", "lab", after="c", limit=1)) == "a"
     assert await names(EntryQuery("thing", "lab", after="b", newest_first=True)) == "ac"
     assert await names(EntryQuery("nothing")) == ""
+    assert list(await db.registry.kinds()) == ["other", "thing"]
     await h.refused(NotFound, db.registry.list(EntryQuery("thing", "lab", after="z")))
