@@ -169,9 +169,9 @@ class ReplyPieces:
         return made
 
     @property
-    def said(self) -> bool:
-        """Whether it has any words."""
-        return bool(self._text)
+    def text(self) -> str:
+        """The words that were told so far."""
+        return self._text
 
     @property
     def calls(self) -> int:
@@ -273,7 +273,9 @@ async def chunks(heading: Heading, pieces: AsyncIterator[Piece], *, usage: bool)
             case Words(text=words):
                 yield _chunk(heading, ChunkDelta(content=words))
             case CallBegun(number=number, call=call, name=name):
-                begun = ToolPiece(index=number, id=call, type="function", function=FunctionPiece(name=name))
+                begun = ToolPiece(
+                    index=number, id=call, type="function", function=FunctionPiece(name=name, arguments="")
+                )
                 yield _chunk(heading, ChunkDelta(tool_calls=[begun]))
             case Arguments(number=number, text=text):
                 more = ToolPiece(index=number, function=FunctionPiece(arguments=text))
@@ -286,16 +288,19 @@ async def chunks(heading: Heading, pieces: AsyncIterator[Piece], *, usage: bool)
 
 def _chunk(heading: Heading, delta: ChunkDelta, finish: Finish | None = None) -> ChatChunk:
     chunk = _last(heading, None)
-    chunk.choices = [ChunkChoice(delta=delta, finish_reason=finish)]
+    chunk.choices = [ChunkChoice(index=0, delta=delta, logprobs=None, finish_reason=finish)]
     return chunk
 
 
 def _last(heading: Heading, used: Usage | None) -> ChatChunk:
+    """Every field is set, because those that are not are left out of the stream: in a delta, what did not change."""
     return ChatChunk(
         id=heading.id,
+        object="chat.completion.chunk",
         created=heading.created,
         model=heading.model,
         service_tier=heading.service_tier,
+        system_fingerprint=None,
         choices=[],
         usage=None if used is None else _usage(used),
     )

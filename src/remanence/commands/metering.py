@@ -33,12 +33,13 @@ from remanence.core.ledger import (
     budget_scopes,
     input_tokens_bound,
 )
+from remanence.core.state import Session
 from remanence.errors import BudgetExceeded, Conflict, ModelError, NotFound, StoreError
 from remanence.events import Event, ModelCalled, ModelFailed, ModelReplied
 from remanence.ports import Charge, Model, ModelReply, ModelRequest, OnDelta, Write
-from remanence.spec import AgentSpec
+from remanence.spec import AgentSpec, spec_digest
 
-__all__ = ["AGENT", "LOST_AFTER_S", "Meter"]
+__all__ = ["AGENT", "LOST_AFTER_S", "Meter", "is_meter", "meter_of"]
 
 log = structlog.get_logger("remanence.metering")
 
@@ -49,6 +50,7 @@ _MICROS = 1_000_000
 _DAY_US = 86_400 * _MICROS
 _MAYBE_BILLED = frozenset({"timeout", "connection"})
 _PAGE = 1_000
+_METER = AgentSpec(AGENT, "any", "Counts the model calls of clients that keep their conversations themselves.")
 
 
 class _Open(msgspec.Struct, frozen=True):
@@ -193,10 +195,14 @@ def _follow(left: dict[str, _Open], at: int, event: Event) -> None:
             pass
 
 
+def is_meter(s: Session) -> bool:
+    """Whether a session is one of the meters, in which nobody may speak."""
+    return s.agent == AGENT and s.version == spec_digest(_METER)
+
+
 async def _open_meter(caller: Caller, session: str) -> None:
-    spec = AgentSpec(AGENT, "any", "Counts the model calls of clients that keep their conversations themselves.")
     try:
-        await open_session(caller, spec, Opening(title="Calls that keep nothing", session=session))
+        await open_session(caller, _METER, Opening(title="Calls that keep nothing", session=session))
     except Conflict:
         return  # somebody else opened it just now
 

@@ -1,0 +1,164 @@
+"""Chat Completions: `POST /v1/chat/completions`.
+
+**A model, no session.** The client sends the whole conversation and gets one reply. The call goes straight to the model
+and nothing of it is kept but what it cost (`commands/metering.py`). A client that goes away aborts it: there is nowhere
+to come back to.
+
+**An agent, or a session.** A turn of an agent may do things in the world, so it is journaled. The answer's header
+`x-session-id` names the session; sent with the next request (`x-session-id: new` opens one for a mere model too), the
+server reconciles the history it is sent with the journal (`commands/history.py`): the same past is continued, another
+one is a fork, whose id the answer has. Such a turn belongs to the server: it goes on when the client goes away.
+`x-if-busy` says what a message does while a turn runs.
+
+Errors before the first piece are answers with their status; later ones are the last event of the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
+import structlog
+from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
+
+from remanence.api.auth import may
+from remanence.api.bodies import JsonRoute
+from remanence.api.chat_answer import Heading, Piece, chunks, completion
+from remanence.api.chat_direct import direct
+from remanence.api.chat_request import asked_of
+from remanence.api.chat_session import answer, tell
+from remanence.api.chat_shapes import ChatAnswer, ChatBody
+from remanence.api.named import Served, named
+from remanence.api.stream import BEAT, BEAT_S
+from remanence.commands.caller import Caller
+from remanence.commands.metering import Meter
+from remanence.errors import InvalidInput, ModelError, RateLimited, RemanenceError
+
+__all__ = ["chat_router"]
+
+log = structlog.get_logger("remanence.http")
+
+RETRY_AFTER_S = 2.0
+_T = TypeVar("_T")
+IfBusyHeader = Literal["queue", "steer", "interrupt", "reject"]
+
+chat_router = APIRouter(tags=["chat"], route_class=JsonRoute)
+
+
+@chat_router.post("/chat/completions", summary="Answer a conversation", response_model=ChatAnswer)
+async def create_chat_completion(
+    request: Request,
+    body: ChatBody,
+    caller: Annotated[Caller, Depends(may("api"))],
+    x_session_id: Annotated[str | None, Header(description="A session to continue, or `new`.")] = None,
+    x_if_busy: Annotated[IfBusyHeader | None, Header(description="With a session: while a turn runs.")] = None,
+) -> Response:
+    """One answer to the conversation in `messages`; with `stream`, server-sent events that end with `[DONE]`."""
+    if body.stream_options is not None and not body.stream:
+        raise InvalidInput("stream_options: only with `stream`. Nothing was sent.", param="stream_options")
+    served: Served = request.app.state.runtime
+    asked, found = asked_of(body), await named(served, caller, body.model)
+    if found.agent is None and x_session_id is None:
+        return await _answer(caller, body, direct(_meter(request), caller, asked, live=bool(body.stream)), {})
+    told = await tell(caller, found, asked, session=x_session_id, if_busy=x_if_busy)
+    return await _answer(caller, body, answer(caller, told), {"x-session-id": told.session})
+
+
+def _meter(request: Request) -> Meter:
+    """The meter of this process."""
+    state = request.app.state
+    if not hasattr(state, "meter"):
+        state.meter = Meter(state.runtime.model)
+    return state.meter
+
+
+async def _answer(caller: Caller, body: ChatBody, pieces: AsyncGenerator[Piece], headers: dict[str, str]) -> Response:
+    heading = Heading(
+        caller.make_id("chatcmpl").replace("_", "-"),
+        caller.clock.now() // 1_000_000,
+        body.model,
+        "default" if body.service_tier else None,
+    )
+    if not body.stream:
+        async with contextlib.aclosing(pieces):
+            made = await _or_status(completion(msgspec.structs.replace(heading, metadata=body.metadata), pieces))
+        return Response(made.model_dump_json(), headers=headers, media_type="application/json")
+    first = await _or_status(anext(pieces))
+    usage = body.stream_options is not None and body.stream_options.include_usage
+    made = chunks(heading, _from(first, pieces), usage=usage)
+    return _Chunks(_events(made), headers, held=(made, pieces))
+
+
+async def _or_status(made: Awaitable[_T]) -> _T:
+    """Await it; a model's failure becomes the answer its kind deserves."""
+    try:
+        return await made
+    except ModelError as error:
+        raise _deserved(error) from error
+
+
+def _deserved(error: ModelError) -> RemanenceError:
+    if error.kind in ("rate_limited", "overloaded"):
+        return RateLimited(error.message, retry_after_s=error.retry_after_s or RETRY_AFTER_S)
+    return InvalidInput(error.message) if error.kind == "invalid_request" else error
+
+
+def _told(error: RemanenceError) -> dict[str, object]:
+    shown = _deserved(error) if isinstance(error, ModelError) else error
+    return {"message": shown.message, "type": "server_error", "code": shown.code, "param": shown.param}
+
+
+async def _from(first: Piece, pieces: AsyncIterator[Piece]) -> AsyncGenerator[Piece]:
+    yield first
+    async for piece in pieces:
+        yield piece
+
+
+class _Chunks(StreamingResponse):
+    """The stream. What it holds is let go of when it is over, even if it never began: the pieces have begun already."""
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self, frames: AsyncGenerator[bytes], headers: dict[str, str], *, held: tuple[AsyncGenerator[object], ...]
+    ) -> None:
+        given = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", **headers}
+        super().__init__(frames, headers=given)
+        self._held = (frames, *held)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            for one in self._held:
+                await one.aclose()
+
+
+async def _events(made: AsyncGenerator[BaseModel]) -> AsyncGenerator[bytes]:
+    """The chunks as server-sent events, `[DONE]` at the end; a comment when nothing happens for a while."""
+    coming: asyncio.Future[BaseModel] | None = None
+    try:
+        while True:
+            coming = asyncio.ensure_future(anext(made))
+            while not (await asyncio.wait({coming}, timeout=BEAT_S))[0]:
+                yield BEAT
+            yield b"data: " + coming.result().model_dump_json(exclude_unset=True).encode() + b"\n\n"
+    except StopAsyncIteration:
+        yield b"data: [DONE]\n\n"
+    except RemanenceError as error:
+        yield b"data: " + msgspec.json.encode({"error": _told(error)}) + b"\n\n"
+    except Exception:
+        log.exception("a stream met something that should not happen")
+        words = "Something happened that should not. Please report it with the request id."
+        yield b"data: " + msgspec.json.encode({"error": {"code": "internal_error", "message": words}}) + b"\n\n"
+    finally:
+        if coming is not None and not coming.done():
+            coming.cancel()
+            with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration, RemanenceError):
+                await coming

@@ -1,0 +1,316 @@
+"""A conversation that is a session: which one, what it is told, and the pieces of its answer.
+
+The answer to a request is what the turn says from there on until it rests: it ended, or it waits for calls that the
+client runs. A turn that comes to wait for anybody else (an approval, a doubt, a budget, a thaw) is an error that says
+so and where to answer; the turn itself goes on from there once that is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+
+import msgspec
+
+from remanence.api.auth import owned_session
+from remanence.api.chat_answer import Done, Piece, ReplyPieces, finish_of
+from remanence.api.chat_request import Asked
+from remanence.api.named import Named
+from remanence.commands import given, sessions
+from remanence.commands.caller import Caller, state_of
+from remanence.commands.follow import follow_batches
+from remanence.commands.history import Branch, journaled, merged, reconcile
+from remanence.commands.metering import AGENT, is_meter
+from remanence.commands.sessions import Opening
+from remanence.content import Message, Usage
+from remanence.core.registry import checked, implied_allows
+from remanence.core.session import fold
+from remanence.core.state import CLIENT_EPOCH, Session
+from remanence.errors import Conflict, Frozen, InvalidInput, ModelError, NotFound
+from remanence.events import (
+    BudgetReached,
+    CallJudged,
+    Event,
+    InputJoined,
+    ModelFailed,
+    ModelReplied,
+    QuestionAsked,
+    SessionFrozen,
+    ToolLost,
+    ToolStarted,
+    TurnEnded,
+    TurnStarted,
+)
+from remanence.ports import Delta, Subscription
+from remanence.spec import AgentSpec, IfBusy, Limits, spec_digest
+
+__all__ = ["NEW", "Told", "answer", "tell"]
+
+NEW = "new"
+_MAY_REST = (ToolStarted, CallJudged, QuestionAsked, BudgetReached, ToolLost, SessionFrozen)
+
+
+class Told(msgspec.Struct, frozen=True):
+    """A session that was told something, and where its answer begins: after `position`, in `turn` (None: in the turn
+    that takes the input at `position`)."""
+
+    session: str
+    spec: AgentSpec
+    position: int
+    turn: int | None
+    reader: Subscription
+
+
+async def tell(caller: Caller, found: Named, asked: Asked, *, session: str | None, if_busy: IfBusy | None) -> Told:
+    """Give the conversation to its session: a new one, the one that is named, or a fork of that."""
+    _check(found, asked)
+    await _refuse_when_held(caller, found)
+    if session is None or session == NEW:
+        spec = _spec(found, asked, AGENT)
+        made = await sessions.open_session(caller, spec, Opening(user=asked.user, title=_title(asked)))
+        return await _say(caller, await state_of(caller, made), spec, merged(asked.messages))
+    s = await owned_session(caller, session)
+    if is_meter(s):
+        raise NotFound(f"There is no session {session!r}. `remanence sessions list` shows those there are.")
+    spec = await _spec_in(caller, s, found, asked)
+    here = await journaled(caller, s, spec)
+    plan = reconcile(here, asked.messages, first=1)
+    if isinstance(plan, Branch):
+        opening = Opening(user=s.user, title=s.title, metadata=s.metadata)
+        made = await sessions.fork(caller, session, position=plan.position, opening=opening)
+        return await _say(caller, await state_of(caller, made), spec, plan.messages)
+    if plan.results:
+        spoken = (Message("user", plan.parts),) if plan.parts else ()
+        results = tuple(Message("tool", (result,)) for result in plan.results)
+        return await _say(caller, s, spec, (*spoken, *results))
+    await _upgraded(caller, session, spec)
+    reader = caller.live.subscribe(session)
+    try:
+        sent = await sessions.send(caller, session, plan.parts, if_busy=if_busy or spec.if_busy)
+    except BaseException:
+        reader.close()
+        raise
+    return Told(session, spec, sent.head, None, reader)
+
+
+async def _say(caller: Caller, s: Session, spec: AgentSpec, messages: Sequence[Message]) -> Told:
+    """Bring messages along and have the last of them answered."""
+    reader = caller.live.subscribe(s.id)
+    try:
+        said = await given.say(caller, s, messages, spec=spec)
+    except BaseException:
+        reader.close()
+        raise
+    turn = fold(s, said.records).turns if messages[-1].role == "tool" else None
+    return Told(s.id, spec, said.head, turn, reader)
+
+
+# --- which agent, which version ---------------------------------------------------------------------------------------
+
+
+def _check(found: Named, asked: Asked) -> None:
+    """An agent answers in its own way; a session cannot forget half a reply."""
+    if found.agent is not None and asked.overrides:
+        field = asked.overrides[0]
+        raise InvalidInput(
+            f"{field}: {found.name} is an agent, which brings its own instructions, tools and settings. Nothing was "
+            "sent. Leave the field out, or name a model.",
+            param=field,
+        )
+    if asked.stops:
+        raise InvalidInput("stop: not with a session, which keeps whole replies. Nothing was sent.", param="stop")
+    if asked.json_object:
+        raise InvalidInput(
+            "response_format.type: json_object is not checked in a session; use json_schema. Nothing was sent.",
+            param="response_format.type",
+        )
+
+
+def _spec(found: Named, asked: Asked, name: str) -> AgentSpec:
+    """The agent itself, or one made of what the request says about a model."""
+    if found.agent is not None:
+        return found.agent
+    return checked(
+        AgentSpec(
+            name=name,
+            model=asked.model,
+            instructions=asked.instructions,
+            tools=asked.tools,
+            rules=implied_allows(asked.tools, ()),
+            limits=Limits(output_tokens=asked.output_tokens),
+            settings=asked.settings,
+        )
+    )
+
+
+async def _spec_in(caller: Caller, s: Session, found: Named, asked: Asked) -> AgentSpec:
+    """How the session shall go on. An agent's session keeps the version it has; one of ours follows the request."""
+    if found.agent is None and s.agent == AGENT:
+        return _spec(found, asked, AGENT)
+    if found.name == s.agent:
+        return await caller.database.specs.get(s.version)
+    raise InvalidInput(
+        f"model: session {s.id} belongs to {_called(s)}, not to {found.name}. Nothing was sent. Name what it belongs "
+        "to, or leave the header x-session-id out.",
+        param="model",
+    )
+
+
+def _called(s: Session) -> str:
+    return "a model of Chat Completions" if s.agent == AGENT else f"the agent {s.agent}"
+
+
+async def _upgraded(caller: Caller, session: str, spec: AgentSpec) -> None:
+    """Let the session go on as `spec`, when that is not what it does already."""
+    s = await state_of(caller, session)
+    if s.version != spec_digest(spec):
+        await sessions.upgrade(caller, session, spec)
+
+
+async def _refuse_when_held(caller: Caller, found: Named) -> None:
+    """A client should not hang on a freeze that somebody may lift next week."""
+    agent = found.name if found.agent is not None else AGENT
+    scopes = {"all", f"project:{caller.project}", f"agent:{agent}"}
+    for hold in await caller.database.controls.holds():
+        if hold.scope in scopes:
+            raise Frozen(f"{hold.by} froze {hold.scope}. Nothing was sent and nothing was kept; ask again later.")
+
+
+def _title(asked: Asked) -> str:
+    first = next((part for part in asked.messages[0].parts if hasattr(part, "text")), None)
+    return " ".join(getattr(first, "text", "").split())[:80]
+
+
+# --- the answer -------------------------------------------------------------------------------------------------------
+
+
+async def answer(caller: Caller, told: Told) -> AsyncGenerator[Piece]:
+    """The pieces of what the session says from there on. Closing the generator changes nothing about the turn."""
+    listener = _Listener(told)
+    after = told.position - (told.turn is None)
+    async for batch in follow_batches(caller, told.session, after=after, reader=told.reader):
+        events: list[Event] = []
+        for item in batch:
+            if isinstance(item, Delta):
+                for piece in listener.hear(item):
+                    yield piece
+            elif item.position >= told.position:
+                events.append(item.event)
+                for piece in listener.take(item.event, item.position):
+                    yield piece
+            if listener.done is not None:
+                yield listener.done
+                return
+        if any(isinstance(event, _MAY_REST) for event in events):
+            s = await state_of(caller, told.session)
+            if done := _at_rest(s, listener):
+                yield done
+                return
+
+
+def _at_rest(s: Session, listener: _Listener) -> Done | None:
+    """The end, when the turn waits for the client. Raises when it waits for somebody else."""
+    word = _waits_for(s, listener.spec)
+    if word == "client" and listener.calls:
+        return Done("tool_calls", listener.usage)
+    if word in ("", "client"):
+        return None
+    words = {
+        "approval": f"waits for an approval; GET /admin/v1/approvals?session={s.id} shows it",
+        "answer": f"asks a person something; GET /admin/v1/approvals?session={s.id} shows it",
+        "doubt": f"has an effect in doubt; GET /admin/v1/doubts?session={s.id} shows it",
+        "budget": f"reached the budget of {s.pause.scope if s.pause else ''}",
+        "thaw": "is frozen",
+    }
+    raise Conflict(
+        f"Session {s.id} {words[word]}. What was said is kept, and the turn goes on once that is settled; the answer "
+        "will be in the session."
+    )
+
+
+def _waits_for(s: Session, spec: AgentSpec) -> str:
+    """What the open turn waits for. A doubt that the tool itself may settle is not waited for yet."""
+    if s.frozen is not None or s.pause is not None:
+        return "thaw" if s.frozen is not None else "budget"
+    calls = s.turn.calls if s.turn else ()
+    if any(call.state == "running" and call.epoch == CLIENT_EPOCH for call in calls):
+        return "client"
+    for call in calls:
+        tool = spec.tool(call.name)
+        if call.state == "in_doubt" and not (tool and (tool.reconciles or tool.replay == "keyed")):
+            return "doubt"
+    states = {call.state for call in calls}
+    return "approval" if "asked" in states else "answer" if "question" in states else ""
+
+
+class _Listener:
+    """Follows one turn and tells what a client of this wire format is shown of it."""
+
+    def __init__(self, told: Told) -> None:
+        self._told = told
+        self.spec = told.spec
+        self._turn = told.turn
+        self._shown = {tool.name for tool in told.spec.tools if tool.kind == "client"}
+        self._reply: ReplyPieces | None = None
+        self._call = ""
+        self._words = False
+        self._stop = "stop"
+        self.calls = 0
+        self.usage = Usage()
+        self.done: Done | None = None
+
+    def hear(self, delta: Delta) -> Sequence[Piece]:
+        if self._turn is None or not delta.call.startswith(f"model_{self._turn}_") or delta.kind == "progress":
+            return ()
+        return self._current(delta.call).delta(delta.index, delta.kind, delta.text)
+
+    def take(self, event: Event, position: int) -> Sequence[Piece]:
+        match event:
+            case TurnStarted(turn=turn, inputs=inputs) if self._told.position in inputs:
+                self._turn = turn
+            case InputJoined(turn=turn, position=joined) if joined == self._told.position:
+                self._turn = turn
+            case ModelReplied(call=call) if self._is_mine(call):
+                return self._settle(event)
+            case ModelFailed(call=call, retry_at=retry_at) if self._is_mine(call) and retry_at is not None:
+                if self._reply is not None:
+                    self._reply.restart()
+            case TurnEnded(turn=turn) if turn == self._turn:
+                self._end(event)
+            case _:
+                pass
+        return ()
+
+    def _is_mine(self, call: str) -> bool:
+        return self._turn is not None and call.startswith(f"model_{self._turn}_")
+
+    def _current(self, call: str) -> ReplyPieces:
+        if self._reply is None or self._call != call:
+            step = call.removeprefix("model_")
+            self._call = call
+            self._reply = ReplyPieces(
+                lambda place: f"call_{step}_{place}",
+                lambda name: name in self._shown,
+                lead="\n\n" if self._words else "",
+                first=self.calls,
+            )
+        return self._reply
+
+    def _settle(self, replied: ModelReplied) -> Sequence[Piece]:
+        reply = self._current(replied.call)
+        pieces = reply.settle(replied.parts)
+        self._words = self._words or bool(reply.text)
+        self.calls += reply.calls
+        self.usage += replied.usage
+        self._stop = replied.stop
+        self._reply = None
+        return pieces
+
+    def _end(self, ended: TurnEnded) -> None:
+        if ended.status == "failed":
+            raise ModelError(
+                f"The turn failed ({ended.reason}). The session {self._told.session} is kept.", kind="server"
+            )
+        if ended.status == "cancelled":
+            raise Conflict(f"The turn was cancelled ({ended.reason}). The session {self._told.session} is kept.")
+        finish = finish_of(self._stop)
+        self.done = Done("stop" if finish == "tool_calls" else finish, self.usage)
