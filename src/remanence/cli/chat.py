@@ -18,7 +18,7 @@ from remanence.cli.answering import Desk, answered
 from remanence.cli.background import Background
 from remanence.cli.command import Command, Invocation, leave, spelled
 from remanence.cli.output import bold, dim, facts, note, say, usd
-from remanence.cli.talking import Ended, View, exit_code_of, say_rest, until_done
+from remanence.cli.talking import Ended, View, exit_code_of, say_rest, speak, until_done
 from remanence.cli.watching import Watch
 from remanence.core.state import status_of, waiting_on
 from remanence.errors import RemanenceError
@@ -187,8 +187,7 @@ class Conversation:
     # --- saying -------------------------------------------------------------------------------------------------------
 
     def _say(self, line: str) -> Ended | None:
-        session = self._desk.loop.call(self._rt.get(self._session))
-        appended = self._desk.loop.call(session.submit(line))
+        appended = self._desk.loop.call(speak(self._rt.caller, self._session, line))
         return self._follow(appended.head)
 
     def _catch_up(self) -> Ended | None:

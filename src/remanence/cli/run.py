@@ -11,7 +11,7 @@ import click
 from remanence.cli.command import Command, Format, Invocation, asynchronous, leave, spelled
 from remanence.cli.output import bold, dim, note, say, show
 from remanence.cli.shapes import OutcomeShape
-from remanence.cli.talking import Ended, View, detached, exit_code_of, outcome_of, say_rest, until_done
+from remanence.cli.talking import Ended, View, detached, exit_code_of, outcome_of, say_rest, speak, until_done
 from remanence.cli.watching import Watch
 from remanence.spec import IfBusy
 
@@ -64,23 +64,23 @@ async def run(call: Invocation, agent: str, text: str, **options: Unpack[RunOpti
     agents = with_functions(known.values())
     async with call.runtime(worker=options["wait"], create=bool(known), agents=agents) as rt:
         if options["session"]:
-            session = await rt.get(await session_called(rt.caller, options["session"]))
+            session = await session_called(rt.caller, options["session"])
         else:
             chosen = await agent_called(rt, known, agent)
             spec = await rt.spec_of(chosen)
             warn_of_missing_functions(rt, spec)
             opening = Opening(user=options["user"] or call.person, title=options["title"], key=key)
-            session = await rt.open(chosen, opening=opening)
-        watch = await Watch.of(rt.caller, session.id)
-        appended = await session.submit(said, if_busy=options["if_busy"], key=key)
+            session = (await rt.open(chosen, opening=opening)).id
+        watch = await Watch.of(rt.caller, session)
+        appended = await speak(rt.caller, session, said, if_busy=options["if_busy"], key=key)
         output: Format = "json" if options["as_json"] else options["output"]
-        come_back = _come_back(call, session.id, agent)
+        come_back = _come_back(call, session, agent)
         if options["wait"]:
             if appended.replayed:
-                watch = await Watch.before(rt.caller, session.id, appended.head)
+                watch = await Watch.before(rt.caller, session, appended.head)
             await follow_answer(watch, appended.head, call.person, output, come_back)
         answer = outcome_of(watch, appended.head, Ended(None, "accepted"))
-        show(answer, output, lambda: say(session.id))
+        show(answer, output, lambda: say(session))
         if output == "table":
             note(f"Accepted as record {appended.head}; a worker answers it. See it with:\n  {come_back}")
 

@@ -36,7 +36,7 @@ __all__ = [
 
 
 class SessionRowShape(msgspec.Struct, frozen=True):
-    """A session in a list. `status` is idle, queued, in_progress, waiting, frozen, budget_reached or failed."""
+    """A session in a list. `status`: idle, queued, in_progress, waiting, frozen, budget_reached, failed, deleted."""
 
     session: str
     agent: str

@@ -21,6 +21,8 @@ from remanence.cli.lines import Lines, parts_words
 from remanence.cli.output import clean, clock_time, dim, note, shortened
 from remanence.cli.shapes import OutcomeShape
 from remanence.cli.watching import Quiet, Rest, Watch, hold_over, rest_of
+from remanence.commands import sessions
+from remanence.commands.caller import Caller
 from remanence.content import Text, text_of
 from remanence.core.state import Session
 from remanence.events import (
@@ -41,9 +43,10 @@ from remanence.events import (
     TurnEnded,
     TurnStarted,
 )
-from remanence.ports import Delta
+from remanence.ports import Appended, Delta
+from remanence.spec import IfBusy
 
-__all__ = ["Ended", "View", "detached", "exit_code_of", "outcome_of", "say_rest", "until_done"]
+__all__ = ["Ended", "View", "detached", "exit_code_of", "outcome_of", "say_rest", "speak", "until_done"]
 
 INTERRUPTED = 130
 PATIENCE = 6
@@ -150,6 +153,19 @@ class View:
     def _end_line(self) -> None:
         if self._mid_line:
             self._write("\n")
+
+
+# --- saying -----------------------------------------------------------------------------------------------------------
+
+
+async def speak(
+    caller: Caller, session: str, text: str, *, if_busy: IfBusy | None = None, key: str | None = None
+) -> Appended:
+    """Say something as whoever sits at the terminal. Without `if_busy`, what the session's agent says about it."""
+    if if_busy is None:
+        row = await caller.database.views.session(session)
+        if_busy = (await caller.database.specs.get(row.summary.version)).if_busy
+    return await sessions.send(caller, session, text, if_busy=if_busy, key=key)
 
 
 # --- following --------------------------------------------------------------------------------------------------------
