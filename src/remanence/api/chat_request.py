@@ -90,6 +90,8 @@ def _overrides(body: ChatBody, first: int) -> tuple[str, ...]:
 def _messages(given: list[ChatMessage], first: int) -> tuple[Message, ...]:
     made: list[Message] = []
     names: dict[str, str] = {}
+    order: tuple[str, ...] = ()
+    results: dict[str, Message] = {}
     for i, message in enumerate(given[first:], first):
         path = f"messages.{i}"
         if names and message.role != "tool":
@@ -100,8 +102,11 @@ def _messages(given: list[ChatMessage], first: int) -> tuple[Message, ...]:
             case "assistant":
                 made.append(_said_by_assistant(message, path))
                 names = {call.id: call.function.name for call in message.tool_calls or ()}
+                order, results = tuple(names), dict[str, Message]()
             case "tool":
-                made.append(_result(message, names, path))
+                results[message.tool_call_id or ""] = _result(message, names, path)
+                if not names:
+                    made += [results[call] for call in order]  # as they were asked for: clients answer in any order
             case _:
                 raise _refused(f"{path}.role", "system and developer messages must come before all others")
     if names:

@@ -1,0 +1,226 @@
+"""Chat Completions with a session: what the model really received, what was forked, and what a turn may wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from chat_server import OTHER, Server
+from test_chat import FIND, chatting, script, user
+
+from remanence import Agent, tool
+from remanence.content import text_of
+from remanence.events import ModelReplied
+from remanence.models.scripted import Scripted
+from remanence.testing.scripted import Script, call, calls, dialogue, says
+
+
+async def ask(server: Server, messages: list[Any], session: str | None = None, **fields: Any) -> tuple[Any, str]:
+    """One request; what came, and the session it came from."""
+    headers = {} if session is None else {"x-session-id": session}
+    headers |= fields.pop("headers", {})
+    raw = await server.client(max_retries=0).chat.completions.with_raw_response.create(
+        messages=messages, extra_headers=headers, **{"model": "test", **fields}
+    )
+    return raw.parse().choices[0], raw.headers["x-session-id"]
+
+
+def seen(model: Scripted) -> list[str]:
+    """The texts of the last window the model received."""
+    return [f"{m.role}: {text_of(m.parts)}" for m in model.requests[-1].messages]
+
+
+async def test_the_same_past_is_continued(tmp_path: Path) -> None:
+    model = script()
+    async with chatting(tmp_path, model) as server:
+        messages = [user("one")]
+        first, session = await ask(server, messages, "new")
+        assert first.message.content == "You said: one"
+        messages += [first.message, user("and more")]
+        second, again = await ask(server, messages, session)
+        assert again == session
+        assert second.message.content == "You said: and more"
+        assert seen(model) == ["user: one", "assistant: You said: one", "user: and more"]
+        state = await (await server.rt.get(session)).state()
+        assert (state.turns, state.last_turn) == (2, "completed")
+        calls_made = [r for r in await server.rt.database.store.read(session) if isinstance(r.event, ModelReplied)]
+        assert len(calls_made) == 2
+
+
+async def test_an_edited_past_is_a_fork_and_leaves_what_was(tmp_path: Path) -> None:
+    model = script()
+    async with chatting(tmp_path, model) as server:
+        messages = [user("one")]
+        first, session = await ask(server, messages, "new")
+        messages += [first.message, user("alpha")]
+        second, session = await ask(server, messages, session)
+        head = (await (await server.rt.get(session)).state()).head
+
+        edited = [*messages[:2], user("beta")]
+        third, forked = await ask(server, edited, session)
+        assert forked != session
+        assert third.message.content == "You said: beta"
+        assert seen(model) == ["user: one", "assistant: You said: one", "user: beta"]
+        assert (await (await server.rt.get(session)).state()).head == head
+
+        rewritten = [user("one"), {"role": "assistant", "content": "I never said that."}, user("gamma")]
+        _, other = await ask(server, rewritten, session)
+        assert other not in (session, forked)
+        assert seen(model) == ["user: one", "assistant: I never said that.", "user: gamma"]
+        row = await server.rt.database.views.session(other)
+        assert row.fork is not None
+        assert row.fork.source == session
+
+        messages += [second.message, user("delta")]
+        _, same = await ask(server, messages, session)
+        assert same == session
+
+
+async def test_the_same_question_again_is_asked_again_in_a_fork(tmp_path: Path) -> None:
+    model = script()
+    async with chatting(tmp_path, model) as server:
+        _, session = await ask(server, [user("one")], "new")
+        _, again = await ask(server, [user("one")], session)
+        assert again != session
+        assert seen(model) == ["user: one"]
+
+
+async def test_a_past_brought_along(tmp_path: Path) -> None:
+    model = script()
+    async with chatting(tmp_path, model) as server:
+        past = [user("a"), {"role": "assistant", "content": "b"}, user("c"), user("d")]
+        last, session = await ask(server, past, "new")
+        assert seen(model) == ["user: a", "assistant: b", "user: c\nd"]
+        _, same = await ask(server, [*past, last.message, user("e")], session)
+        assert same == session
+        assert len(model.requests[-1].messages) == 5
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_functions_in_a_session(stream: bool, tmp_path: Path) -> None:
+    model = script()
+    async with chatting(tmp_path, model) as server:
+        messages = [user("two")]
+        first, session = await ask(server, messages, "new", tools=[FIND])
+        assert first.finish_reason == "tool_calls"
+        assert first.message.content == "both"
+        asked = first.message.tool_calls
+        assert [json.loads(c.function.arguments) for c in asked] == [{"order": "1"}, {"order": "2"}]
+        messages.append(first.message)
+        messages += [{"role": "tool", "tool_call_id": c.id, "content": f"result {c.id}"} for c in reversed(asked)]
+        if stream:
+            got = await server.client().chat.completions.create(
+                model="test", messages=messages, tools=[FIND], stream=True, extra_headers={"x-session-id": session}
+            )
+            text = "".join([chunk.choices[0].delta.content or "" async for chunk in got])
+        else:
+            second, same = await ask(server, messages, session, tools=[FIND])
+            text = second.message.content
+            assert same == session
+        assert text == "Ok."
+        results = [part for m in model.requests[-1].messages if m.role == "tool" for part in m.parts]
+        assert [(r.call, text_of(r.parts)) for r in results] == [(c.id, f"result {c.id}") for c in asked]
+
+
+async def test_streamed_and_whole_are_the_same(tmp_path: Path) -> None:
+    async with chatting(tmp_path) as server:
+        client = server.client()
+        async with client.chat.completions.stream(
+            model="test", messages=[user("two")], tools=[FIND], extra_headers={"x-session-id": "new"}
+        ) as stream:
+            streamed = (await stream.get_final_completion()).choices[0]
+        whole, _ = await ask(server, [user("two")], "new", tools=[FIND])
+        assert streamed.finish_reason == whole.finish_reason == "tool_calls"
+        assert streamed.message.content == whole.message.content
+        assert [c.function.arguments for c in streamed.message.tool_calls or ()] == [
+            c.function.arguments for c in whole.message.tool_calls
+        ]
+        assert [c.id for c in streamed.message.tool_calls or ()] == [c.id for c in whole.message.tool_calls]
+
+
+@tool(replay="safe")
+def look(order: str) -> str:
+    """Look an order up."""
+    return f"order {order} is on its way"
+
+
+@tool(replay="never", approval="cents > 10")
+def refund(cents: int) -> str:
+    """Refund money."""
+    return "refunded"
+
+
+def agent_script() -> Scripted:
+    return Scripted(
+        Script(
+            dialogues=(
+                dialogue("where", says("Let me look.", call("look", order="42")), says("$result.")),
+                dialogue("money", calls(call("refund", cents=99)), says("done")),
+                dialogue("", says("You said: $user")),
+            )
+        )
+    )
+
+
+async def test_an_agent_runs_its_own_tools(tmp_path: Path) -> None:
+    model = agent_script()
+    support = Agent("support", model="test", instructions="Help.", tools=[look])
+    async with chatting(tmp_path, model, agents=[support]) as server:
+        messages = [user("where is it")]
+        first, session = await ask(server, messages, model="support")
+        assert first.message.content == "Let me look.\n\norder 42 is on its way."
+        assert (first.message.tool_calls, first.finish_reason) == (None, "stop")
+        assert model.requests[-1].instructions == "Help."
+        messages += [first.message, user("thanks")]
+        second, same = await ask(server, messages, session, model="support")
+        assert same == session
+        assert second.message.content == "You said: thanks"
+        with pytest.raises(openai.BadRequestError) as refused:
+            await ask(server, messages, session, model="support", temperature=1)
+        assert refused.value.param == "temperature"
+        with pytest.raises(openai.BadRequestError):
+            await ask(server, messages, session, model="test")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_turn_that_waits_for_a_person_says_so(stream: bool, tmp_path: Path) -> None:
+    support = Agent("support", model="test", tools=[refund])
+    async with chatting(tmp_path, agent_script(), agents=[support]) as server:
+        with pytest.raises(openai.ConflictError, match="waits for an approval"):
+            await ask(server, [user("money")], model="support", stream=stream)
+
+
+async def test_other_projects_and_unknown_sessions_are_not_there(tmp_path: Path) -> None:
+    async with chatting(tmp_path) as server:
+        _, session = await ask(server, [user("one")], "new")
+        await server.client().chat.completions.create(model="test", messages=[user("one")])
+        for key, name in ((None, "nothing"), (OTHER, session)):
+            client = server.client(key) if key else server.client()
+            with pytest.raises(openai.NotFoundError):
+                await client.chat.completions.create(
+                    model="test", messages=[user("x")], extra_headers={"x-session-id": name}
+                )
+
+
+async def test_if_busy(tmp_path: Path) -> None:
+    model = Scripted(
+        Script(dialogues=(dialogue("slow", says("a b c d e f", piece_s=0.1)), dialogue("", says("You said: $user"))))
+    )
+    async with chatting(tmp_path, model) as server:
+        first, session = await ask(server, [user("one")], "new")
+        past = [user("one"), first.message]
+        slow = asyncio.create_task(ask(server, [*past, user("slow")], session))
+        async with asyncio.timeout(5):
+            while len(model.requests) < 2:  # noqa: ASYNC110 - the model has no bell
+                await asyncio.sleep(0.01)
+        with pytest.raises(openai.ConflictError):
+            await ask(server, [*past, user("no")], session, headers={"x-if-busy": "reject"})
+        queued, same = await ask(server, [*past, user("later")], session)
+        assert same == session
+        assert (await slow)[0].message.content == "a b c d e f"
+        assert queued.message.content == "You said: later"
+        assert seen(model)[-3:] == ["user: slow", "assistant: a b c d e f", "user: later"]
