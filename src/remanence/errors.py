@@ -4,6 +4,7 @@ RemanenceError                      anything we raise on purpose
 ├── InvalidInput                    the request is wrong; nothing was written                  usage      400  exit 2
 │   ├── InvalidConfig               a settings file, variable or option is wrong               usage      400  exit 2
 │   ├── InvalidSpec                 an agent, tool or rule cannot mean what it says            usage      400  exit 2
+│   ├── Unsupported                 it asks for what this release does not do                  400        exit 2
 │   ├── TooLarge                    an input is over the configured size                       413        exit 2
 │   └── UnknownEvent                a journal written by a newer release                       400        exit 1
 ├── AccessDenied                    who asks may not do this                                   403        exit 1
@@ -56,6 +57,7 @@ __all__ = [
     "TooLarge",
     "Unauthenticated",
     "UnknownEvent",
+    "Unsupported",
 ]
 
 
@@ -90,6 +92,12 @@ class InvalidSpec(InvalidInput):
     """An agent, a tool or a rule cannot mean what it says."""
 
     code = "invalid_spec"
+
+
+class Unsupported(InvalidInput):
+    """It asks for something that this release does not do, and will not pretend to. Nothing was written."""
+
+    code = "unsupported"
 
 
 class TooLarge(InvalidInput):

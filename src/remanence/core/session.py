@@ -98,7 +98,7 @@ def evolve(s: Session, r: Recorded) -> Session:
         case CancelAsked():
             s = _cancel_asked(s, r.event)
         case SessionOpened() | SessionForked() | SessionUpgraded() | SessionFrozen() | SessionThawed():
-            s = _evolve_session(s, r.event)
+            s = _evolve_session(s, r.event, r.at)
         case SessionAnnotated(metadata=metadata, face=face):
             s = replace(s, metadata=metadata, face=face)
         case SessionDeleted():
@@ -140,7 +140,7 @@ def decode_snapshot(snapshot: bytes) -> Session | None:
 
 
 def _evolve_session(
-    s: Session, e: SessionOpened | SessionForked | SessionUpgraded | SessionFrozen | SessionThawed
+    s: Session, e: SessionOpened | SessionForked | SessionUpgraded | SessionFrozen | SessionThawed, at: int
 ) -> Session:
     match e:
         case SessionOpened():
@@ -154,6 +154,7 @@ def _evolve_session(
                 title=e.title,
                 metadata=e.metadata,
                 face=e.face,
+                opened_at=at,
             )
         case SessionForked():
             return Session(
@@ -166,6 +167,7 @@ def _evolve_session(
                 title=e.title or s.title,
                 metadata=e.metadata,
                 face=s.face,
+                opened_at=at,
                 turns=s.turns,
                 window=s.window,
                 compacted_turn=s.compacted_turn,

@@ -188,6 +188,7 @@ class Session(msgspec.Struct, frozen=True):
     title: str = ""
     metadata: dict[str, str] = {}
     face: dict[str, Any] = {}
+    opened_at: int = 0
     head: int = 0
     at: int = 0
     turns: int = 0
