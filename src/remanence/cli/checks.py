@@ -290,9 +290,9 @@ async def _check_sessions(database: Database, now: int) -> AsyncIterator[Finding
         ("budget", "sessions that reached a budget", spelled("budgets", "list")),
     )
     for waiting_on, words, command in waits:
-        rows = await database.views.sessions(SessionQuery(waiting_on=waiting_on, limit=SHOWN_MAX))
-        if rows:
-            count = f"{len(rows)}{' or more' if len(rows) == SHOWN_MAX else ''}"
+        resting = await database.views.sessions(SessionQuery(waiting_on=waiting_on, limit=SHOWN_MAX))
+        if resting:
+            count = f"{len(resting)}{' or more' if len(resting) == SHOWN_MAX else ''}"
             yield Finding(f"waiting: {waiting_on}", "warning", f"{count} sessions have {words}", command)
     for hold in await database.controls.holds():
         words = f"{hold.scope} is frozen by {hold.by}{f': {hold.reason}' if hold.reason else ''}"
