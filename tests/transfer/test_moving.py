@@ -17,7 +17,7 @@ from remanence.errors import Conflict, InvalidInput, NotFound
 from remanence.events import ToolReturned
 from remanence.spec import Limits
 
-BIG = "a message that is larger than a row of the journal may be: " + "x" * 200_000
+BIG = "a message that is larger than a row of the journal may be: " + "x" * 70_000
 
 
 async def test_from_sqlite_to_postgresql_and_back(tmp_path: Path, postgres_database: str) -> None:
