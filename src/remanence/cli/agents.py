@@ -12,7 +12,7 @@ import msgspec
 
 from remanence.cli.command import Format, Group, Invocation, asynchronous, spelled
 from remanence.cli.output import clean, moment, note, red, say, show, table
-from remanence.cli.shapes import AgentShape, CheckedShape, DiffShape, VersionShape
+from remanence.commands.shapes import AgentShape, CheckedShape, DiffShape, VersionShape
 from remanence.errors import InvalidInput, RemanenceError
 from remanence.ports import Version
 from remanence.spec import AgentSpec, spec_digest

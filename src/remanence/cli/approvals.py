@@ -12,10 +12,10 @@ import click
 from remanence.cli.command import Format, Group, Invocation, asynchronous, leave, spelled
 from remanence.cli.lines import call_words, question_words
 from remanence.cli.output import bold, clean, facts, moment, note, say, show, table
-from remanence.cli.shapes import ApprovalShape, SettledShape
 from remanence.commands import approvals as verbs
 from remanence.commands.approvals import Waiting
 from remanence.commands.caller import state_of
+from remanence.commands.shapes import ApprovalShape, SettledShape
 from remanence.errors import Conflict, InvalidInput, NotFound
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ import click
 
 from remanence.cli.command import Format, Group, Invocation, asynchronous
 from remanence.cli.output import say, show, table, usd
-from remanence.cli.shapes import BudgetShape
 from remanence.commands import controls
 from remanence.commands.controls import Unit
+from remanence.commands.shapes import BudgetShape
 from remanence.core.ledger import usd_to_micros
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import click
 
 from remanence.cli.command import Command, Format, Invocation, asynchronous
 from remanence.cli.output import note, show, table, usd
-from remanence.cli.shapes import CostShape
+from remanence.commands.shapes import CostShape
 from remanence.commands.usage import usage
 from remanence.ports import UsageQuery
 

@@ -8,8 +8,8 @@ import click
 
 from remanence.cli.command import Format, Group, Invocation, asynchronous, spelled
 from remanence.cli.output import moment, note, say, show, table
-from remanence.cli.shapes import DoubtShape, SettledShape
 from remanence.commands import approvals as verbs
+from remanence.commands.shapes import DoubtShape, SettledShape
 from remanence.core.state import Doubt, Session
 from remanence.errors import InvalidInput, NotFound
 

@@ -8,9 +8,9 @@ import click
 
 from remanence.cli.command import Command, Format, Invocation, asynchronous, spelled
 from remanence.cli.output import say, show
-from remanence.cli.shapes import FreezeShape
 from remanence.commands import controls
 from remanence.commands import sessions as verbs
+from remanence.commands.shapes import FreezeShape
 
 __all__ = ["freeze", "thaw"]
 

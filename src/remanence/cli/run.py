@@ -10,9 +10,9 @@ import click
 
 from remanence.cli.command import Command, Format, Invocation, asynchronous, leave, spelled
 from remanence.cli.output import bold, dim, note, say, show
-from remanence.cli.shapes import OutcomeShape
 from remanence.cli.talking import Ended, View, detached, exit_code_of, outcome_of, say_rest, speak, until_done
 from remanence.cli.watching import Watch
+from remanence.commands.shapes import OutcomeShape
 from remanence.spec import IfBusy
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from remanence.cli.lines import Lines, call_words
 from remanence.cli.moving import export, import_, verify
 from remanence.cli.output import facts, moment, note, say, show, table, usd
 from remanence.cli.run import follow_answer, input_text
-from remanence.cli.shapes import RecordShape, SentShape, SessionRowShape, SessionShape
 from remanence.cli.watching import Rest, Watch, hold_over, rest_of
 from remanence.commands import approvals, follow
 from remanence.commands import sessions as verbs
+from remanence.commands.shapes import RecordShape, SentShape, SessionRowShape, SessionShape
 from remanence.content import Text
 from remanence.core.state import Session
 from remanence.events import Recorded

@@ -19,10 +19,10 @@ import msgspec
 from remanence.cli.command import leave
 from remanence.cli.lines import Lines, parts_words
 from remanence.cli.output import clean, clock_time, dim, note, shortened
-from remanence.cli.shapes import OutcomeShape
 from remanence.cli.watching import Quiet, Rest, Watch, hold_over, rest_of
 from remanence.commands import sessions
 from remanence.commands.caller import Caller
+from remanence.commands.shapes import OutcomeShape
 from remanence.content import Text, text_of
 from remanence.core.state import Session
 from remanence.events import (

@@ -1,4 +1,4 @@
-"""What `-o json` prints: one type for each command that answers with data. Fields are only ever added.
+"""What `-o json` prints and `/admin/v1` answers: one type for each kind of answer. Fields are only ever added.
 
 Everywhere: `*_at` and `at` are integers, microseconds since 1970-01-01 UTC, or null; money is `usd_micros`, millionths
 of a US dollar; digests are 64 hexadecimal digits. A list prints a JSON array, with `-o jsonl` one entry a line.
