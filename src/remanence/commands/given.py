@@ -35,7 +35,7 @@ from remanence.events import (
 from remanence.ports import Appended, Write
 from remanence.spec import AgentSpec, policy_digest
 
-__all__ = ["GIVEN", "calls_with_client", "erase", "keep", "say"]
+__all__ = ["GIVEN", "calls_with_client", "check", "erase", "keep", "say"]
 
 GIVEN = "given"
 """The model of a reply that was brought along."""
@@ -45,6 +45,11 @@ def calls_with_client(s: Session) -> tuple[Call, ...]:
     """The calls of the open turn that the client has and has not answered."""
     calls = s.turn.calls if s.turn else ()
     return tuple(call for call in calls if call.state == "running" and call.epoch == CLIENT_EPOCH)
+
+
+def check(caller: Caller, messages: Sequence[Message]) -> tuple[Event, ...]:
+    """What these messages would be journaled as in a new session. Raises InvalidInput when they cannot be answered."""
+    return _Past(caller, Session(""), 0).answered(messages)
 
 
 async def say(caller: Caller, s: Session, messages: Sequence[Message], *, spec: AgentSpec) -> Appended:

@@ -1,0 +1,344 @@
+"""One response as a projection of the journal: what it came to so far, and the events of its stream.
+
+A response begins at the position of its input and is the rest of the turn that hears it, up to where the client has
+something to do: the end of the turn, or a reply whose open calls are all the client's. A turn that goes on with their
+outputs goes on as the next response.
+
+**Sequence numbers** are places, not counts. Each event has the number that follows from where it stands in the journal,
+and a delta has the number of its last character, so that a stream can be cut anywhere and resumed after the last number
+seen, in another process, after a restart, with nothing kept: what is settled is told again from there, the rest of a
+half-told text included. They rise strictly, with gaps.
+
+    0 created, 1 queued, 2 in_progress
+    k << 32                              the k-th model call (from 1): slots of 2^24 for what its reply says
+        + place << 24  + 0 item added, + 1 part added, + 2 + n the delta that ends at character n
+        + 1 << 31  + offset << 10 + j    what the record `offset` places after the input settled
+
+What streams is a preview: what a running call says. When it fails in mid-stream and is tried again, more deltas are
+sent only if the new words go on exactly where the old ones stopped; the `done` events carry the text as it was
+journaled, and they are what counts. A function call is told when it is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from remanence.api.response_items import (
+    Item,
+    Shown,
+    added,
+    reply_items,
+    result_item,
+    said_item,
+    settle_server_call,
+    text_of_item,
+    text_part,
+)
+from remanence.api.response_waits import Waits
+from remanence.api.stream import Preview
+from remanence.content import Text, Thinking, Usage
+from remanence.events import (
+    CallJudged,
+    InputJoined,
+    ModelCalled,
+    ModelFailed,
+    ModelReplied,
+    Recorded,
+    ToolReturned,
+    ToolStarted,
+    TurnEnded,
+    TurnStarted,
+)
+
+__all__ = ["Fold", "WireEvent"]
+
+WireEvent = dict[str, Any]
+CALL = 1 << 32
+PART = 1 << 24
+SETTLED = 1 << 31
+RECORD = 1 << 10
+PLACES_MAX = 128
+
+
+class Slot:
+    """What a reply says at one place, on the wire. `told` is what was sent of it."""
+
+    def __init__(self, place: int, output_index: int, item: Item) -> None:
+        self.place = place
+        self.output_index = output_index
+        self.item = item
+        self.told = ""
+
+
+class Fold:
+    """Takes records (and deltas) in order; `events` gathers what a stream says, after the number `after`.
+
+    `start` and `inputs` are the position of the first record of the input and how many it has; `turn` is the open turn
+    the input belongs to, when it did not begin one.
+    """
+
+    def __init__(self, shown: Shown, start: int, inputs: int, *, turn: int | None = None, after: int = -1) -> None:
+        self.shown = shown
+        self.background = False
+        self.status = "queued"
+        self.items: list[Item] = []
+        self.usage = Usage()
+        self.replied = False
+        self.reason = ""
+        self.stop = ""
+        self.failure = ""
+        self.ended_at: int | None = None
+        self.end = 0
+        """The position of the record that ended it; 0 while it has not ended."""
+        self.reply: ModelReplied | None = None
+        self.reply_at = 0
+        self.turn = turn
+        self.waits = Waits()
+        self.events: list[WireEvent] = []
+        self.snapshot: Callable[[], dict[str, Any]] = dict
+        self._start, self._input_end = start, start + inputs - 1
+        self._after = after
+        self._calls = 0
+        self._call: str = ""
+        self._slots: dict[int, Slot] = {}
+        self._open: dict[str, Item] = {}
+        self._with_client: set[str] = set()
+        self._position = start
+        self._told = 0
+        if turn is not None:
+            self.status = "in_progress"
+
+    @property
+    def done(self) -> bool:
+        """Whether it has come to its end."""
+        return self.end > 0
+
+    @property
+    def with_client(self) -> set[str]:
+        """The calls it was handed over with: what the client has to answer for the turn to go on."""
+        return set(self._open) if self.done and self.status == "completed" and self._with_client else set()
+
+    def take_events(self) -> list[WireEvent]:
+        """The events gathered since the last call."""
+        made, self.events = self.events, []
+        return made
+
+    def begin(self) -> None:
+        """Tell that it was created."""
+        self._tell(0, "response.created", response=self.snapshot())
+        if self.background:
+            self._tell(1, "response.queued", response=self.snapshot())
+        if self.turn is not None:
+            self._tell(2, "response.in_progress", response=self.snapshot())
+
+    # --- records ------------------------------------------------------------------------------------------------------
+
+    def add(self, record: Recorded) -> None:
+        """Take one more record."""
+        if self.done or record.position < self._start:
+            return
+        self._position, self._told = record.position, 0
+        event = record.event
+        if self._belongs(record):
+            if self.waits.add(event):
+                self._announce("response.in_progress")
+            match event:
+                case ModelCalled():
+                    self._model_called(event)
+                case ModelReplied() if record.position > self._input_end:
+                    self._settle(event)
+                case ModelFailed(message=message):
+                    self.failure = message
+                case CallJudged(verdict="ask"):
+                    self._approval(event)
+                case ToolStarted(client=True):
+                    self._with_client.add(event.call)
+                case ToolReturned() if record.position > self._input_end:
+                    self._returned(event)
+                case TurnEnded():
+                    self._end(record, event)
+                case _:
+                    pass
+        self._hand_over(record)
+
+    def _belongs(self, record: Recorded) -> bool:
+        """Whether a record is of the turn that hears this input; notes which turn that is."""
+        event = record.event
+        if isinstance(event, TurnStarted):
+            if self._heard(event.inputs) or record.position <= self._input_end:
+                self._started(event.turn)
+        elif isinstance(event, InputJoined) and self._heard((event.position,)):
+            self._started(event.turn)
+        elif isinstance(event, TurnEnded) and record.position <= self._input_end:
+            self.turn = None
+        return self.turn is not None and (record.position > self._input_end or not isinstance(event, TurnEnded))
+
+    def _heard(self, positions: Iterable[int]) -> bool:
+        return any(self._start <= position <= self._input_end for position in positions)
+
+    def _started(self, turn: int) -> None:
+        if self.turn is None:
+            self.turn, self.status = turn, "in_progress"
+            self._tell(2, "response.in_progress", response=self.snapshot())
+
+    def _model_called(self, event: ModelCalled) -> None:
+        if event.call != self._call:
+            self._call = event.call
+            self._calls += 1
+            self._slots = {}
+
+    def _settle(self, event: ModelReplied) -> None:
+        """The reply is journaled: tell what was not told of it, then that it is done."""
+        self.usage = self.usage + event.usage
+        self.replied, self.stop, self.failure = True, event.stop, ""
+        self.reply, self.reply_at = event, self._position
+        self._with_client = set()
+        made = reply_items(self.shown, event.call, event.parts)
+        self._open = {call: item for item, call in made if call}
+        first = len(self.items)
+        self.items += [item for item, _ in made]
+        for place, (item, call) in enumerate(made):
+            if not call:
+                self._tell_said(place, first + place, item)
+        for place, (item, _) in enumerate(made):
+            self._tell_done(first + place, item)
+
+    def _returned(self, event: ToolReturned) -> None:
+        """A call is closed before the client had it: the server ran it, or refused it."""
+        if event.call not in self._open:
+            return
+        item = self._open.pop(event.call)
+        index = next(i for i, known in enumerate(self.items) if known["id"] == item["id"])
+        if item["type"] == "mcp_call":
+            settle_server_call(item, event)
+            self._settled(f"response.mcp_call.{item['status']}", output_index=index, item_id=item["id"])
+            self._settled("response.output_item.done", output_index=index, item=dict(item))
+        elif event.call not in self._with_client:
+            item["status"] = "incomplete"
+            self._append(result_item(self.shown.session, self._position, event))
+
+    def _approval(self, event: CallJudged) -> None:
+        call = self._open.get(event.call)
+        if call is not None:
+            self._append(
+                {
+                    "id": f"mcpr_{self.shown.session}_{event.call}",
+                    "type": "mcp_approval_request",
+                    "name": call["name"],
+                    "arguments": call["arguments"],
+                    "server_label": self.shown.agent,
+                }
+            )
+
+    def _append(self, item: Item) -> None:
+        self.items.append(item)
+        for kind in ("added", "done"):
+            self._settled(f"response.output_item.{kind}", output_index=len(self.items) - 1, item=dict(item))
+
+    def _hand_over(self, record: Recorded) -> None:
+        """The client has the next word when it has every call that is still open."""
+        if self.done or not self._with_client:
+            return
+        if self._with_client >= set(self._open):
+            self._close(record, "completed")
+
+    def _end(self, record: Recorded, event: TurnEnded) -> None:
+        self.reason = event.reason
+        status = event.status
+        if status == "completed" and self.stop in ("length", "content_filter"):
+            self._close(record, "incomplete")
+        else:
+            self._close(record, status)
+
+    def _close(self, record: Recorded, status: str) -> None:
+        self.status, self.end, self.ended_at = status, record.position, record.at
+        kind = {"completed": "completed", "failed": "failed"}.get(status, "incomplete")
+        self._settled(f"response.{kind}", response=self.snapshot())
+
+    # --- deltas -------------------------------------------------------------------------------------------------------
+
+    def preview(self, running: Preview) -> None:
+        """Take what the running call has said so far."""
+        if self.done or running.call != self._call or self._position <= self.reply_at:
+            return
+        for place, (kind, text) in enumerate(running.parts[:PLACES_MAX]):
+            part = Text(text) if kind == "text" else Thinking(text)
+            item = said_item(self.shown, self._call, place, part, status="in_progress")
+            self._tell_said(place, len(self.items) + place, item)
+
+    def _tell_said(self, place: int, output_index: int, item: Item) -> None:
+        """Tell what was not yet told of what a reply says at one place, if it goes on where the telling stopped."""
+        slot = self._slots.get(place)
+        if slot is None:
+            slot = self._slots[place] = Slot(place, output_index, item)
+            self._tell_added(slot)
+        text = text_of_item(item)
+        later = any(other > place for other in self._slots)
+        if len(text) > len(slot.told) and text.startswith(slot.told) and not later:
+            self._tell_delta(slot, text)
+
+    def _base(self, slot: Slot) -> int:
+        return self._calls * CALL + slot.place * PART
+
+    def _tell_added(self, slot: Slot) -> None:
+        item, base = slot.item, self._base(slot)
+        self._tell(base, "response.output_item.added", output_index=slot.output_index, item=added(item))
+        where = {"item_id": item["id"], "output_index": slot.output_index}
+        if item["type"] == "message":
+            self._tell(base + 1, "response.content_part.added", **where, content_index=0, part=text_part(""))
+        else:
+            part = {"type": "summary_text", "text": ""}
+            self._tell(base + 1, "response.reasoning_summary_part.added", **where, summary_index=0, part=part)
+
+    def _tell_delta(self, slot: Slot, text: str) -> None:
+        base = self._base(slot) + 2
+        # What a resumed stream was sent of this text in its former life is not sent again.
+        delta = text[max(len(slot.told), self._after - base) :]
+        slot.told = text
+        where = {"item_id": slot.item["id"], "output_index": slot.output_index, "delta": delta}
+        if slot.item["type"] == "message":
+            self._tell(base + len(text), "response.output_text.delta", **where, content_index=0, logprobs=[])
+        else:
+            self._tell(base + len(text), "response.reasoning_summary_text.delta", **where, summary_index=0)
+
+    def _tell_done(self, output_index: int, item: Item) -> None:
+        where: dict[str, Any] = {"item_id": item["id"], "output_index": output_index}
+        text = text_of_item(item)
+        match item["type"]:
+            case "message":
+                self._settled("response.output_text.done", **where, content_index=0, text=text, logprobs=[])
+                self._settled("response.content_part.done", **where, content_index=0, part=text_part(text))
+            case "reasoning":
+                part = {"type": "summary_text", "text": text}
+                self._settled("response.reasoning_summary_text.done", **where, summary_index=0, text=text)
+                self._settled("response.reasoning_summary_part.done", **where, summary_index=0, part=part)
+            case kind:
+                self._tell_call(kind, where, item)
+                if kind == "mcp_call":
+                    return  # it is done when it was run
+        self._settled("response.output_item.done", output_index=output_index, item=dict(item))
+
+    def _tell_call(self, kind: str, where: dict[str, Any], item: Item) -> None:
+        self._settled("response.output_item.added", output_index=where["output_index"], item=added(item))
+        name = "function_call_arguments" if kind == "function_call" else "mcp_call_arguments"
+        if kind == "mcp_call":
+            self._settled("response.mcp_call.in_progress", **where)
+        self._settled(f"response.{name}.delta", **where, delta=item["arguments"])
+        self._settled(f"response.{name}.done", **where, arguments=item["arguments"])
+
+    # --- telling ------------------------------------------------------------------------------------------------------
+
+    def _announce(self, kind: str) -> None:
+        self._settled(kind, response=self.snapshot())
+
+    def _settled(self, kind: str, **fields: Any) -> None:
+        """Tell what follows from the record at hand."""
+        number = self._calls * CALL + SETTLED + (self._position - self._start) * RECORD + self._told
+        self._told += 1
+        self._tell(number, kind, **fields)
+
+    def _tell(self, number: int, kind: str, **fields: Any) -> None:
+        if number > self._after:
+            self._after = number
+            self.events.append({"type": kind, "sequence_number": number, **fields})

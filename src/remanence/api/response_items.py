@@ -1,0 +1,243 @@
+"""Records as items of the Responses wire format: messages, reasoning, calls and what they came to.
+
+Ids are made of what is in the journal (the session, the model call, the part's place), so the same item has the same id
+in a stream, in a response, in a list and after a restart, and none needs to be kept. A call's id on the wire carries a
+digest of its session too: clients put calls of many sessions into one conversation.
+
+A call of a function that the client runs is a `function_call`. A call of a tool that the server runs is an `mcp_call`,
+the one item of the format that says "do not run this": its `server_label` is the agent's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from remanence.api.response_input import pack
+from remanence.content import File, Image, Part, Text, Thinking, ToolCall, text_of
+from remanence.events import InputReceived, ModelReplied, Recorded, ToolReturned
+
+__all__ = [
+    "Item",
+    "Shown",
+    "added",
+    "call_off_wire",
+    "call_on_wire",
+    "content_of",
+    "input_item",
+    "items_of_session",
+    "reply_items",
+    "result_item",
+    "said_item",
+    "settle_server_call",
+    "spoken_item",
+    "text_of_item",
+    "text_part",
+]
+
+Item = dict[str, Any]
+_OURS = re.compile(r"call_(\d+_\d+_\d+)")
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """How a session is shown: which of its tools are the client's, who else runs tools, what goes with reasoning."""
+
+    session: str
+    agent: str
+    client_tools: frozenset[str]
+    encrypted: bool = False
+
+
+@lru_cache(maxsize=4_096)
+def _mark(session: str) -> str:
+    return hashlib.sha256(session.encode()).hexdigest()[:16]
+
+
+def call_on_wire(session: str, call: str) -> str:
+    """A call's id as clients see it."""
+    found = _OURS.fullmatch(call)
+    return f"call_{_mark(session)}_{found[1]}" if found else call
+
+
+def call_off_wire(sessions: Collection[str], call: str) -> str:
+    """A call's id as the journal knows it, when it belongs to one of these sessions; else as it stands."""
+    for session in sessions:
+        head = f"call_{_mark(session)}_"
+        if call.startswith(head):
+            return f"call_{call.removeprefix(head)}"
+    return call
+
+
+def text_part(text: str) -> Item:
+    """A piece of text that a model said."""
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def reply_items(shown: Shown, call: str, parts: Sequence[Part]) -> list[tuple[Item, str]]:
+    """A reply as items, each with the id of its call if it is one: what was thought and said, then what was called.
+
+    `call` is the model call's. What is said can stream while what is called cannot yet be known, so it comes first.
+    """
+    said = [part for part in parts if isinstance(part, Text | Thinking) and part.text]
+    silent = [part for part in parts if shown.encrypted and isinstance(part, Thinking) and not part.text]
+    made = [(said_item(shown, call, place, part), "") for place, part in enumerate(said)]
+    made += [(said_item(shown, call, len(said) + place, part), "") for place, part in enumerate(silent)]
+    calls = [part for part in parts if isinstance(part, ToolCall)]
+    return made + [(_call_item(shown, call, place, part), part.call) for place, part in enumerate(calls)]
+
+
+def said_item(shown: Shown, call: str, place: int, part: Text | Thinking, *, status: str = "completed") -> Item:
+    """What a model said or thought, as the item at this place of the reply."""
+    if isinstance(part, Text):
+        name = _name("msg", shown, call, place)
+        return {"id": name, "type": "message", "role": "assistant", "status": status, "content": [text_part(part.text)]}
+    summary = [{"type": "summary_text", "text": part.text}] if part.text else []
+    made: Item = {"id": _name("rs", shown, call, place), "type": "reasoning", "summary": summary, "status": status}
+    if shown.encrypted:
+        made["encrypted_content"] = pack("reasoning", part)
+    return made
+
+
+def _call_item(shown: Shown, call: str, place: int, part: ToolCall) -> Item:
+    if part.name in shown.client_tools:
+        return {
+            "id": _name("fc", shown, call, place),
+            "type": "function_call",
+            "call_id": call_on_wire(shown.session, part.call),
+            "name": part.name,
+            "arguments": part.arguments,
+            "status": "completed",
+        }
+    return {
+        "id": _name("mcp", shown, call, place),
+        "type": "mcp_call",
+        "server_label": shown.agent,
+        "name": part.name,
+        "arguments": part.arguments,
+        "status": "in_progress",
+        "output": None,
+        "error": None,
+        "approval_request_id": None,
+    }
+
+
+def _name(prefix: str, shown: Shown, call: str, place: int) -> str:
+    return f"{prefix}_{shown.session}_{call.removeprefix('model_')}_{place}"
+
+
+def added(item: Item) -> Item:
+    """The item as it is announced: nothing said yet."""
+    empty: Item = {"content": [], "summary": [], "arguments": ""}
+    made = {name: empty.get(name, value) for name, value in item.items() if name != "encrypted_content"}
+    return {**made, "status": "in_progress"}
+
+
+def result_item(session: str, position: int, event: ToolReturned) -> Item:
+    """What a call came to."""
+    plain = all(isinstance(part, Text) for part in event.parts)
+    return {
+        "id": f"fco_{session}_{position}",
+        "type": "function_call_output",
+        "call_id": call_on_wire(session, event.call),
+        "output": text_of(event.parts) if plain else content_of(event.parts),
+        "status": "completed",
+    }
+
+
+def content_of(parts: Sequence[Part]) -> list[Item]:
+    """What a person said, as content of a message."""
+    made: list[Item] = []
+    for part in parts:
+        match part:
+            case Text(text=text):
+                made.append({"type": "input_text", "text": text})
+            case Image(media_type=media_type, url=url, data=data):
+                made.append(
+                    {"type": "input_image", "detail": "auto", "image_url": url or f"data:{media_type};base64,{data}"}
+                )
+            case File(media_type=media_type, name=name, url=url, data=data):
+                made.append({"type": "input_file", "filename": name, "file_url": url} if url else
+                            {"type": "input_file", "filename": name,
+                             "file_data": f"data:{media_type};base64,{data}"})  # fmt: skip
+            case _:
+                continue
+    return made
+
+
+def input_message(session: str, position: int, event: InputReceived) -> Item:
+    """What a person said, as an item."""
+    return {
+        "id": f"msg_{session}_{position}",
+        "type": "message",
+        "role": "user",
+        "status": "completed",
+        "content": content_of(event.parts),
+    }
+
+
+def spoken_item(owner: str, index: int, role: str, text: str) -> Item:
+    """What a system or a developer said: it is kept with the response, or the conversation, `owner`."""
+    content = [{"type": "input_text", "text": text}]
+    return {"id": f"msg_{owner}_{role}_{index}", "type": "message", "role": role, "status": "completed",
+            "content": content}  # fmt: skip
+
+
+def input_item(shown: Shown, record: Recorded) -> list[Item]:
+    """The items of one record of an input: what was said, what calls came to, replies that were brought along."""
+    match record.event:
+        case InputReceived():
+            return [input_message(shown.session, record.position, record.event)]
+        case ToolReturned():
+            return [result_item(shown.session, record.position, record.event)]
+        case ModelReplied(call=call, parts=parts):
+            return [item for item, _ in reply_items(shown, call, parts)]
+        case _:
+            return []
+
+
+def items_of_session(shown: Shown, records: Sequence[Recorded]) -> list[tuple[Item, int]]:
+    """Every item of a session with the position it comes from, oldest first; erased ones are left out."""
+    found: list[tuple[Item, int]] = []
+    calls: dict[str, Item] = {}
+    for record in records:
+        if record.redacted:
+            continue
+        event = record.event
+        if isinstance(event, ToolReturned) and calls.get(event.call, {}).get("type") == "mcp_call":
+            settle_server_call(calls[event.call], event)
+            continue
+        found += [(item, record.position) for item in input_item(shown, record)]
+        if isinstance(event, ModelReplied):
+            made = [item for item, _ in found[len(found) - len(reply_items(shown, event.call, event.parts)) :]]
+            asked = [part.call for part in event.parts if isinstance(part, ToolCall)]
+            calls |= zip(asked, made[len(made) - len(asked) :], strict=True)
+    return found
+
+
+def settle_server_call(item: Item, event: ToolReturned) -> None:
+    """Put the outcome into the item of a call that the server ran."""
+    told = text_of(event.parts)
+    if event.error:
+        item |= {"status": "failed", "output": None, "error": _tool_error(told)}
+    else:
+        item |= {"status": "completed", "output": told}
+
+
+def _tool_error(message: str) -> Any:
+    return {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": message}]}
+
+
+def text_of_item(item: Item) -> str:
+    """What the deltas of an item add up to."""
+    match item["type"]:
+        case "message":
+            return item["content"][0]["text"] if item["content"] else ""
+        case "reasoning":
+            return item["summary"][0]["text"] if item["summary"] else ""
+        case _:
+            return item["arguments"]

@@ -1,0 +1,257 @@
+"""Where an input goes: into which session, after what, answered by which spec.
+
+* Alone, it opens a session.
+* After the newest response of a session it is appended to that session.
+* After an older one it goes into a fork at the end of that response: nothing is copied, and the fork costs the same
+  wherever it is taken.
+* Into a conversation it is appended, whatever is newest there.
+
+When another agent is to answer, the conversation so far is given to a session of that agent: a session belongs to one
+agent for ever. While a turn runs, an input waits, or steers, or interrupts, as `x-if-busy` says; the parameters of the
+running turn cannot change under it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from msgspec.structs import replace
+
+from remanence.api.named import Named, Served, named
+from remanence.api.response_fold import Fold
+from remanence.api.response_input import Given, Spoken, read_input, refuse
+from remanence.api.response_items import call_off_wire, call_on_wire
+from remanence.api.response_kept import Kept, UnknownPrevious, find, fold_of, read_all, remember
+from remanence.api.response_request import CountBody, Echo, ResponseBody, echo_of, spec_for
+from remanence.api.talks import Talk, find_talk, move_talk, open_talk
+from remanence.commands import approvals, sessions
+from remanence.commands.caller import Caller, state_of
+from remanence.commands.given import calls_with_client, check, say
+from remanence.commands.sessions import Opening
+from remanence.content import Message, Part, ToolCall, ToolResult
+from remanence.core.context import Transcript
+from remanence.core.state import Session, Window
+from remanence.errors import Busy, Conflict, Frozen, InvalidInput, NotFound
+from remanence.events import InputReceived, TurnStarted
+from remanence.ports import Appended
+from remanence.spec import AgentSpec, IfBusy, spec_digest
+
+__all__ = ["Asked", "ask", "history_of", "place", "said_before"]
+
+_TRIES = 8
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A request, understood: what it says, who answers it, and what it goes on from."""
+
+    given: Given
+    spec: AgentSpec
+    echo: Echo
+    carried: tuple[Spoken, ...]
+    previous: Kept | None = None
+    talk: Talk | None = None
+
+
+async def ask(served: Served, caller: Caller, body: ResponseBody | CountBody) -> Asked:
+    """Read a request. Raises InvalidInput with the path of what is wrong, NotFound for a model or a conversation."""
+    previous, talk = await _before(caller, body)
+    model = body.model or (previous.echo.model if previous else "")
+    if not model:
+        refuse("model", "which model is to answer? GET /v1/models lists them")
+    found: Named = await named(served, caller, model)
+    known = [name for name in (previous and previous.session, talk and talk.session) if name]
+    if body.input is None:
+        refuse("input", "it is missing")
+    given = read_input(body.input, lambda call: call_off_wire(known, call))
+    carried = (*previous.carried, *previous.spoken) if previous else talk.spoken if talk else ()
+    spec = spec_for(body, found, (*carried, *given.spoken))
+    echo = echo_of(body if isinstance(body, ResponseBody) else ResponseBody(), model)
+    return Asked(given, spec, echo, carried, previous, talk)
+
+
+async def _before(caller: Caller, body: ResponseBody | CountBody) -> tuple[Kept | None, Talk | None]:
+    if body.previous_response_id is not None and body.conversation is not None:
+        refuse("conversation", "give either `conversation` or `previous_response_id`")
+    if body.conversation is not None:
+        name = body.conversation if isinstance(body.conversation, str) else body.conversation.id
+        return None, await find_talk(caller, name)
+    if body.previous_response_id is None:
+        return None, None
+    try:
+        return await find(caller, body.previous_response_id), None
+    except NotFound:
+        raise UnknownPrevious(
+            f"Previous response with id '{body.previous_response_id}' not found.", param="previous_response_id"
+        ) from None
+
+
+async def place(caller: Caller, asked: Asked, body: ResponseBody, if_busy: IfBusy) -> Kept:
+    """Journal the input where it belongs, and keep the response's echo. When this returns, it will be answered."""
+    for hold in await caller.database.controls.holds():
+        if hold.scope in ("all", f"project:{caller.project}", f"agent:{asked.spec.name}"):
+            raise Frozen(f"{hold.scope} is frozen by {hold.by}, so nothing can be answered. Nothing was written.")
+    for _ in range(_TRIES):
+        try:
+            s, messages = await _place(caller, asked, body)
+            appended, turn = await _submit(caller, s, asked, messages, if_busy)
+        except Busy:
+            raise
+        except Conflict:
+            continue
+        kept = _kept(asked, body, appended, turn)
+        await remember(caller, kept)
+        return kept
+    raise Conflict(f"The session changed {_TRIES} times meanwhile; nothing was written. Try again.")
+
+
+def _kept(asked: Asked, body: ResponseBody, appended: Appended, turn: int | None) -> Kept:
+    first, spec = appended.records[0], asked.spec
+    return Kept(
+        first.session,
+        first.position,
+        len(appended.records),
+        spec.name,
+        first.at,
+        asked.echo,
+        turn=turn,
+        client_tools=tuple(tool.name for tool in spec.tools if tool.kind == "client"),
+        background=bool(body.background),
+        previous=asked.previous.id if asked.previous else None,
+        conversation=asked.talk.id if asked.talk else None,
+        spoken=asked.given.spoken,
+        carried=asked.carried,
+    )
+
+
+async def _place(caller: Caller, asked: Asked, body: ResponseBody) -> tuple[Session, tuple[Message, ...]]:
+    """The session an input goes to, and what is journaled there."""
+    messages = asked.given.messages
+    opening = Opening(user=body.safety_identifier or body.user or "")
+    if asked.previous is not None:
+        s, before = await _after(caller, asked.previous, opening)
+        messages = (*before, *messages)
+    elif asked.talk is not None:
+        s = await open_talk(caller, asked.talk, asked.spec)
+    else:
+        if asked.given.approvals:
+            refuse("input", "an answer to an approval goes on from the response that asked for it")
+        check(caller, messages)
+        s = await state_of(caller, await sessions.open_session(caller, asked.spec, opening))
+    if s.deleted:
+        raise UnknownPrevious(f"Session {s.id} was removed. Nothing was written.", param="previous_response_id")
+    if s.agent != asked.spec.name:
+        told = await said_before(caller, s.id, s.head)
+        moved = await state_of(caller, await sessions.open_session(caller, asked.spec, opening))
+        if asked.talk is not None:
+            await move_talk(caller, asked.talk, moved.id)
+        return moved, (*told, *messages)
+    return s, messages
+
+
+async def _after(caller: Caller, previous: Kept, opening: Opening) -> tuple[Session, tuple[Message, ...]]:
+    """The session that goes on from a response: its own when nothing came later there, else a fork at its end."""
+    fold = await fold_of(caller, previous)
+    s = await state_of(caller, previous.session)
+    if not fold.done:
+        return s, ()
+    if fold.with_client:
+        if {call.call for call in calls_with_client(s)} == fold.with_client:
+            return s, ()
+        return await _fork_before_reply(caller, previous, fold, opening)
+    if s.turn is None and not s.queue and not await _moved(caller, s, fold.end):
+        return s, ()
+    forked = await sessions.fork(caller, previous.session, position=fold.end, opening=opening)
+    return await state_of(caller, forked), ()
+
+
+async def _moved(caller: Caller, s: Session, end: int) -> bool:
+    """Whether anything was said after a position."""
+    if s.head == end:
+        return False
+    records = await read_all(caller, s.id, after=end)
+    return any(isinstance(record.event, InputReceived | TurnStarted) for record in records)
+
+
+async def _fork_before_reply(
+    caller: Caller, previous: Kept, fold: Fold, opening: Opening
+) -> tuple[Session, tuple[Message, ...]]:
+    """Another set of outputs for calls that were answered already: the reply is told again in a fork before it."""
+    assert fold.reply is not None
+    forked = await sessions.fork(caller, previous.session, position=fold.reply_at - 1, opening=opening)
+    return await state_of(caller, forked), (Message("assistant", fold.reply.parts),)
+
+
+async def _submit(
+    caller: Caller, s: Session, asked: Asked, messages: tuple[Message, ...], if_busy: IfBusy
+) -> tuple[Appended, int | None]:
+    """Journal the input; with the open turn it belongs to, when it does not begin one."""
+    if asked.given.approvals:
+        return await _decide(caller, s, asked.given)
+    if calls_with_client(s):
+        return await say(caller, s, messages, spec=asked.spec), s.turns
+    if s.turn is None and not s.queue:
+        return await say(caller, s, messages, spec=asked.spec), None
+    if len(messages) != 1 or messages[0].role != "user":
+        raise Busy("A turn is running, and only one message of a user can wait for it. Nothing was written.")
+    if spec_digest(asked.spec) != s.version:
+        raise Busy(
+            "A turn is running with other parameters (model, instructions, tools, ...). Nothing was written; wait "
+            "until it has ended, or cancel it."
+        )
+    asks = s.turn is not None and any(call.state == "question" for call in s.turn.calls)
+    appended = await sessions.send(caller, s.id, messages[0].parts, if_busy=if_busy)
+    return appended, s.turns if asks else None
+
+
+async def _decide(caller: Caller, s: Session, given: Given) -> tuple[Appended, int | None]:
+    """Answers to approvals, and nothing else."""
+    if given.messages:
+        refuse("input", "answers to approvals come alone")
+    appended: Appended | None = None
+    for answer in given.approvals:
+        call = answer.call.removeprefix(f"mcpr_{s.id}_")
+        decision = "approve" if answer.approve else "deny"
+        appended = await approvals.approve(caller, s.id, call, decision=decision, note=answer.reason)
+    assert appended is not None
+    return appended, s.turns
+
+
+# --- what was said before ---------------------------------------------------------------------------------------------
+
+
+async def said_before(caller: Caller, session: str, upto: int) -> tuple[Message, ...]:
+    """Everything a session's model would be told, up to a position; calls under the ids that clients know."""
+    text, first = Transcript(), 0
+    for record in await read_all(caller, session):
+        if record.position <= upto:
+            text.add(record)
+            if isinstance(record.event, TurnStarted) and not first:
+                first = record.event.turn
+    messages = text.messages(Window(first or 1, 1)).messages
+    return tuple(replace(message, parts=_renamed(session, message.parts)) for message in messages)
+
+
+def _renamed(session: str, parts: Sequence[Part]) -> tuple[Part, ...]:
+    return tuple(
+        replace(part, call=call_on_wire(session, part.call)) if isinstance(part, ToolCall | ToolResult) else part
+        for part in parts
+    )
+
+
+async def history_of(caller: Caller, asked: Asked) -> tuple[Message, ...]:
+    """What was said before the input of a request. Raises InvalidInput while that is still being answered."""
+    if asked.talk is not None:
+        if not asked.talk.session:
+            return ()
+        s = await state_of(caller, asked.talk.session)
+        return await said_before(caller, s.id, s.head)
+    if asked.previous is None:
+        return ()
+    fold = await fold_of(caller, asked.previous)
+    if not fold.done:
+        raise InvalidInput(f"{asked.previous.id} is still being answered. Wait for it.", param="previous_response_id")
+    if fold.with_client and fold.reply is not None:
+        told = await said_before(caller, asked.previous.session, fold.reply_at - 1)
+        return (*told, Message("assistant", _renamed(asked.previous.session, fold.reply.parts)))
+    return await said_before(caller, asked.previous.session, fold.end)

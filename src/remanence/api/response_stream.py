@@ -1,0 +1,72 @@
+"""Following a response: until it has ended, event by event, or by the moment a person has to do something about it.
+
+A stream ends with `data: [DONE]`. Each event's `id:` is its sequence number, which is where a stream can be resumed
+after (`starting_after`, `Last-Event-ID`). When the server is about to stop, streams end without a last event; the turn
+goes on elsewhere, and so does the stream, after the last number that was seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from remanence.api.lookout import Lookout
+from remanence.api.response_fold import Fold, WireEvent
+from remanence.api.response_kept import Kept, make_fold
+from remanence.api.stream import Batch, frame, watch
+from remanence.commands.caller import Caller, state_of
+
+__all__ = ["DONE", "events_of", "frames_of", "settled"]
+
+DONE = b"data: [DONE]\n\n"
+
+
+async def events_of(
+    caller: Caller, kept: Kept, lookout: Lookout, *, after: int = -1
+) -> AsyncGenerator[Sequence[WireEvent]]:
+    """The events of a response after a sequence number, as they happen; empty when only time has passed."""
+    fold = make_fold(kept, after=after)
+    fold.begin()
+    async with aclosing(watch(caller, kept.session, after=kept.position - 1, lookout=lookout)) as batches:
+        yield fold.take_events()
+        async for batch in batches:
+            _take(fold, batch)
+            yield fold.take_events()
+            if fold.done:
+                return
+
+
+def _take(fold: Fold, batch: Batch) -> None:
+    for record in batch.records:
+        fold.add(record)
+    if batch.preview is not None:
+        fold.preview(batch.preview)
+
+
+async def frames_of(batches: AsyncGenerator[Sequence[WireEvent]]) -> AsyncGenerator[Sequence[bytes]]:
+    """Events as frames; the last one says that the stream is whole."""
+    async with aclosing(batches):
+        ended = False
+        async for events in batches:
+            yield [frame(event["type"], str(event["sequence_number"]), event) for event in events]
+            ended = ended or any(event["type"] in _LAST for event in events)
+        if ended:
+            yield [DONE]
+
+
+_LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
+
+
+async def settled(caller: Caller, kept: Kept, lookout: Lookout) -> Fold:
+    """The response once it has ended, or as it stands when it waits for what no machine gives by itself."""
+    fold = make_fold(kept)
+    if (await state_of(caller, kept.session)).frozen is not None:
+        fold.waits.found["freeze"] = "thaw"
+    async with aclosing(watch(caller, kept.session, after=kept.position - 1, lookout=lookout)) as batches:
+        async for batch in batches:
+            for record in batch.records:
+                fold.add(record)
+            if fold.done or fold.waits.found:
+                break
+    fold.take_events()
+    return fold
