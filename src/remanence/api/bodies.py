@@ -29,13 +29,16 @@ class _StrictRequest(Request):
         return self._strict_json
 
 
+def _read_strictly(route: APIRoute) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    answer = APIRoute.get_route_handler(route)
+
+    async def strictly(request: Request) -> Response:
+        return await answer(_StrictRequest(request.scope, request.receive))
+
+    return strictly
+
+
 class JsonRoute(APIRoute):
     """A route whose requests are read so."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        answer = super().get_route_handler()
-
-        async def strictly(request: Request) -> Response:
-            return await answer(_StrictRequest(request.scope, request.receive))
-
-        return strictly
+    get_route_handler = _read_strictly
