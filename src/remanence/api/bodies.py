@@ -29,8 +29,8 @@ class _StrictRequest(Request):
         return self._strict_json
 
 
-def _read_strictly(route: APIRoute) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-    answer = APIRoute.get_route_handler(route)
+def _read_strictly(self: APIRoute) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    answer = APIRoute.get_route_handler(self)
 
     async def strictly(request: Request) -> Response:
         return await answer(_StrictRequest(request.scope, request.receive))
