@@ -14,7 +14,7 @@ from remanence.app import Remanence, open_database
 from remanence.commands.copying import backup_database, copy_database
 from remanence.commands.sessions import Opening
 from remanence.commands.transfer import verify_session
-from remanence.errors import InvalidInput
+from remanence.errors import InvalidInput, RemanenceError
 from remanence.ports import Entry, EntryQuery, SessionQuery
 from remanence.spec import Limits
 
@@ -147,7 +147,10 @@ async def test_a_backup_is_a_database_of_its_own(place: str, tmp_path: Path) -> 
         assert (copied is None) == place.startswith("sqlite")
         with pytest.raises(InvalidInput, match="left as it is"):
             await backup_database(rt.database, tmp_path / "backup.db")
+        with pytest.raises(RemanenceError):
+            await backup_database(rt.database, tmp_path / "absent" / "backup.db")
         before = await everything(rt)
+    assert os.stat(tmp_path / "backup.db").st_mode & 0o777 == 0o600
     async with runtime(f"sqlite:///{tmp_path}/backup.db", world, worker=False) as rt:
         assert await everything(rt) == before
     assert [name for name in os.listdir(tmp_path) if "backup" in name] == ["backup.db"]

@@ -33,6 +33,7 @@ async def test_from_sqlite_to_postgresql_and_back(tmp_path: Path, postgres_datab
         before = await session.history()
     assert (exported.records, exported.inherited, exported.in_turn) == (len(before), 0, False)
     assert (exported.blobs, exported.versions, exported.missing_blobs) == (2, 1, ())
+    assert os.stat(tmp_path / "one.zip").st_mode & 0o777 == 0o600
 
     async with runtime(postgres_database, world) as rt:
         imported = await import_session(rt.caller, tmp_path / "one.zip")

@@ -94,6 +94,8 @@ async def backup_database(
     """
     from remanence.stores.sqlite import SqliteDatabase, open_sqlite
 
+    with file_errors(path):
+        await asyncio.to_thread(path.parent.stat)
     if isinstance(database, SqliteDatabase):
         await database.backup(str(path))
         return None

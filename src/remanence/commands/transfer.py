@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import os
 from collections.abc import Generator, Iterable
 from importlib.metadata import version as version_of
 from itertools import chain
@@ -98,14 +99,20 @@ async def export_session(caller: Caller, session: str, target: Path | IO[bytes])
     with file_errors(target):
         if await asyncio.to_thread(target.exists):
             raise InvalidInput(f"There is something at {target} already; it was left as it is. Give another path.")
-        file = await asyncio.to_thread(partial.open, "wb")
+        file = await asyncio.to_thread(_open_own, partial)
         try:
             with file:
                 exported = await _export(caller, session, file)
+                await asyncio.to_thread(os.fsync, file.fileno())
             await asyncio.to_thread(partial.replace, target)
         finally:
             await asyncio.to_thread(partial.unlink, missing_ok=True)
     return exported
+
+
+def _open_own(path: Path) -> IO[bytes]:
+    """A file that nobody else may read: a journal holds what people said."""
+    return os.fdopen(os.open(path, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o600), "w+b")
 
 
 async def _export(caller: Caller, session: str, file: IO[bytes]) -> Exported:

@@ -15,7 +15,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -272,6 +272,8 @@ class SqliteDatabase:
 
 def _copy(connection: sqlite3.Connection, path: str) -> None:
     partial_path = f"{path}.partial"
+    with suppress(OSError):  # SQLite says it better
+        Path(partial_path).touch(mode=0o600)
     with explained(Location(partial_path)), closing(sqlite3.connect(partial_path)) as target:
         connection.backup(target)
     os.replace(partial_path, path)
