@@ -11,7 +11,7 @@ by its skeleton and keeps the payload's digest, so erasure does not break the ch
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -20,7 +20,17 @@ from remanence.content import Part, Text, ToolCall, ToolResult
 from remanence.errors import StoreCorrupt, UnknownEvent
 from remanence.events.kinds import KINDS, Event
 
-__all__ = ["GENESIS", "chain_digest", "decode_event", "encode_event", "kind_of", "payload_digest", "skeleton"]
+__all__ = [
+    "GENESIS",
+    "UPCASTERS",
+    "Upcaster",
+    "chain_digest",
+    "decode_event",
+    "encode_event",
+    "kind_of",
+    "payload_digest",
+    "skeleton",
+]
 
 GENESIS = b"\x00" * 32
 """The digest before the first record of a session that was opened, not forked."""
@@ -29,8 +39,12 @@ _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
-_UPCASTERS: dict[str, Upcaster] = {}
-"""By the `type` an older release wrote: a function from that shape to today's. Kept for ever."""
+UPCASTERS: Mapping[str, Upcaster] = {}
+"""By the `type` an older release wrote: a function from that shape to today's. Kept for ever.
+
+It is asked only for what does not decode as it stands, which an old shape never does: unknown fields are refused."""
+
+_UNREADABLE = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 def kind_of(event: Event) -> str:
@@ -43,36 +57,52 @@ def encode_event(event: Event) -> bytes:
     return _encoder.encode(event)
 
 
-def decode_event(payload: bytes) -> Event:
+def decode_event(payload: bytes, upcasters: Mapping[str, Upcaster] = UPCASTERS) -> Event:
     """The event a payload holds, lifted to today's shape.
 
-    Raises `UnknownEvent` for a kind of a newer release, `StoreCorrupt` for bytes that are not an event.
+    Raises `UnknownEvent` for a kind, or a field of a kind, of a newer release; `StoreCorrupt` for bytes that are not an
+    event.
     """
     try:
         return _decoder.decode(payload)
-    except msgspec.DecodeError as error:
-        return _decode_old(payload, error)
+    except _UNREADABLE as error:
+        return _decode_old(payload, error, upcasters)
 
 
-def _decode_old(payload: bytes, cause: msgspec.DecodeError) -> Event:
+def _decode_old(payload: bytes, cause: Exception, upcasters: Mapping[str, Upcaster]) -> Event:
     try:
         raw: dict[str, Any] = msgspec.json.decode(payload, type=dict[str, Any])
-    except msgspec.DecodeError:
-        raise StoreCorrupt(
-            f"A journal record is not readable ({cause}). The record was left as it is; "
-            "run `remanence sessions verify` to find the extent, and restore from a backup."
-        ) from None
-    kind = raw.get("type")
-    if kind in _UPCASTERS:
-        return msgspec.convert(_UPCASTERS[kind](raw), Event)
+    except _UNREADABLE:
+        raise StoreCorrupt(f"A journal record is not readable ({cause}). {_WHAT_NOW}") from None
+    kind = str(raw.get("type"))
+    if kind in upcasters:
+        try:
+            return msgspec.convert(upcasters[kind](raw), Event)
+        except (msgspec.ValidationError, LookupError) as error:
+            raise _misshapen(kind, error) from None
     if kind not in KINDS:
         raise UnknownEvent(
-            f"The journal holds an event of kind {kind!r}, which this release does not know. Nothing was changed; "
-            "open it with the release that wrote it, or a newer one."
-        )
-    raise StoreCorrupt(
-        f"A journal record of kind {kind} does not have the shape of one ({cause}). The record was left as it is; "
-        "run `remanence sessions verify` to find the extent, and restore from a backup."
+            f"The journal holds an event of kind {kind!r}, which this release does not know. {_NEWER}"
+        ) from None
+    unknown = [name for name in raw if name != "type" and name not in KINDS[kind].__struct_fields__]
+    if unknown:
+        names = ", ".join(map(repr, unknown))
+        raise UnknownEvent(
+            f"The journal holds a {kind} with {names}, which this release does not know. {_NEWER}"
+        ) from None
+    raise _misshapen(kind, cause) from None
+
+
+_WHAT_NOW = (
+    "The record was left as it is; run `remanence sessions verify` to find the extent, and restore from a backup."
+)
+_NEWER = "Nothing was changed; open it with the release that wrote it, or a newer one."
+
+
+def _misshapen(kind: str, cause: Exception) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"A journal record of kind {kind} does not have the shape of one ({cause}): it is damaged, or a newer release "
+        f"wrote it. {_WHAT_NOW}"
     )
 
 

@@ -57,8 +57,8 @@ __all__ = [
 ]
 
 
-class _Fact(msgspec.Struct, frozen=True, tag=True, omit_defaults=True):
-    """Root of the events: the tag is the class name, defaults are not written."""
+class _Fact(msgspec.Struct, frozen=True, tag=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Root of the events: the tag is the class name, defaults are not written, unknown fields are not passed over."""
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------
