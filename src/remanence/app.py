@@ -302,7 +302,7 @@ class Session:
     @property
     def _speaker(self) -> Caller:
         """Who says something here: the session's user, when it has one."""
-        return self._as(f"user:{self.user}") if self.user else self._caller
+        return self._as(self.user) if self.user else self._caller
 
     def send(self, text: str | tuple[Part, ...], *, if_busy: IfBusy | None = None, key: str | None = None) -> Reply:
         """Say something. Iterate over the result for events, or await it for the final text; either one sends it."""

@@ -19,7 +19,7 @@ _NAME_MAX = 200
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """`actor` is journaled with every fact (`user:ada`, `key:rk_12`, `cli`); `project` is the tenant."""
+    """`actor` is journaled with every fact (a person by name, `key:...` for an API key); `project` is the tenant."""
 
     database: Database
     live: Live
