@@ -13,7 +13,7 @@ from chat_server import OTHER, Server
 from test_chat import FIND, chatting, script, user
 
 from remanence import Agent, tool
-from remanence.content import text_of
+from remanence.content import ToolResult, text_of
 from remanence.events import ModelReplied
 from remanence.models.scripted import Scripted
 from remanence.testing.scripted import Script, call, calls, dialogue, says
@@ -122,7 +122,13 @@ async def test_functions_in_a_session(stream: bool, tmp_path: Path) -> None:
             text = second.message.content
             assert same == session
         assert text == "Ok."
-        results = [part for m in model.requests[-1].messages if m.role == "tool" for part in m.parts]
+        results = [
+            part
+            for m in model.requests[-1].messages
+            if m.role == "tool"
+            for part in m.parts
+            if isinstance(part, ToolResult)
+        ]
         assert [(r.call, text_of(r.parts)) for r in results] == [(c.id, f"result {c.id}") for c in asked]
 
 

@@ -26,7 +26,7 @@ from remanence.errors import RemanenceError
 from remanence.runtime.worker import Worker
 from remanence.stores.schema_state import SchemaState
 
-__all__ = ["Health", "Ready", "Served", "Serving", "VersionAnswer", "build_app"]
+__all__ = ["Health", "Ready", "Served", "Serving", "VersionAnswer", "build_app", "check_all"]
 
 CHECK_TIMEOUT_S = 3.0
 
@@ -134,13 +134,7 @@ async def ready(
 
     Status 503 when one of them fails. For sending traffic elsewhere.
     """
-    checks = {
-        "database": await _check_database(runtime),
-        "schema": await _check_schema(runtime),
-        "worker": _check_worker(runtime),
-        "process": "shutting down: it finishes what runs and takes nothing new" if serving.draining else "ok",
-    }
-    found = Ready(ready=all(check.startswith("ok") for check in checks.values()), checks=checks)
+    found = await check_all(runtime, serving)
     if not found.ready:
         response.status_code = 503
     return found
@@ -159,6 +153,17 @@ async def docs(request: Request) -> Response:
 
 
 # --- readiness --------------------------------------------------------------------------------------------------------
+
+
+async def check_all(runtime: Served, serving: Serving) -> Ready:
+    """Every check, with its finding."""
+    checks = {
+        "database": await _check_database(runtime),
+        "schema": await _check_schema(runtime),
+        "worker": _check_worker(runtime),
+        "process": "shutting down: it finishes what runs and takes nothing new" if serving.draining else "ok",
+    }
+    return Ready(ready=all(check.startswith("ok") for check in checks.values()), checks=checks)
 
 
 async def _check_database(runtime: Served) -> str:

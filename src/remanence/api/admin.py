@@ -1,0 +1,21 @@
+"""The native faces under `/admin/v1`: what the vendors' formats have no words for.
+
+Every route is one verb of `commands/`. A key needs the scope `admin`; it sees and changes what belongs to its project,
+and what belongs to another is not found. Two things reach further, because one process serves all projects: a freeze of
+`all` or of an agent's name, and `/metrics`.
+"""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from remanence.api.admin_money import money_router
+from remanence.api.admin_people import people_router
+from remanence.api.admin_sessions import sessions_router
+from remanence.api.admin_state import state_router
+
+__all__ = ["admin_router"]
+
+admin_router = APIRouter(prefix="/admin/v1")
+for _router in (sessions_router, people_router, money_router, state_router):
+    admin_router.include_router(_router)

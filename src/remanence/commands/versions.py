@@ -1,0 +1,68 @@
+"""The versions of agents: which there are, and what changed between two of them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+import msgspec
+
+from remanence.commands.caller import Caller
+from remanence.errors import InvalidInput, NotFound
+from remanence.ports import Version
+from remanence.spec import AgentSpec
+
+__all__ = ["Diff", "difference", "find_version", "lines_of", "versions_of"]
+
+_DIGEST = re.compile(r"[0-9a-f]{6,64}")
+
+
+class Diff(msgspec.Struct, frozen=True):
+    """From `a` to `b`: lines of a unified diff over the canonical JSON of both; none when they say the same."""
+
+    a: Version
+    b: Version
+    lines: tuple[str, ...]
+
+
+async def versions_of(caller: Caller, agent: str | None = None) -> list[Version]:
+    """The versions of an agent, or of all, oldest first. Raises NotFound when the agent has none."""
+    found = list(await caller.database.specs.versions(caller.project, agent))
+    if agent is not None and not found:
+        raise NotFound(f"There is no agent called {agent!r}. `remanence agents list` shows those there are.")
+    return found
+
+
+async def find_version(caller: Caller, agent: str, which: str) -> Version:
+    """The version with this number, or whose digest begins so. Raises NotFound."""
+    known = await versions_of(caller, agent)
+    found = [v for v in known if str(v.number) == which]
+    if not found and _DIGEST.fullmatch(which):
+        found = [v for v in known if v.version.startswith(which)]
+    if len(found) != 1:
+        raise NotFound(f"Agent {agent} has {len(known)} versions, and {which!r} is none of them, or not one alone.")
+    return found[0]
+
+
+async def difference(caller: Caller, agent: str, a: str | None = None, b: str | None = None) -> Diff:
+    """What changed from version `a` to `b`; by default from the one before the last to the last."""
+    known = await versions_of(caller, agent)
+    last = known[-1] if b is None else await find_version(caller, agent, b)
+    if a is None:
+        earlier = [v for v in known if v.number < last.number]
+        if not earlier:
+            raise InvalidInput(f"Agent {agent} has no version before {last.number}; there is nothing to compare.")
+        first = earlier[-1]
+    else:
+        first = await find_version(caller, agent, a)
+    a, b = (f"{v.agent}@{v.number}" for v in (first, last))
+    lines = difflib.unified_diff(lines_of(first.spec), lines_of(last.spec), a, b, lineterm="")
+    return Diff(first, last, tuple(lines))
+
+
+def lines_of(spec: AgentSpec) -> list[str]:
+    """The canonical JSON of a spec, a line for each field; texts line by line, because instructions are long."""
+    content = msgspec.json.decode(msgspec.json.encode(spec, order="sorted"))
+    instructions = content.pop("instructions", "")
+    lines = msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=2).decode().split("\n")
+    return [*lines, *(f"instructions: {line}" for line in str(instructions).split("\n") if instructions)]

@@ -1,0 +1,262 @@
+"""The native faces under /admin/v1: people, money, freezes, journals that move, and figures."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from chat_server import KEY, OTHER, READER, serving
+
+from remanence import Agent, Remanence, tool
+from remanence.api.admin import admin_router
+from remanence.core.builtins import ASK_HUMAN
+from remanence.models.scripted import Scripted
+from remanence.spec import AgentSpec
+from remanence.testing.scripted import Script, call, calls, dialogue, says
+
+RAN: list[int] = []
+
+
+@tool(replay="never", approval="cents > 10")
+def refund(cents: int) -> str:
+    """Refund money."""
+    RAN.append(cents)
+    return "refunded"
+
+
+def script() -> Scripted:
+    return Scripted(
+        Script(
+            dialogues=(
+                dialogue("money", calls(call("refund", cents=99)), says("done: $result")),
+                dialogue("ask", calls(call("ask_human", question="Why?")), says("because $result")),
+                dialogue("", says("You said: $user")),
+            )
+        )
+    )
+
+
+class Admin:
+    """A server, and somebody who may do everything in one project."""
+
+    def __init__(self, http: httpx2.AsyncClient, rt: Remanence) -> None:
+        self.http = http
+        self.rt = rt
+
+    async def ask(self, method: str, path: str, expected: int = 200, **options: Any) -> Any:
+        key = options.pop("key", KEY)
+        headers = {"authorization": f"Bearer {key}", **options.pop("headers", {})}
+        answer = await self.http.request(method, f"/admin/v1{path}", headers=headers, **options)
+        assert answer.status_code == expected, answer.text
+        return answer.json() if answer.headers["content-type"] == "application/json" else answer
+
+    async def until(self, session: str, status: str) -> Any:
+        async with asyncio.timeout(10):
+            while (found := await self.ask("GET", f"/sessions/{session}"))["status"] != status:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        return found
+
+
+@asynccontextmanager
+async def administering(tmp_path: Path) -> AsyncIterator[Admin]:
+    support = Agent("support", model="test", tools=[refund, ASK_HUMAN])
+    async with (
+        Remanence(f"sqlite:///{tmp_path}/a.db", models={"test": script()}, agents=[support]) as rt,
+        serving(rt, [("", admin_router)]) as server,
+        httpx2.AsyncClient(base_url=server.url) as http,
+    ):
+        yield Admin(http, rt)
+
+
+async def test_a_session_from_its_first_word_to_its_export(tmp_path: Path) -> None:
+    async with administering(tmp_path) as admin:
+        session = (await admin.rt.open("support", user="ada", title="First")).id
+        key = {"idempotency-key": "one"}
+        sent = await admin.ask("POST", f"/sessions/{session}/send", 202, json={"text": "hello"}, headers=key)
+        again = await admin.ask("POST", f"/sessions/{session}/send", 202, json={"text": "hello"}, headers=key)
+        assert (again["position"], again["replayed"]) == (sent["position"], True)
+        await admin.ask("POST", f"/sessions/{session}/send", 409, json={"text": "other"}, headers=key)
+        found = await admin.until(session, "idle")
+        assert (found["agent"], found["user"], found["turns"], found["model_calls"]) == ("support", "ada", 1, 1)
+
+        listed = await admin.ask("GET", "/sessions", params={"agent": "support", "user": "ada"})
+        assert [row["session"] for row in listed["data"]] == [session]
+        assert (await admin.ask("GET", "/sessions", params={"user": "bob"}))["data"] == []
+
+        first = await admin.ask("GET", f"/sessions/{session}/records", params={"limit": 2})
+        rest = await admin.ask("GET", f"/sessions/{session}/records", params={"after": first["next"]})
+        kinds = [record["kind"] for record in first["data"] + rest["data"]]
+        assert kinds == ["SessionOpened", "InputReceived", "TurnStarted", "ModelCalled", "ModelReplied", "TurnEnded"]
+        assert rest["next"] is None
+
+        forked = await admin.ask("POST", f"/sessions/{session}/fork", 201, json={"turn": 1})
+        assert (forked["turns"], forked["session"] != session) == (1, True)
+        assert (await admin.ask("GET", f"/sessions/{session}/verify"))["faults"] == 0
+        await admin.ask("POST", f"/sessions/{session}/cancel", 409, json={})
+
+        bundle = (await admin.ask("GET", f"/sessions/{session}/export")).content
+        await admin.ask("POST", "/sessions/import", 409, content=bundle)
+        laid = await admin.ask("POST", "/sessions/import?as_session=copy", 201, content=bundle)
+        assert (laid["source"], laid["records"]) == (session, 6)
+        assert (await admin.ask("GET", "/sessions/copy"))["turns"] == 1
+        await admin.ask("POST", "/sessions/import?as_session=x", 400, content=b"PK no")
+
+
+async def test_lists_of_sessions_go_on(tmp_path: Path) -> None:
+    async with administering(tmp_path) as admin:
+        opened = {(await admin.rt.open("support")).id for _ in range(5)}
+        seen: list[str] = []
+        params: dict[str, Any] = {"limit": 2}
+        while True:
+            page = await admin.ask("GET", "/sessions", params=params)
+            seen += [row["session"] for row in page["data"]]
+            if page["next"] is None:
+                break
+            params["after"] = page["next"]
+        assert (set(seen), len(seen)) == (opened, 5)
+        await admin.ask("GET", "/sessions", 400, params={"after": "nonsense"})
+
+
+async def test_people_answer(tmp_path: Path) -> None:
+    RAN.clear()
+    async with administering(tmp_path) as admin:
+        session = (await admin.rt.open("support")).id
+        await admin.ask("POST", f"/sessions/{session}/send", 202, json={"text": "money"})
+        await admin.until(session, "waiting")
+        (waiting,) = (await admin.ask("GET", "/approvals"))["data"]
+        assert (waiting["tool"], waiting["arguments"], RAN) == ("refund", '{"cents":99}', [])
+        path = f"/approvals/{session}/{waiting['call']}"
+        settled = await admin.ask("POST", path, json={"decision": "approve", "note": "fine"})
+        assert settled["by"] == "key:development"
+        await admin.until(session, "idle")
+        assert RAN == [99]
+        await admin.ask("POST", path, 404, json={"decision": "deny"})
+        await admin.ask("POST", path, 400, json={"decision": "perhaps"})
+
+        await admin.ask("POST", f"/sessions/{session}/send", 202, json={"text": "ask"})
+        await admin.until(session, "waiting")
+        (question,) = (await admin.ask("GET", "/approvals", params={"session": session}))["data"]
+        assert question["kind"] == "answer"
+        await admin.ask("POST", f"/questions/{session}/{question['call']}", json={"text": "it rained"})
+        await admin.until(session, "idle")
+        assert (await admin.ask("GET", "/doubts"))["data"] == []
+        await admin.ask("POST", f"/doubts/{session}/call_9_9_9", 404, json={"outcome": "give_up"})
+
+
+async def test_freezes(tmp_path: Path) -> None:
+    async with administering(tmp_path) as admin:
+        session = (await admin.rt.open("support")).id
+        frozen = await admin.ask("POST", f"/sessions/{session}/freeze", json={"reason": "look"})
+        assert frozen["status"] == "frozen"
+        await admin.ask("POST", f"/sessions/{session}/freeze", 409, json={})
+        await admin.ask("POST", f"/sessions/{session}/thaw", json={})
+        for scope in ("all", "project:default", "agent:support"):
+            made = await admin.ask("POST", "/freezes", 201, json={"scope": scope, "reason": "drill"})
+            assert (made["scope"], made["by"]) == (scope, "key:development")
+        assert len((await admin.ask("GET", "/freezes"))["data"]) == 3
+        for scope in ("all", "project:default", "agent:support"):
+            await admin.ask("DELETE", f"/freezes/{scope}")
+        await admin.ask("DELETE", "/freezes/all", 404)
+        await admin.ask("POST", "/freezes", 404, json={"scope": "project:other"})
+        await admin.ask("POST", "/freezes", 400, json={"scope": "everything"})
+
+
+async def test_money_and_figures(tmp_path: Path) -> None:
+    async with administering(tmp_path) as admin:
+        await admin.ask("GET", "/metrics")
+        session = (await admin.rt.open("support", user="ada")).id
+        body = {"scope": f"session:{session}", "unit": "tokens", "limit": 0}
+        await admin.ask("PUT", "/budgets", json=body)
+        await admin.ask("POST", f"/sessions/{session}/send", 202, json={"text": "hello"})
+        await admin.until(session, "budget_reached")
+        raised = await admin.ask(
+            "PUT", "/budgets", json={"scope": f"session:{session}", "unit": "tokens", "raise_by": 50_000}
+        )
+        assert raised["limit"] == 50_000
+        await admin.until(session, "idle")
+        (budget,) = (await admin.ask("GET", "/budgets"))["data"]
+        assert (budget["spent"] > 0, budget["reserved"]) == (True, 0)
+        await admin.ask("PUT", "/budgets", 400, json={**body, "raise_by": 1})
+        await admin.ask("PUT", "/budgets", 404, json={**body, "scope": "project:other"})
+
+        (row,) = (await admin.ask("GET", "/usage", params={"by": "model,user"}))["data"]
+        assert (row["key"], row["calls"]) == ({"model": "test", "user": "ada"}, 1)
+        await admin.ask("GET", "/usage", 400, params={"by": "weather"})
+
+        text = (await admin.ask("GET", "/metrics")).text
+        assert 'remanence_sessions{status="idle"} 1\n' in text
+        assert 'remanence_model_calls_total{model="test"} 1\n' in text
+        assert 'remanence_process_turns_total{status="completed"} 1\n' in text
+        for line in text.splitlines():
+            assert line.startswith("# ") or len(line.rsplit(" ", 1)) == 2
+        assert (
+            text.count("# TYPE")
+            == text.count("# HELP")
+            == len({x for x in text.split() if x.startswith("rem") and "{" not in x})
+        )
+        health = await admin.ask("GET", "/health")
+        assert health["ready"] is True
+        assert health["database"]["sessions"] == {"idle": 1}
+
+
+async def test_versions(tmp_path: Path) -> None:
+    async with administering(tmp_path) as admin:
+        specs = admin.rt.database.specs
+        for number, words in enumerate(("Be kind.", "Be brief."), 1):
+            await specs.put(AgentSpec("writer", "test", words), project="default", at=number)
+        (newest,) = (await admin.ask("GET", "/agents"))["data"]
+        assert (newest["agent"], newest["number"]) == ("writer", 2)
+        assert [v["number"] for v in (await admin.ask("GET", "/agents/writer/versions"))["data"]] == [1, 2]
+        diff = await admin.ask("GET", "/agents/writer/diff")
+        assert (diff["a"], diff["b"], diff["same"]) == ("writer@1", "writer@2", False)
+        assert "-instructions: Be kind." in diff["diff"]
+        same = await admin.ask("GET", "/agents/writer/diff", params={"a": newest["version"][:12], "b": "2"})
+        assert same["same"] is True
+        await admin.ask("GET", "/agents/writer/diff", 404, params={"a": "7"})
+        await admin.ask("GET", "/agents/nobody/versions", 404)
+
+
+async def test_other_projects_and_smaller_keys(tmp_path: Path) -> None:
+    async with administering(tmp_path) as admin:
+        session = (await admin.rt.open("support")).id
+        paths = [
+            ("GET", f"/sessions/{session}", None),
+            ("GET", f"/sessions/{session}/records", None),
+            ("GET", f"/sessions/{session}/export", None),
+            ("GET", f"/sessions/{session}/verify", None),
+            ("POST", f"/sessions/{session}/send", {"text": "x"}),
+            ("POST", f"/sessions/{session}/cancel", {}),
+            ("POST", f"/sessions/{session}/fork", {}),
+            ("POST", f"/sessions/{session}/freeze", {}),
+            ("POST", f"/sessions/{session}/thaw", {}),
+            ("POST", f"/approvals/{session}/call_1", {"decision": "approve"}),
+            ("POST", f"/questions/{session}/call_1", {"text": "x"}),
+            ("POST", f"/doubts/{session}/call_1", {"outcome": "give_up"}),
+            ("GET", f"/approvals?session={session}", None),
+            ("GET", f"/doubts?session={session}", None),
+            ("PUT", "/budgets", {"scope": f"session:{session}", "unit": "tokens", "limit": 1}),
+        ]
+        for method, path, body in paths:
+            await admin.ask(method, path, 404, json=body, key=OTHER)
+            await admin.ask(method, path, 403, json=body, key=READER)
+            await admin.ask(method, path, 401, json=body, key="nothing")
+        assert (await admin.ask("GET", "/sessions", key=OTHER))["data"] == []
+        assert (await admin.ask("GET", "/agents", key=OTHER))["data"] == []
+
+
+async def test_everything_is_described(tmp_path: Path) -> None:
+    async with administering(tmp_path) as admin:
+        document = (await admin.http.get("/openapi.json")).json()
+        paths = {path: item for path, item in document["paths"].items() if path.startswith("/admin/v1")}
+        assert len(paths) >= 20
+        for item in paths.values():
+            for operation in item.values():
+                assert operation["summary"]
+                assert operation["description"]
+                assert {"400", "401", "403", "404", "409"} <= operation["responses"].keys()
+        fields = document["components"]["schemas"]["Session"]["properties"]
+        assert {"session", "status", "waiting_on", "doubts"} <= fields.keys()
