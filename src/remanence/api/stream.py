@@ -6,7 +6,9 @@ follows it, from any server over the same database. Two kinds of event, two form
 * *Settled*: derived from a record and from nothing else. Its id is `POSITION.INDEX`, the record's position and the
   number of the event among those the record gives rise to. It is the same in every stream, for ever.
 * *Live*: a piece of a model call that is still running. Its id is the last settled id, and behind a `~` the call, its
-  attempt, and how many characters of each of its texts have been sent: `12.2~model_2_1.1.0-40`.
+  attempt, and how many characters of each of its thoughts and texts have been sent: `12.2~model_2_1.1.r40-t7`.
+
+An event that only says how things stand as the reader comes has `_now` behind its id; what follows is the same.
 
 **Resuming.** After a settled id the journal knows the rest. After a live id the reader has part of a text. If that very
 attempt goes on, or has ended and is journaled, the stream goes on at the next character. If it was lost (its worker
@@ -45,8 +47,9 @@ COALESCE_S = 0.02
 BEAT = b": still here\n\n"
 _PAGE = 500
 _MICROS = 1_000_000
-_SENT = r"([A-Za-z0-9_]{1,100})\.(\d{1,9})\.(\d{1,12}(?:-\d{1,12}){0,255})"
-_PLACE = re.compile(rf"(?:evt_)?(\d{{1,18}})\.(\d{{1,9}})(?:~{_SENT})?")
+_KINDS: dict[str, DeltaKind] = {"t": "text", "r": "thinking"}
+_SENT = r"([A-Za-z0-9_]{1,100})\.(\d{1,9})\.([rt]\d{1,12}(?:-[rt]\d{1,12}){0,255})"
+_PLACE = re.compile(rf"(?:evt_)?(\d{{1,18}})\.(\d{{1,9}})(?:~{_SENT}|_now)?")
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -56,11 +59,14 @@ class Place(msgspec.Struct, frozen=True):
     index: int = 0
     call: str = ""
     attempt: int = 0
-    sent: tuple[int, ...] = ()
+    sent: tuple[tuple[DeltaKind, int], ...] = ()
 
     def __str__(self) -> str:
         settled = f"{self.position}.{self.index}"
-        return f"{settled}~{self.call}.{self.attempt}.{'-'.join(map(str, self.sent))}" if self.call else settled
+        if not self.call:
+            return settled
+        sent = "-".join(f"{'t' if kind == 'text' else 'r'}{count}" for kind, count in self.sent)
+        return f"{settled}~{self.call}.{self.attempt}.{sent}"
 
     @property
     def settled(self) -> Place:
@@ -78,8 +84,9 @@ class Place(msgspec.Struct, frozen=True):
                 param="starting_after",
             )
         position, index, call, attempt, sent = found.groups()
-        pieces = tuple(int(count) for count in sent.split("-")) if sent else ()
-        return cls(int(position), int(index), call or "", int(attempt or 0), pieces)
+        told = sent.split("-") if sent else []
+        pieces: list[tuple[DeltaKind, int]] = [(_KINDS[piece[0]], int(piece[1:])) for piece in told]
+        return cls(int(position), int(index), call or "", int(attempt or 0), tuple(pieces))
 
 
 class Preview(msgspec.Struct, frozen=True):
