@@ -180,7 +180,7 @@ class Simulation:
         self.crashes = 0
         self.faults: Mapping[int, Fault] = {}
         self._snapshot: bytes | None = None
-        self._session = session
+        self.session = session
         self.tell(SessionOpened(spec.name, spec_digest(spec), policy_digest(spec), user="ada"))
         self.forget()
 
@@ -197,7 +197,7 @@ class Simulation:
     def _reload(self) -> None:
         """Fold again, from the newest snapshot as a worker does, and read the window from where it starts."""
         s = decode_snapshot(self._snapshot) if self._snapshot else None
-        s = s or Session(self._session)
+        s = s or Session(self.session)
         self.state = fold(s, self.records[s.head :])
         self.text = Transcript()
         start = self.state.window.from_position
@@ -292,7 +292,7 @@ class Simulation:
     # --- writing ------------------------------------------------------------------------------------------------------
 
     def _plan(self) -> Plan:
-        lease = Lease(self._session, f"worker-{self.epoch}", self.epoch, self.now + MINUTE_US)
+        lease = Lease(self.session, f"worker-{self.epoch}", self.epoch, self.now + MINUTE_US)
         ground = Ground(self.spec, self.text, _PRICES, lease)
         return make_plan(self.state, tuple(self.facts), ground, now=self.now)
 
@@ -318,7 +318,7 @@ class Simulation:
             previous = self.records[-1].digest if self.records else GENESIS
             payload = payload_digest(encode_event(event))
             digest = chain_digest(previous, payload, position=position, at=self.now, epoch=epoch, actor=actor)
-            self.records.append(Recorded(self._session, position, self.now, epoch, actor, event, digest))
+            self.records.append(Recorded(self.session, position, self.now, epoch, actor, event, digest))
 
     # --- dispatching --------------------------------------------------------------------------------------------------
 
@@ -411,10 +411,10 @@ def _step(simulation: Simulation, rest: Rest, inputs: list[Event]) -> bool:
     if simulation.in_flight:
         simulation.perform(next(iter(simulation.in_flight)))
         return True
-    if rest.wake_at is not None:
+    told = simulation.script.person(simulation.state) if waiting_on(simulation.state) else ()
+    if not told and rest.wake_at is not None:
         simulation.now = max(simulation.now, rest.wake_at)
         return True
-    told = simulation.script.person(simulation.state) if waiting_on(simulation.state) else ()
     if not told and inputs:
         told = (inputs.pop(0),)
     simulation.tell(*told)

@@ -1,0 +1,41 @@
+"""Write the golden journals that do not exist yet: whole sessions as stored rows, and the state each folds to.
+
+    python scripts/make_golden_journals.py
+
+Each scenario of `golden_scenarios.py` becomes `tests/journals/NAME.jsonl` (one stored row a line: header, payload as it
+is on disk, digests in hexadecimal) and `tests/journals/NAME.state.json` (the folded state, canonical, without what is
+at its default). What is there already is never written again: a journal of an older release must decode, verify and
+fold for ever, so a change that would need another file here is a change that needs an upcaster.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from golden_scenarios import SCENARIOS
+from remanence.core.session import fold
+from remanence.core.state import Session
+from remanence.testing.golden import records_in, rows_of, state_json
+
+JOURNALS = Path(__file__).resolve().parent.parent / "tests" / "journals"
+
+
+def main() -> int:
+    written = 0
+    for name, make in SCENARIOS.items():
+        journal, state = JOURNALS / f"{name}.jsonl", JOURNALS / f"{name}.state.json"
+        if journal.exists() or state.exists():
+            continue
+        rows = rows_of(make())
+        records = records_in(rows)
+        journal.write_bytes(rows)
+        state.write_bytes(state_json(fold(Session(records[-1].session), records)))
+        print(f"{name}: {len(records)} records")
+        written += 1
+    print(f"{written} written, {len(SCENARIOS) - written} left as they are")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

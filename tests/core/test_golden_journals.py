@@ -1,0 +1,107 @@
+"""Golden journals: what any release ever wrote is read by every later one, byte for byte and state for state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from remanence.core.context import rebuild_prompt
+from remanence.core.session import decode_snapshot, encode_snapshot, evolve, fold
+from remanence.core.state import Session
+from remanence.events import KINDS, ModelCalled, Redacted, TurnEnded, decode_event, encode_event, kind_of
+from remanence.testing.golden import Row, records_in, rows_in, rows_of, state_json, unchained
+
+JOURNALS = Path(__file__).resolve().parent.parent / "journals"
+NAMES = sorted(path.stem for path in JOURNALS.glob("*.jsonl"))
+WANTED = (
+    "plain_chat one_tool parallel_tools approval_granted approval_denied approval_expired doubt_reconciled "
+    "doubt_resolved doubt_given_up retry budget_reached_and_raised cancel interrupt steer fork upgrade "
+    "frozen_and_thawed compaction redaction timer question"
+)
+
+every_journal = pytest.mark.parametrize("name", NAMES)
+
+
+def rows(name: str) -> tuple[Row, ...]:
+    return rows_in((JOURNALS / f"{name}.jsonl").read_bytes())
+
+
+def test_they_are_all_there() -> None:
+    assert set(WANTED.split()) <= set(NAMES)
+    assert {path.name.split(".")[0] for path in JOURNALS.glob("*.state.json")} == set(NAMES)
+
+
+def test_they_hold_every_kind_of_event() -> None:
+    seen = {kind_of(decode_event(row.payload.encode())) for name in NAMES for row in rows(name)}
+    assert seen == set(KINDS)
+
+
+@every_journal
+def test_a_golden_journal_folds_to_its_state(name: str) -> None:
+    content = (JOURNALS / f"{name}.jsonl").read_bytes()
+    records = records_in(content)
+    state = fold(Session(records[-1].session), records)
+    assert state_json(state) == (JOURNALS / f"{name}.state.json").read_bytes()
+    s = Session(records[-1].session)
+    for record in records:
+        s = evolve(s, record)
+        if s.turn is None:
+            restored = decode_snapshot(encode_snapshot(s))
+            assert restored == s
+    assert s == state
+
+
+@every_journal
+def test_a_golden_journal_verifies_and_is_written_the_same(name: str) -> None:
+    held = rows(name)
+    assert unchained(held) is None
+    for row in held:
+        payload = row.payload.encode()
+        assert encode_event(decode_event(payload)) == payload
+    assert [row.position for row in held] == list(range(1, len(held) + 1))
+
+
+@every_journal
+def test_any_change_of_a_golden_journal_shows(name: str) -> None:
+    held = rows(name)
+    for index, row in enumerate(held):
+        flipped = msgspec.structs.replace(row, payload=row.payload.replace('"', "'", 1))
+        if not row.payload_digest:
+            assert unchained((*held[:index], flipped, *held[index + 1 :])) == row.position
+        later = msgspec.structs.replace(row, at=row.at + 1)
+        assert unchained((*held[:index], later, *held[index + 1 :])) == row.position
+    for index in range(len(held) - 1):
+        assert unchained((*held[:index], *held[index + 1 :])) == held[index + 1].position
+
+
+@every_journal
+def test_every_prompt_of_a_golden_journal_is_proved(name: str) -> None:
+    """What the model was shown can be rebuilt for ever, exactly, unless a part of it was erased."""
+    records = records_in((JOURNALS / f"{name}.jsonl").read_bytes())
+    erased = {record.event.position for record in records if isinstance(record.event, Redacted)}
+    for record in records:
+        if isinstance(record.event, ModelCalled):
+            rebuilt = rebuild_prompt(records, record.event)
+            touched = any(record.event.window_from <= position < record.position for position in erased)
+            assert rebuilt.exact != touched
+            assert rebuilt.messages
+
+
+def test_a_redacted_record_keeps_its_place_and_loses_its_words() -> None:
+    held = rows("redaction")
+    erased = [row for row in held if row.payload_digest]
+    assert len(erased) >= 4
+    assert not any("Ada" in row.payload for row in held)
+    records = records_in((JOURNALS / "redaction.jsonl").read_bytes())
+    assert [r.position for r in records if r.redacted] == [row.position for row in erased]
+    ended = [r.event for r in records if isinstance(r.event, TurnEnded)]
+    assert [event.status for event in ended] == ["completed"]
+
+
+def test_rows_of_records_are_the_rows_that_were_read() -> None:
+    for name in NAMES:
+        if name != "redaction":
+            content = (JOURNALS / f"{name}.jsonl").read_bytes()
+            assert rows_of(records_in(content)) == content
