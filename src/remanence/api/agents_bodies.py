@@ -185,7 +185,7 @@ Tool = Annotated[
 Tools = Annotated[list[Tool], Field(max_length=256)]
 
 
-class AgentCommon(Body):
+class AgentTraits(Body):
     """What an agent is, apart from its name and its model."""
 
     compaction: Compaction | None = None
@@ -198,7 +198,7 @@ class AgentCommon(Body):
     tools: Tools | None = None
 
 
-class AgentSettings(AgentCommon):
+class AgentSettings(AgentTraits):
     """An agent for one session; all of it may be left out where there is something to keep."""
 
     model: ModelName | None = None
@@ -211,7 +211,7 @@ class AgentChanges(AgentSettings):
     name: Name | None = None
 
 
-class AgentBody(AgentCommon):
+class AgentBody(AgentTraits):
     """A new agent."""
 
     model: ModelName

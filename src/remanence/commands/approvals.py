@@ -10,15 +10,15 @@ from typing import Literal
 
 import msgspec
 
-from remanence.commands.caller import Caller, commit, state_of
-from remanence.commands.sessions import tell
+from remanence.commands.caller import Caller, state_of
+from remanence.commands.sessions import Once, tell, told_before
 from remanence.content import Part
 from remanence.core.state import CLIENT_EPOCH, Call, Doubt, Session, said
 from remanence.errors import Conflict, InvalidInput, NotFound
 from remanence.events import ApprovalGiven, InputReceived, ToolResolved, ToolReturned
-from remanence.ports import Appended, SessionQuery, Write
+from remanence.ports import Appended, SessionQuery
 
-__all__ = ["Waiting", "answer", "approve", "doubts", "resolve", "tool_result", "waiting"]
+__all__ = ["Ruling", "Waiting", "answer", "approve", "doubts", "resolve", "rule", "tool_result", "waiting"]
 
 _MICROS = 1_000_000
 _TRIES = 8
@@ -58,6 +58,14 @@ async def doubts(caller: Caller, *, session: str | None = None, limit: int = 100
     return [(s, doubt) for s in states for doubt in s.doubts]
 
 
+class Ruling(msgspec.Struct, frozen=True):
+    """What a person says to a call that waits for approval. `expires_s`: the approval is good for so long."""
+
+    decision: Literal["approve", "deny"] = "approve"
+    note: str = ""
+    expires_s: float | None = None
+
+
 async def approve(
     caller: Caller,
     session: str,
@@ -72,6 +80,13 @@ async def approve(
     Raises NotFound when no such call waits, Conflict when it was answered already, InvalidInput when the rule names
     approvers and this is not one of them.
     """
+    return await rule(caller, session, call, Ruling(decision, note, expires_s))
+
+
+async def rule(caller: Caller, session: str, call: str, ruling: Ruling, *, once: Once | None = None) -> Appended:
+    """As `approve`; under an idempotency key the same ruling again is the same one."""
+    if (before := await told_before(caller, session, once)) is not None:
+        return before
     for _ in range(_TRIES):
         s = await state_of(caller, session)
         known = _known(s, call)
@@ -83,10 +98,10 @@ async def approve(
         now = caller.clock.now()
         if known.expires_at is not None and now >= known.expires_at:
             raise Conflict(f"Call {call} waited for approval until its time ran out; your answer was not recorded.")
-        expires_at = None if expires_s is None else now + int(expires_s * _MICROS)
-        given = ApprovalGiven(call, decision, caller.actor, known.digest, known.policy, note, expires_at)
+        expires_at = None if ruling.expires_s is None else now + int(ruling.expires_s * _MICROS)
+        given = ApprovalGiven(call, ruling.decision, caller.actor, known.digest, known.policy, ruling.note, expires_at)
         try:
-            return await tell(caller, session, given, expect=s.head)
+            return await tell(caller, session, given, expect=s.head, once=once)
         except Conflict:
             continue
     raise Conflict(f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again.")
@@ -131,24 +146,35 @@ async def resolve(
     raise Conflict(f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again.")
 
 
-async def answer(caller: Caller, session: str, call: str, parts: tuple[Part, ...]) -> Appended:
+async def answer(
+    caller: Caller, session: str, call: str, parts: tuple[Part, ...], *, once: Once | None = None
+) -> Appended:
     """Answer a question the agent asked with `ask_human`."""
+    if (before := await told_before(caller, session, once)) is not None:
+        return before
     s = await state_of(caller, session)
     if _known(s, call).state != "question":
         raise Conflict(f"Call {call} is not a question that waits; your answer was not recorded.")
-    return await tell(caller, session, InputReceived(caller.make_id("in"), parts, caller.actor, answers=call))
+    said = InputReceived(caller.make_id("in"), parts, caller.actor, answers=call)
+    return await tell(caller, session, said, once=once)
 
 
 async def tool_result(
-    caller: Caller, session: str, call: str, parts: tuple[Part, ...], *, error: bool = False
+    caller: Caller, session: str, call: str, parts: tuple[Part, ...], *, error: bool = False, once: Once | None = None
 ) -> Appended:
     """The result of a call that the client runs. Conflict when the call is not the client's or has its result."""
-    s = await state_of(caller, session)
-    known = _known(s, call)
-    if known.state != "running" or known.epoch != CLIENT_EPOCH:
-        raise Conflict(f"Call {call} does not wait for a result from the client (it is {known.state}).")
-    event = ToolReturned(call, parts, error)
-    return await commit(caller, Write(session, (event,), caller.clock.now(), caller.actor, expect=s.head, wake=True))
+    if (before := await told_before(caller, session, once)) is not None:
+        return before
+    for _ in range(_TRIES):
+        s = await state_of(caller, session)
+        known = _known(s, call)
+        if known.state != "running" or known.epoch != CLIENT_EPOCH:
+            raise Conflict(f"Call {call} does not wait for a result from the client (it is {known.state}).")
+        try:
+            return await tell(caller, session, ToolReturned(call, parts, error), expect=s.head, once=once)
+        except Conflict:
+            continue
+    raise Conflict(f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again.")
 
 
 def _known(s: Session, call: str) -> Call:

@@ -15,7 +15,7 @@ from remanence.content import Part, Text
 from remanence.core.session import encode_snapshot, evolve, fold
 from remanence.core.state import Session
 from remanence.core.summary import summary_of
-from remanence.errors import Busy, Conflict, InvalidInput, NotFound
+from remanence.errors import Busy, Conflict, InvalidInput, KeyReused, NotFound
 from remanence.events import (
     CancelAsked,
     Event,
@@ -33,9 +33,23 @@ from remanence.events import (
 from remanence.ports import Appended, Fork, Write
 from remanence.spec import AgentSpec, IfBusy, policy_digest
 
-__all__ = ["Opening", "annotate", "cancel", "delete", "fork", "freeze", "open_session", "send", "thaw", "upgrade"]
+__all__ = [
+    "Once",
+    "Opening",
+    "annotate",
+    "cancel",
+    "delete",
+    "fork",
+    "freeze",
+    "open_session",
+    "send",
+    "thaw",
+    "upgrade",
+]
 
 _READ_RECORDS = 2_000
+_NOWHERE = -1
+"""A position no session is at: a write that expects it only asks what its idempotency key stands for."""
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -139,19 +153,52 @@ async def _idle_head(caller: Caller, session: str) -> int:
     return s.head
 
 
-async def tell(caller: Caller, session: str, *events: Event, expect: int | None = None) -> Appended:
-    """Append facts that a person asked for, and make the session due."""
-    write = Write(session, events, caller.clock.now(), caller.actor, expect=expect, wake=True)
+class Once(msgspec.Struct, frozen=True):
+    """An idempotency key and the request it is bound to."""
+
+    key: str
+    body: object
+
+
+async def tell(
+    caller: Caller, session: str, *events: Event, expect: int | None = None, once: Once | None = None
+) -> Appended:
+    """Append facts that a person asked for, and make the session due. Under a key that was used before: what it was."""
+    write = Write(
+        session,
+        events,
+        caller.clock.now(),
+        caller.actor,
+        expect=expect,
+        wake=True,
+        key=f"tell:{session}:{once.key}" if once else None,
+        key_digest=body_digest(once.body) if once else "",
+    )
     return await commit(caller, write)
 
 
-async def cancel(caller: Caller, session: str, *, reason: str = "") -> Appended:
+async def told_before(caller: Caller, session: str, once: Once | None) -> Appended | None:
+    """What the same request under the same key became, if it was made. Raises KeyReused for another request."""
+    if once is None:
+        return None
+    try:
+        return await tell(caller, session, CancelAsked(caller.actor), expect=_NOWHERE, once=once)
+    except KeyReused:
+        raise
+    except Conflict:
+        return None
+
+
+async def cancel(caller: Caller, session: str, *, reason: str = "", once: Once | None = None) -> Appended:
     """Ask the running turn to stop, or the next one when its input is still queued. What already happened is reported
     in its `TurnEnded`. Conflict when there is none."""
+    if (before := await told_before(caller, session, once)) is not None:
+        return before
     s = await state_of(caller, session)
     if s.turn is None and not s.queue:
         raise Conflict(f"Session {session} is not in a turn; there is nothing to cancel.")
-    return await tell(caller, session, CancelAsked(caller.actor, reason, s.turn.number if s.turn else s.turns + 1))
+    asked = CancelAsked(caller.actor, reason, s.turn.number if s.turn else s.turns + 1)
+    return await tell(caller, session, asked, once=once)
 
 
 async def freeze(caller: Caller, session: str, *, reason: str = "") -> Session:
