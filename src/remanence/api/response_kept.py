@@ -176,7 +176,7 @@ def response_object(kept: Kept, fold: Fold) -> Item:
         "service_tier": "default",
         "store": kept.store,
         "temperature": echo.temperature,
-        "text": echo.text,
+        "text": echo.text or {"format": {"type": "text"}},
         "tool_choice": echo.tool_choice,
         "tools": echo.tools,
         "top_logprobs": 0,

@@ -37,7 +37,7 @@ from remanence.events import InputReceived, TurnStarted
 from remanence.ports import Appended
 from remanence.spec import AgentSpec, IfBusy, spec_digest
 
-__all__ = ["Asked", "ask", "history_of", "place", "said_before"]
+__all__ = ["Asked", "ask", "history_of", "place", "renamed", "said_before"]
 
 _TRIES = 8
 
@@ -145,7 +145,7 @@ async def _place(caller: Caller, asked: Asked, body: ResponseBody) -> tuple[Sess
         moved = await state_of(caller, await sessions.open_session(caller, asked.spec, opening))
         if asked.talk is not None:
             await move_talk(caller, asked.talk, moved.id)
-        return moved, (*told, *messages)
+        return moved, (*told, *renamed(s.id, messages))
     return s, messages
 
 
@@ -228,15 +228,18 @@ async def said_before(caller: Caller, session: str, upto: int) -> tuple[Message,
             text.add(record)
             if isinstance(record.event, TurnStarted) and not first:
                 first = record.event.turn
-    messages = text.messages(Window(first or 1, 1)).messages
-    return tuple(replace(message, parts=_renamed(session, message.parts)) for message in messages)
+    return renamed(session, text.messages(Window(first or 1, 1)).messages)
 
 
-def _renamed(session: str, parts: Sequence[Part]) -> tuple[Part, ...]:
-    return tuple(
-        replace(part, call=call_on_wire(session, part.call)) if isinstance(part, ToolCall | ToolResult) else part
-        for part in parts
-    )
+def renamed(session: str, messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages with their calls under the ids that clients know: elsewhere the session's own could be taken."""
+
+    def known(part: Part) -> Part:
+        if isinstance(part, ToolCall | ToolResult):
+            return replace(part, call=call_on_wire(session, part.call))
+        return part
+
+    return tuple(replace(message, parts=tuple(map(known, message.parts))) for message in messages)
 
 
 async def history_of(caller: Caller, asked: Asked) -> tuple[Message, ...]:
@@ -253,5 +256,5 @@ async def history_of(caller: Caller, asked: Asked) -> tuple[Message, ...]:
         raise InvalidInput(f"{asked.previous.id} is still being answered. Wait for it.", param="previous_response_id")
     if fold.with_client and fold.reply is not None:
         told = await said_before(caller, asked.previous.session, fold.reply_at - 1)
-        return (*told, Message("assistant", _renamed(asked.previous.session, fold.reply.parts)))
+        return (*told, *renamed(asked.previous.session, (Message("assistant", fold.reply.parts),)))
     return await said_before(caller, asked.previous.session, fold.end)

@@ -16,8 +16,8 @@ from msgspec.structs import replace
 from remanence.api.response_fold import Fold, WireEvent
 from remanence.api.response_input import refuse
 from remanence.api.response_kept import Kept, make_fold
-from remanence.api.response_place import Asked
-from remanence.api.response_request import ResponseBody
+from remanence.api.response_place import Asked, renamed
+from remanence.api.response_request import AGENT, ResponseBody
 from remanence.api.stream import Preview
 from remanence.commands.caller import Caller
 from remanence.commands.given import check
@@ -28,6 +28,7 @@ from remanence.core.state import Window
 from remanence.errors import ModelError
 from remanence.events import (
     Event,
+    InputReceived,
     ModelCalled,
     ModelFailed,
     ModelReplied,
@@ -49,7 +50,7 @@ class Private:
     def __init__(
         self, caller: Caller, meter: Meter, asked: Asked, body: ResponseBody, history: tuple[Message, ...]
     ) -> None:
-        if asked.spec.name != "responses":
+        if asked.spec.name != AGENT:
             refuse("store", f"{asked.spec.name} is an agent, and what an agent does is journaled")
         if body.background:
             refuse("background", "a response in the background has to be stored")
@@ -61,7 +62,10 @@ class Private:
         self._session = caller.make_id("private")
         self._position = 0
         self._turn = 1
-        self.messages = self._window((*history, *asked.given.messages))
+        spoken = asked.given.messages
+        if asked.previous is not None:
+            spoken = renamed(asked.previous.session, spoken)
+        self.messages = self._window((*history, *spoken))
         self.said: tuple[Part, ...] = ()
         """What the model replied, with the ids its calls have on the wire."""
         tools = tuple(tool.name for tool in asked.spec.tools)
@@ -77,16 +81,15 @@ class Private:
     def _window(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
         """The messages of the call, by the same rules as a journaled one's: every call has its output."""
         text = Transcript()
-        for event in check(self._caller, messages):
+        events = check(self._caller, messages)
+        if isinstance(events[-1], InputReceived):  # one message waits for its turn; here is the turn
+            turns = [event.turn for event in events if isinstance(event, TurnStarted)]
+            events = (*events, TurnStarted(max(turns, default=0) + 1, (len(events),)))
+        for event in events:
             self._position += 1
             text.add(self._record(event, self._position))
             if isinstance(event, TurnStarted):
                 self._turn = event.turn
-        if not isinstance(check(self._caller, messages)[-1], TurnStarted) and messages[-1].role == "user":
-            turns = [turn.number for turn in text.turns]
-            self._turn = max(turns, default=0) + 1
-            self._position += 1
-            text.add(self._record(TurnStarted(self._turn, (self._position - 1,)), self._position))
         return text.messages(Window(1, 1)).messages
 
     def _record(self, event: Event, position: int) -> Recorded:

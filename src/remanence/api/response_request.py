@@ -189,7 +189,7 @@ class Echo(msgspec.Struct, frozen=True, omit_defaults=True):
     instructions: str | None = None
     tools: list[dict[str, Any]] = []
     tool_choice: Any = "auto"
-    text: dict[str, Any] = {"format": {"type": "text"}}
+    text: dict[str, Any] = {}
     reasoning: dict[str, Any] = {}
     metadata: dict[str, str] = {}
     parallel_tool_calls: bool = True

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import msgspec
 
 from remanence.commands.caller import Caller, check_size, commit
-from remanence.content import Message, ToolCall, ToolResult
+from remanence.content import Message, Text, ToolCall, ToolResult
 from remanence.core.session import fold
 from remanence.core.state import CLIENT_EPOCH, Call, Session
 from remanence.core.summary import summary_of
@@ -177,6 +177,8 @@ class _Past:
                 raise _no_output(min(self._calls))
             match message.role:
                 case "user":
+                    if all(isinstance(part, Text) and not part.text.strip() for part in message.parts):
+                        raise InvalidInput("The input is empty. Nothing was written; say something.", param="input")
                     self._end()
                     self._inputs.append(self._next + len(self._events))
                     self._events.append(

@@ -26,7 +26,7 @@ from remanence.core.session import decode_snapshot, encode_snapshot, evolve, fol
 from remanence.core.state import Session, effect_key, status_of, waiting_on
 from remanence.core.summary import summary_of
 from remanence.errors import BudgetExceeded, Conflict, Fenced, Frozen, StoreCorrupt, StoreError
-from remanence.events import BudgetRaised, BudgetReached, Event, ModelCalled, Recorded, ToolStarted
+from remanence.events import BudgetRaised, BudgetReached, Event, ModelCalled, Recorded, Redacted, ToolStarted
 from remanence.ports import Lease, Summary, Write
 from remanence.runtime.bell import Bell
 from remanence.runtime.effects import call_model, reconcile_doubt, run_tool
@@ -64,6 +64,7 @@ class Driver:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._reconciled: set[str] = set()
         self._snapshot_at = 0
+        self._erased = False
         self._version = ""
         self._summary: Summary | None = None
         self._failures = 0
@@ -168,7 +169,7 @@ class Driver:
         self._summary = summary or self._summary
         if snapshot is not None:
             self._snapshot_at = s.head
-        self.services.live.publish(s.id, *appended.records)
+        self.services.live.show(s.id, appended.records)
 
     async def _refuse_unpriced(self) -> None:
         """A money budget cannot be kept when nobody knows what the call costs: such a call does not leave."""
@@ -353,17 +354,20 @@ class Driver:
             self._stale = False
             for record in await self.services.database.store.read(self.lease.session, after=self.state.head):
                 self._take(record)
+        if self._erased:
+            await self._load()  # what was erased is still in the messages at hand
         if self.state.version != self._version:
             await self._load_spec()
 
     def _take(self, record: Recorded) -> None:
+        self._erased = self._erased or isinstance(record.event, Redacted)
         self.state = evolve(self.state, record)
         self.text.add(record)
 
     async def _load(self) -> None:
         store = self.services.database.store
         self._news.clear()
-        self._stale = False
+        self._stale = self._erased = False
         loaded = await store.load(self.lease.session)
         s = decode_snapshot(loaded.snapshot) if loaded.snapshot is not None else None
         records = loaded.records

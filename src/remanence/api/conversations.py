@@ -1,0 +1,230 @@
+"""The Conversations API: `/v1/conversations`.
+
+A conversation is a session that clients add to item by item, or by responses that name it. Deleting an item erases the
+record it came from: an input whole, a reply with everything it said and called, and what those calls came to. Windows
+then show `[redacted]` in its place. Deleting a conversation removes it from the API; responses made in it stay.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Response
+from msgspec.structs import replace
+from pydantic import BaseModel, ConfigDict
+
+from remanence.api.auth import may
+from remanence.api.bodies import JsonRoute
+from remanence.api.response_input import Given, read_input, refuse
+from remanence.api.response_items import Item, Shown, call_off_wire, items_of_session, spoken_item
+from remanence.api.response_kept import read_all
+from remanence.api.response_lists import Order, page
+from remanence.api.response_request import Metadata
+from remanence.api.talks import KIND, Talk, find_talk, keep_talk, open_talk, resting
+from remanence.commands.caller import Caller, state_of
+from remanence.commands.given import erase, keep
+from remanence.content import ToolCall
+from remanence.errors import Busy, NotFound
+from remanence.events import ModelReplied, Recorded, ToolReturned
+
+__all__ = ["conversations_router"]
+
+conversations_router = APIRouter(tags=["conversations"], route_class=JsonRoute)
+
+Asking = Annotated[Caller, Depends(may("api"))]
+Include = Annotated[list[str] | None, Query(alias="include[]")]
+_MICROS = 1_000_000
+_ITEMS_MAX = 20
+
+
+class _Asked(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ConversationBody(_Asked):
+    """A new conversation."""
+
+    items: list[Any] | None = None
+    metadata: Metadata | None = None
+
+
+class MetadataBody(_Asked):
+    """What is attached to a conversation from now on."""
+
+    metadata: Metadata | None
+
+
+class ItemsBody(_Asked):
+    """Items to add."""
+
+    items: list[Any]
+
+
+def _json(value: object) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+def _shown(talk: Talk) -> Item:
+    return {
+        "id": talk.id,
+        "object": "conversation",
+        "created_at": talk.at // _MICROS,
+        "metadata": talk.metadata,
+    }
+
+
+@conversations_router.post("/conversations", summary="Create a conversation")
+async def create_conversation(body: ConversationBody, caller: Asking) -> Response:
+    """An empty conversation, or one that begins with up to twenty items."""
+    given = _read(Talk("", 0), body.items or [])
+    talk = Talk(caller.make_id("conv"), caller.clock.now(), metadata=body.metadata or {})
+    await keep_talk(caller, talk)
+    await _add(caller, talk, given)
+    return _json(_shown(talk))
+
+
+@conversations_router.get("/conversations/{conversation_id}", summary="Retrieve a conversation")
+async def retrieve_conversation(conversation_id: str, caller: Asking) -> Response:
+    """A conversation, without its items."""
+    return _json(_shown(await find_talk(caller, conversation_id)))
+
+
+@conversations_router.post("/conversations/{conversation_id}", summary="Update a conversation")
+async def update_conversation(conversation_id: str, body: MetadataBody, caller: Asking) -> Response:
+    """Replace what is attached to a conversation."""
+    talk = replace(await find_talk(caller, conversation_id), metadata=body.metadata or {})
+    await keep_talk(caller, talk)
+    return _json(_shown(talk))
+
+
+@conversations_router.delete("/conversations/{conversation_id}", summary="Delete a conversation")
+async def delete_conversation(conversation_id: str, caller: Asking) -> Response:
+    """Remove a conversation. Its items are not erased: delete them first if they must be."""
+    talk = await find_talk(caller, conversation_id)
+    await caller.database.registry.remove(KIND, talk.id)
+    return _json({"id": talk.id, "object": "conversation.deleted", "deleted": True})
+
+
+# --- items ------------------------------------------------------------------------------------------------------------
+
+
+@conversations_router.post("/conversations/{conversation_id}/items", summary="Add items")
+async def create_items(conversation_id: str, body: ItemsBody, caller: Asking, include: Include = None) -> Response:
+    """Add up to twenty items at the end. Nobody is asked to answer them."""
+    _check_include(include)
+    talk = await find_talk(caller, conversation_id)
+    before = {item["id"] for item, _ in await _items(caller, talk)}
+    await _add(caller, talk, _read(talk, body.items))
+    now = await find_talk(caller, conversation_id)
+    added = [item for item, _ in await _items(caller, now) if item["id"] not in before]
+    return _json(page(added, after=None, limit=len(added) or 1, order="asc"))
+
+
+@conversations_router.get("/conversations/{conversation_id}/items", summary="List items")
+async def list_items(
+    conversation_id: str,
+    caller: Asking,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Order = "desc",
+    include: Include = None,
+) -> Response:
+    """The items of a conversation."""
+    _check_include(include)
+    talk = await find_talk(caller, conversation_id)
+    items = [item for item, _ in await _items(caller, talk)]
+    return _json(page(items, after=after, limit=limit, order=order))
+
+
+@conversations_router.get("/conversations/{conversation_id}/items/{item_id}", summary="Retrieve an item")
+async def retrieve_item(conversation_id: str, item_id: str, caller: Asking, include: Include = None) -> Response:
+    """One item."""
+    _check_include(include)
+    item, _ = await _item(caller, await find_talk(caller, conversation_id), item_id)
+    return _json(item)
+
+
+@conversations_router.delete("/conversations/{conversation_id}/items/{item_id}", summary="Delete an item")
+async def delete_item(conversation_id: str, item_id: str, caller: Asking) -> Response:
+    """Erase the record an item came from; answers the conversation."""
+    talk = await find_talk(caller, conversation_id)
+    _, position = await _item(caller, talk, item_id)
+    if not position:
+        spoken = tuple(
+            one for index, one in enumerate(talk.spoken) if spoken_item(talk.id, index, one.role, "")["id"] != item_id
+        )
+        await keep_talk(caller, replace(talk, spoken=spoken))
+        return _json(_shown(talk))
+    if (await state_of(caller, talk.session)).turn is not None:
+        raise Busy("A turn of this conversation is running. Nothing was deleted; wait until it has ended.")
+    await erase(caller, talk.session, await _step(caller, talk.session, position), reason=f"{item_id} was deleted")
+    return _json(_shown(talk))
+
+
+async def _step(caller: Caller, session: str, position: int) -> list[int]:
+    """A record, and what the calls of a reply came to: no output stays behind without its call."""
+    records = await read_all(caller, session, after=position - 1)
+    event = records[0].event
+    if not isinstance(event, ModelReplied):
+        return [position]
+    found = [position]
+    for record in records[1:]:
+        if isinstance(record.event, ModelReplied):
+            break
+        if isinstance(record.event, ToolReturned):
+            found.append(record.position)
+    return found
+
+
+def _read(talk: Talk, items: list[Any]) -> Given:
+    if len(items) > _ITEMS_MAX:
+        refuse("items", f"at most {_ITEMS_MAX} items are added at once")
+    known = [talk.session] if talk.session else []
+    given = read_input(items, lambda call: call_off_wire(known, call), path="items")
+    if given.approvals:
+        refuse("items", "an answer to an approval is given by a response")
+    return given
+
+
+async def _add(caller: Caller, talk: Talk, given: Given) -> None:
+    if given.messages:
+        s = await open_talk(caller, talk, resting())
+        if s.turn is not None or s.queue:
+            raise Busy("A turn of this conversation is running. Nothing was added; wait until it has ended.")
+        await keep(caller, s, given.messages, spec=await caller.database.specs.get(s.version))
+        talk = await find_talk(caller, talk.id)
+    if given.spoken:
+        await keep_talk(caller, replace(talk, spoken=(*talk.spoken, *given.spoken)))
+
+
+async def _items(caller: Caller, talk: Talk) -> list[tuple[Item, int]]:
+    """Every item, oldest first; what systems and developers said comes first, at position 0."""
+    spoken = [(spoken_item(talk.id, i, one.role, one.text), 0) for i, one in enumerate(talk.spoken)]
+    if not talk.session:
+        return spoken
+    s = await state_of(caller, talk.session)
+    spec = await caller.database.specs.get(s.version)
+    tools = {tool.name for tool in spec.tools if tool.kind != "client"}
+    records = await read_all(caller, talk.session)
+    names = _called(records)
+    shown = Shown(s.id, s.agent, frozenset(names - tools))
+    return spoken + items_of_session(shown, records)
+
+
+def _called(records: list[Recorded]) -> set[str]:
+    parts = [part for record in records if isinstance(record.event, ModelReplied) for part in record.event.parts]
+    return {part.name for part in parts if isinstance(part, ToolCall)}
+
+
+async def _item(caller: Caller, talk: Talk, name: str) -> tuple[Item, int]:
+    for item, position in await _items(caller, talk):
+        if item["id"] == name:
+            return item, position
+    raise NotFound(f"Item with id '{name}' not found in conversation '{talk.id}'.", param="item_id")
+
+
+def _check_include(include: list[str] | None) -> None:
+    for name in include or ():
+        if name not in ("reasoning.encrypted_content", "message.input_image.image_url"):
+            refuse("include", f"{name!r} is not served")

@@ -1,0 +1,101 @@
+"""Counting what a request would send, and summing up a conversation."""
+
+from __future__ import annotations
+
+import msgspec
+
+from remanence.api.named import Served, named
+from remanence.api.response_input import pack, refuse
+from remanence.api.response_items import Item
+from remanence.api.response_kept import usage_of
+from remanence.api.response_place import Asked, ask, history_of, renamed
+from remanence.api.response_request import CompactBody, ResponseBody
+from remanence.commands.caller import Caller
+from remanence.commands.metering import Meter
+from remanence.content import File, Image, Message, Text, ToolResult, text_of
+from remanence.ports import ModelRequest
+
+__all__ = ["compact", "counted"]
+
+BYTES_PER_TOKEN = 4
+IMAGE_TOKENS = 1_600
+"""What a picture is taken for, however large its file is."""
+SUMMARY_TOKENS = 4_096
+ORDER = (
+    "Sum up the conversation so far, for yourself: you will go on with it and see nothing of it but this summary. Keep "
+    "every fact, name, number, decision, open question and promise that may matter. Write the summary and nothing else."
+)
+
+
+def counted(asked: Asked, history: tuple[Message, ...]) -> Item:
+    """An estimate of the input tokens of a request."""
+    spec = asked.spec
+    tools = [(tool.name, tool.description, tool.parameters) for tool in spec.tools]
+    size = len(spec.instructions.encode()) + (len(msgspec.json.encode(tools)) if tools else 0)
+    size += len(msgspec.json.encode(spec.settings.output_schema)) if spec.settings.output_schema else 0
+    size += sum(_size(message) for message in (*history, *asked.given.messages))
+    return {"object": "response.input_tokens", "input_tokens": -(-size // BYTES_PER_TOKEN)}
+
+
+def _size(message: Message) -> int:
+    total = 0
+    for part in message.parts:
+        if isinstance(part, Image):
+            total += IMAGE_TOKENS * BYTES_PER_TOKEN
+        elif isinstance(part, File):
+            total += len(part.data or part.url or "")
+        elif isinstance(part, Text):
+            total += len(part.text.encode())
+        else:
+            total += len(msgspec.json.encode(part))
+    return total
+
+
+async def compact(served: Served, caller: Caller, meter: Meter, body: CompactBody) -> Item:
+    """A conversation as one item: what users said last stays as it is, the rest becomes a summary by the model."""
+    found = await named(served, caller, body.model)
+    if found.agent is not None:
+        refuse("model", f"{body.model} is an agent; name a model to write the summary")
+    given = "" if body.input is None else body.input
+    asked = await ask(
+        served,
+        caller,
+        ResponseBody(
+            model=body.model,
+            input=given or [],
+            instructions=body.instructions,
+            previous_response_id=body.previous_response_id,
+        ),
+    )
+    told = asked.given.messages
+    if asked.previous is not None:
+        told = renamed(asked.previous.session, told)
+    history = (*await history_of(caller, asked), *told)
+    if not history:
+        refuse("input", "there is nothing to sum up")
+    spec = asked.spec
+    request = ModelRequest(
+        spec.model, spec.instructions, (*_closed(history), Message("user", (Text(ORDER),))), (), spec.settings,
+        SUMMARY_TOKENS, spec.limits.model_timeout_s, "",
+    )  # fmt: skip
+    made = await meter.reply(caller, request, None)
+    name = caller.make_id("cmp")
+    item = {"id": name, "type": "compaction", "encrypted_content": pack("compaction", text_of(made.parts))}
+    return {
+        "id": name.replace("cmp_", "resp_"),
+        "object": "response.compaction",
+        "created_at": caller.clock.now() // 1_000_000,
+        "output": [item],
+        "usage": usage_of(made.usage),
+    }
+
+
+def _closed(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The messages without calls that have no output: a provider would refuse them."""
+    answered = {p.call for m in messages for p in m.parts if isinstance(p, ToolResult)}
+    kept: list[Message] = []
+    for message in messages:
+        parts = tuple(part for part in message.parts if getattr(part, "call", None) in {None, *answered})
+        if parts:
+            kept.append(Message(message.role, parts))
+    return tuple(kept)

@@ -1,0 +1,242 @@
+"""The Responses API: `/v1/responses`.
+
+One response is one turn of a session, or the part of a turn between two words of the client. What it came to is read
+from the journal each time (`response_fold.py`), so a response that is retrieved, streamed again or looked at after a
+restart is the same. A response in progress whose turn waits for a person says so in `waiting_on`; creating it without
+`stream` answers at that moment, with status `in_progress`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+
+from remanence.api.auth import may
+from remanence.api.bodies import JsonRoute
+from remanence.api.lookout import Lookout
+from remanence.api.named import Served
+from remanence.api.response_fold import WireEvent
+from remanence.api.response_input import refuse
+from remanence.api.response_items import Item, input_item, spoken_item
+from remanence.api.response_kept import Kept, find, fold_of, forget, read_all, response_object
+from remanence.api.response_lists import Order, page
+from remanence.api.response_place import ask, history_of, place
+from remanence.api.response_private import Private
+from remanence.api.response_request import CompactBody, CountBody, ResponseBody
+from remanence.api.response_stream import events_of, frames_of, settled
+from remanence.api.response_sums import compact, counted
+from remanence.api.stream import EventStream, paced
+from remanence.commands import sessions
+from remanence.commands.caller import Caller, state_of
+from remanence.commands.given import erase
+from remanence.commands.metering import Meter
+from remanence.errors import Conflict, InvalidInput
+from remanence.events import CancelAsked, InputReceived, ModelReplied, ToolReturned
+from remanence.ports import SessionQuery
+from remanence.spec import IfBusy
+
+__all__ = ["lookout_of", "meter_of", "responses_router"]
+
+responses_router = APIRouter(tags=["responses"], route_class=JsonRoute)
+
+Asking = Annotated[Caller, Depends(may("api"))]
+Include = Annotated[list[str] | None, Query(alias="include[]")]
+IfBusyHeader = Annotated[IfBusy, Header(description="What the input does while a turn runs.")]
+_CANCEL_WAIT_S = 5.0
+
+
+def lookout_of(request: Any) -> Lookout:
+    """The one look at followed sessions that this process has."""
+    state = request.app.state
+    if not hasattr(state, "lookout"):
+        state.lookout = Lookout(state.runtime.caller)
+    return state.lookout
+
+
+def meter_of(request: Any) -> Meter:
+    """The meter of this process."""
+    state = request.app.state
+    if not hasattr(state, "meter"):
+        state.meter = Meter(state.runtime.model)
+    return state.meter
+
+
+def _json(value: object, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(value), headers=headers, media_type="application/json")
+
+
+@responses_router.post("/responses", summary="Create a response")
+async def create_response(
+    request: Request, body: ResponseBody, caller: Asking, x_if_busy: IfBusyHeader = "queue"
+) -> Response:
+    """Answer an input. With `stream`, server-sent events; with `background`, at once, while it is answered.
+
+    The header `x-session-id` of the answer names the session. `store: false` keeps nothing but what it cost.
+    """
+    if body.stream_options is not None and not body.stream:
+        refuse("stream_options", "only with `stream`")
+    served: Served = request.app.state.runtime
+    asked = await ask(served, caller, body)
+    if body.store is False:
+        private = Private(caller, meter_of(request), asked, body, await history_of(caller, asked))
+        return await _answer_private(caller, private, stream=bool(body.stream))
+    kept = await place(caller, asked, body, x_if_busy)
+    headers = {"x-session-id": kept.session}
+    lookout = lookout_of(request)
+    if body.stream:
+        return _stream(caller, events_of(caller, kept, lookout), headers)
+    fold = await (fold_of(caller, kept) if body.background else settled(caller, kept, lookout))
+    return _json(response_object(kept, fold), headers)
+
+
+async def _answer_private(caller: Caller, private: Private, *, stream: bool) -> Response:
+    if stream:
+        return _stream(caller, private.events(), {})
+    async with aclosing(private.events()) as batches:
+        async for _ in batches:
+            pass
+    return _json(response_object(private.kept, private.fold))
+
+
+def _stream(caller: Caller, batches: AsyncGenerator[Sequence[WireEvent]], headers: dict[str, str]) -> Response:
+    return EventStream(paced(caller.clock, frames_of(batches)), on_end=lambda: None, headers=headers)
+
+
+@responses_router.post("/responses/input_tokens", summary="Estimate the tokens of an input")
+async def count_input_tokens(request: Request, body: CountBody, caller: Asking) -> Response:
+    """An estimate: no provider's tokenizer is at hand. Four bytes are taken for a token."""
+    asked = await ask(request.app.state.runtime, caller, body)
+    return _json(counted(asked, await history_of(caller, asked)))
+
+
+@responses_router.post("/responses/compact", summary="Sum up a conversation")
+async def compact_response(request: Request, body: CompactBody, caller: Asking) -> Response:
+    """One item that stands for a conversation, written by the model. Nothing of it is kept here."""
+    return _json(await compact(request.app.state.runtime, caller, meter_of(request), body))
+
+
+@responses_router.get("/responses/{response_id}", summary="Retrieve a response")
+async def retrieve_response(
+    request: Request,
+    response_id: str,
+    caller: Asking,
+    stream: bool = False,
+    starting_after: int | None = None,
+    include_obfuscation: bool = False,
+    include: Include = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> Response:
+    """A response as it stands. With `stream`, its events, from the beginning or after a sequence number."""
+    _check_include(include)
+    if include_obfuscation:
+        refuse("include_obfuscation", "it is not served")
+    kept = await find(caller, response_id)
+    if not stream:
+        if starting_after is not None:
+            refuse("starting_after", "only with `stream`")
+        return _json(response_object(kept, await fold_of(caller, kept)), {"x-session-id": kept.session})
+    after = starting_after
+    if after is None and last_event_id is not None:
+        if not last_event_id.isdigit():
+            refuse("last-event-id", "it is no sequence number")
+        after = int(last_event_id)
+    batches = events_of(caller, kept, lookout_of(request), after=-1 if after is None else after)
+    return _stream(caller, batches, {"x-session-id": kept.session})
+
+
+@responses_router.post("/responses/{response_id}/cancel", summary="Cancel a response")
+async def cancel_response(request: Request, response_id: str, caller: Asking) -> Response:
+    """Stop a response that has not ended; what happened already stays."""
+    kept = await find(caller, response_id)
+    fold = await fold_of(caller, kept)
+    if fold.done and fold.status != "cancelled":
+        raise InvalidInput("Cannot cancel a completed response.", param="response_id")
+    if not fold.done:
+        await _cancel(caller, kept, fold.turn)
+        fold = await _ended(request, caller, kept)
+    return _json(response_object(kept, fold))
+
+
+async def _cancel(caller: Caller, kept: Kept, turn: int | None) -> None:
+    s = await state_of(caller, kept.session)
+    if turn is None:
+        if s.turn is not None or len(s.queue) != 1:
+            raise Conflict(
+                f"{kept.id} waits behind other inputs of session {s.id}, and only the next turn can be cancelled. "
+                "Nothing was written; cancel it when it is its turn."
+            )
+        turn = s.turns + 1
+    await sessions.tell(caller, kept.session, CancelAsked(caller.actor, "", turn))
+
+
+async def _ended(request: Request, caller: Caller, kept: Kept) -> Any:
+    """The response once its turn has ended, or as it stands after a while: a tool may have to be waited for."""
+    deadline = caller.clock.now() + int(_CANCEL_WAIT_S * 1_000_000)
+    async with aclosing(events_of(caller, kept, lookout_of(request))) as batches:
+        async for events in batches:
+            if not events and caller.clock.now() >= deadline:
+                break
+    return await fold_of(caller, kept)
+
+
+@responses_router.delete("/responses/{response_id}", summary="Delete a response")
+async def delete_response(response_id: str, caller: Asking) -> Response:
+    """Remove a response. It is not found any more, and nothing can go on from it.
+
+    Its words are erased from the journal when nothing stands on them: when it is the newest of its session, and no
+    other session was forked from that one. Otherwise they remain part of the later conversation.
+    """
+    kept = await find(caller, response_id)
+    fold = await fold_of(caller, kept)
+    if not fold.done:
+        raise Conflict(f"{kept.id} is in progress. Nothing was deleted; cancel it first, or wait.")
+    await forget(caller, kept)
+    await _erase_if_last(caller, kept, fold.end)
+    return _json({"id": kept.id, "object": "response", "deleted": True})
+
+
+async def _erase_if_last(caller: Caller, kept: Kept, end: int) -> None:
+    s = await state_of(caller, kept.session)
+    records = await read_all(caller, kept.session, after=kept.position - 1)
+    forks = await caller.database.views.sessions(SessionQuery(parent=kept.session, limit=1))
+    later = [record for record in records if record.position > end and isinstance(record.event, InputReceived)]
+    if forks or later or s.turn is not None:
+        return
+    words = InputReceived | ModelReplied | ToolReturned
+    await erase(
+        caller,
+        kept.session,
+        [record.position for record in records if record.position <= end and isinstance(record.event, words)],
+        reason=f"{kept.id} was deleted",
+    )
+
+
+@responses_router.get("/responses/{response_id}/input_items", summary="List the input of a response")
+async def list_input_items(
+    response_id: str,
+    caller: Asking,
+    after: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Order = "desc",
+    include: Include = None,
+) -> Response:
+    """What was put in for this response, without what was said before it."""
+    _check_include(include)
+    kept = await find(caller, response_id)
+    return _json(page(await _input_of(caller, kept), after=after, limit=limit, order=order))
+
+
+async def _input_of(caller: Caller, kept: Kept) -> list[Item]:
+    records = await caller.database.store.read(kept.session, after=kept.position - 1, limit=kept.inputs)
+    items = [spoken_item(kept.id, index, spoken.role, spoken.text) for index, spoken in enumerate(kept.spoken)]
+    return items + [item for record in records for item in input_item(kept.shown, record)]
+
+
+def _check_include(include: list[str] | None) -> None:
+    for name in include or ():
+        if name not in ("reasoning.encrypted_content", "message.input_image.image_url"):
+            refuse("include", f"{name!r} is not served")

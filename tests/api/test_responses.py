@@ -1,0 +1,405 @@
+"""Responses through the vendor's client, strict, against a real server; and what the model really was sent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from chat_server import KEY, OTHER, Server, serving
+
+from remanence import Agent, Remanence, tool
+from remanence.api.responses import responses_router
+from remanence.content import Message, Part, Text, Thinking, ToolCall, ToolResult, Usage, text_of
+from remanence.errors import ModelError
+from remanence.models.scripted import Scripted
+from remanence.ports import ModelReply, ModelRequest
+
+WEATHER: Any = {
+    "type": "function",
+    "name": "weather",
+    "description": None,
+    "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    "strict": None,
+}
+SECRET = "the password is swordfish"
+
+
+def script(request: ModelRequest) -> ModelReply | ModelError:
+    """Says how many messages it was sent and the last of them; calls the tool when it is asked about weather."""
+    last = request.messages[-1]
+    said = text_of(last.parts)
+    usage = Usage(10, 5, 4, 2, 1)
+    if last.role == "tool":
+        results = [part for part in last.parts if isinstance(part, ToolResult)]
+        return ModelReply((Text(f"It is {text_of(results[0].parts)}."),), usage)
+    if said.startswith("fail"):
+        return ModelError("the provider is down", kind="invalid_request")
+    if said.startswith("long"):
+        return ModelReply((Text("and so on"),), usage, stop="length")
+    if said.startswith("think"):
+        return ModelReply((Thinking("hm, well", signature="s1", provider="p"), Text("I thought.")), usage)
+    if said.startswith("weather") and request.tools:
+        cities = said.removeprefix("weather").split() or ["Paris"]
+        calls = [ToolCall(f"p{n}", "weather", f'{{"city":"{city}"}}') for n, city in enumerate(cities)]
+        return ModelReply(tuple(calls), usage, stop="tool_calls")
+    return ModelReply((Text(f"{len(request.messages)}: {said}"),), usage)
+
+
+@asynccontextmanager
+async def served(path: Path, model: Scripted, **options: Any) -> AsyncIterator[Server]:
+    rt = Remanence(f"sqlite:///{path}/a.db", models={"m": model, "n": model}, **options)
+    async with rt, serving(rt, [("/v1", responses_router)]) as server:
+        yield server
+
+
+@pytest.fixture
+def model() -> Scripted:
+    return Scripted(script)
+
+
+@pytest.fixture
+async def server(tmp_path: Path, model: Scripted) -> AsyncIterator[Server]:
+    async with served(tmp_path, model) as made:
+        yield made
+
+
+def window(model: Scripted) -> list[tuple[str, str]]:
+    """What the model was sent last: roles and words."""
+    return [(message.role, words(message)) for message in model.requests[-1].messages]
+
+
+def words(message: Message) -> str:
+    return " ".join(filter(None, map(word, message.parts)))
+
+
+def word(part: Part) -> str:
+    match part:
+        case Text(text=text):
+            return text
+        case ToolCall(name=name, arguments=arguments):
+            return f"{name}{arguments}"
+        case ToolResult(parts=parts):
+            return text_of(parts)
+        case _:
+            return ""
+
+
+REQUIRED = {
+    "id",
+    "object",
+    "created_at",
+    "completed_at",
+    "status",
+    "incomplete_details",
+    "model",
+    "previous_response_id",
+    "instructions",
+    "output",
+    "error",
+    "tools",
+    "tool_choice",
+    "truncation",
+    "parallel_tool_calls",
+    "text",
+    "top_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "top_logprobs",
+    "temperature",
+    "reasoning",
+    "usage",
+    "max_output_tokens",
+    "max_tool_calls",
+    "store",
+    "background",
+    "service_tier",
+    "metadata",
+    "safety_identifier",
+    "prompt_cache_key",
+}
+
+
+async def test_a_response_has_every_key_and_its_words(server: Server, model: Scripted) -> None:
+    made = await server.client().responses.create(model="m", input="hello", instructions="be kind", metadata={"a": "b"})
+    assert (made.status, made.output_text, made.instructions, made.metadata) == (
+        "completed",
+        "1: hello",
+        "be kind",
+        {"a": "b"},
+    )
+    assert made.usage is not None
+    assert made.usage.input_tokens_details.cached_tokens == 4
+    assert made.usage.input_tokens_details.cache_write_tokens == 2
+    assert model.requests[-1].instructions == "be kind"
+    async with httpx2.AsyncClient() as http:
+        raw = await http.get(f"{server.url}/v1/responses/{made.id}", headers={"authorization": f"Bearer {KEY}"})
+    body = raw.json()
+    assert len(REQUIRED) == 31
+    assert set(body) >= REQUIRED
+    assert "user" not in body
+
+
+async def test_a_chain_appends_and_an_older_response_forks(server: Server, model: Scripted) -> None:
+    responses = server.client().responses
+    one = await responses.create(model="m", input="one")
+    two = await responses.create(model="m", input="two", previous_response_id=one.id)
+    assert two.id.rpartition("_")[0] == one.id.rpartition("_")[0]
+    assert window(model) == [("user", "one"), ("assistant", "1: one"), ("user", "two")]
+    other = await responses.create(model="m", input="other", previous_response_id=one.id)
+    assert other.id.rpartition("_")[0] != one.id.rpartition("_")[0]
+    assert window(model) == [("user", "one"), ("assistant", "1: one"), ("user", "other")]
+    three = await responses.create(model="n", input="three", previous_response_id=two.id, instructions="now this")
+    assert [role for role, _ in window(model)] == ["user", "assistant"] * 2 + ["user"]
+    assert (model.requests[-1].model, model.requests[-1].instructions) == ("n", "now this")
+    assert three.previous_response_id == two.id
+    again = await responses.create(model="m", input="again", previous_response_id=other.id)
+    assert window(model)[2:] == [("user", "other"), ("assistant", "3: other"), ("user", "again")]
+    assert (await responses.retrieve(again.id)).output_text == again.output_text
+
+
+async def test_a_chain_goes_on_after_a_restart(tmp_path: Path, model: Scripted) -> None:
+    async with served(tmp_path, model) as server:
+        one = await server.client().responses.create(model="m", input="one")
+    async with served(tmp_path, model) as server:
+        responses = server.client().responses
+        assert (await responses.retrieve(one.id)).to_dict() == one.to_dict()
+        await responses.create(model="m", input="two", previous_response_id=one.id)
+    assert window(model) == [("user", "one"), ("assistant", "1: one"), ("user", "two")]
+
+
+async def test_functions_of_the_client(server: Server, model: Scripted) -> None:
+    responses = server.client().responses
+    asked = await responses.create(model="m", input="weather Paris Rome", tools=[WEATHER])
+    assert (asked.status, [item.type for item in asked.output]) == ("completed", ["function_call"] * 2)
+    calls = [item for item in asked.output if item.type == "function_call"]
+    with pytest.raises(openai.BadRequestError, match="No tool output found"):
+        await responses.create(model="m", input="and?", tools=[WEATHER], previous_response_id=asked.id)
+    outputs: Any = [
+        {"type": "function_call_output", "call_id": call.call_id, "output": f"sunny {n}"}
+        for n, call in enumerate(calls)
+    ]
+    told = await responses.create(model="m", input=outputs, tools=[WEATHER], previous_response_id=asked.id)
+    assert told.output_text == "It is sunny 1."
+    assert [role for role, _ in window(model)] == ["user", "assistant", "tool", "tool"]
+    assert (await responses.retrieve(asked.id)).to_dict() == asked.to_dict()
+    other: Any = [{**output, "output": "rainy"} for output in outputs]
+    rainy = await responses.create(model="m", input=other, tools=[WEATHER], previous_response_id=asked.id)
+    assert rainy.output_text == "It is rainy."
+    assert [role for role, _ in window(model)] == ["user", "assistant", "tool", "tool"]
+    items = await responses.input_items.list(told.id, order="asc")
+    assert [item.type for item in items.data] == ["function_call_output"] * 2
+    tools: Any = told.to_dict()["tools"]
+    assert tools[0] == WEATHER
+
+
+async def test_a_client_that_sends_its_whole_history(server: Server, model: Scripted) -> None:
+    responses = server.client().responses
+    history: list[Any] = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": "weather"}]
+    for _ in range(2):
+        made = await responses.create(model="m", input=history, tools=[WEATHER])
+        history += [item.to_dict() for item in made.output]
+        calls = [item for item in made.output if item.type == "function_call"]
+        history += [{"type": "function_call_output", "call_id": c.call_id, "output": "fine"} for c in calls]
+        history.append({"role": "user", "content": "weather"})
+    history[-1] = {"role": "user", "content": "thanks"}
+    made = await responses.create(model="m", input=history, tools=[WEATHER])
+    assert made.output_text == "7: thanks"
+    assert [role for role, _ in window(model)] == ["user", "assistant", "tool"] * 2 + ["user"]
+    assert model.requests[-1].instructions == "be brief"
+    ids = [part.call for m in model.requests[-1].messages for part in m.parts if isinstance(part, ToolCall)]
+    assert len(set(ids)) == 2
+
+
+async def test_what_is_not_stored_is_nowhere(tmp_path: Path, model: Scripted) -> None:
+    async with served(tmp_path, model) as server:
+        responses = server.client().responses
+        one = await responses.create(model="m", input="hello")
+        made = await responses.create(model="m", input=SECRET, store=False, previous_response_id=one.id)
+        assert made.output_text == f"3: {SECRET}"
+        async with await responses.create(model="m", input=SECRET, store=False, stream=True) as stream:
+            kinds = [event.type async for event in stream]
+        assert (kinds[0], kinds[-1]) == ("response.created", "response.completed")
+        with pytest.raises(openai.NotFoundError):
+            await responses.retrieve(made.id)
+        with pytest.raises(openai.BadRequestError) as refused:
+            await responses.create(model="m", input="x", previous_response_id=made.id)
+        assert refused.value.code == "previous_response_not_found"
+        assert not found_in_files(tmp_path, b"swordfish")
+        assert found_in_files(tmp_path, b"hello")
+    assert not found_in_files(tmp_path, b"swordfish")
+
+
+def found_in_files(path: Path, words: bytes) -> bool:
+    """Whether any file of the database holds these bytes."""
+    return any(words in file.read_bytes() for file in path.iterdir())
+
+
+async def test_every_cut_of_a_stream_can_be_resumed(server: Server) -> None:
+    responses = server.client().responses
+    async with await responses.create(model="m", input="think about it", stream=True) as stream:
+        events = [event async for event in stream]
+    assert [event.type for event in events][:2] == ["response.created", "response.in_progress"]
+    last = events[-1]
+    assert last.type == "response.completed"
+    name = last.response.id
+    assert last.response.to_dict() == (await responses.retrieve(name)).to_dict()
+    numbers = [event.sequence_number for event in events]
+    assert numbers == sorted(set(numbers))
+    whole = told([event.to_dict() for event in events])
+    for cut, event in enumerate(events):
+        async with await responses.retrieve(name, stream=True, starting_after=event.sequence_number) as stream:
+            rest = [one.to_dict() async for one in stream]
+        assert told([one.to_dict() for one in events[: cut + 1]] + rest) == whole
+
+
+def told(events: list[dict[str, Any]]) -> list[Any]:
+    """A stream without how its texts were cut: kinds, numbers of what is no delta, and the deltas put together."""
+    made: list[Any] = []
+    for event in events:
+        if event["type"].endswith(".delta"):
+            if made and made[-1][0] == event["type"]:
+                made[-1][1] += event["delta"]
+            else:
+                made.append([event["type"], event["delta"]])
+        else:
+            made.append([event["type"], event["sequence_number"], event.get("item_id"), event.get("text")])
+    return made
+
+
+async def test_in_the_background(server: Server) -> None:
+    responses = server.client().responses
+    made = await responses.create(model="m", input="hello", background=True)
+    assert made.status in ("queued", "in_progress", "completed")
+    async with await responses.retrieve(made.id, stream=True) as stream:
+        kinds = [event.type async for event in stream]
+    assert kinds[:3] == ["response.created", "response.queued", "response.in_progress"]
+    assert kinds[-1] == "response.completed"
+    with pytest.raises(openai.BadRequestError, match="Cannot cancel a completed response"):
+        await responses.cancel(made.id)
+
+
+async def test_failures_and_limits_are_said(server: Server) -> None:
+    responses = server.client().responses
+    failed = await responses.create(model="m", input="fail")
+    assert failed.status == "failed"
+    assert failed.error is not None
+    assert "down" in failed.error.message
+    long = await responses.create(model="m", input="long", max_output_tokens=16)
+    assert long.status == "incomplete"
+    assert long.incomplete_details is not None
+    assert long.incomplete_details.reason == "max_output_tokens"
+
+
+async def test_a_deleted_response_is_gone(server: Server, tmp_path: Path) -> None:
+    responses = server.client().responses
+    made = await responses.create(model="m", input=SECRET)
+    await responses.delete(made.id)
+    with pytest.raises(openai.NotFoundError):
+        await responses.retrieve(made.id)
+    records = await (await server.rt.get(made.id.removeprefix("resp_").rpartition("_")[0])).history()
+    assert "swordfish" not in str(records)
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"input": "x", "top_logprobs": 3}, "top_logprobs"),
+    ({"input": "x", "moderation": {"model": "m"}}, "moderation"),
+    ({"input": "x", "tools": [{"type": "web_search"}]}, "tools[0].type"),
+    ({"input": "x", "tools": [{"type": "mcp", "server_label": "s", "server_url": "http://x"}]}, "tools[0].type"),
+    ({"input": "x", "nonsense": 1}, "nonsense"),
+    ({"input": [{"type": "computer_call_output"}]}, "input[0].type"),
+    ({"input": [{"content": [{"type": "input_image", "file_id": "f"}]}]}, "input[0].content[0].file_id"),
+    ({"input": "x", "text": {"format": {"type": "json_object"}}}, "text.format"),
+    ({"input": "x", "service_tier": "priority"}, "service_tier"),
+    ({"input": "x", "max_output_tokens": 0}, "max_output_tokens"),
+    ({"input": "x", "tool_choice": {"type": "function", "name": "f"}}, "tool_choice.name"),
+    ({"input": "   "}, "input"),
+]
+
+
+@pytest.mark.parametrize(("body", "path"), REFUSED)
+async def test_what_cannot_be_honoured_is_refused_with_its_path(
+    server: Server, model: Scripted, body: dict[str, Any], path: str
+) -> None:
+    async with httpx2.AsyncClient() as http:
+        answer = await http.post(
+            f"{server.url}/v1/responses", json={"model": "m", **body}, headers={"authorization": f"Bearer {KEY}"}
+        )
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["error"]["param"] == path
+    assert not model.requests
+
+
+async def test_another_project_sees_nothing(server: Server) -> None:
+    made = await server.client().responses.create(model="m", input="hello")
+    with pytest.raises(openai.NotFoundError):
+        await server.client(OTHER).responses.retrieve(made.id)
+
+
+async def test_counting_and_summing_up(server: Server, model: Scripted) -> None:
+    responses = server.client().responses
+    one = await responses.create(model="m", input="a long story")
+    counted = await responses.input_tokens.count(model="m", input="x" * 400, previous_response_id=one.id)
+    assert counted.input_tokens > 100
+    compacted = await responses.compact(model="m", previous_response_id=one.id)
+    items: Any = [item.to_dict() for item in compacted.output]
+    await responses.create(model="m", input=[*items, {"role": "user", "content": "go on"}])
+    assert "Summary of the conversation so far" in window(model)[0][1]
+
+
+@tool(replay="safe")
+async def clock() -> str:
+    """What time it is."""
+    return "noon"
+
+
+def agent_script(request: ModelRequest) -> ModelReply:
+    if request.messages[-1].role == "tool":
+        return ModelReply((Text("It is noon."),))
+    return ModelReply((ToolCall("x", "clock", "{}"),), stop="tool_calls")
+
+
+async def test_an_agents_tools_are_run_by_the_server(tmp_path: Path) -> None:
+    agent = Agent("butler", model="m", instructions="serve", tools=[clock])
+    async with served(tmp_path, Scripted(agent_script), agents=[agent]) as server:
+        responses = server.client().responses
+        made = await responses.create(model="butler", input="what time is it?")
+        assert [item.type for item in made.output] == ["mcp_call", "message"]
+        assert made.output_text == "It is noon."
+        async with await responses.retrieve(made.id, stream=True) as stream:
+            kinds = [event.type async for event in stream]
+        assert "response.mcp_call.completed" in kinds
+        with pytest.raises(openai.BadRequestError):
+            await responses.create(model="butler", input="x", temperature=1.5)
+
+
+def test_the_sync_client(tmp_path: Path, model: Scripted) -> None:
+    import anyio
+
+    async def main() -> None:
+        async with served(tmp_path, model) as server:
+            await anyio.to_thread.run_sync(drive, server)
+
+    anyio.run(main)
+
+
+def drive(server: Server) -> None:
+    with server.sync_client() as client:
+        made = client.responses.create(model="m", input="hello")
+        assert client.responses.retrieve(made.id).to_dict() == made.to_dict()
+        assert [item.type for item in client.responses.input_items.list(made.id)] == ["message"]
+        assert streamed(client.responses.create(model="m", input="hi", stream=True))[-1] == "response.completed"
+        assert streamed(client.responses.retrieve(made.id, stream=True))[-1] == "response.completed"
+        assert client.responses.input_tokens.count(model="m", input="hello").input_tokens > 0
+        assert client.responses.compact(model="m", input="hello").output
+        with client.responses.stream(model="m", input="hi") as stream:
+            assert stream.get_final_response().output_text == "1: hi"
+        client.responses.delete(made.id)
+
+
+def streamed(stream: Iterator[Any]) -> list[str]:
+    return [event.type for event in stream]
