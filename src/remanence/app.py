@@ -37,7 +37,7 @@ from remanence.errors import InvalidConfig, InvalidInput, NotFound
 from remanence.events import InputJoined, ModelReplied, Recorded, TurnEnded, TurnStarted
 from remanence.models.configuration import ModelConfig
 from remanence.models.gateway import Gateway
-from remanence.ports import Appended, Budget, Clock, Database, Delta, Hold, Model, Tool
+from remanence.ports import Appended, Budget, Clock, Database, Delta, Hold, Model, Tool, Want
 from remanence.runtime.clock import SystemClock
 from remanence.runtime.live import Hub
 from remanence.runtime.services import Services, Times
@@ -384,20 +384,20 @@ class Reply:
 
     async def _final(self) -> str:
         text = ""
-        async for batch in self._batches(deltas=False):
+        async for batch in self._batches("turns"):
             for item in batch:
                 if isinstance(item, Recorded) and isinstance(item.event, ModelReplied):
                     text = text_of(item.event.parts)
         return text
 
     async def __aiter__(self) -> AsyncIterator[Recorded | Delta]:
-        async for batch in self._batches(deltas=True):
+        async for batch in self._batches("all"):
             for item in batch:
                 yield item
 
-    async def _batches(self, *, deltas: bool) -> AsyncIterator[Sequence[Recorded | Delta]]:
+    async def _batches(self, want: Want) -> AsyncIterator[Sequence[Recorded | Delta]]:
         caller = self._caller
-        reader = caller.live.subscribe(self._session, deltas=deltas)
+        reader = caller.live.subscribe(self._session, want=want)
         try:
             appended = await sessions.send(caller, self._session, self._text, if_busy=self._if_busy, key=self._key)
         except BaseException:

@@ -96,6 +96,7 @@ __all__ = [
     "Version",
     "Views",
     "Waiter",
+    "Want",
     "Write",
 ]
 
@@ -324,6 +325,10 @@ class Tool(Protocol):
         ...
 
 
+Want = Literal["all", "records", "turns"]
+"""What a reader wants to be woken for."""
+
+
 class Live(Protocol):
     """What is happening now: records as they commit and deltas as they stream. Nothing here is truth."""
 
@@ -331,8 +336,11 @@ class Live(Protocol):
         """Tell everybody who follows this session. Never waits: a slow reader loses deltas, not the writer's time."""
         ...
 
-    def subscribe(self, session: str, *, deltas: bool = True) -> Subscription:
-        """A new reader; it sees what is published from now on, and must be closed."""
+    def subscribe(self, session: str, *, want: Want = "all") -> Subscription:
+        """A new reader; it sees what is published from now on, and must be closed.
+
+        `records` leaves out deltas; `turns` does too, and its `take` ends when a turn does (or nobody drives it here).
+        """
         ...
 
     def driver_of(self, session: str) -> str:

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from remanence.events import ModelCalled, ModelFailed, ModelReplied, Recorded
-from remanence.ports import Clock, Delta, DeltaKind
+from remanence.events import ModelCalled, ModelFailed, ModelReplied, Recorded, TurnEnded
+from remanence.ports import Clock, Delta, DeltaKind, Want
 from remanence.runtime.bell import Bell
 
 __all__ = ["Hub", "Running"]
@@ -76,13 +76,17 @@ class Hub:
         return self._driver_of(session)
 
     def publish(self, session: str, *items: Recorded | Delta) -> None:
-        """Tell everybody who follows this session. The items of one call are all records or all deltas."""
+        """Tell everybody who follows this session, and its driver. The items are all records or all deltas."""
+        for listener in self._listeners:
+            for item in items:
+                if isinstance(item, Recorded):
+                    listener(item)
+        self.show(session, items)
+
+    def show(self, session: str, items: Sequence[Recorded | Delta]) -> None:
+        """Tell everybody who follows this session; its driver is the one who tells."""
         readers = self._readers.get(session, ())
         if isinstance(items[0], Recorded):
-            for listener in self._listeners:
-                for item in items:
-                    if isinstance(item, Recorded):
-                        listener(item)
             self._follow_calls(session, items)
             for reader in readers:
                 reader.put(items)
@@ -93,7 +97,7 @@ class Hub:
                     if isinstance(item, Delta) and item.call == running.call:
                         running.add(item)
             for reader in readers:
-                if reader.deltas:
+                if reader.want == "all":
                     reader.put(items)
 
     def _follow_calls(self, session: str, items: Sequence[Recorded | Delta]) -> None:
@@ -116,9 +120,9 @@ class Hub:
         for reader in self._readers.get(session, ()):
             reader.stir()
 
-    def subscribe(self, session: str, *, deltas: bool = True) -> Reader:
+    def subscribe(self, session: str, *, want: Want = "all") -> Reader:
         """A new reader; it sees what is published from now on, and must be closed."""
-        reader = Reader(self, session, self._clock, deltas=deltas)
+        reader = Reader(self, session, self._clock, want)
         self._readers.setdefault(session, []).append(reader)
         return reader
 
@@ -134,18 +138,19 @@ class Hub:
 class Reader:
     """One reader of one session's live items, with a bounded queue."""
 
-    def __init__(self, hub: Hub, session: str, clock: Clock, *, deltas: bool) -> None:
+    def __init__(self, hub: Hub, session: str, clock: Clock, want: Want) -> None:
         self.session = session
+        self.want = want
         self._hub = hub
         self._clock = clock
-        self.deltas = deltas
         self._items: deque[Recorded | Delta] = deque(maxlen=QUEUE_ITEMS_MAX)
         self._filled = Bell()
 
     def put(self, items: Sequence[Recorded | Delta]) -> None:
         """Take what was published; never waits."""
         self._items.extend(items)
-        self._filled.set()
+        if self.want != "turns" or any(_ends_turn(item) for item in items):
+            self._filled.set()
 
     def stir(self) -> None:
         """End the wait with nothing."""
@@ -162,3 +167,8 @@ class Reader:
 
     def close(self) -> None:
         self._hub.drop(self)
+
+
+def _ends_turn(item: Recorded | Delta) -> bool:
+    """Whether a turn ends with this item."""
+    return isinstance(item, Recorded) and isinstance(item.event, TurnEnded)

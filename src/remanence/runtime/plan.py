@@ -92,7 +92,7 @@ class _Round:
 
     def take(self, event: Event) -> None:
         s = self.state
-        charge = _charge(s, event)
+        charge = _charge(s, event) if isinstance(event, _CHARGED) else None
         if charge is not None:
             self.charges.append(charge)
         record = Recorded(s.id, s.head + 1, self.now, self.lease.epoch, self.lease.worker, event)
@@ -190,18 +190,19 @@ def again(s: Session, spec: AgentSpec, text: Transcript, step: ModelStep) -> Dis
     return Dispatch(called, messages=content.messages)
 
 
-def _charge(s: Session, event: Event) -> Charge | None:
+_CHARGED = (ModelCalled, ModelReplied, ModelFailed)
+
+
+def _charge(s: Session, event: ModelCalled | ModelReplied | ModelFailed) -> Charge | None:
     """What an event moves on the budgets: an intent reserves, its outcome settles."""
     if isinstance(event, ModelCalled):
         kind, attempt, usd, tokens = "reserve", event.attempt, event.reserved_usd_micros, event.reserved_tokens
-    elif isinstance(event, (ModelReplied, ModelFailed)):
+    else:
         if s.turn is None or s.turn.model is None:
             return None
         kind, attempt = "settle", s.turn.model.attempt
         usd = event.cost_usd_micros or 0
         tokens = event.usage.total_tokens if isinstance(event, ModelReplied) else event.billed_tokens
-    else:
-        return None
     scopes = budget_scopes(session=s.id, agent=s.agent, user=s.user, project=s.project)
     return Charge(kind, attempt_key(s.id, event.call, attempt), scopes, usd, tokens)
 

@@ -16,6 +16,7 @@ from remanence.ports import Lease
 from remanence.runtime.bell import Bell
 from remanence.runtime.driver import Driver
 from remanence.runtime.services import Services
+from remanence.stores.rows import lease_is_live
 
 __all__ = ["Worker"]
 
@@ -114,6 +115,11 @@ class Worker:
 
     async def _claim(self, limit: int) -> list[Lease]:
         services = self.services
+        now = services.clock.now()
+        if not all(lease_is_live(driver.lease.until, now) for driver in self._drivers.values()):
+            # The store was away, or the clock jumped: what is held here and was taken by nobody is kept, under the
+            # epoch it has. A claim would fence our own drivers, and doubt effects whose outcomes they hold.
+            await self._renew()
         leases = await services.database.store.claim(
             services.worker,
             now=services.clock.now(),
@@ -176,23 +182,27 @@ class Worker:
         services = self.services
         while not self._stopping.is_set():
             await services.clock.wait(self._stopping, services.times.lease_s / 3)
-            drivers = {d.lease.session: d for d in self._drivers.values()}
-            if not drivers:
-                continue
-            until = services.clock.now() + int(services.times.lease_s * _MICROS)
             try:
-                renewed = await services.database.store.renew([d.lease for d in drivers.values()], until=until)
+                await self._renew()
             except StoreError as error:
                 log.warning("leases could not be renewed; nothing new starts once they end", error=error.message)
+
+    async def _renew(self) -> None:
+        """Extend every lease that is still ours; drop the sessions of those that are not."""
+        services = self.services
+        drivers = {d.lease.session: d for d in self._drivers.values()}
+        if not drivers:
+            return
+        until = services.clock.now() + int(services.times.lease_s * _MICROS)
+        renewed = await services.database.store.renew([d.lease for d in drivers.values()], until=until)
+        kept = {lease.session: lease for lease in renewed}
+        for session, driver in drivers.items():
+            if self._drivers.get(session) is not driver:
                 continue
-            kept = {lease.session: lease for lease in renewed}
-            for session, driver in drivers.items():
-                if self._drivers.get(session) is not driver:
-                    continue
-                if session in kept:
-                    driver.lease = kept[session]
-                else:
-                    driver.fence()
+            if session in kept:
+                driver.lease = kept[session]
+            else:
+                driver.fence()
 
     async def _tidy_loop(self) -> None:
         """Forget idempotency keys once nobody may use them any more."""
