@@ -51,7 +51,19 @@ IfBusyHeader = Literal["queue", "steer", "interrupt", "reject"]
 chat_router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
 
-@chat_router.post("/chat/completions", summary="Answer a conversation", response_model=ChatAnswer)
+@chat_router.post(
+    "/chat/completions",
+    summary="Answer a conversation",
+    response_model=ChatAnswer,
+    responses={
+        200: {"content": {"text/event-stream": {}}, "description": "The answer, or with `stream` its chunks."},
+        402: {"description": "A budget would be overshot; nothing was sent."},
+        404: {"description": "There is no such model, agent or session in the key's project."},
+        409: {"description": "A freeze stands, the session is busy, or its turn waits for a person."},
+        429: {"description": "The key asks too often, or the provider is busy: see `Retry-After`."},
+        502: {"description": "The model failed."},
+    },
+)
 async def create_chat_completion(
     request: Request,
     body: ChatBody,
@@ -59,7 +71,18 @@ async def create_chat_completion(
     x_session_id: Annotated[str | None, Header(description="A session to continue, or `new`.")] = None,
     x_if_busy: Annotated[IfBusyHeader | None, Header(description="With a session: while a turn runs.")] = None,
 ) -> Response:
-    """One answer to the conversation in `messages`; with `stream`, server-sent events that end with `[DONE]`."""
+    """One answer to the conversation in `messages`; with `stream`, server-sent events that end with `[DONE]`.
+
+    Without a session, a model is called directly and nothing of the conversation is kept. With `x-session-id` (`new`
+    opens one; an agent always has one) the conversation is a session, named in the answer's header, and `messages` are
+    laid beside its journal, by meaning and without regard to the ids of calls:
+
+    `messages` begin with all that the journal says: what follows is appended and answered.
+
+    They tell another past, or repeat a question that was answered: the session is forked at the end of the last turn
+    both agree on, and what follows there is journaled in the fork as brought along, then answered. The answer's header
+    names the fork; the session stays as it was.
+    """
     if body.stream_options is not None and not body.stream:
         raise InvalidInput("stream_options: only with `stream`. Nothing was sent.", param="stream_options")
     served: Served = request.app.state.runtime

@@ -69,7 +69,7 @@ async def tell(caller: Caller, found: Named, asked: Asked, *, session: str | Non
         made = await sessions.open_session(caller, spec, Opening(user=asked.user, title=_title(asked)))
         return await _say(caller, await state_of(caller, made), spec, merged(asked.messages))
     s = await owned_session(caller, session)
-    if is_meter(s):
+    if is_meter(s) or s.deleted:
         raise NotFound(f"There is no session {session!r}. `remanence sessions list` shows those there are.")
     spec = await _spec_in(caller, s, found, asked)
     here = await journaled(caller, s, spec)

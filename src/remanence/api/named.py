@@ -55,7 +55,7 @@ async def named(served: Served, caller: Caller, name: str) -> Named:
     """What `name` stands for. Raises NotFound, with `param` model."""
     if name in known_names(served):
         return Named(name)
-    agents = await agents_of(served, caller)
+    agents = await agents_of(served, caller, name)
     if name in agents:
         return agents[name]
     try:
@@ -76,16 +76,19 @@ def known_names(served: Served) -> list[str]:
     return [name for name in served.gateway.names() if not name.startswith("scripted:")]
 
 
-async def agents_of(served: Served, caller: Caller) -> dict[str, Named]:
-    """The agents of the caller's project by name, as they are now; not those that a client made up for one session."""
+async def agents_of(served: Served, caller: Caller, only: str | None = None) -> dict[str, Named]:
+    """The agents of the caller's project by name, as they are now; not those that a client made up for one session.
+
+    `only`: just the one of this name, if there is one.
+    """
     found: dict[str, Named] = {}
-    for version in await caller.database.specs.versions(caller.project):
+    for version in await caller.database.specs.versions(caller.project, only):
         spec = version.spec
         if version.agent != AGENT and not spec.face:
             since = found[version.agent].since if version.agent in found else version.at // 1_000_000
             found[version.agent] = Named(version.agent, spec, since)
     if caller.project == served.caller.project:
-        for name in served.shelf.agents():
+        for name in (name for name in served.shelf.agents() if only in (None, name)):
             since = found[name].since if name in found else 0
             found[name] = Named(name, await served.spec_of(name), since)
     return found
