@@ -55,17 +55,22 @@ class Hub:
         self._clock = clock
         self._readers: dict[str, list[Reader]] = {}
         self._listeners: list[Callable[[Recorded], None]] = []
+        self._strangers: list[Callable[[Recorded], None]] = []
         self._running: dict[str, Running] = {}
         self._driver_of: Callable[[str], str] = lambda session: ""
 
-    def listen(self, listener: Callable[[Recorded], None]) -> None:
-        """Call `listener` with every record of every session, at once. It must not wait."""
-        self._listeners.append(listener)
+    def listen(self, listener: Callable[[Recorded], None], *, to_others: bool = False) -> None:
+        """Call `listener` with every record of every session, at once. It must not wait.
+
+        With `to_others` it hears only what the drivers of this process did not write themselves.
+        """
+        (self._strangers if to_others else self._listeners).append(listener)
 
     def unlisten(self, listener: Callable[[Recorded], None]) -> None:
         """Stop calling it, if it is called at all."""
-        if listener in self._listeners:
-            self._listeners.remove(listener)
+        for listeners in (self._listeners, self._strangers):
+            if listener in listeners:
+                listeners.remove(listener)
 
     def driven_by(self, driver_of: Callable[[str], str]) -> None:
         """Tell the hub how to know which worker of this process holds a session."""
@@ -77,7 +82,7 @@ class Hub:
 
     def publish(self, session: str, *items: Recorded | Delta) -> None:
         """Tell everybody who follows this session, and its driver. The items are all records or all deltas."""
-        for listener in self._listeners:
+        for listener in self._strangers:
             for item in items:
                 if isinstance(item, Recorded):
                     listener(item)
@@ -86,6 +91,10 @@ class Hub:
     def show(self, session: str, items: Sequence[Recorded | Delta]) -> None:
         """Tell everybody who follows this session; its driver is the one who tells."""
         readers = self._readers.get(session, ())
+        for listener in self._listeners:
+            for item in items:
+                if isinstance(item, Recorded):
+                    listener(item)
         if isinstance(items[0], Recorded):
             self._follow_calls(session, items)
             for reader in readers:

@@ -60,7 +60,7 @@ class Worker:
 
     async def start(self) -> None:
         """Begin claiming, in the background."""
-        self.services.live.listen(self._heard)
+        self.services.live.listen(self._heard, to_others=True)
         self.services.live.driven_by(self.driver_of)
         self._loops = [
             asyncio.create_task(self._claim_loop(), name="claim"),
