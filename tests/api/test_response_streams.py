@@ -1,0 +1,203 @@
+"""Streams of responses while they run: cut, resumed, tried again, taken over; cancels and approvals."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from chat_server import Server, serving
+
+from remanence import Agent, Remanence, tool
+from remanence.api.responses import responses_router
+from remanence.app import Options
+from remanence.content import Text, ToolCall, Usage, text_of
+from remanence.errors import ModelError
+from remanence.models.scripted import Scripted
+from remanence.ports import ModelReply, ModelRequest, OnDelta
+from remanence.runtime.services import Times
+
+QUICK = Options(times=Times(retry_base_s=0.01, drain_s=0.1))
+
+
+class Dictated:
+    """A model that says what a test tells it, piece by piece; None ends the reply, an error breaks it off."""
+
+    def __init__(self) -> None:
+        self.pieces: asyncio.Queue[str | ModelError | None] = asyncio.Queue()
+        self.calls = 0
+
+    def say(self, *pieces: str | ModelError | None) -> None:
+        for piece in pieces:
+            self.pieces.put_nowait(piece)
+
+    async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+        self.calls += 1
+        said = ""
+        while (piece := await self.pieces.get()) is not None:
+            if isinstance(piece, ModelError):
+                raise piece
+            said += piece
+            if on_delta is not None:
+                on_delta(0, "text", piece)
+        return ModelReply((Text(said),), Usage(1, 1))
+
+    def price(self, model: str, usage: Usage) -> int | None:
+        return 0
+
+
+@asynccontextmanager
+async def served(path: Path, model: Any, **options: Any) -> AsyncIterator[Server]:
+    rt = Remanence(f"sqlite:///{path}/a.db", models={"m": model}, options=QUICK, **options)
+    async with rt, serving(rt, [("/v1", responses_router)]) as server:
+        yield server
+
+
+async def until(stream: Any, text: str) -> list[Any]:
+    """Read a stream until its deltas add up to a text."""
+    events: list[Any] = []
+    said = ""
+    async for event in stream:
+        events.append(event)
+        said += event.delta if event.type == "response.output_text.delta" else ""
+        if said == text:
+            return events
+    raise AssertionError(f"it ended with {said!r}")
+
+
+def spoken(events: list[Any]) -> str:
+    return "".join(event.delta for event in events if event.type == "response.output_text.delta")
+
+
+def done(events: list[Any]) -> str:
+    return next(event.text for event in events if event.type == "response.output_text.done")
+
+
+async def test_a_reader_that_comes_late_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    model = Dictated()
+    async with served(tmp_path, model) as server:
+        responses = server.client().responses
+        stream = await responses.create(model="m", input="hi", stream=True)
+        model.say("Hel")
+        begun = await until(stream, "Hel")
+        await stream.close()
+        name = begun[0].response.id
+        model.say("lo ")
+        async with await responses.retrieve(name, stream=True, starting_after=begun[-1].sequence_number - 1) as late:
+            rest = await until(late, "llo ")
+            model.say("you", None)
+            rest += [event async for event in late]
+        assert spoken(begun)[:-1] + spoken(rest) == "Hello you" == done(rest)
+        assert rest[-1].type == "response.completed"
+        assert model.calls == 1
+
+
+@pytest.mark.parametrize(("second", "told"), [("Help me", "Help me"), ("Bye", "Hel")])
+async def test_a_call_that_broke_and_was_tried_again(tmp_path: Path, second: str, told: str) -> None:
+    model = Dictated()
+    async with served(tmp_path, model) as server:
+        async with await server.client().responses.create(model="m", input="hi", stream=True) as stream:
+            model.say("Hel")
+            events = await until(stream, "Hel")
+            model.say(ModelError("cut", kind="connection"), second, None)
+            events += [event async for event in stream]
+        assert (spoken(events), done(events)) == (told, second)
+        last = events[-1].response
+        assert last.output_text == second
+        numbers = [event.sequence_number for event in events]
+        assert numbers == sorted(set(numbers))
+        whole = [event async for event in await server.client().responses.retrieve(last.id, stream=True)]
+        assert spoken(whole) == done(whole) == second
+
+
+async def test_another_server_goes_on_with_a_stream(tmp_path: Path) -> None:
+    model = Dictated()
+    async with served(tmp_path, model) as server:
+        stream = await server.client(max_retries=0).responses.create(model="m", input="hi", stream=True)
+        model.say("Hel")
+        begun = await until(stream, "Hel")
+        await stream.close()
+    model.say("Hello", None)
+    async with served(tmp_path, model) as server:
+        after = begun[-1].sequence_number
+        name = begun[0].response.id
+        async with await server.client().responses.retrieve(name, stream=True, starting_after=after) as stream:
+            rest = [event async for event in stream]
+    assert spoken(begun) + spoken(rest) == "Hello" == done(rest)
+
+
+async def test_leaving_changes_nothing_and_cancel_is_explicit(tmp_path: Path) -> None:
+    model = Dictated()
+    async with served(tmp_path, model) as server:
+        responses = server.client().responses
+        stream = await responses.create(model="m", input="hi", stream=True)
+        model.say("a")
+        name = (await until(stream, "a"))[0].response.id
+        await stream.close()
+        assert (await responses.retrieve(name)).status == "in_progress"
+        with pytest.raises(openai.ConflictError):
+            await responses.delete(name)
+        cancelled = await responses.cancel(name)
+        assert cancelled.status == "cancelled"
+        assert (await responses.cancel(name)).status == "cancelled"
+        model.say("b", None)
+        after = await responses.create(model="m", input="again", previous_response_id=name)
+        assert after.output_text == "b"
+
+
+async def test_inputs_that_come_while_a_turn_runs_wait_or_are_rejected(tmp_path: Path) -> None:
+    model = Dictated()
+    async with served(tmp_path, model) as server:
+        responses = server.client().responses
+        first = await responses.create(model="m", input="one", background=True)
+        assert first.status in ("queued", "in_progress")
+        assert first.usage is None
+        second = await responses.create(model="m", input="two", background=True, previous_response_id=first.id)
+        assert second.status == "queued"
+        with pytest.raises(openai.ConflictError):
+            await responses.create(
+                model="m", input="no", previous_response_id=first.id, extra_headers={"x-if-busy": "reject"}
+            )
+        with pytest.raises(openai.ConflictError):
+            await responses.create(model="m", input="no", instructions="other", previous_response_id=first.id)
+        model.say("A", None, "B", None)
+        async with await responses.retrieve(second.id, stream=True) as stream:
+            assert done([event async for event in stream]) == "B"
+        assert (await responses.retrieve(first.id)).output_text == "A"
+
+
+@tool(replay="never", approval="cents > 100")
+async def refund(cents: int) -> str:
+    """Pay back."""
+    return f"{cents} paid"
+
+
+def script(request: ModelRequest) -> ModelReply:
+    if request.messages[-1].role == "tool":
+        return ModelReply((Text("Done."),))
+    return ModelReply((ToolCall("x", "refund", f'{{"cents":{text_of(request.messages[-1].parts)}}}'),))
+
+
+@pytest.mark.parametrize("approve", [True, False])
+async def test_a_response_that_waits_for_a_person_says_so(tmp_path: Path, approve: bool) -> None:
+    agent = Agent("desk", model="m", tools=[refund])
+    async with served(tmp_path, Scripted(script), agents=[agent]) as server:
+        responses = server.client().responses
+        made = await responses.create(model="desk", input="500")
+        assert made.status == "in_progress"
+        shown: Any = made.to_dict()
+        assert shown["waiting_on"]["kind"] == "approval"
+        request = made.output[-1]
+        assert request.type == "mcp_approval_request"
+        answer: Any = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": approve}
+        after = await responses.create(model="desk", input=[answer], previous_response_id=made.id)
+        assert (after.status, after.output_text) == ("completed", "Done.")
+        whole = await responses.retrieve(made.id)
+        assert whole.status == "completed"
+        call = whole.output[0]
+        assert call.type == "mcp_call"
+        assert call.status == ("completed" if approve else "failed")
