@@ -78,11 +78,16 @@ class Floor:
             await connection.close()
 
 
-async def floor(url: str, seconds: float, tasks: int, writers: int) -> dict[str, Any]:
-    """Raw group-commit inserts of two rows as large as the store's, over the number of connections that does best."""
+async def lay_floor(url: str) -> None:
+    """The table that the floor writes to."""
     connection = await asyncpg.connect(url)
     await connection.execute(FLOOR_TABLE)
     await connection.close()
+
+
+async def floor(url: str, seconds: float, tasks: int, writers: int) -> dict[str, Any]:
+    """Raw group-commit inserts of two rows as large as the store's, over the number of connections that does best."""
+    await lay_floor(url)
     payload = b"x" * (len(SAID) + 70)
     rows = [(T0, "worker:bench", payload, payload[:32])] * 2
     measured: list[dict[str, Any]] = []

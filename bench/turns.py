@@ -49,6 +49,7 @@ async def floor(url: str, folder: Path, seconds: float, tasks: int) -> dict[str,
         bare = store.Floor(str(folder / "floor.db"))
         insert, close = bare.insert, bare.close
     else:
+        await store_postgres.lay_floor(url)
         pool = store_postgres.Floor()
         await pool.open(url, 2)
         insert, close = pool.insert, None
