@@ -1,0 +1,109 @@
+"""Calls that keep nothing are counted: also when the client leaves, and when the process dies."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from chat_server import KEY
+from test_chat import chatting, stored, user
+
+from remanence import Remanence
+from remanence.api.chat_shapes import ChatBody
+from remanence.app import Options
+from remanence.commands.metering import LOST_AFTER_S, Meter, meter_of
+from remanence.commands.usage import usage
+from remanence.content import Message, Text, Usage
+from remanence.events import Event, ModelCalled, ModelFailed
+from remanence.models.prices import Prices
+from remanence.models.scripted import Scripted
+from remanence.ports import ModelRequest, UsageQuery
+from remanence.spec import ModelSettings
+from remanence.testing.clock import FakeClock
+from remanence.testing.scripted import says
+
+SECRET = "what nobody else shall read"
+
+
+async def journal(rt: Remanence) -> list[Event]:
+    return [record.event for record in await rt.database.store.read(meter_of(rt.caller))]
+
+
+async def test_a_client_that_leaves_aborts_the_call_and_pays_for_what_was_set_aside(tmp_path: Path) -> None:
+    model = Scripted([says("a b c d e f g h", piece_s=0.2)], prices=Prices(1_000_000, 2_000_000))
+    async with chatting(tmp_path, model) as server:
+        await server.rt.set_budget("project:default", usd="1")
+        stream = await server.client().chat.completions.create(model="test", messages=[user(SECRET)], stream=True)
+        async for chunk in stream:
+            if chunk.choices[0].delta.content:
+                break
+        await stream.close()
+        async with asyncio.timeout(5):
+            while not isinstance((await journal(server.rt))[-1], ModelFailed):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        called, failed = (await journal(server.rt))[-2:]
+        assert isinstance(called, ModelCalled)
+        assert isinstance(failed, ModelFailed)
+        assert (failed.kind, failed.cost_usd_micros) == ("cancelled", called.reserved_usd_micros)
+        (budget,) = await server.rt.database.controls.budgets("project:default")
+        assert (budget.spent, budget.reserved) == (called.reserved_usd_micros, 0)
+
+
+def request() -> ModelRequest:
+    said = (Message("user", (Text(SECRET),)),)
+    return ModelRequest("test", "", said, (), ModelSettings(), 10, 60.0, "")
+
+
+async def test_a_call_whose_process_died_is_settled_once(tmp_path: Path) -> None:
+    clock = FakeClock()
+    model = Scripted([says("hello", usage=Usage(5, 5))])
+    options = Options(clock=clock)
+    async with Remanence(f"sqlite:///{tmp_path}/a.db", models={"test": model}, worker=False, options=options) as rt:
+        await rt.set_budget("project:default", tokens=1_000_000)
+        _, called, _ = await Meter(rt.model)._reserve(rt.caller, request(), "")  # and there its process ends
+        await Meter(rt.model).reply(rt.caller, request(), None)
+        (budget,) = await rt.database.controls.budgets("project:default")
+        assert (budget.spent, budget.reserved) == (10, called.reserved_tokens)
+        clock.advance(LOST_AFTER_S)
+        first, second = Meter(rt.model), Meter(rt.model)
+        await first.reply(rt.caller, request(), None)
+        await second.reply(rt.caller, request(), None)
+        (budget,) = await rt.database.controls.budgets("project:default")
+        assert (budget.spent, budget.reserved) == (30 + called.reserved_tokens, 0)
+        lost = [event for event in await journal(rt) if isinstance(event, ModelFailed)]
+        assert [(event.call, event.kind) for event in lost] == [(called.call, "lost")]
+        rows, _ = await usage(rt.caller, UsageQuery(by=("agent", "model")))
+        assert [(row.key, row.calls) for row in rows] == [(("chat-completions", "test"), 4)]
+    assert SECRET.encode() not in stored(tmp_path)
+
+
+ODD: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    1.5,
+    10**30,
+    "",
+    "x" * 300,
+    "\x00",
+    [],
+    [None],
+    [[]],
+    {},
+    {"type": "x"},
+    [{"role": 1}],
+]
+
+
+async def test_no_body_is_too_odd(tmp_path: Path) -> None:
+    async with chatting(tmp_path) as server, httpx2.AsyncClient(base_url=server.url) as http:
+        for field in ChatBody.model_fields:
+            for odd in ODD:
+                body = {"model": "test", "messages": [user("hello")], field: odd}
+                answer = await http.post("/v1/chat/completions", json=body, headers={"authorization": f"Bearer {KEY}"})
+                assert answer.status_code in (200, 400, 404), (field, odd, answer.text)
+                if answer.status_code == 400:
+                    assert answer.json()["error"]["param"].startswith(field), (field, odd, answer.text)
