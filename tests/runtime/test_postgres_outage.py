@@ -116,27 +116,11 @@ async def test_killed_for_longer_than_the_lease(server: OwnServer, url: str) -> 
         await asyncio.sleep(1.5)
         shop.gate.set()
         await started(server)
-        await until_rested(session, shop)
+        await settled(session, 1)
         found = await kinds(session)
         assert (shop.calls["hold"], shop.calls["refund"]) == (1, 1)
-        assert found.count("ToolStarted") == 2
+        assert (found.count("ToolStarted"), found.count("ToolLost")) == (2, 0)
         assert (await verify_session(rt.caller, session.id)).intact
-
-
-async def until_rested(session: Session, shop: Shop) -> None:
-    """The turn is over, or says honestly that it cannot know: then a person settles it."""
-    async with asyncio.timeout(60):
-        while True:
-            try:
-                state = await session.state()
-            except StoreError:
-                await asyncio.sleep(0.05)
-                continue
-            for doubt in state.doubts:
-                await session.resolve(doubt.call, by="ada", outcome="happened", result="it did")
-            if state.turns == 1 and state.turn is None:
-                return
-            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("round_", range(6))
