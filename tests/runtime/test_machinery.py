@@ -9,13 +9,19 @@ import pytest
 from msgspec.structs import replace
 from tests.runtime.shop import Shop, call, kinds, runtime, script, until
 
+from remanence import Agent, Remanence, tool
 from remanence.commands import controls
+from remanence.commands.sessions import Opening, open_session
 from remanence.content import Text, Usage
 from remanence.errors import InvalidInput, ModelError, NotFound
 from remanence.events import BudgetReached, ModelCalled, ModelFailed, ToolReturned, TurnEnded
+from remanence.models.configuration import ModelConfig
+from remanence.models.prices import listed_price
 from remanence.models.scripted import Scripted, Step
 from remanence.ports import ModelReply, ModelRequest
 from remanence.spec import Limits
+from remanence.testing.faults.fuse import FaultyDatabase, Fuse, Killed
+from remanence.testing.wire import Answer, WireServer
 
 
 class Flaky:
@@ -108,6 +114,81 @@ async def test_a_budget_pauses_and_is_never_overshot(tmp_path: Path) -> None:
         state = await until(session, lambda s: s.turns == 60 and s.turn is None)
         (budget,) = await rt.database.controls.budgets(scope)
         assert budget.spent == state.ledger.usage.total_tokens
+
+
+async def test_a_fork_an_upgrade_and_an_opening_made_again_have_the_limits_of_their_agent(tmp_path: Path) -> None:
+    """An opening whose process died before the limit was set is made again under its key; a fork is a new session."""
+    async with runtime(tmp_path) as rt:
+        free = Shop().agent()
+        bound = Shop().agent(limits=Limits(session_tokens=9_000, session_usd_micros=70))
+
+        async def limits(session: str) -> list[tuple[str, int]]:
+            return [(b.unit, b.limit) for b in await rt.database.controls.budgets(f"session:{session}")]
+
+        both = [("tokens", 9_000), ("usd_micros", 70)]
+        session = await rt.open(bound)
+        assert await limits(session.id) == both
+        assert await limits((await session.fork()).id) == both
+        plain = await rt.open(free, opening=Opening(key="k"))
+        assert await limits(plain.id) == []
+        await plain.upgrade(bound)
+        assert await limits(plain.id) == both
+        dies = replace(rt.caller, database=FaultyDatabase(rt.database, Fuse(2, lambda: None)))
+        with pytest.raises(Killed):
+            await open_session(dies, bound.spec, Opening(key="again"))
+        opened = await rt.open(bound, opening=Opening(key="again"))
+        assert await limits(opened.id) == both
+        await rt.raise_budget(f"session:{opened.id}", tokens=1_000)
+        assert (await rt.open(bound, opening=Opening(key="again"))).id == opened.id
+        assert await limits(opened.id) == [("tokens", 10_000), ("usd_micros", 70)], "what was raised stays raised"
+
+
+async def test_prices_of_the_list_are_what_a_budget_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTED_KEY", "sk-of-nobody")
+    async with WireServer(lambda request: Answer(text="ok")) as server:
+        config = ModelConfig(
+            name="listed", provider="openai", base_url=f"{server.url}/v1", model="gpt-4o", key_env="LISTED_KEY"
+        )
+        async with Remanence(f"sqlite:///{tmp_path}/r.db", model_configs={"listed": config}) as rt:
+            session = await rt.open(Agent("a", model="listed"), user="ada")
+            await rt.set_budget("user:ada", usd="0.05")
+            assert await session.send("hello") == "ok"
+            cost = listed_price("openai", "gpt-4o", Usage(100, 20))
+            assert cost
+            (budget,) = await rt.database.controls.budgets("user:ada")
+            assert (budget.spent, budget.reserved) == (cost, 0)
+            called = [r.event for r in await session.history() if isinstance(r.event, ModelCalled)]
+            worst = listed_price("openai", "gpt-4o", Usage(called[0].reserved_tokens - 4_096, 4_096))
+            assert cost < called[0].reserved_usd_micros == worst
+            await rt.set_budget("user:ada", usd="0.02")
+            await session.submit("once more")
+            state = await until(session, lambda s: s.pause)
+            assert state.pause is not None
+            assert (state.pause.unit, state.pause.limit) == ("usd_micros", 20_000)
+    assert len(server.requests) == 1
+
+
+async def test_a_tool_that_runs_out_of_time(tmp_path: Path) -> None:
+    """Who only reads is told; what may have happened is in doubt."""
+
+    @tool(replay="safe", timeout_s=0.05)
+    async def dawdle() -> str:
+        """Never end."""
+        await asyncio.Event().wait()
+        return "never"
+
+    @tool(replay="never", timeout_s=0.05)
+    async def pay() -> str:
+        """Never end, and perhaps pay."""
+        await asyncio.Event().wait()
+        return "never"
+
+    async with runtime(tmp_path) as rt:
+        session = await rt.open(Agent("late", model="scripted", tools=[dawdle, pay]))
+        assert "The tool gave no result: no result within 0.05 s." in await session.send("dawdle {}")
+        await session.submit("pay {}")
+        state = await until(session, lambda s: s.doubts)
+        assert [(doubt.tool, doubt.reason) for doubt in state.doubts] == [("pay", "no result within 0.05 s")]
 
 
 async def test_a_model_nobody_has_a_price_for_does_not_spend_money_under_a_budget(tmp_path: Path) -> None:

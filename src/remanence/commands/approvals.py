@@ -10,8 +10,8 @@ from typing import Literal
 
 import msgspec
 
-from remanence.commands.caller import Caller, state_of
-from remanence.commands.sessions import Once, tell, told_before
+from remanence.commands.caller import Caller, check_size, state_of
+from remanence.commands.sessions import Once, check_input, tell, told_before
 from remanence.content import Part
 from remanence.core.state import CLIENT_EPOCH, Call, Doubt, Session, said
 from remanence.errors import Conflict, InvalidInput, NotFound
@@ -126,8 +126,9 @@ async def resolve(
 ) -> Appended:
     """Settle a doubt: it happened (with this result), it did not and shall run, or it is given up.
 
-    Raises NotFound when there is no such doubt, Conflict for `run_again` once the turn has ended.
+    Raises NotFound when there is no such doubt, Conflict for `run_again` once the turn has ended, TooLarge.
     """
+    check_size(caller, len(result.encode()))
     for _ in range(_TRIES):
         s = await state_of(caller, session)
         if not any(doubt.call == call for doubt in s.doubts):
@@ -149,7 +150,8 @@ async def resolve(
 async def answer(
     caller: Caller, session: str, call: str, parts: tuple[Part, ...], *, once: Once | None = None
 ) -> Appended:
-    """Answer a question the agent asked with `ask_human`."""
+    """Answer a question the agent asked with `ask_human`. Raises as `sessions.send`; Conflict when it does not wait."""
+    check_input(caller, parts)
     if (before := await told_before(caller, session, once)) is not None:
         return before
     s = await state_of(caller, session)
@@ -163,6 +165,7 @@ async def tool_result(
     caller: Caller, session: str, call: str, parts: tuple[Part, ...], *, error: bool = False, once: Once | None = None
 ) -> Appended:
     """The result of a call that the client runs. Conflict when the call is not the client's or has its result."""
+    check_size(caller, len(msgspec.json.encode(parts)))
     if (before := await told_before(caller, session, once)) is not None:
         return before
     for _ in range(_TRIES):

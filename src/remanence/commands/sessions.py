@@ -38,6 +38,7 @@ __all__ = [
     "Opening",
     "annotate",
     "cancel",
+    "check_input",
     "delete",
     "fork",
     "freeze",
@@ -84,6 +85,9 @@ async def open_session(caller: Caller, spec: AgentSpec, opening: Opening | None 
         face=opening.face,
     )
     record = Recorded(session, 1, now, 0, caller.actor, opened)
+    ours = opening.session is None and opening.key is None
+    if ours:
+        await _limit(caller, spec, session)
     appended = await commit(
         caller,
         Write(
@@ -98,18 +102,25 @@ async def open_session(caller: Caller, spec: AgentSpec, opening: Opening | None 
         ),
     )
     session = appended.records[0].session
-    if not appended.replayed:
+    if not ours:
         await _limit(caller, spec, session)
     return session
 
 
 async def _limit(caller: Caller, spec: AgentSpec, session: str) -> None:
-    limits = spec.limits
+    """The budgets that the agent's limits give each of its sessions, where the session has none.
+
+    They are set before a session appears under an id that is new for certain, so that it is never there without them.
+    """
+    usd_micros, tokens = spec.limits.session_usd_micros, spec.limits.session_tokens
+    if usd_micros is None and tokens is None:
+        return
     controls, scope, now = caller.database.controls, f"session:{session}", caller.clock.now()
-    if limits.session_usd_micros is not None:
-        await controls.set_budget(scope, "usd_micros", limits.session_usd_micros, at=now)
-    if limits.session_tokens is not None:
-        await controls.set_budget(scope, "tokens", limits.session_tokens, at=now)
+    there = {budget.unit for budget in await controls.budgets(scope)}
+    if usd_micros is not None and "usd_micros" not in there:
+        await controls.set_budget(scope, "usd_micros", usd_micros, at=now)
+    if tokens is not None and "tokens" not in there:
+        await controls.set_budget(scope, "tokens", tokens, at=now)
 
 
 async def send(
@@ -121,10 +132,7 @@ async def send(
     """
     if isinstance(parts, str):
         parts = (Text(parts),)
-    if not parts or all(isinstance(part, Text) and not part.text.strip() for part in parts):
-        raise InvalidInput("The input is empty. Nothing was written; say something.", param="input")
-    encoded = msgspec.json.encode(parts)
-    check_size(caller, len(encoded))
+    check_input(caller, parts)
     expect = await _idle_head(caller, session) if if_busy == "reject" else None
     event = InputReceived(caller.make_id("in"), parts, user=caller.actor, if_busy=if_busy)
     return await commit(
@@ -141,6 +149,13 @@ async def send(
             key_digest=body_digest((parts, if_busy)) if key else "",
         ),
     )
+
+
+def check_input(caller: Caller, parts: tuple[Part, ...]) -> None:
+    """Refuse an input that says nothing, or is over the limit."""
+    if not parts or all(isinstance(part, Text) and not part.text.strip() for part in parts):
+        raise InvalidInput("The input is empty. Nothing was written; say something.", param="input")
+    check_size(caller, len(msgspec.json.encode(parts)))
 
 
 async def _idle_head(caller: Caller, session: str) -> int:
@@ -225,6 +240,7 @@ async def upgrade(caller: Caller, session: str, spec: AgentSpec) -> Appended:
     if spec.name != s.agent:
         raise InvalidInput(f"Session {session} belongs to agent {s.agent}; it cannot go on as {spec.name}.")
     version = await caller.database.specs.put(spec, project=s.project, at=caller.clock.now())
+    await _limit(caller, spec, session)
     return await tell(caller, session, SessionUpgraded(version.version, policy_digest(spec), caller.actor))
 
 
@@ -266,6 +282,9 @@ async def fork(
     forked = SessionForked(source, past.head, opening.title, opening.user, opening.metadata)
     record = Recorded(session, past.head + 1, now, 0, caller.actor, forked)
     state = evolve(msgspec.structs.replace(past, id=session), record)
+    spec = await caller.database.specs.get(state.version)
+    if opening.session is None:
+        await _limit(caller, spec, session)
     await commit(
         caller,
         Write(
@@ -274,11 +293,13 @@ async def fork(
             at=now,
             actor=caller.actor,
             expect=past.head,
-            summary=summary_of(state, await caller.database.specs.get(state.version)),
+            summary=summary_of(state, spec),
             snapshot=encode_snapshot(state),
             fork=Fork(source, past.head),
         ),
     )
+    if opening.session is not None:
+        await _limit(caller, spec, session)
     return session
 
 
