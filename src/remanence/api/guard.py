@@ -52,14 +52,22 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            if scope["type"] == "lifespan":
+            if scope["type"] == "lifespan" or self._may_connect(scope):
                 await self.app(scope, receive, send)
             else:
-                await send({"type": "websocket.close", "code": 1008, "reason": "There are no web sockets here."})
+                await send({"type": "websocket.close", "code": 1008, "reason": "This server does not answer for that."})
             return
         request = _Request(scope, receive, send, self._request_id(scope), self.body_bytes_max)
         with structlog.contextvars.bound_contextvars(request_id=request.id):
             await self._pass(request)
+
+    def _may_connect(self, scope: Scope) -> bool:
+        """Whether a web socket may be opened: under a name of ours, and not by a page of another site."""
+        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+        origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
+        named = [*given, *(origin.partition("://")[2] for origin in origins)]
+        scope["request_id"] = self._request_id(scope)
+        return len(given) == 1 and all(is_ours(name, self.hosts) for name in named)
 
     async def _pass(self, request: _Request) -> None:
         refusal = self._refusal(request)

@@ -16,9 +16,11 @@ from remanence.api.response_kept import Kept, make_fold
 from remanence.api.stream import Batch, frame, watch
 from remanence.commands.caller import Caller, state_of
 
-__all__ = ["DONE", "events_of", "frames_of", "settled"]
+__all__ = ["DONE", "LAST", "events_of", "frames_of", "settled"]
 
 DONE = b"data: [DONE]\n\n"
+LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
+"""The events that end a response."""
 
 
 async def events_of(
@@ -49,12 +51,9 @@ async def frames_of(batches: AsyncGenerator[Sequence[WireEvent]]) -> AsyncGenera
         ended = False
         async for events in batches:
             yield [frame(event["type"], str(event["sequence_number"]), event) for event in events]
-            ended = ended or any(event["type"] in _LAST for event in events)
+            ended = ended or any(event["type"] in LAST for event in events)
         if ended:
             yield [DONE]
-
-
-_LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
 async def settled(caller: Caller, kept: Kept, lookout: Lookout) -> Fold:

@@ -1,0 +1,225 @@
+"""Responses over a WebSocket: `/v1/responses`, many responses on one connection.
+
+A client sends `response.create` with the fields of `POST /v1/responses`; each event of the response comes back as one
+text frame. Responses of one lane (`stream_id`) come one after another, lanes run side by side. What is wrong with a
+request is an `error` frame, and the connection stays open.
+
+With `store: false` what was said is held in memory, for as long as the connection lives: a later response of the same
+connection can go on from it, no other can, and when the connection ends it is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, cast
+
+import msgspec
+import structlog
+from fastapi import APIRouter
+from pydantic import ValidationError
+from starlette.responses import Response
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from remanence.api.auth import access_of
+from remanence.api.failures import error_detail
+from remanence.api.response_fold import WireEvent
+from remanence.api.response_input import Spoken, refuse
+from remanence.api.response_place import Asked, ask, history_of, place, renamed
+from remanence.api.response_private import Private
+from remanence.api.response_request import ResponseBody
+from remanence.api.response_stream import LAST, events_of
+from remanence.api.responses import lookout_of, meter_of
+from remanence.commands.caller import Caller
+from remanence.content import Message
+from remanence.errors import InvalidInput, RemanenceError
+
+__all__ = ["socket_router"]
+
+log = structlog.get_logger("remanence.http")
+
+socket_router = APIRouter()
+LANES_MAX = 32
+HELD_MAX = 256
+"""How many responses of one connection that were not stored can still be continued; older ones are forgotten."""
+GOING_AWAY = 1001
+
+
+class _Unforeseen(RemanenceError):
+    """A fault of ours."""
+
+    code = "internal_error"
+
+
+class _Held(msgspec.Struct, frozen=True):
+    """What can be gone on from without having been stored."""
+
+    messages: tuple[Message, ...]
+    spoken: tuple[Spoken, ...]
+
+
+@socket_router.websocket("/responses")
+async def responses_socket(socket: WebSocket) -> None:
+    """Create and follow responses over one connection."""
+    try:
+        caller = await access_of(socket.app.state).admit(socket.headers.get("authorization"), "api")
+    except RemanenceError as error:
+        body = {"error": error_detail(error.status, error.code, error.message, request_id=_request_id(socket))}
+        await socket.send_denial_response(Response(msgspec.json.encode(body), error.status, None, "application/json"))
+        return
+    await socket.accept()
+    await _Connection(socket, caller).run()
+
+
+def _request_id(socket: WebSocket) -> str:
+    return socket.scope.get("request_id", "")
+
+
+class _Connection:
+    """One connection: its lanes, and what it holds of responses that are not stored."""
+
+    def __init__(self, socket: WebSocket, caller: Caller) -> None:
+        self._socket = socket
+        self._caller = caller
+        self._lanes: dict[str | None, asyncio.Lock] = {}
+        self._held: dict[str, _Held] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sending = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Serve until the client leaves."""
+        try:
+            while True:
+                text = await self._socket.receive_text()
+                task = asyncio.create_task(self._serve(text))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        except WebSocketDisconnect:
+            pass  # stored responses go on without us; the others end here
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, text: str) -> None:
+        lane: str | None = None
+        try:
+            message = _decoded(text)
+            given = message.pop("stream_id", None)
+            lane = given if isinstance(given, str) else None
+            if given is not None and (lane is None or len(lane) > 128):
+                refuse("stream_id", "a text of at most 128 characters is expected")
+            match message.pop("type", None):
+                case "response.create":
+                    await self._create(message, lane)
+                case "response.steer":
+                    await self._no_steering(message)
+                case kind:
+                    refuse("type", f"{kind!r} is not one of response.create, response.steer")
+        except RemanenceError as error:
+            await self._fail(error, lane)
+        except WebSocketDisconnect:
+            return  # it left while it was being told
+        except Exception:
+            log.exception("a message of a web socket met something that should not happen")
+            await self._fail(_Unforeseen("Something happened that should not. What was stored is kept."), lane)
+
+    async def _create(self, message: dict[str, Any], lane: str | None) -> None:
+        if len(self._lanes) >= LANES_MAX and lane not in self._lanes:
+            refuse("stream_id", f"at most {LANES_MAX} lanes are served on one connection")
+        body = _body(message)
+        async with self._lanes.setdefault(lane, asyncio.Lock()):
+            last = ""
+            async with aclosing(await self._answer(body)) as batches:
+                async for events in batches:
+                    for event in events:
+                        last = event["type"]
+                        await self._send({**event, "stream_id": lane} if lane is not None else event)
+            if last not in LAST:
+                await self._socket.close(GOING_AWAY)  # the server is about to stop; the turn goes on elsewhere
+
+    async def _answer(self, body: ResponseBody) -> AsyncGenerator[Sequence[WireEvent]]:
+        served = self._socket.app.state.runtime
+        held = self._held.get(body.previous_response_id or "")
+        asked = await ask(
+            served, self._caller, body.model_copy(update={"previous_response_id": None}) if held else body
+        )
+        if held is not None:
+            if body.store is not False:
+                refuse("store", f"{body.previous_response_id} was not stored, so what follows it cannot be either")
+            asked = await self._after(body, held)
+        if body.store is not False:
+            kept = await place(self._caller, asked, body, "queue")
+            return events_of(self._caller, kept, lookout_of(self._socket))
+        history = held.messages if held else await history_of(self._caller, asked)
+        private = Private(self._caller, meter_of(self._socket), asked, body, history)
+        return self._followed(private)
+
+    async def _after(self, body: ResponseBody, held: _Held) -> Asked:
+        """The request, answered under what systems and developers said before it too."""
+        spoken = [{"role": one.role, "content": one.text} for one in held.spoken]
+        given: Any = body.input if isinstance(body.input, list) else [{"role": "user", "content": body.input}]
+        whole = body.model_copy(update={"previous_response_id": None, "input": [*spoken, *given]})
+        return await ask(self._socket.app.state.runtime, self._caller, whole)
+
+    async def _followed(self, private: Private) -> AsyncGenerator[Sequence[WireEvent]]:
+        async with aclosing(private.events()) as batches:
+            async for events in batches:
+                if private.fold.done and private.fold.status != "failed":
+                    self._hold(private)
+                yield events
+
+    def _hold(self, private: Private) -> None:
+        reply = renamed(private.kept.session, (Message("assistant", private.said),))
+        kept = private.kept
+        self._held[kept.id] = _Held((*private.messages, *reply), (*kept.carried, *kept.spoken))
+        while len(self._held) > HELD_MAX:
+            del self._held[next(iter(self._held))]
+
+    async def _no_steering(self, message: dict[str, Any]) -> None:
+        previous, given = message.get("previous_response_id"), message.get("input")
+        if not isinstance(previous, str) or not isinstance(given, str | list):
+            refuse("previous_response_id", "a steer names a response and has an input")
+        words = "Steering is not served here. Nothing was kept of it; send it as the input of the next response."
+        error = {"type": "invalid_request_error", "code": "steering_not_supported", "message": words}
+        steer: dict[str, Any] = {"previous_response_id": previous, "input": given}
+        await self._send({"type": "response.steer.failed", "sequence_number": 0, "error": error, "steer": steer})
+
+    async def _fail(self, error: RemanenceError, lane: str | None) -> None:
+        detail = error_detail(
+            error.status,
+            error.code,
+            error.message,
+            request_id=_request_id(self._socket),
+            param=getattr(error, "param", None),
+        )
+        frame: dict[str, Any] = {"type": "error", "status": error.status, "error": detail}
+        await self._send({**frame, "stream_id": lane} if lane is not None else frame)
+
+    async def _send(self, event: dict[str, Any]) -> None:
+        async with self._sending:
+            await self._socket.send_text(msgspec.json.encode(event).decode())
+
+
+def _decoded(text: str) -> dict[str, Any]:
+    try:
+        message = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise InvalidInput(f"The message is not valid JSON ({error}). Nothing was written.") from None
+    if not isinstance(message, dict):
+        raise InvalidInput("The message is not a JSON object. Nothing was written.")
+    return cast("dict[str, Any]", message)
+
+
+def _body(message: dict[str, Any]) -> ResponseBody:
+    if message.pop("generate", None) is False:
+        refuse("generate", "nothing is prepared ahead here")
+    if message.get("background"):
+        refuse("background", "over a WebSocket a response is not in the background; it goes on if you leave, too")
+    try:
+        return ResponseBody.model_validate(message)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join(str(step) for step in first["loc"])
+        raise InvalidInput(f"{path}: {first['msg']}. Nothing was written.", param=path) from None

@@ -1,0 +1,134 @@
+"""Responses over a WebSocket, through the vendor's client; its events are validated strictly here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chat_server import KEY, Server, serving
+from openai.types.responses import ResponsesServerEvent
+from pydantic import TypeAdapter
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from remanence import Remanence
+from remanence.api.response_socket import socket_router
+from remanence.api.responses import responses_router
+from remanence.content import Text, ToolCall, text_of
+from remanence.models.scripted import Scripted
+from remanence.ports import ModelReply, ModelRequest
+
+strict: TypeAdapter[Any] = TypeAdapter(ResponsesServerEvent)
+TOOLS: Any = [{"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}, "strict": None}]
+
+
+def script(request: ModelRequest) -> ModelReply:
+    if request.tools and request.messages[-1].role == "user":
+        return ModelReply((ToolCall("x", "f", "{}"),), stop="tool_calls")
+    return ModelReply((Text(f"{len(request.messages)}"),))
+
+
+@asynccontextmanager
+async def served(path: Path, model: Scripted) -> AsyncIterator[Server]:
+    faces = [("/v1", responses_router), ("/v1", socket_router)]
+    async with Remanence(f"sqlite:///{path}/a.db", models={"m": model}) as rt, serving(rt, faces) as server:
+        yield server
+
+
+@pytest.fixture
+def model() -> Scripted:
+    return Scripted(script)
+
+
+@pytest.fixture
+async def server(tmp_path: Path, model: Scripted) -> AsyncIterator[Server]:
+    async with served(tmp_path, model) as made:
+        yield made
+
+
+def heard(model: Scripted) -> list[str]:
+    return [text_of(message.parts) for message in model.requests[-1].messages]
+
+
+async def ask(connection: Any, **body: Any) -> Any:
+    """Create a response and read it to its end: the response, or the error."""
+    await connection.response.create(model="m", **body)
+    while True:
+        event = strict.validate_python(json.loads(await connection.recv_bytes()))
+        if event.type == "error":
+            return event
+        if event.type in ("response.completed", "response.failed"):
+            return event.response
+
+
+async def test_create_and_continue(server: Server, model: Scripted) -> None:
+    client = server.client()
+    async with client.responses.connect() as connection:
+        one = await ask(connection, input="one")
+        await ask(connection, input="two", previous_response_id=one.id)
+        assert heard(model) == ["one", "1", "two"]
+    assert (await client.responses.retrieve(one.id)).output_text == "1"
+
+
+async def test_what_is_not_stored_dies_with_the_socket(server: Server, model: Scripted, tmp_path: Path) -> None:
+    client = server.client()
+    async with client.responses.connect() as connection:
+        developer = {"role": "developer", "content": "be brief"}
+        one = await ask(connection, input=[developer, {"role": "user", "content": "swordfish"}], store=False)
+        two = await ask(connection, input="two", store=False, previous_response_id=one.id)
+        assert heard(model) == ["swordfish", "1", "two"]
+        assert model.requests[-1].instructions == "be brief"
+        assert two.previous_response_id == one.id
+        called = await ask(connection, input="call", store=False, tools=TOOLS, previous_response_id=two.id)
+        output = {"type": "function_call_output", "call_id": called.output[0].call_id, "output": "done"}
+        made = await ask(connection, input=[output], store=False, tools=TOOLS, previous_response_id=called.id)
+        assert made.output_text == "7"
+        refused = await ask(connection, input="x", previous_response_id=one.id)
+        assert (refused.status, refused.error.param) == (400, "store")
+    async with client.responses.connect() as connection:
+        lost = await ask(connection, input="x", store=False, previous_response_id=one.id)
+        assert (lost.status, lost.error.code) == (400, "previous_response_not_found")
+        assert one.id in lost.error.message
+        assert (await ask(connection, input="still here")).output_text == "1"
+    assert not found_in_files(tmp_path, b"swordfish")
+
+
+def found_in_files(path: Path, words: bytes) -> bool:
+    """Whether any file of the database holds these bytes."""
+    return any(words in file.read_bytes() for file in path.iterdir())
+
+
+async def test_lanes_and_errors(server: Server) -> None:
+    address = f"{server.url.replace('http', 'ws')}/v1/responses"
+    async with connect(address, additional_headers={"authorization": f"Bearer {KEY}"}) as socket:
+        for message in ("nonsense", "[]", '{"type":"x"}', '{"type":"response.create","model":"m","input":"x","n":1}'):
+            await socket.send(message)
+            event = json.loads(await socket.recv())
+            assert (event["type"], event["status"]) == ("error", 400), event
+        for lane in ("a", "b"):
+            await socket.send(
+                json.dumps({"type": "response.create", "model": "m", "input": lane, "stream_id": lane, "store": False})
+            )
+        ended: set[str] = set()
+        while len(ended) < 2:
+            event = json.loads(await socket.recv())
+            if event["type"] == "response.completed":
+                ended.add(event["stream_id"])
+        await socket.send(json.dumps({"type": "response.steer", "previous_response_id": "r", "input": "x"}))
+        assert strict.validate_python(json.loads(await socket.recv())).type == "response.steer.failed"
+
+
+async def test_without_a_key_or_under_another_name_nothing_opens(server: Server) -> None:
+    address = f"{server.url.replace('http', 'ws')}/v1/responses"
+    with pytest.raises(InvalidStatus, match="401"):
+        async with connect(address):
+            pass
+    with pytest.raises(InvalidStatus, match="403"):
+        async with connect(
+            address, additional_headers={"authorization": f"Bearer {KEY}", "origin": "https://evil.test"}
+        ):
+            pass
