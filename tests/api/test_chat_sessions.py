@@ -13,9 +13,12 @@ from chat_server import OTHER, Server
 from test_chat import FIND, chatting, script, user
 
 from remanence import Agent, tool
+from remanence.commands.metering import AGENT
 from remanence.content import ToolResult, text_of
+from remanence.core.builtins import ASK_HUMAN
 from remanence.events import ModelReplied
 from remanence.models.scripted import Scripted
+from remanence.spec import AgentSpec
 from remanence.testing.scripted import Script, call, calls, dialogue, says
 
 
@@ -230,3 +233,51 @@ async def test_if_busy(tmp_path: Path) -> None:
         assert (await slow)[0].message.content == "a b c d e f"
         assert queued.message.content == "You said: later"
         assert seen(model)[-3:] == ["user: slow", "assistant: a b c d e f", "user: later"]
+
+
+async def test_a_retry_joins_the_answer_that_is_being_made(tmp_path: Path) -> None:
+    model = Scripted([says("a b c d e f", piece_s=0.1)])
+    async with chatting(tmp_path, model) as server:
+        session = (await server.rt.open(AgentSpec(AGENT, "test"))).id
+        first = asyncio.create_task(ask(server, [user("one")], session))
+        async with asyncio.timeout(5):
+            while not model.requests:  # noqa: ASYNC110 - the model has no bell
+                await asyncio.sleep(0.01)
+        second, same = await ask(server, [user("one")], session)
+        assert same == session
+        assert (await first)[0].message.content == second.message.content == "a b c d e f"
+        assert len(model.requests) == 1
+
+
+async def test_a_question_of_the_agent_is_answered_by_the_next_message(tmp_path: Path) -> None:
+    model = Scripted(
+        Script(
+            dialogues=(dialogue("", calls(call("ask_human", question="Why?", options=["a", "b"])), says("$result!")),)
+        )
+    )
+    curious = Agent("curious", model="test", tools=[ASK_HUMAN])
+    async with chatting(tmp_path, model, agents=[curious]) as server:
+        messages = [user("go")]
+        first, session = await ask(server, messages, model="curious")
+        assert (first.message.content, first.finish_reason) == ("Why?\n- a\n- b", "stop")
+        messages += [first.message, user("because")]
+        second, same = await ask(server, messages, session, model="curious")
+        assert (second.message.content, same) == ("because!", session)
+        third, same = await ask(server, [*messages, second.message, user("again")], session, model="curious")
+        assert (third.message.content, same) == ("Why?\n- a\n- b", session)
+
+
+async def test_what_is_said_while_a_person_is_waited_for_is_kept(tmp_path: Path) -> None:
+    support = Agent("support", model="test", tools=[refund])
+    async with chatting(tmp_path, agent_script(), agents=[support]) as server:
+        session = (await server.rt.open("support")).id
+        for messages in ([user("money")], [user("money")]):
+            with pytest.raises(openai.ConflictError, match="waits for an approval"):
+                await ask(server, messages, session, model="support")
+        handle = await server.rt.get(session)
+        (waiting,) = (await handle.state()).turn.calls  # pyright: ignore[reportOptionalMemberAccess] - it waits
+        await handle.approve(waiting.call, by="eve")
+        async with asyncio.timeout(5):
+            while (await handle.state()).turn is not None:  # noqa: ASYNC110 - nobody else is told
+                await asyncio.sleep(0.01)
+        assert (await handle.state()).turns == 1

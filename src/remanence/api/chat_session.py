@@ -12,13 +12,13 @@ from collections.abc import AsyncGenerator, Sequence
 import msgspec
 
 from remanence.api.auth import owned_session
-from remanence.api.chat_answer import Done, Piece, ReplyPieces, finish_of
+from remanence.api.chat_answer import Done, Piece, ReplyPieces, Words, finish_of
 from remanence.api.chat_request import Asked
 from remanence.api.named import Named
 from remanence.commands import given, sessions
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.follow import follow_batches
-from remanence.commands.history import Branch, journaled, merged, reconcile
+from remanence.commands.history import Branch, Join, asked_words, journaled, merged, reconcile
 from remanence.commands.metering import AGENT, is_meter
 from remanence.commands.sessions import Opening
 from remanence.content import Message, Usage
@@ -58,6 +58,8 @@ class Told(msgspec.Struct, frozen=True):
     position: int
     turn: int | None
     reader: Subscription
+    joined: bool = False
+    """Others may have begun to read this answer: what is told of it begins with what is in the journal."""
 
 
 async def tell(caller: Caller, found: Named, asked: Asked, *, session: str | None, if_busy: IfBusy | None) -> Told:
@@ -78,18 +80,21 @@ async def tell(caller: Caller, found: Named, asked: Asked, *, session: str | Non
         opening = Opening(user=s.user, title=s.title, metadata=s.metadata)
         made = await sessions.fork(caller, session, position=plan.position, opening=opening)
         return await _say(caller, await state_of(caller, made), spec, plan.messages)
+    if isinstance(plan, Join):
+        return Told(session, spec, plan.position, s.turns, caller.live.subscribe(session), joined=True)
     if plan.results:
         spoken = (Message("user", plan.parts),) if plan.parts else ()
         results = tuple(Message("tool", (result,)) for result in plan.results)
         return await _say(caller, s, spec, (*spoken, *results))
     await _upgraded(caller, session, spec)
-    reader = caller.live.subscribe(session)
+    reader, busy = caller.live.subscribe(session), if_busy or spec.if_busy
+    answers = _waits_for(s, spec) == "answer" and busy in ("queue", "steer")
     try:
-        sent = await sessions.send(caller, session, plan.parts, if_busy=if_busy or spec.if_busy)
+        sent = await sessions.send(caller, session, plan.parts, if_busy=busy)
     except BaseException:
         reader.close()
         raise
-    return Told(session, spec, sent.head, None, reader)
+    return Told(session, spec, sent.head, s.turns if answers else None, reader)
 
 
 async def _say(caller: Caller, s: Session, spec: AgentSpec, messages: Sequence[Message]) -> Told:
@@ -187,7 +192,12 @@ async def answer(caller: Caller, told: Told) -> AsyncGenerator[Piece]:
     """The pieces of what the session says from there on. Closing the generator changes nothing about the turn."""
     listener = _Listener(told)
     after = told.position - (told.turn is None)
-    async for batch in follow_batches(caller, told.session, after=after, reader=told.reader):
+    if told.turn is None:
+        _at_rest(await state_of(caller, told.session), listener)
+    reader = None if told.joined else told.reader
+    if told.joined:
+        told.reader.close()
+    async for batch in follow_batches(caller, told.session, after=after, reader=reader):
         events: list[Event] = []
         for item in batch:
             if isinstance(item, Delta):
@@ -212,11 +222,13 @@ def _at_rest(s: Session, listener: _Listener) -> Done | None:
     word = _waits_for(s, listener.spec)
     if word == "client" and listener.calls:
         return Done("tool_calls", listener.usage)
+    if word == "answer" and listener.asked:
+        return Done("stop", listener.usage)
     if word in ("", "client"):
         return None
     words = {
         "approval": f"waits for an approval; GET /admin/v1/approvals?session={s.id} shows it",
-        "answer": f"asks a person something; GET /admin/v1/approvals?session={s.id} shows it",
+        "answer": "asked something; say the answer in the session",
         "doubt": f"has an effect in doubt; GET /admin/v1/doubts?session={s.id} shows it",
         "budget": f"reached the budget of {s.pause.scope if s.pause else ''}",
         "thaw": "is frozen",
@@ -255,11 +267,14 @@ class _Listener:
         self._words = False
         self._stop = "stop"
         self.calls = 0
+        self.asked = False
         self.usage = Usage()
         self.done: Done | None = None
 
     def hear(self, delta: Delta) -> Sequence[Piece]:
-        if self._turn is None or not delta.call.startswith(f"model_{self._turn}_") or delta.kind == "progress":
+        if self._told.joined:
+            return ()  # its beginning was told to somebody else; the reply comes whole when it is settled
+        if not self._is_mine(delta.call) or delta.kind == "progress":
             return ()
         return self._current(delta.call).delta(delta.index, delta.kind, delta.text)
 
@@ -274,6 +289,8 @@ class _Listener:
             case ModelFailed(call=call, retry_at=retry_at) if self._is_mine(call) and retry_at is not None:
                 if self._reply is not None:
                     self._reply.restart()
+            case QuestionAsked(question=question, options=options) if self._turn is not None:
+                return self._ask(asked_words(question, options))
             case TurnEnded(turn=turn) if turn == self._turn:
                 self._end(event)
             case _:
@@ -304,6 +321,11 @@ class _Listener:
         self._stop = replied.stop
         self._reply = None
         return pieces
+
+    def _ask(self, words: str) -> Sequence[Piece]:
+        """A question of the agent is something it says; what the client says next answers it."""
+        lead, self._words, self.asked = "\n\n" if self._words else "", True, True
+        return [Words(lead + words)]
 
     def _end(self, ended: TurnEnded) -> None:
         if ended.status == "failed":

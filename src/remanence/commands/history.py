@@ -5,9 +5,10 @@ are laid beside each other message by message, by meaning: texts, pictures and f
 the results in the order of their calls (ids do not count: clients rename them). Neighbouring messages of the user are
 one.
 
-`Continue`: the client knows everything there is, and what it says anew is appended. `Branch`: it shows another past, so
-the session is forked at the end of the last turn both agree on; the journal of what was is left as it is, and what the
-client says happened after it is journaled in the fork as brought along (`commands/given.py`).
+`Continue`: the client knows everything there is, and what it says anew is appended. `Join`: what it says is being
+answered right now, because somebody retries. `Branch`: it shows another past, so the session is forked at the end of
+the last turn both agree on; the journal of what was is left as it is, and what the client says happened after it is
+journaled in the fork as brought along (`commands/given.py`).
 """
 
 from __future__ import annotations
@@ -21,10 +22,19 @@ from remanence.commands.caller import Caller
 from remanence.commands.given import GIVEN, calls_with_client
 from remanence.content import File, Image, Message, Part, Text, ToolCall, ToolResult, arguments_digest, text_of
 from remanence.core.state import Session
-from remanence.events import InputJoined, InputReceived, ModelReplied, Recorded, ToolReturned, TurnEnded, TurnStarted
+from remanence.events import (
+    InputJoined,
+    InputReceived,
+    ModelReplied,
+    QuestionAsked,
+    Recorded,
+    ToolReturned,
+    TurnEnded,
+    TurnStarted,
+)
 from remanence.spec import AgentSpec
 
-__all__ = ["Branch", "Continue", "Journaled", "journaled", "merged", "reconcile"]
+__all__ = ["Branch", "Continue", "Join", "Journaled", "asked_words", "journaled", "merged", "reconcile"]
 
 _PAGE = 1_000
 
@@ -40,6 +50,9 @@ class Journaled(msgspec.Struct, frozen=True):
     ends: tuple[tuple[int, int], ...]
     calls: tuple[str, ...] = ()
     open_calls: tuple[str, ...] = ()
+    since: int = 0
+    """The position after which nothing was shown to a client yet."""
+    running: bool = False
 
     @property
     def settled(self) -> int:
@@ -52,6 +65,12 @@ class Continue(msgspec.Struct, frozen=True):
 
     results: tuple[ToolResult, ...] = ()
     parts: tuple[Part, ...] = ()
+
+
+class Join(msgspec.Struct, frozen=True):
+    """Nothing: the very same is being answered now, after `position`. A client that lost its connection asks so."""
+
+    position: int
 
 
 class Branch(msgspec.Struct, frozen=True):
@@ -76,7 +95,7 @@ async def journaled(caller: Caller, s: Session, spec: AgentSpec) -> Journaled:
         if len(records) < _PAGE:
             break
         after = records[-1].position
-    return reader.made(tuple(call.call for call in calls_with_client(s)))
+    return reader.made(tuple(call.call for call in calls_with_client(s)), running=s.turn is not None)
 
 
 class _Reader:
@@ -90,32 +109,50 @@ class _Reader:
         self._said: list[str] = []
         self._calls: dict[str, str] = {}
         self._results: dict[str, Message] = {}
+        self._asked = False
+        self._since = 0
 
     def add(self, record: Recorded) -> None:
         match record.event:
             case InputReceived(parts=parts):
                 self._inputs[record.position] = parts
+                if self._asked:
+                    self._asked = False
+                    self._hear(record, record.position)
             case TurnStarted(inputs=inputs):
                 self._calls, self._results = {}, {}
-                self._hear(*inputs)
+                self._hear(record, *inputs)
             case InputJoined(position=position):
                 self._close()
-                self._hear(position)
+                self._hear(record, position)
+            case QuestionAsked(question=question, options=options):
+                self._said.append(asked_words(question, options))
+                self._close()
+                self._asked = True
             case ModelReplied(call=call, parts=parts):
                 self._reply(parts, given=call.startswith(f"{GIVEN}_"))
             case ToolReturned(call=call, parts=parts):
-                self._return(call, parts)
+                self._return(record, call, parts)
             case TurnEnded():
                 self._close()
+                self._asked = False
                 self._ends.append((len(self._messages), record.position))
             case _:
                 pass
 
-    def made(self, waiting: tuple[str, ...]) -> Journaled:
+    def made(self, waiting: tuple[str, ...], *, running: bool) -> Journaled:
         calls = tuple(self._calls)
-        return Journaled(tuple(self._messages), tuple(self._ends), calls, tuple(c for c in calls if c in waiting))
+        return Journaled(
+            tuple(self._messages),
+            tuple(self._ends),
+            calls,
+            tuple(call for call in calls if call in waiting),
+            self._since,
+            running,
+        )
 
-    def _hear(self, *positions: int) -> None:
+    def _hear(self, record: Recorded, *positions: int) -> None:
+        self._since = record.position
         parts = tuple(part for position in positions for part in self._inputs.pop(position, ()))
         if parts:
             self._messages.append(Message("user", parts))
@@ -129,7 +166,7 @@ class _Reader:
             self._close(*calls)
             self._calls = {call.call: call.name for call in calls}
 
-    def _return(self, call: str, parts: tuple[Part, ...]) -> None:
+    def _return(self, record: Recorded, call: str, parts: tuple[Part, ...]) -> None:
         """Results enter in the order of their calls, whichever came first."""
         if call not in self._calls:
             return
@@ -137,6 +174,7 @@ class _Reader:
         if self._results.keys() == self._calls.keys():
             self._messages += [self._results[made] for made in self._calls]
             self._calls, self._results = {}, {}
+            self._since = record.position
 
     def _close(self, *calls: ToolCall) -> None:
         """One message of the assistant: what the replies since the last one said."""
@@ -149,7 +187,7 @@ class _Reader:
 # --- side by side -----------------------------------------------------------------------------------------------------
 
 
-def reconcile(here: Journaled, sent: Sequence[Message], *, first: int) -> Continue | Branch:
+def reconcile(here: Journaled, sent: Sequence[Message], *, first: int) -> Continue | Join | Branch:
     """What follows from the conversation a client sent. It ends with somebody else than the assistant.
 
     `first` is the position a fork without any turn is made at.
@@ -158,6 +196,8 @@ def reconcile(here: Journaled, sent: Sequence[Message], *, first: int) -> Contin
     new = next((i for i in range(len(sent), 0, -1) if sent[i - 1].role == "assistant"), 0)
     past, news = sent[:new], sent[new:]
     theirs, ours = _marks(past), _marks(here.messages)
+    if here.running and _marks(sent) == ours:
+        return Join(here.since)
     if theirs == ours and (here.open_calls or not _results(news)):
         return _continued(here, news)
     if theirs == ours[: here.settled] and here.settled < len(ours) and not here.open_calls and not _results(news):
@@ -167,6 +207,11 @@ def reconcile(here: Journaled, sent: Sequence[Message], *, first: int) -> Contin
     same = min(same, len(_up_to_last_user(sent)))
     count, position = max((end for end in here.ends if end[0] <= same), default=(0, first))
     return Branch(position, tuple(sent[count:]))
+
+
+def asked_words(question: str, options: Sequence[str]) -> str:
+    """A question of the agent as something it said."""
+    return "\n".join([question, *(f"- {option}" for option in options)])
 
 
 def merged(messages: Sequence[Message]) -> list[Message]:
