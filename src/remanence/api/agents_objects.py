@@ -30,6 +30,7 @@ from remanence.spec import AgentSpec
 
 __all__ = [
     "MICROS_PER_CENT",
+    "UNLIMITED",
     "TurnFacts",
     "arguments_of",
     "input_contents",
@@ -46,6 +47,8 @@ __all__ = [
 ]
 
 MICROS_PER_CENT = 10_000
+UNLIMITED = 2**62
+"""The limit of a budget that was lifted: its use is still counted."""
 _MICROS = 1_000_000
 
 
@@ -136,7 +139,7 @@ def session_object(s: Session, spec: AgentSpec, budgets: Sequence[Budget]) -> di
     config = dict(config_of(spec))
     for own in ("metadata", "created_at", "updated_at"):
         config.pop(own, None)
-    money = next((budget for budget in budgets if budget.unit == "usd_micros"), None)
+    limits = [budget.limit for budget in budgets if budget.unit == "usd_micros" and budget.limit < UNLIMITED]
     status = session_status(s)
     return {
         "id": s.id,
@@ -154,7 +157,7 @@ def session_object(s: Session, spec: AgentSpec, budgets: Sequence[Budget]) -> di
         "prompt_cache_options": s.face.get("prompt_cache_options"),
         "review": "none",
         "spend_control": {
-            "limit": money.limit // MICROS_PER_CENT if money is not None else None,
+            "limit": limits[0] // MICROS_PER_CENT if limits else None,
             "consumed": s.ledger.usd_micros // MICROS_PER_CENT,
         },
     }

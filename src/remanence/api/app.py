@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field
 from remanence.api.auth import Access
 from remanence.api.failures import ErrorAnswer, answer_failures
 from remanence.api.guard import BODY_BYTES_MAX, Guard
+from remanence.api.lookout import Lookout
 from remanence.api.pages import docs_page
 from remanence.commands.caller import Caller
 from remanence.errors import RemanenceError
@@ -99,6 +100,7 @@ def build_app(
     app.state.runtime = runtime
     app.state.serving = serving or Serving()
     app.state.access = access or Access(runtime.caller)
+    app.state.lookout = Lookout(runtime.caller)
     answer_failures(app)
     app.add_middleware(Guard, make_id=runtime.caller.make_id, hosts=hosts, body_bytes_max=body_bytes_max)
     for router in (operations, *faces):
