@@ -110,6 +110,22 @@ async def test_an_item_that_is_deleted_reaches_no_model(server: Server, model: S
     assert "42" not in str(window(model))
 
 
+async def test_what_a_developer_said_counts_for_the_rest(server: Server, model: Scripted) -> None:
+    client = server.client()
+    brief: Any = {"role": "developer", "content": "be brief"}
+    talk = await client.conversations.create(items=[brief])
+    kind: Any = [{"role": "system", "content": "be kind"}, {"role": "user", "content": "hi"}]
+    await client.responses.create(model="m", input=kind, conversation=talk.id, instructions="just now")
+    assert model.requests[-1].instructions == "just now\n\nbe brief\n\nbe kind"
+    await client.responses.create(model="m", input="again", conversation=talk.id)
+    assert model.requests[-1].instructions == "be brief\n\nbe kind"
+    roles: list[Any] = [item async for item in client.conversations.items.list(talk.id, order="asc")]
+    assert [item.role for item in roles] == ["developer", "system", "user", "assistant", "user", "assistant"]
+    await client.conversations.items.delete(roles[0].id, conversation_id=talk.id)
+    await client.responses.create(model="m", input="and again", conversation=talk.id)
+    assert model.requests[-1].instructions == "be kind"
+
+
 async def test_outputs_of_functions_in_a_conversation(server: Server, model: Scripted) -> None:
     client = server.client()
     talk = await client.conversations.create()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import httpx2
 import openai
 import pytest
 from chat_server import KEY, OTHER, Server, serving
+from pydantic import BaseModel
 
 from remanence import Agent, Remanence, tool
 from remanence.api.responses import responses_router
@@ -332,6 +334,53 @@ async def test_what_cannot_be_honoured_is_refused_with_its_path(
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"] == path
     assert not model.requests
+
+
+class Place(BaseModel):
+    """What one test asks for."""
+
+    city: str
+
+
+async def test_a_reply_in_the_shape_that_was_asked_for(tmp_path: Path) -> None:
+    model = Scripted(lambda request: ModelReply((Text('{"city": "Lyon"}'),)))
+    async with served(tmp_path, model) as server:
+        made = await server.client().responses.parse(model="m", input="where?", text_format=Place)
+    assert made.output_parsed == Place(city="Lyon")
+    schema = model.requests[-1].settings.output_schema
+    assert schema is not None
+    assert schema["required"] == ["city"]
+
+
+async def test_reasoning_goes_round(server: Server, model: Scripted) -> None:
+    responses = server.client().responses
+    made = await responses.create(model="m", input="think", include=["reasoning.encrypted_content"], store=False)
+    history: list[Any] = [{"role": "user", "content": "think"}, *(item.to_dict() for item in made.output)]
+    history.append({"role": "user", "content": "go on"})
+    await responses.create(model="m", input=history)
+    assert model.requests[-1].messages[1].parts[0] == Thinking("hm, well", signature="s1", provider="p")
+    stored = await responses.create(model="m", input="hi")
+    await responses.retrieve(stored.id, include=["message.input_image.image_url"])
+
+
+async def test_another_agent_goes_on(tmp_path: Path, model: Scripted) -> None:
+    agent = Agent("butler", model="m", instructions="serve", tools=[clock])
+    async with served(tmp_path, model, agents=[agent]) as server:
+        responses = server.client().responses
+        one = await responses.create(model="m", input="one")
+        two = await responses.create(model="butler", input="two", previous_response_id=one.id)
+        assert window(model) == [("user", "one"), ("assistant", "1: one"), ("user", "two")]
+        assert model.requests[-1].instructions == "serve"
+        await responses.create(model="m", input="three", previous_response_id=two.id)
+        assert [text for _, text in window(model)] == ["one", "1: one", "two", "3: two", "three"]
+
+
+async def test_two_that_go_on_at_once_do_not_hear_each_other(server: Server, model: Scripted) -> None:
+    responses = server.client().responses
+    one = await responses.create(model="m", input="one")
+    await asyncio.gather(*(responses.create(model="m", input=f"n{n}", previous_response_id=one.id) for n in range(4)))
+    windows = [[words(m) for m in request.messages] for request in list(model.requests)[1:]]
+    assert sorted(windows) == [["one", "1: one", f"n{n}"] for n in range(4)]
 
 
 async def test_another_project_sees_nothing(server: Server) -> None:

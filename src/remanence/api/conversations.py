@@ -21,7 +21,7 @@ from remanence.api.response_items import Item, Shown, call_off_wire, items_of_se
 from remanence.api.response_kept import read_all
 from remanence.api.response_lists import Order, page
 from remanence.api.response_request import Metadata
-from remanence.api.talks import KIND, Talk, find_talk, keep_talk, open_talk, resting
+from remanence.api.talks import KIND, Talk, add_spoken, find_talk, keep_talk, open_talk, resting
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.given import erase, keep
 from remanence.content import ToolCall
@@ -193,9 +193,8 @@ async def _add(caller: Caller, talk: Talk, given: Given) -> None:
         if s.turn is not None or s.queue:
             raise Busy("A turn of this conversation is running. Nothing was added; wait until it has ended.")
         await keep(caller, s, given.messages, spec=await caller.database.specs.get(s.version))
-        talk = await find_talk(caller, talk.id)
     if given.spoken:
-        await keep_talk(caller, replace(talk, spoken=(*talk.spoken, *given.spoken)))
+        await add_spoken(caller, talk.id, given.spoken)
 
 
 async def _items(caller: Caller, talk: Talk) -> list[tuple[Item, int]]:

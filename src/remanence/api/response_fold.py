@@ -88,6 +88,7 @@ class Fold:
         self.reason = ""
         self.stop = ""
         self.failure = ""
+        self.failure_kind = ""
         self.ended_at: int | None = None
         self.end = 0
         """The position of the record that ended it; 0 while it has not ended."""
@@ -148,8 +149,8 @@ class Fold:
                     self._model_called(event)
                 case ModelReplied() if record.position > self._input_end:
                     self._settle(event)
-                case ModelFailed(message=message):
-                    self.failure = message
+                case ModelFailed(message=message, kind=kind):
+                    self.failure, self.failure_kind = message, kind
                 case CallJudged(verdict="ask"):
                     self._approval(event)
                 case ToolStarted(client=True):

@@ -36,6 +36,7 @@ __all__ = [
 KIND = "response"
 _PAGE = 500
 _MICROS = 1_000_000
+_ERRORS = {"rate_limited": "rate_limit_exceeded", "invalid_request": "invalid_prompt", "content": "invalid_prompt"}
 
 
 class UnknownPrevious(InvalidInput):
@@ -203,7 +204,7 @@ def _waiting(fold: Fold) -> Item:
 
 def _error(fold: Fold) -> Item:
     words = fold.failure or fold.reason or "the turn failed"
-    return {"code": "server_error", "message": words}
+    return {"code": _ERRORS.get(fold.failure_kind, "server_error"), "message": words}
 
 
 def _incomplete(fold: Fold) -> Item:

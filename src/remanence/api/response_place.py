@@ -24,7 +24,7 @@ from remanence.api.response_input import Given, Spoken, read_input, refuse
 from remanence.api.response_items import call_off_wire, call_on_wire
 from remanence.api.response_kept import Kept, UnknownPrevious, find, fold_of, read_all, remember
 from remanence.api.response_request import CountBody, Echo, ResponseBody, echo_of, spec_for
-from remanence.api.talks import Talk, find_talk, move_talk, open_talk
+from remanence.api.talks import Talk, add_spoken, find_talk, move_talk, open_talk
 from remanence.commands import approvals, sessions
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.given import calls_with_client, check, say
@@ -101,6 +101,8 @@ async def place(caller: Caller, asked: Asked, body: ResponseBody, if_busy: IfBus
             continue
         kept = _kept(asked, body, appended, turn)
         await remember(caller, kept)
+        if asked.talk is not None and asked.given.spoken:
+            await add_spoken(caller, asked.talk.id, asked.given.spoken)
         return kept
     raise Conflict(f"The session changed {_TRIES} times meanwhile; nothing was written. Try again.")
 

@@ -21,7 +21,7 @@ from remanence.errors import Conflict, NotFound
 from remanence.ports import Entry
 from remanence.spec import AgentSpec
 
-__all__ = ["KIND", "Talk", "find_talk", "keep_talk", "move_talk", "open_talk", "resting"]
+__all__ = ["KIND", "Talk", "add_spoken", "find_talk", "keep_talk", "move_talk", "open_talk", "resting"]
 
 KIND = "conversation"
 
@@ -56,6 +56,12 @@ async def keep_talk(caller: Caller, talk: Talk) -> None:
     """Write a conversation's entry."""
     body = msgspec.json.encode(talk)
     await caller.database.registry.put(Entry(KIND, caller.project, talk.id, talk.at, caller.clock.now(), body))
+
+
+async def add_spoken(caller: Caller, name: str, spoken: tuple[Spoken, ...]) -> None:
+    """Let what systems and developers said count for the rest of the conversation."""
+    talk = await find_talk(caller, name)
+    await keep_talk(caller, replace(talk, spoken=(*talk.spoken, *spoken)))
 
 
 async def move_talk(caller: Caller, talk: Talk, session: str) -> None:
