@@ -14,6 +14,7 @@ from remanence import Remanence
 from remanence.api.chat_shapes import ChatBody
 from remanence.app import Options
 from remanence.commands.metering import LOST_AFTER_S, Meter, meter_of
+from remanence.commands.metrics import Tally, exposition
 from remanence.commands.usage import usage
 from remanence.content import Message, Text, Usage
 from remanence.events import Event, ModelCalled, ModelFailed
@@ -107,3 +108,16 @@ async def test_no_body_is_too_odd(tmp_path: Path) -> None:
                 assert answer.status_code in (200, 400, 404), (field, odd, answer.text)
                 if answer.status_code == 400:
                     assert answer.json()["error"]["param"].startswith(field), (field, odd, answer.text)
+
+
+async def test_calls_are_metered_on_postgres_too(postgres_database: str) -> None:
+    model = Scripted([says("hello", usage=Usage(5, 5))])
+    async with Remanence(postgres_database, models={"test": model}, worker=False) as rt:
+        await rt.set_budget("user:ada", tokens=1_000_000)
+        meter = Meter(rt.model)
+        await asyncio.gather(*(meter.reply(rt.caller, request(), None, user="ada") for _ in range(5)))
+        (budget,) = await rt.database.controls.budgets("user:ada")
+        assert (budget.spent, budget.reserved) == (50, 0)
+        text = await exposition(rt.caller, Tally(), held=None)
+        assert 'remanence_model_calls_total{model="test"} 5\n' in text
+        assert "remanence_database_bytes " in text
