@@ -1,8 +1,8 @@
 """Chat Completions: `POST /v1/chat/completions`.
 
 **A model, no session.** The client sends the whole conversation and gets one reply. The call goes straight to the model
-and nothing of it is kept but what it cost (`commands/metering.py`). A client that goes away aborts it: there is nowhere
-to come back to.
+and nothing of it is kept but what it cost (`commands/metering.py`). A client that leaves its stream aborts the call:
+there is nowhere to come back to.
 
 **An agent, or a session.** A turn of an agent may do things in the world, so it is journaled. The answer's header
 `x-session-id` names the session; sent with the next request (`x-session-id: new` opens one for a mere model too), the
