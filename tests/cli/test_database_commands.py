@@ -85,7 +85,7 @@ def test_backup_and_copy(cli: Run, project: Path) -> None:
     assert (ran.code, "left as it is" in ran.err) == (2, True)
     there = f"sqlite:///{project}/there.db"
     ran = cli("db", "copy", there)
-    assert (ran.code, "1 sessions with" in ran.out) == (0, True)
+    assert (ran.code, "1 session with" in ran.out) == (0, True)
     again = cli("db", "copy", there, "-o", "json").json
     assert (again["sessions"], again["present"], again["refused"]) == (0, 1, [])
     for url in (f"sqlite:///{project}/backup.db", there):
@@ -198,15 +198,15 @@ def test_doctor_on_a_database_that_is_none(content: bytes, cli: Run, project: Pa
 def test_doctor_tells_who_waits(cli: Run, project: Path, port: int) -> None:
     begun(cli, BIG_REFUND, code=5)
     begun(cli, '/tool wire {"cents": 1}', code=5)
-    cli("sessions", "freeze", "--agent", "other", "--reason", "repairs")
     session = begun(cli, "hello")
+    cli("sessions", "freeze", "--agent", "shop", "--reason", "repairs")
     assert cli("sessions", "send", session, "again").code == 0
     set_back(project, session)
     found = examined(cli, code=1)
     assert found["waiting: approval"]["advice"] == "remanence approvals list"
     assert found["waiting: doubt"]["advice"] == "remanence doubts list"
-    assert "agent:other is frozen by ada: repairs" in found["freeze"]["found"]
-    assert "remanence sessions thaw --agent other" in found["freeze"]["advice"]
+    assert "agent:shop is frozen by ada: repairs" in found["freeze"]["found"]
+    assert "remanence sessions thaw --agent shop" in found["freeze"]["advice"]
     assert (found["workers"]["state"], found["workers"]["advice"]) == (
         "wrong",
         "Run one that has their agents: remanence worker",

@@ -46,7 +46,7 @@ def test_sigterm_in_mid_turn_journals_the_outcome_and_another_worker_finishes(cl
         assert get(f"{url}/ready")[0] == 200
         session = in_a_slow_call(cli, project)
         server.signal(signal.SIGTERM)
-        server.line("Finishing what runs in 1 sessions, at most 20 s. Once more stops at once.")
+        server.line("Finishing what runs in 1 session, at most 20 s. Once more stops at once.")
         status, ready = get(f"{url}/ready")
         assert (status, ready["ready"]) == (503, False)
         assert "shutting down" in ready["checks"]["process"]

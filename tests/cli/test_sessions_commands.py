@@ -325,6 +325,14 @@ def test_freeze_many(project: Path, cli: Run, flag: tuple[str, ...], scope: str)
     assert cli("sessions", "thaw", *flag).code == 3
 
 
+def test_a_freeze_of_a_misspelt_agent_does_not_look_like_one(project: Path, cli: Run) -> None:
+    begun(cli, "hello")
+    ran = cli("sessions", "freeze", "--agent", "shpo")
+    assert ran.code == 3
+    assert "Nothing was frozen. The agents there are: shop." in ran.err
+    assert cli("run", "shop", "hello").code == 0
+
+
 def test_freeze_asks_for_exactly_one_scope(project: Path, cli: Run) -> None:
     for args in ((), ("x", "--all"), ("--all", "--agent", "shop")):
         assert cli("sessions", "freeze", *args).code == 2

@@ -279,21 +279,21 @@ async def _check_sessions(database: Database, now: int) -> AsyncIterator[Finding
     due = [row.wake_at for row in rows.values() if row.lease_until is None and row.wake_at is not None]
     stale, late = (sum(moment < now - STALE_US for moment in moments) for moments in (until, due))
     if stale or late:
-        words = f"{stale} were held by a worker that is gone, {late} are due, and nobody takes them"
+        words = f"sessions held by a worker that is gone: {stale}; due, and nobody takes them: {late}"
         yield Finding("workers", "wrong", words, f"Run one that has their agents: {spelled('worker')}")
     else:
         yield Finding("workers", "ok", "no session waits for a worker")
     waits = (
-        ("doubt", "effects nobody can vouch for", spelled("doubts", "list")),
-        ("approval", "calls that wait for an approval", spelled("approvals", "list")),
-        ("answer", "questions to a person", spelled("approvals", "list")),
+        ("doubt", "sessions with effects nobody can vouch for", spelled("doubts", "list")),
+        ("approval", "sessions with calls that wait for an approval", spelled("approvals", "list")),
+        ("answer", "sessions with questions to a person", spelled("approvals", "list")),
         ("budget", "sessions that reached a budget", spelled("budgets", "list")),
     )
     for waiting_on, words, command in waits:
         resting = await database.views.sessions(SessionQuery(waiting_on=waiting_on, limit=SHOWN_MAX))
         if resting:
-            count = f"{len(resting)}{' or more' if len(resting) == SHOWN_MAX else ''}"
-            yield Finding(f"waiting: {waiting_on}", "warning", f"{count} sessions have {words}", command)
+            more = " or more" if len(resting) == SHOWN_MAX else ""
+            yield Finding(f"waiting: {waiting_on}", "warning", f"{words}: {len(resting)}{more}", command)
     for hold in await database.controls.holds():
         words = f"{hold.scope} is frozen by {hold.by}{f': {hold.reason}' if hold.reason else ''}"
         yield Finding("freeze", "warning", words, f"It is lifted by: {_thaw(hold.scope)}")

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from remanence.cli.command import Format, Group, Invocation, asynchronous, leave, spelled
-from remanence.cli.output import facts, note, say, show, table
+from remanence.cli.output import counted, facts, note, say, show, table
 from remanence.commands.copying import Copied
 
 __all__ = ["db"]
@@ -223,7 +223,8 @@ async def copy_(call: Invocation, target: str, *, output: Format) -> None:
         finally:
             await there.close()
     if copied.held:
-        note(f"{copied.held} sessions were held by a worker: stop it and copy again, else its last words are missing.")
+        held = counted(copied.held, "session")
+        note(f"A worker held {held} meanwhile: stop it and copy again, else its last words are missing.")
     _note_refused(copied)
     show(copied, output, lambda: _print_copied(copied, _shown(target)))
     if copied.refused:
@@ -231,13 +232,12 @@ async def copy_(call: Invocation, target: str, *, output: Format) -> None:
 
 
 def _print_copied(copied: Copied, target: str) -> None:
-    say(f"{target}: {copied.sessions:,} sessions with {copied.records:,} records and {copied.blobs:,} blobs,")
-    say(
-        f"{copied.versions} versions of agents, {copied.entries} keys and other declarations, {copied.budgets} budgets,"
-    )
-    say(f"{copied.holds} freezes.")
+    say(f"{target}: {counted(copied.sessions, 'session')} with {counted(copied.records, 'record')} and")
+    say(f"{counted(copied.blobs, 'blob')}, {counted(copied.versions, 'version of an agent', 'versions of agents')},")
+    say(f"{counted(copied.entries, 'key or other declaration', 'keys and other declarations')},")
+    say(f"{counted(copied.budgets, 'budget')}, {counted(copied.holds, 'freeze')}.")
     if copied.present:
-        say(f"{copied.present:,} sessions were there already.")
+        say(f"There already, and left as it is: {counted(copied.present, 'session')}.")
 
 
 def _note_refused(copied: Copied | None) -> None:

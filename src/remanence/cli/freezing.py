@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict, Unpack
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
@@ -11,6 +11,10 @@ from remanence.cli.output import say, show
 from remanence.commands import controls
 from remanence.commands import sessions as verbs
 from remanence.commands.shapes import FreezeShape
+from remanence.errors import NotFound
+
+if TYPE_CHECKING:
+    from remanence.commands.caller import Caller
 
 __all__ = ["freeze", "thaw"]
 
@@ -37,6 +41,14 @@ def _scope(call: Invocation, session: str | None, options: ScopeOptions) -> tupl
     return (f"agent:{options['agent']}", ("--agent", str(options["agent"]))) if options["agent"] else ("", ())
 
 
+async def _check_agent(caller: Caller, agent: str) -> None:
+    """A misspelt name must not look as if something had been stopped. Raises NotFound."""
+    known = sorted({version.agent for version in await caller.database.specs.versions(None)})
+    if agent not in known:
+        names = f"The agents there are: {', '.join(known)}." if known else "There are none yet."
+        raise NotFound(f"There is no agent called {agent!r} in this database. Nothing was frozen. {names}")
+
+
 @click.command(cls=Command, shape=FreezeShape)
 @click.argument("session", metavar="[ID]", required=False)
 @click.option("--agent", metavar="NAME", help="Every session of this agent.")
@@ -54,6 +66,8 @@ async def freeze(call: Invocation, session: str | None, **options: Unpack[ScopeO
 
     scope, words = _scope(call, session, options)
     async with call.caller() as caller:
+        if options["agent"]:
+            await _check_agent(caller, options["agent"])
         if words:
             shape = FreezeShape.of(await controls.freeze_scope(caller, scope, reason=options["reason"]))
         else:

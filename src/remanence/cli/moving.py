@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from remanence.cli.command import Command, Format, Invocation, asynchronous, leave, spelled
-from remanence.cli.output import note, say, show, table
+from remanence.cli.output import counted, note, say, show, table
 from remanence.commands.transfer import Exported, Imported, export_session, import_session
 from remanence.commands.verification import Verification, sessions_all, verify_session
 
@@ -37,9 +37,12 @@ async def export(call: Invocation, session: str, file: Path | None, *, output: F
 
 
 def _print_export(exported: Exported, target: Path) -> None:
-    say(f"{target}: {exported.records} records, {exported.blobs} blobs, {exported.versions} versions of the agent.")
+    say(
+        f"{target}: {counted(exported.records, 'record')}, {counted(exported.blobs, 'blob')}, "
+        f"{counted(exported.versions, 'version')} of the agent."
+    )
     if exported.missing_blobs:
-        note(f"{len(exported.missing_blobs)} blobs that it names were gone already; the file says which.")
+        note(f"Of the blobs it names {len(exported.missing_blobs)} could not be found any more; the file says which.")
     if exported.in_turn:
         note("The session is in the middle of a turn: freeze it here before you let it go on elsewhere.")
     say(f"Elsewhere:\n  remanence sessions import {target.name}")
@@ -56,7 +59,7 @@ async def import_(call: Invocation, file: Path, *, as_session: str | None, outpu
     """
     async with call.caller(create=True) as caller:
         found = await import_session(caller, file, as_session=as_session)
-    words = f"{found.session}: {found.records} records of agent {found.agent}, {found.status}. Go on with:"
+    words = f"{found.session}: {counted(found.records, 'record')} of agent {found.agent}, {found.status}. Go on with:"
     show(found, output, lambda: say(f"{words}\n  {spelled('chat', '--session', found.session)}"))
 
 

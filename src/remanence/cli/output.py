@@ -19,6 +19,7 @@ from remanence.cli.command import Format
 __all__ = [
     "bold",
     "clean",
+    "counted",
     "clock_time",
     "dim",
     "facts",
@@ -162,6 +163,11 @@ def red(text: str, *, err: bool = False) -> str:
 
 
 # --- values -----------------------------------------------------------------------------------------------------------
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """A number with its noun: `1 session`, `2 sessions`; `many` where an `s` does not do it."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def usd(micros: int) -> str:

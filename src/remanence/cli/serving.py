@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
 import uvicorn
 
-from remanence.cli.output import note
+from remanence.cli.output import counted, note
 from remanence.errors import Conflict, InvalidConfig
 
 if TYPE_CHECKING:
@@ -170,7 +170,8 @@ class Ending:
         worker = self._runtime.worker
         if worker is not None and worker.sessions:
             drain_s = self._runtime.options.times.drain_s
-            note(f"Finishing what runs in {worker.sessions} sessions, at most {drain_s:g} s. Once more stops at once.")
+            held = counted(worker.sessions, "session")
+            note(f"Finishing what runs in {held}, at most {drain_s:g} s. Once more stops at once.")
         self.ask("signal")
 
 
@@ -229,6 +230,7 @@ async def served(app: FastAPI, listener: socket.socket) -> AsyncGenerator[None, 
         yield
     finally:
         up.cancel()
+        app.state.lookout.close()  # streams end here; whoever reads them goes on elsewhere, from where they are
         server.should_exit = True
         await serving
 

@@ -11,8 +11,9 @@ from remanence.cli.command import Format, Group, Invocation, asynchronous, leave
 from remanence.cli.freezing import freeze, thaw
 from remanence.cli.lines import Lines, call_words
 from remanence.cli.moving import export, import_, verify
-from remanence.cli.output import facts, moment, note, say, show, table, usd
+from remanence.cli.output import counted, facts, moment, note, say, show, table, usd
 from remanence.cli.run import follow_answer, input_text
+from remanence.cli.talking import speak
 from remanence.cli.watching import Rest, Watch, hold_over, rest_of
 from remanence.commands import approvals, follow
 from remanence.commands import sessions as verbs
@@ -121,7 +122,7 @@ async def get(call: Invocation, session: str, *, output: Format) -> None:
 def _print_session(s: Session, shape: SessionShape, rest: Rest | None) -> None:
     cost = usd(shape.usd_micros)
     if shape.unpriced_calls:
-        cost += f", and {shape.unpriced_calls} calls without a known price"
+        cost += f", and {counted(shape.unpriced_calls, 'call')} without a known price"
     turn = f"{s.turns}, the last {s.last_turn}" if s.last_turn else str(s.turns)
     facts(
         [
@@ -228,7 +229,7 @@ class SendOptions(TypedDict):
     """The options of `sessions send`."""
 
     answers: str | None
-    if_busy: IfBusy
+    if_busy: IfBusy | None
     idempotency_key: str | None
     wait: bool
     output: Format
@@ -241,9 +242,7 @@ class SendOptions(TypedDict):
 @click.option(
     "--if-busy",
     type=click.Choice(["queue", "steer", "interrupt", "reject"]),
-    default="queue",
-    show_default=True,
-    help="What to do while a turn runs.",
+    help="What to do while a turn runs. Default: as the agent says.",
 )
 @click.option("--idempotency-key", metavar="KEY", help="The same key again is the same input, not another.")
 @click.option("--wait", is_flag=True, help="Do the session's work here and show the answer, as `run` does.")
@@ -263,9 +262,10 @@ async def send(call: Invocation, session: str, text: str, **options: Unpack[Send
         watch = await Watch.of(caller, found)
         said, key = (Text(input_text(text)),), options["idempotency_key"]
         if options["answers"]:
-            appended = await approvals.answer(caller, found, options["answers"], said)
+            once = verbs.Once(key, (options["answers"], said)) if key else None
+            appended = await approvals.answer(caller, found, options["answers"], said, once=once)
         else:
-            appended = await verbs.send(caller, found, said, if_busy=options["if_busy"], key=key)
+            appended = await speak(caller, found, said, if_busy=options["if_busy"], key=key)
         if options["wait"]:
             if appended.replayed:
                 watch = await Watch.before(caller, found, appended.head)

@@ -23,7 +23,7 @@ from remanence.cli.watching import Quiet, Rest, Watch, hold_over, rest_of
 from remanence.commands import sessions
 from remanence.commands.caller import Caller
 from remanence.commands.shapes import OutcomeShape
-from remanence.content import Text, text_of
+from remanence.content import Part, Text, text_of
 from remanence.core.state import Session
 from remanence.events import (
     ApprovalExpired,
@@ -159,13 +159,18 @@ class View:
 
 
 async def speak(
-    caller: Caller, session: str, text: str, *, if_busy: IfBusy | None = None, key: str | None = None
+    caller: Caller,
+    session: str,
+    said: str | tuple[Part, ...],
+    *,
+    if_busy: IfBusy | None = None,
+    key: str | None = None,
 ) -> Appended:
     """Say something as whoever sits at the terminal. Without `if_busy`, what the session's agent says about it."""
     if if_busy is None:
         row = await caller.database.views.session(session)
         if_busy = (await caller.database.specs.get(row.summary.version)).if_busy
-    return await sessions.send(caller, session, text, if_busy=if_busy, key=key)
+    return await sessions.send(caller, session, said, if_busy=if_busy, key=key)
 
 
 # --- following --------------------------------------------------------------------------------------------------------
