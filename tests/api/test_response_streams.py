@@ -201,3 +201,24 @@ async def test_a_response_that_waits_for_a_person_says_so(tmp_path: Path, approv
         call = whole.output[0]
         assert call.type == "mcp_call"
         assert call.status == ("completed" if approve else "failed")
+
+
+async def test_a_budget_pauses_what_is_stored_and_refuses_what_is_not(tmp_path: Path) -> None:
+    model = Dictated()
+    async with served(tmp_path, model) as server:
+        responses = server.client().responses
+        await server.rt.set_budget("project:default", tokens=1)
+        made = await responses.create(model="m", input="hi")
+        shown: Any = made.to_dict()
+        assert (made.status, shown["waiting_on"]["kind"]) == ("in_progress", "budget")
+        with pytest.raises(openai.APIStatusError) as refused:
+            await responses.create(model="m", input="hi", store=False)
+        assert refused.value.status_code == 402
+        events = [event async for event in await responses.create(model="m", input="hi", store=False, stream=True)]
+        assert events[-1].type == "error"
+        assert events[-1].code == "budget_exceeded"
+        await server.rt.raise_budget("project:default", tokens=1_000_000)
+        model.say("yes", None)
+        events = [event async for event in await responses.retrieve(made.id, stream=True)]
+        assert done(events) == "yes"
+        assert (await responses.retrieve(made.id)).usage is not None

@@ -35,7 +35,7 @@ from remanence.api.response_items import (
     text_of_item,
     text_part,
 )
-from remanence.api.response_waits import Waits
+from remanence.api.response_waits import OF_SESSION, Waits
 from remanence.api.stream import Preview
 from remanence.content import Text, Thinking, Usage
 from remanence.events import (
@@ -141,9 +141,10 @@ class Fold:
             return
         self._position, self._told = record.position, 0
         event = record.event
-        if self._belongs(record):
-            if self.waits.add(event):
-                self._announce("response.in_progress")
+        belongs = self._belongs(record)
+        if (belongs or isinstance(event, OF_SESSION)) and self.waits.add(event) and belongs:
+            self._settled("response.in_progress", response=self.snapshot())
+        if belongs:
             match event:
                 case ModelCalled():
                     self._model_called(event)
@@ -329,9 +330,6 @@ class Fold:
         self._settled(f"response.{name}.done", **where, arguments=item["arguments"])
 
     # --- telling ------------------------------------------------------------------------------------------------------
-
-    def _announce(self, kind: str) -> None:
-        self._settled(kind, response=self.snapshot())
 
     def _settled(self, kind: str, **fields: Any) -> None:
         """Tell what follows from the record at hand."""

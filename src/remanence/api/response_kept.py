@@ -199,7 +199,7 @@ def response_object(kept: Kept, fold: Fold) -> Item:
 
 def _waiting(fold: Fold) -> Item:
     call, kind = next(iter(fold.waits.found.items()))
-    return {"kind": kind, "call": call if call not in ("budget", "freeze") else None}
+    return {"kind": kind, "call": call if call not in ("budget", "freeze", "session") else None}
 
 
 def _error(fold: Fold) -> Item:

@@ -15,6 +15,8 @@ from remanence.api.response_fold import Fold, WireEvent
 from remanence.api.response_kept import Kept, make_fold
 from remanence.api.stream import Batch, frame, watch
 from remanence.commands.caller import Caller, state_of
+from remanence.core.state import waiting_on
+from remanence.errors import RemanenceError
 
 __all__ = ["DONE", "LAST", "events_of", "frames_of", "settled"]
 
@@ -46,26 +48,39 @@ def _take(fold: Fold, batch: Batch) -> None:
 
 
 async def frames_of(batches: AsyncGenerator[Sequence[WireEvent]]) -> AsyncGenerator[Sequence[bytes]]:
-    """Events as frames; the last one says that the stream is whole."""
+    """Events as frames; the last one says that the stream is whole. What goes wrong on the way is an `error` event."""
+    number, last = -1, ""
     async with aclosing(batches):
-        ended = False
-        async for events in batches:
-            yield [frame(event["type"], str(event["sequence_number"]), event) for event in events]
-            ended = ended or any(event["type"] in LAST for event in events)
-        if ended:
-            yield [DONE]
+        try:
+            async for events in batches:
+                yield [frame(event["type"], str(event["sequence_number"]), event) for event in events]
+                if events:
+                    number, last = events[-1]["sequence_number"], events[-1]["type"]
+        except RemanenceError as error:
+            yield [frame("error", str(number), _failed(error, number))]
+    if last in LAST:
+        yield [DONE]
+
+
+def _failed(error: RemanenceError, number: int) -> WireEvent:
+    """It has the number of the event before: what comes after that one is still to come, and can be asked for."""
+    param = getattr(error, "param", None)
+    return {"type": "error", "code": error.code, "message": error.message, "param": param, "sequence_number": number}
 
 
 async def settled(caller: Caller, kept: Kept, lookout: Lookout) -> Fold:
     """The response once it has ended, or as it stands when it waits for what no machine gives by itself."""
     fold = make_fold(kept)
-    if (await state_of(caller, kept.session)).frozen is not None:
-        fold.waits.found["freeze"] = "thaw"
+    held = waiting_on(await state_of(caller, kept.session))
+    if held and kept.turn is None:
+        fold.waits.found["session"] = held  # a turn before this one waits, so this one does
     async with aclosing(watch(caller, kept.session, after=kept.position - 1, lookout=lookout)) as batches:
         async for batch in batches:
             for record in batch.records:
                 fold.add(record)
             if fold.done or fold.waits.found:
                 break
+    if fold.turn is not None:
+        fold.waits.found.pop("session", None)
     fold.take_events()
     return fold

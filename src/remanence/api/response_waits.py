@@ -20,11 +20,14 @@ from remanence.events import (
     ToolStarted,
 )
 
-__all__ = ["Waits"]
+__all__ = ["OF_SESSION", "Waits"]
+
+OF_SESSION = BudgetReached | BudgetRaised | SessionFrozen | SessionThawed
+"""What holds up a session, whichever turn it is in."""
 
 
 class Waits:
-    """`found` maps a call (or `budget`, `freeze`) to the word for what it waits for."""
+    """`found` maps a call (or `budget`, `freeze`, `session`) to the word for what it waits for."""
 
     def __init__(self) -> None:
         self.found: dict[str, str] = {}
