@@ -42,6 +42,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 OTHER_VARIABLES: dict[str, str] = {
     "REMANENCE_CONFIG": "The path of the settings file, like `--config`.",
     "REMANENCE_USER": "Who you are, like `--as`: the name that is journaled with what you say and answer.",
+    "REMANENCE_API_KEY": "The key `remanence dev` accepts. Without it, one is made and printed at every start.",
     "REMANENCE_UPSTREAM_URL": "A model server that then serves every model name that is not an alias.",
     "REMANENCE_UPSTREAM_KEY": "The key for that server.",
     "REMANENCE_UPSTREAM_API": "The wire format of that server: `chat`, `responses` or `anthropic`.",
@@ -121,6 +122,10 @@ class Settings(msgspec.Struct, frozen=True):
             "`agents.example.com`. Requests for any other are refused. In the environment separated by commas."
         ),
     ] = ()
+    requests_per_minute: Annotated[
+        int, Meta(ge=0, description="How often one key may ask the HTTP server in the long run; 0 is without limit.")
+    ] = 0
+    requests_burst: Annotated[int, Meta(ge=1, description="How often at once, when `requests_per_minute` is set.")] = 60
     open_browser: Annotated[bool, Meta(description="Whether `remanence dev` opens the console in a browser.")] = True
     input_bytes_max: Annotated[
         int, Meta(ge=1, description="The largest input that is accepted, in bytes, as encoded in the journal.")

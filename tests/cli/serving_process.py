@@ -59,7 +59,7 @@ class Running:
 
     def url(self) -> str:
         """Where it listens, as it says when it is ready."""
-        return self.line(r"API\s+(http://\S+)")[1]
+        return self.line(r"API\s+(http://[^/\s]+)")[1]
 
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
@@ -72,10 +72,11 @@ class Running:
         return code
 
 
-def get(url: str) -> tuple[int, Any]:
+def get(url: str, *, key: str = "") -> tuple[int, Any]:
     """The status and the decoded JSON of an answer."""
+    request = urllib.request.Request(url, headers={"authorization": f"Bearer {key}"} if key else {})
     try:
-        with urllib.request.urlopen(url, timeout=WAIT_S) as answer:
+        with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
             return answer.status, msgspec.json.decode(answer.read())
     except urllib.error.HTTPError as error:
         with error:

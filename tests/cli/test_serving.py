@@ -133,6 +133,9 @@ def test_dev_says_what_is_true_and_starts_again_when_a_file_changes(cli: Run, pr
         assert float(server.line(r"^remanence 0\.1\.0  ready in (\d+\.\d+) s$")[1]) < 20
         url = server.url()
         server.line(rf"Docs +{url}/docs$")
+        key = server.line(r"Key +(rmn_development_\S{32}) ")[1]
+        assert get(f"{url}/v1/agents")[0] == 401
+        assert get(f"{url}/v1/agents", key=key)[1]["data"][0]["id"] == "shop"
         server.line(r"Data +\./\.remanence/remanence\.db +SQLite WAL, synchronous=FULL: sessions survive crashes$")
         server.line("Agents +shop")
         server.line(r"Model +scripted \(no LLM\)")

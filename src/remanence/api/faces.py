@@ -1,4 +1,4 @@
-"""The wire formats of vendors, mounted: `/v1`, and the same under `/openai/v1`, where hosted services have it."""
+"""Every face, mounted: the vendors' under `/v1` and the same under `/openai/v1`, the native ones under `/admin/v1`."""
 
 from __future__ import annotations
 
@@ -6,15 +6,30 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter
 
+from remanence.api.admin import admin_router
 from remanence.api.agents import agents_router
 from remanence.api.agents_events import events_router
 from remanence.api.agents_missing import missing_router
 from remanence.api.agents_sessions import sessions_router
+from remanence.api.chat import chat_router
+from remanence.api.conversations import conversations_router
+from remanence.api.models import models_router
+from remanence.api.response_socket import socket_router
+from remanence.api.responses import responses_router
 
 __all__ = ["FACES", "faces"]
 
-FACES: tuple[APIRouter, ...] = (events_router, sessions_router, missing_router, agents_router)
-"""In this order: the paths of the first are looked at first, and `/agents/{agent_id}` would take them all."""
+FACES: tuple[APIRouter, ...] = (
+    events_router,
+    sessions_router,
+    missing_router,
+    agents_router,  # after the others: `/agents/{agent_id}` would take their paths
+    responses_router,
+    socket_router,
+    conversations_router,
+    chat_router,
+    models_router,
+)
 
 
 def faces() -> Sequence[APIRouter]:
@@ -23,4 +38,4 @@ def faces() -> Sequence[APIRouter]:
     for face in FACES:
         plain.include_router(face)
         hosted.include_router(face)
-    return (plain, hosted)
+    return (plain, hosted, admin_router)

@@ -42,7 +42,10 @@ def print_ready(title: str, seconds: float, lines: Sequence[Line]) -> None:
 
 def api_lines(url: str) -> list[Line]:
     """What is served."""
-    return [Line("API", url, "/health  /ready  /version  /openapi.json"), Line("Docs", f"{url}/docs")]
+    return [
+        Line("API", f"{url}/v1", "Agents, Responses, Conversations, Chat; /admin/v1"),
+        Line("Docs", f"{url}/docs"),
+    ]
 
 
 def data_line(rt: Remanence) -> Line:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from remanence.settings import Configuration
 
 __all__ = ["dev", "serve", "worker"]
+
+_KEY_HANDED_ON = "_REMANENCE_DEVELOPMENT_KEY"
+"""The variable through which a restart of `dev` keeps the key it printed."""
 
 _host = click.option(
     "--host", metavar="ADDRESS", help="Where to listen. Default: the setting `host`, this machine only."
@@ -108,17 +112,24 @@ def _listener(configuration: Configuration, host: str | None, port: int | None) 
 
 
 @asynccontextmanager
-async def _http(rt: Remanence, listener: socket.socket, configuration: Configuration) -> AsyncGenerator[Serving, None]:
-    """The HTTP server over an open runtime, meanwhile."""
+async def _http(
+    rt: Remanence, listener: socket.socket, configuration: Configuration, *, development_key: str = ""
+) -> AsyncGenerator[Serving, None]:
+    """The HTTP server over an open runtime, meanwhile. `development_key` opens everything in the runtime's project."""
     from remanence.api.app import Serving, build_app
+    from remanence.api.auth import Access, Rate, development_principal
+    from remanence.api.faces import faces
     from remanence.api.guard import BODY_BYTES_MAX
     from remanence.cli.serving import answers_to, served
 
     settings = configuration.settings
     serving = Serving()
+    own = {development_key: development_principal(settings.project)} if development_key else {}
     app = build_app(
         rt,
         serving=serving,
+        faces=faces(),
+        access=Access(rt.caller, own=own, rate=Rate(settings.requests_per_minute, settings.requests_burst)),
         hosts=answers_to(str(listener.getsockname()[0]), (settings.host, *settings.hosts)),
         body_bytes_max=max(BODY_BYTES_MAX, 2 * settings.input_bytes_max),
     )
@@ -199,7 +210,7 @@ async def _serve_changing(how: _Development, rt: Remanence, listener: socket.soc
     from remanence.cli.serving import Ending, until_ended
 
     ending = Ending(rt)
-    async with _http(rt, listener, project.configuration) as serving:
+    async with _http(rt, listener, project.configuration, development_key=_development_key()) as serving:
         with ending.signals():
             _print_dev(how, rt, listener, project)
             watch = asyncio.create_task(_watch(project.files, ending)) if how.reload else None
@@ -217,6 +228,7 @@ def _print_dev(how: _Development, rt: Remanence, listener: socket.socket, projec
     names = ", ".join(agent.spec.name for agent in project.agents)
     lines = [
         *api_lines(url_of(listener)),
+        Line("Key", _development_key(), "of this run; REMANENCE_API_KEY chooses it, `remanence keys` makes others"),
         data_line(rt),
         Line("Agents", names or "none", f"{project.configuration.file}" if project.configuration.file else ""),
         model_line(project.configuration, project.agents, project.detected),
@@ -224,6 +236,13 @@ def _print_dev(how: _Development, rt: Remanence, listener: socket.socket, projec
         *try_lines(project.agents, ephemeral=how.ephemeral),
     ]
     print_ready("again," if how.handed else "", seconds_since_start(how.handed), lines)
+
+
+def _development_key() -> str:
+    """The key that opens everything here: the one that was chosen, or one made for this run and its restarts."""
+    return os.environ.get("REMANENCE_API_KEY") or os.environ.setdefault(
+        _KEY_HANDED_ON, f"rmn_development_{secrets.token_urlsafe(24)}"
+    )
 
 
 async def _watch(files: dict[str, tuple[int, int]], ending: Ending) -> None:
