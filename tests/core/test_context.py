@@ -231,6 +231,21 @@ def test_steering_is_heard_between_steps() -> None:
     assert [m.role for m in messages] == ["user", "assistant", "tool", "user"]
 
 
+def test_what_people_say_to_steer_a_long_turn_stays_in_its_window() -> None:
+    made = Conversation(limited(100))
+    made.write(heard("go"), TurnStarted(1, (1,)))
+    for step in range(1, 8):
+        made.call(f"model_1_{step}")
+        call = f"call_1_{step}_1"
+        made.write(replied(f"model_1_{step}", wants("look", call)), returned(call, "r" * 120))
+        if step == 2:
+            made.write(heard("never page the boss", if_busy="steer"), InputJoined(1, made.state.head + 1))
+    intent, messages = made.prompts[-1]
+    check_paired(messages)
+    assert intent.skipped > 4
+    assert [text_of(m.parts) for m in messages if m.role == "user"] == ["go", "never page the boss"]
+
+
 def test_a_reply_that_says_nothing_is_left_out() -> None:
     records = journal(heard("go"), TurnStarted(1, (1,)), called("model_1_1"), replied("model_1_1"))
     assert len(prompt_of(transcript(records), fold(Session("s"), records), SPEC).messages) == 1

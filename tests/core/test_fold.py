@@ -20,8 +20,10 @@ from remanence.events import (
     CallJudged,
     CancelAsked,
     Event,
+    ModelReplied,
     QuestionAsked,
     Recorded,
+    SessionUpgraded,
     ToolLost,
     ToolResolved,
     ToolReturned,
@@ -225,6 +227,40 @@ def test_the_same_person_twice_is_one_person() -> None:
     case = case.when(approved(case.state, "call_1_1_1", by="grace"))
     assert _state_of(case.when(approved(case.state, "call_1_1_1", by="grace")).state, "call_1_1_1") == "asked"
     assert _state_of(case.when(approved(case.state, "call_1_1_1", by="boss")).state, "call_1_1_1") == "approved"
+
+
+def test_a_word_on_a_call_that_started_changes_nothing() -> None:
+    case = _asked_to_pay()
+    yes = approved(case.state, "call_1_1_1", by="grace")
+    no = msgspec.structs.replace(yes, decision="deny")
+    running = case.when(yes).then(RunTool)
+    for late in (yes, no, msgspec.structs.replace(yes, by="boss")):
+        assert running.when(late).state.turn == running.state.turn
+    closed = running.when(returned("call_1_1_1", "paid"))
+    assert closed.when(no).state.turn == closed.state.turn
+
+
+def test_a_judgement_under_another_policy_starts_the_approvals_over_and_counts_the_call_once() -> None:
+    case = _asked_to_pay()
+    strict = msgspec.structs.replace(SPEC, rules=(AskRule("pay", needed=2),))
+    case = case.when(approved(case.state, "call_1_1_1", by="grace"))
+    case = case.when(SessionUpgraded("v2", "p2"), spec=strict).then(CallJudged, Rest("asked"))
+    case = case.when(approved(case.state, "call_1_1_1", by="boss")).then(Rest("asked"))
+    case = case.when(approved(case.state, "call_1_1_1", by="grace")).then(RunTool)
+    assert case.state.turn is not None
+    assert [count for _, count in case.state.turn.repeats] == [1]
+
+
+def test_a_call_whose_reply_was_redacted_never_starts_on_what_is_left() -> None:
+    case = _asked_to_pay()
+    case = case.when(approved(case.state, "call_1_1_1", by="grace"))
+    erased = tuple(
+        msgspec.structs.replace(r, event=skeleton(r.event), redacted=True) if isinstance(r.event, ModelReplied) else r
+        for r in case.records
+    )
+    after = msgspec.structs.replace(case, records=erased, state=fold(Session("s"), erased))
+    case.then(RunTool)
+    after.then(ToolReturned, CallModel)
 
 
 def test_a_doubt_is_settled_once() -> None:

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from remanence.content import File, Image, Message, Part, Text, ToolCall, ToolResult, Usage
 from remanence.core.context import Transcript, prompt_of
 from remanence.core.ledger import Ledger, attempt_key, budget_scopes, input_tokens_bound, usd_to_micros
-from remanence.core.session import evolve
+from remanence.core.session import evolve, fold
 from remanence.core.state import Session
 from remanence.errors import InvalidInput
-from remanence.events import ModelCalled, ModelReplied, Recorded, SessionUpgraded
+from remanence.events import ModelCalled, ModelReplied, Recorded, SessionUpgraded, TurnEnded, TurnStarted
 from remanence.spec import AgentSpec, Limits, ToolSpec
+from remanence.testing.journals import called, heard, journal, replied
 
 PLAIN = AgentSpec("a", "scripted", instructions="Help.", tools=(ToolSpec("look", replay="safe"),))
 SMALL = msgspec.structs.replace(PLAIN, limits=Limits(window_tokens=200))
@@ -70,6 +71,18 @@ def test_no_call_reads_more_than_was_set_aside(records: tuple[Recorded, ...], sp
         record = msgspec.structs.replace(record, event=event)
         s = evolve(s, record)
         text.add(record)
+
+
+def test_a_count_of_the_version_before_an_upgrade_does_not_bound_the_next_call() -> None:
+    """The reply to a call of the old version comes after the upgrade: what it counted says nothing of the new one."""
+    before = (heard("hi"), TurnStarted(1, (1,)), called("model_1_1"), SessionUpgraded("v2", "p2"))
+    records = journal(*before, replied("model_1_1", "hello", usage=Usage(input_tokens=40)), TurnEnded(1, "completed"))
+    records = (*records, *journal(heard("and"), TurnStarted(2, (7,)), after=records))
+    s, text = fold(Session("s"), records), Transcript()
+    for record in records:
+        text.add(record)
+    prompt = prompt_of(text, s, OTHER)
+    assert prompt.input_tokens_bound >= greedy(OTHER, prompt.messages) > 1_000
 
 
 def test_what_was_counted_makes_the_bound_tight() -> None:

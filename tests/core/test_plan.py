@@ -21,6 +21,7 @@ from remanence.events import (
     ModelFailed,
     Recorded,
     ToolLost,
+    ToolResolved,
     ToolReturned,
     ToolStarted,
     TurnStarted,
@@ -165,6 +166,19 @@ def test_what_became_of_one_attempt_does_not_pass_for_the_next() -> None:
     assert make_plan(plan.state, (lost,), ground(text), now=NOW).events == ()
     later = make_plan(plan.state, (msgspec.structs.replace(lost, attempt=2),), ground(text), now=NOW)
     assert [type(event).__name__ for event in later.events] == ["ToolLost", "ToolStarted"]
+
+
+def test_what_a_tool_says_of_one_attempt_does_not_settle_the_doubt_about_the_next() -> None:
+    s, text, started = a_running_call("pay")
+    lost = Outcome(ToolLost(started.call, started.effect_key, started.tool, "no result in time"), 1)
+    s = make_plan(s, (lost,), ground(text), now=NOW).state
+    stale = Outcome(ToolResolved(started.call, "run_again", "reconcile"), 1)
+    s = make_plan(s, (stale,), ground(text), now=NOW).state
+    s = make_plan(s, (msgspec.structs.replace(lost, attempt=2),), ground(text), now=NOW).state
+    assert make_plan(s, (stale,), ground(text), now=NOW).events == ()
+    current = msgspec.structs.replace(stale, attempt=2)
+    plan = make_plan(s, (current,), ground(text), now=NOW)
+    assert [type(event).__name__ for event in plan.events] == ["ToolResolved", "ToolStarted"]
 
 
 def test_a_failure_of_the_model_counts_once() -> None:
