@@ -74,7 +74,7 @@ def sizes_of(payloads: Sequence[bytes]) -> bytes:
 
 
 def unpack(packed: Packed) -> list[Row]:
-    """The records of one row. Bytes that somebody cut short give records that no digest fits."""
+    """The records of one row. Bytes that somebody cut short or added give records that no digest fits."""
     position, at, epoch, actor, payloads, packed_sizes, digests, packed_originals = packed
     count = len(packed_sizes) // 4
     sizes = struct.unpack_from(f">{count}I", packed_sizes)
@@ -90,6 +90,9 @@ def unpack(packed: Packed) -> list[Row]:
             payload = None if original is not None and not size else payload
         digest = digests[32 * index : 32 * index + 32]
         rows.append(Row(position - count + 1 + index, at, epoch, actor, payload, digest, original))
+    lengths = (start, 4 * count, 32 * count, 32 * count if packed_originals else 0)
+    if rows and lengths != (len(payloads), len(packed_sizes), len(digests), len(packed_originals)):
+        rows[-1] = rows[-1]._replace(digest=b"")
     return rows
 
 
