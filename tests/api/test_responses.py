@@ -383,6 +383,20 @@ async def test_two_that_go_on_at_once_do_not_hear_each_other(server: Server, mod
     assert sorted(windows) == [["one", "1: one", f"n{n}"] for n in range(4)]
 
 
+async def test_a_request_sent_again_is_answered_once(server: Server, model: Scripted) -> None:
+    responses = server.client().responses
+    again: Any = {"extra_headers": {"idempotency-key": "k1"}}
+    one = await responses.create(model="m", input="one", **again)
+    assert (await responses.create(model="m", input="one", **again)).to_dict() == one.to_dict()
+    async with await responses.create(model="m", input="one", stream=True, **again) as stream:
+        assert (await anext(stream)).type == "response.created"
+    assert len(model.requests) == 1
+    with pytest.raises(openai.ConflictError):
+        await responses.create(model="m", input="other", **again)
+    other = await server.client(OTHER).responses.create(model="m", input="other", **again)
+    assert other.output_text == "1: other"
+
+
 async def test_another_project_sees_nothing(server: Server) -> None:
     made = await server.client().responses.create(model="m", input="hello")
     with pytest.raises(openai.NotFoundError):

@@ -14,8 +14,9 @@ from remanence.api.response_input import Spoken
 from remanence.api.response_items import Item, Shown
 from remanence.api.response_request import Echo
 from remanence.commands.caller import Caller
-from remanence.content import Usage
-from remanence.errors import InvalidInput, NotFound
+from remanence.commands.given import Key
+from remanence.content import Usage, digest_of
+from remanence.errors import InvalidInput, KeyReused, NotFound
 from remanence.events import Recorded
 from remanence.ports import Entry
 
@@ -24,6 +25,8 @@ __all__ = [
     "Kept",
     "UnknownPrevious",
     "find",
+    "made_by",
+    "remember_key",
     "fold_of",
     "forget",
     "read_all",
@@ -34,6 +37,8 @@ __all__ = [
 ]
 
 KIND = "response"
+KEYS = "response_key"
+KEY_KEPT_US = 86_400 * 1_000_000
 _PAGE = 500
 _MICROS = 1_000_000
 _ERRORS = {"rate_limited": "rate_limit_exceeded", "invalid_request": "invalid_prompt", "content": "invalid_prompt"}
@@ -82,6 +87,33 @@ async def remember(caller: Caller, kept: Kept) -> None:
     """Keep a response's echo."""
     entry = Entry(KIND, caller.project, kept.id, kept.at, kept.at, msgspec.json.encode(kept))
     await caller.database.registry.put(entry)
+
+
+async def remember_key(caller: Caller, kept: Kept, key: Key) -> None:
+    """Keep which response a request made."""
+    body = msgspec.json.encode((key.digest, kept.id))
+    await caller.database.registry.put(Entry(KEYS, caller.project, _key(caller, key), kept.at, kept.at, body))
+
+
+async def made_by(caller: Caller, key: Key) -> Kept | None:
+    """The response that the same request made within a day, if it did. Raises KeyReused for another request's key."""
+    try:
+        entry = await caller.database.registry.get(KEYS, _key(caller, key))
+    except NotFound:
+        return None
+    if caller.clock.now() - entry.updated_at > KEY_KEPT_US:
+        return None
+    digest, name = msgspec.json.decode(entry.body, type=tuple[str, str])
+    if digest != key.digest:
+        raise KeyReused(
+            f"The idempotency key was used before with another request, which made {name}. Nothing of this one was "
+            "kept. Send it again under a key of its own."
+        )
+    return await find(caller, name)
+
+
+def _key(caller: Caller, key: Key) -> str:
+    return digest_of(caller.project.encode(), key.name.encode())
 
 
 async def find(caller: Caller, name: str) -> Kept:

@@ -22,12 +22,12 @@ from remanence.api.named import Named, Served, named
 from remanence.api.response_fold import Fold
 from remanence.api.response_input import Given, Spoken, read_input, refuse
 from remanence.api.response_items import call_off_wire, call_on_wire
-from remanence.api.response_kept import Kept, UnknownPrevious, find, fold_of, read_all, remember
+from remanence.api.response_kept import Kept, UnknownPrevious, find, fold_of, made_by, read_all, remember, remember_key
 from remanence.api.response_request import CountBody, Echo, ResponseBody, echo_of, spec_for
 from remanence.api.talks import Talk, add_spoken, find_talk, move_talk, open_talk
 from remanence.commands import approvals, sessions
 from remanence.commands.caller import Caller, state_of
-from remanence.commands.given import calls_with_client, check, say
+from remanence.commands.given import Key, calls_with_client, check, say
 from remanence.commands.sessions import Opening
 from remanence.content import Message, Part, ToolCall, ToolResult
 from remanence.core.context import Transcript
@@ -86,21 +86,28 @@ async def _before(caller: Caller, body: ResponseBody | CountBody) -> tuple[Kept 
         ) from None
 
 
-async def place(caller: Caller, asked: Asked, body: ResponseBody, if_busy: IfBusy) -> Kept:
-    """Journal the input where it belongs, and keep the response's echo. When this returns, it will be answered."""
+async def place(caller: Caller, asked: Asked, body: ResponseBody, if_busy: IfBusy, *, key: Key | None = None) -> Kept:
+    """Journal the input where it belongs, and keep the response's echo. When this returns, it will be answered.
+
+    The same request again, under the same idempotency `key`, is the same response.
+    """
+    if key is not None and (before := await made_by(caller, key)) is not None:
+        return before
     for hold in await caller.database.controls.holds():
         if hold.scope in ("all", f"project:{caller.project}", f"agent:{asked.spec.name}"):
             raise Frozen(f"{hold.scope} is frozen by {hold.by}, so nothing can be answered. Nothing was written.")
     for _ in range(_TRIES):
         try:
-            s, messages = await _place(caller, asked, body)
-            appended, turn = await _submit(caller, s, asked, messages, if_busy)
+            s, messages = await _place(caller, asked, body, key)
+            appended, turn = await _submit(caller, s, asked, messages, if_busy, key)
         except Busy:
             raise
         except Conflict:
             continue
         kept = _kept(asked, body, appended, turn)
         await remember(caller, kept)
+        if key is not None:
+            await remember_key(caller, kept, key)
         if asked.talk is not None and asked.given.spoken:
             await add_spoken(caller, asked.talk.id, asked.given.spoken)
         return kept
@@ -126,7 +133,9 @@ def _kept(asked: Asked, body: ResponseBody, appended: Appended, turn: int | None
     )
 
 
-async def _place(caller: Caller, asked: Asked, body: ResponseBody) -> tuple[Session, tuple[Message, ...]]:
+async def _place(
+    caller: Caller, asked: Asked, body: ResponseBody, key: Key | None
+) -> tuple[Session, tuple[Message, ...]]:
     """The session an input goes to, and what is journaled there."""
     messages = asked.given.messages
     opening = Opening(user=body.safety_identifier or body.user or "")
@@ -139,6 +148,7 @@ async def _place(caller: Caller, asked: Asked, body: ResponseBody) -> tuple[Sess
         if asked.given.approvals:
             refuse("input", "an answer to an approval goes on from the response that asked for it")
         check(caller, messages)
+        opening = replace(opening, key=f"response:{key.name}" if key else None)
         s = await state_of(caller, await sessions.open_session(caller, asked.spec, opening))
     if s.deleted:
         raise UnknownPrevious(f"Session {s.id} was removed. Nothing was written.", param="previous_response_id")
@@ -185,15 +195,15 @@ async def _fork_before_reply(
 
 
 async def _submit(
-    caller: Caller, s: Session, asked: Asked, messages: tuple[Message, ...], if_busy: IfBusy
+    caller: Caller, s: Session, asked: Asked, messages: tuple[Message, ...], if_busy: IfBusy, key: Key | None
 ) -> tuple[Appended, int | None]:
     """Journal the input; with the open turn it belongs to, when it does not begin one."""
     if asked.given.approvals:
         return await _decide(caller, s, asked.given)
     if calls_with_client(s):
-        return await say(caller, s, messages, spec=asked.spec), s.turns
+        return await say(caller, s, messages, spec=asked.spec, key=key), s.turns
     if s.turn is None and not s.queue:
-        return await say(caller, s, messages, spec=asked.spec), None
+        return await say(caller, s, messages, spec=asked.spec, key=key), None
     if len(messages) != 1 or messages[0].role != "user":
         raise Busy("A turn is running, and only one message of a user can wait for it. Nothing was written.")
     if spec_digest(asked.spec) != s.version:
@@ -202,7 +212,7 @@ async def _submit(
             "until it has ended, or cancel it."
         )
     asks = s.turn is not None and any(call.state == "question" for call in s.turn.calls)
-    appended = await sessions.send(caller, s.id, messages[0].parts, if_busy=if_busy)
+    appended = await sessions.send(caller, s.id, messages[0].parts, if_busy=if_busy, key=key.name if key else None)
     return appended, s.turns if asks else None
 
 

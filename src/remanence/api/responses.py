@@ -31,8 +31,8 @@ from remanence.api.response_stream import events_of, frames_of, settled
 from remanence.api.response_sums import compact, counted
 from remanence.api.stream import EventStream, paced
 from remanence.commands import sessions
-from remanence.commands.caller import Caller, state_of
-from remanence.commands.given import erase
+from remanence.commands.caller import Caller, body_digest, state_of
+from remanence.commands.given import Key, erase
 from remanence.commands.metering import Meter
 from remanence.errors import Conflict, InvalidInput
 from remanence.events import CancelAsked, InputReceived, ModelReplied, ToolReturned
@@ -46,6 +46,9 @@ responses_router = APIRouter(tags=["responses"], route_class=JsonRoute)
 Asking = Annotated[Caller, Depends(may("api"))]
 Include = Annotated[list[str] | None, Query(alias="include[]")]
 IfBusyHeader = Annotated[IfBusy, Header(description="What the input does while a turn runs.")]
+IdempotencyKey = Annotated[
+    str | None, Header(min_length=1, max_length=255, description="The same key and body again: the same response.")
+]
 _CANCEL_WAIT_S = 5.0
 
 
@@ -71,7 +74,11 @@ def _json(value: object, headers: dict[str, str] | None = None) -> Response:
 
 @responses_router.post("/responses", summary="Create a response")
 async def create_response(
-    request: Request, body: ResponseBody, caller: Asking, x_if_busy: IfBusyHeader = "queue"
+    request: Request,
+    body: ResponseBody,
+    caller: Asking,
+    x_if_busy: IfBusyHeader = "queue",
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Answer an input. With `stream`, server-sent events; with `background`, at once, while it is answered.
 
@@ -84,7 +91,10 @@ async def create_response(
     if body.store is False:
         private = Private(caller, meter_of(request), asked, body, await history_of(caller, asked))
         return await _answer_private(caller, private, stream=bool(body.stream))
-    kept = await place(caller, asked, body, x_if_busy)
+    key = None
+    if idempotency_key is not None:
+        key = Key(idempotency_key, body_digest(body.model_dump(mode="json", exclude_unset=True, exclude={"stream"})))
+    kept = await place(caller, asked, body, x_if_busy, key=key)
     headers = {"x-session-id": kept.session}
     lookout = lookout_of(request)
     if body.stream:

@@ -35,10 +35,17 @@ from remanence.events import (
 from remanence.ports import Appended, Write
 from remanence.spec import AgentSpec, policy_digest
 
-__all__ = ["GIVEN", "calls_with_client", "check", "erase", "keep", "say"]
+__all__ = ["GIVEN", "Key", "calls_with_client", "check", "erase", "keep", "say"]
 
 GIVEN = "given"
 """The model of a reply that was brought along."""
+
+
+class Key(msgspec.Struct, frozen=True):
+    """An idempotency key and the digest of the request it came with."""
+
+    name: str
+    digest: str
 
 
 def calls_with_client(s: Session) -> tuple[Call, ...]:
@@ -52,8 +59,10 @@ def check(caller: Caller, messages: Sequence[Message]) -> tuple[Event, ...]:
     return _Past(caller, Session(""), 0).answered(messages)
 
 
-async def say(caller: Caller, s: Session, messages: Sequence[Message], *, spec: AgentSpec) -> Appended:
-    """Journal `messages` after `s` and have them answered, by `spec` from now on.
+async def say(
+    caller: Caller, s: Session, messages: Sequence[Message], *, spec: AgentSpec, key: Key | None = None
+) -> Appended:
+    """Journal `messages` after `s` and have them answered, by `spec` from now on. The same `key` again: once.
 
     When the client has calls of the open turn, the results among `messages` answer them, and all of them must. Raises
     InvalidInput when the messages leave nothing to answer or answer what nobody asked; Conflict when `s` is not the
@@ -67,12 +76,12 @@ async def say(caller: Caller, s: Session, messages: Sequence[Message], *, spec: 
         events = (*upgrade, *_results(caller, s, messages))
     else:
         events = (*upgrade, *_Past(caller, s, len(upgrade)).answered(messages))
-    return await _append(caller, s, spec, events, wake=True)
+    return await _append(caller, s, spec, events, key=key)
 
 
 async def keep(caller: Caller, s: Session, messages: Sequence[Message], *, spec: AgentSpec) -> Appended:
     """Journal `messages` after a session at rest, without having them answered."""
-    return await _append(caller, s, spec, _Past(caller, s, 0).closed(messages), wake=False)
+    return await _append(caller, s, spec, _Past(caller, s, 0).closed(messages), quiet=True)
 
 
 async def erase(caller: Caller, session: str, positions: Sequence[int], *, reason: str) -> None:
@@ -82,7 +91,15 @@ async def erase(caller: Caller, session: str, positions: Sequence[int], *, reaso
         await commit(caller, Write(session, events, caller.clock.now(), caller.actor))
 
 
-async def _append(caller: Caller, s: Session, spec: AgentSpec, events: tuple[Event, ...], *, wake: bool) -> Appended:
+async def _append(
+    caller: Caller,
+    s: Session,
+    spec: AgentSpec,
+    events: tuple[Event, ...],
+    *,
+    key: Key | None = None,
+    quiet: bool = False,
+) -> Appended:
     check_size(caller, len(msgspec.json.encode(events)))
     now = caller.clock.now()
     records = [Recorded(s.id, s.head + 1 + i, now, 0, caller.actor, event) for i, event in enumerate(events)]
@@ -94,9 +111,11 @@ async def _append(caller: Caller, s: Session, spec: AgentSpec, events: tuple[Eve
             at=now,
             actor=caller.actor,
             expect=s.head,
-            wake=wake,
-            wake_unless=caller.live.driver_of(s.id) if wake else "",
+            wake=not quiet,
+            wake_unless="" if quiet else caller.live.driver_of(s.id),
             summary=summary_of(fold(s, records), spec),
+            key=f"say:{caller.project}:{key.name}" if key else None,
+            key_digest=key.digest if key else "",
         ),
     )
 
