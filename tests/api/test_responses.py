@@ -393,6 +393,12 @@ async def test_a_request_sent_again_is_answered_once(server: Server, model: Scri
     assert len(model.requests) == 1
     with pytest.raises(openai.ConflictError):
         await responses.create(model="m", input="other", **again)
+    at_once: Any = {"extra_headers": {"idempotency-key": "k2"}, "previous_response_id": one.id}
+    same = await asyncio.gather(*(responses.create(model="m", input="two", **at_once) for _ in range(3)))
+    new: Any = {"extra_headers": {"idempotency-key": "k3"}}
+    same += await asyncio.gather(*(responses.create(model="m", input="three", **new) for _ in range(3)))
+    assert len({made.id for made in same}) == 2
+    assert len(model.requests) == 3
     other = await server.client(OTHER).responses.create(model="m", input="other", **again)
     assert other.output_text == "1: other"
 

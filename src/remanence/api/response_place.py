@@ -31,6 +31,7 @@ from remanence.commands.given import Key, calls_with_client, check, say
 from remanence.commands.sessions import Opening
 from remanence.content import Message, Part, ToolCall, ToolResult
 from remanence.core.context import Transcript
+from remanence.core.session import fold as fold_state
 from remanence.core.state import Session, Window
 from remanence.errors import Busy, Conflict, Frozen, InvalidInput, NotFound
 from remanence.events import InputReceived, TurnStarted
@@ -150,6 +151,9 @@ async def _place(
         check(caller, messages)
         opening = replace(opening, key=f"response:{key.name}" if key else None)
         s = await state_of(caller, await sessions.open_session(caller, asked.spec, opening))
+        if s.head > 1:
+            # The same request was here before, or is here now: the store answers with what it wrote first.
+            s = fold_state(Session(s.id), await caller.database.store.read(s.id, limit=1))
     if s.deleted:
         raise UnknownPrevious(f"Session {s.id} was removed. Nothing was written.", param="previous_response_id")
     if s.agent != asked.spec.name:
