@@ -280,29 +280,29 @@ class Fold:
         if len(text) > len(slot.told) and text.startswith(slot.told) and not later:
             self._tell_delta(slot, text)
 
-    def _base(self, slot: Slot) -> int:
+    def _first_number(self, slot: Slot) -> int:
         return self._calls * CALL + slot.place * PART
 
     def _tell_added(self, slot: Slot) -> None:
-        item, base = slot.item, self._base(slot)
-        self._tell(base, "response.output_item.added", output_index=slot.output_index, item=added(item))
+        item, first = slot.item, self._first_number(slot)
+        self._tell(first, "response.output_item.added", output_index=slot.output_index, item=added(item))
         where = {"item_id": item["id"], "output_index": slot.output_index}
         if item["type"] == "message":
-            self._tell(base + 1, "response.content_part.added", **where, content_index=0, part=text_part(""))
+            self._tell(first + 1, "response.content_part.added", **where, content_index=0, part=text_part(""))
         else:
             part = {"type": "summary_text", "text": ""}
-            self._tell(base + 1, "response.reasoning_summary_part.added", **where, summary_index=0, part=part)
+            self._tell(first + 1, "response.reasoning_summary_part.added", **where, summary_index=0, part=part)
 
     def _tell_delta(self, slot: Slot, text: str) -> None:
-        base = self._base(slot) + 2
+        first = self._first_number(slot) + 2
         # What a resumed stream was sent of this text in its former life is not sent again.
-        delta = text[max(len(slot.told), self._after - base) :]
+        delta = text[max(len(slot.told), self._after - first) :]
         slot.told = text
         where = {"item_id": slot.item["id"], "output_index": slot.output_index, "delta": delta}
         if slot.item["type"] == "message":
-            self._tell(base + len(text), "response.output_text.delta", **where, content_index=0, logprobs=[])
+            self._tell(first + len(text), "response.output_text.delta", **where, content_index=0, logprobs=[])
         else:
-            self._tell(base + len(text), "response.reasoning_summary_text.delta", **where, summary_index=0)
+            self._tell(first + len(text), "response.reasoning_summary_text.delta", **where, summary_index=0)
 
     def _tell_done(self, output_index: int, item: Item) -> None:
         where: dict[str, Any] = {"item_id": item["id"], "output_index": output_index}

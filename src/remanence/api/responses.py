@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
 
 from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
@@ -50,6 +51,17 @@ IdempotencyKey = Annotated[
     str | None, Header(min_length=1, max_length=255, description="The same key and body again: the same response.")
 ]
 _CANCEL_WAIT_S = 5.0
+
+
+class Retrieving(BaseModel):
+    """How to retrieve a response."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    stream: bool = False
+    starting_after: int | None = None
+    include_obfuscation: bool = False
+    include: list[str] | None = Field(default=None, alias="include[]")
 
 
 def lookout_of(request: Any) -> Lookout:
@@ -134,22 +146,19 @@ async def retrieve_response(
     request: Request,
     response_id: str,
     caller: Asking,
-    stream: bool = False,
-    starting_after: int | None = None,
-    include_obfuscation: bool = False,
-    include: Include = None,
+    wanted: Annotated[Retrieving, Query()],
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """A response as it stands. With `stream`, its events, from the beginning or after a sequence number."""
-    _check_include(include)
-    if include_obfuscation:
+    _check_include(wanted.include)
+    if wanted.include_obfuscation:
         refuse("include_obfuscation", "it is not served")
     kept = await find(caller, response_id)
-    if not stream:
-        if starting_after is not None:
+    after = wanted.starting_after
+    if not wanted.stream:
+        if after is not None:
             refuse("starting_after", "only with `stream`")
         return _json(response_object(kept, await fold_of(caller, kept)), {"x-session-id": kept.session})
-    after = starting_after
     if after is None and last_event_id is not None:
         if not last_event_id.isdigit():
             refuse("last-event-id", "it is no sequence number")
