@@ -31,6 +31,8 @@ __all__ = ["KEY", "OTHER", "READER", "WireServer", "serve"]
 KEY, OTHER, READER = "rmn_test_own", "rmn_test_other", "rmn_test_reader"
 T = TypeVar("T")
 QUICK = Times(lease_s=2.0, linger_s=0.2, drain_s=2.0, poll_s=0.05, retry_base_s=0.01, retry_cap_s=0.05)
+_LOOKS, _LOOK_S = 4_000, 0.005
+"""How often to look whether a server is up, and how long to wait between."""
 
 
 class WireServer:
@@ -112,8 +114,10 @@ class WireServer:
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             server = self._server(rt)
             running = asyncio.create_task(server.serve(sockets=[listener]))
-            while not server.started:
-                await asyncio.sleep(0.005)
+            for _ in range(_LOOKS):
+                if server.started:
+                    break
+                await asyncio.sleep(_LOOK_S)
             self._up.set()
             await self._ended.wait()
             if self._killed and rt.worker is not None:
