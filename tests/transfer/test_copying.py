@@ -141,7 +141,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 async def test_a_backup_is_a_database_of_its_own(place: str, tmp_path: Path) -> None:
     world = World()
-    async with runtime(place, world, limits=Limits(session_tokens=50_000)) as rt:
+    async with runtime(place, world, limits=Limits(session_tokens=5_000_000)) as rt:
         await furnish(rt)
         copied = await backup_database(rt.database, tmp_path / "backup.db")
         assert (copied is None) == place.startswith("sqlite")
