@@ -419,10 +419,13 @@ class Reply:
             yield batch
 
     async def _was_answer(self, position: int, ended: int) -> bool:
-        """Whether the input answered a question of the turn that just ended: then no turn will ever take it."""
+        """Whether the input answered a question of the turn that ended: then no turn will ever take it.
+
+        The state is newer than that end: a later turn may have taken the input, and its records are still to come.
+        """
         s = await state_of(self._caller, self._session)
         waits = any(queued.position == position for queued in s.queue)
-        return not waits and (s.turn is None or s.turn.number <= ended)
+        return not waits and s.turns == ended
 
 
 def _amount(usd: str | None, tokens: int | None) -> tuple[controls.Unit, int]:

@@ -77,3 +77,23 @@ def test_what_converts_fits_and_what_does_not_fit_does_not_convert(arguments: di
     except msgspec.ValidationError:
         return  # the schema of a type says less than the type: a value may fit and still be refused
     assert misfit is None
+
+
+schemas = st.recursive(
+    json,
+    lambda inner: st.dictionaries(
+        st.sampled_from(["type", "anyOf", "$ref", "enum", "properties", "required", "items", "minimum", "maxLength"]),
+        inner | st.sampled_from(["#", "#/properties/order", "object", "string"]),
+        max_size=4,
+    ),
+)
+
+
+@given(st.dictionaries(st.sampled_from(["type", "anyOf", "properties", "required", "order"]), schemas), json)
+def test_a_schema_that_makes_no_sense_demands_nothing_and_breaks_nothing(schema: dict[str, Any], value: Any) -> None:
+    assert unfit(value, schema) is None or isinstance(unfit(value, schema), str)
+
+
+def test_a_schema_that_branches_without_end_is_given_up() -> None:
+    both = [{"$ref": "#"}, {"$ref": "#"}]
+    assert unfit({}, {"anyOf": both, "oneOf": both}) is None

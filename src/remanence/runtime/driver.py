@@ -208,7 +208,8 @@ class Driver:
             self._orphans = True  # the lease ran out while the intent was written: only once it is renewed
         for call in plan.rest.abort:
             if call in self._tasks:
-                self._tasks[call].cancel()
+                # Soon, not now: a task that is cancelled before its first step ends without ever reporting an outcome.
+                asyncio.get_running_loop().call_soon(self._tasks[call].cancel)
         for call in plan.rest.reconcile:
             self._reconcile(call)
         self.text.forget_before(self.state.window.first_turn)
