@@ -15,6 +15,7 @@ from chat_server import KEY, OTHER, Server, serving
 from pydantic import BaseModel
 
 from remanence import Agent, Remanence, tool
+from remanence.api.response_input import pack
 from remanence.api.responses import responses_router
 from remanence.content import Message, Part, Text, Thinking, ToolCall, ToolResult, Usage, text_of
 from remanence.errors import ModelError
@@ -307,6 +308,7 @@ async def test_a_deleted_response_is_gone(server: Server, tmp_path: Path) -> Non
     assert "swordfish" not in str(records)
 
 
+FORGED = pack("reasoning", 5)
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"input": "x", "top_logprobs": 3}, "top_logprobs"),
     ({"input": "x", "moderation": {"model": "m"}}, "moderation"),
@@ -317,6 +319,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"input": [{"content": [{"type": "input_image", "file_id": "f"}]}]}, "input[0].content[0].file_id"),
     ({"input": "x", "text": {"format": {"type": "json_object"}}}, "text.format"),
     ({"input": "x", "service_tier": "priority"}, "service_tier"),
+    ({"input": [{"type": "reasoning", "encrypted_content": FORGED}]}, "input[0].encrypted_content"),
+    ({"input": [{"type": ["x"]}]}, "input[0].type"),
+    ({"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "input"),
     ({"input": "x", "max_output_tokens": 0}, "max_output_tokens"),
     ({"input": "x", "tool_choice": {"type": "function", "name": "f"}}, "tool_choice.name"),
     ({"input": "   "}, "input"),

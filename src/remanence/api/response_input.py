@@ -258,7 +258,10 @@ def _thinking(item: Mapping[str, Any], path: str) -> Thinking:
     """A reasoning item. With what we gave out as `encrypted_content`, its provider takes it back as its own."""
     if item.get("encrypted_content") is not None:
         packed = _unpack(item["encrypted_content"], "reasoning", f"{path}.encrypted_content")
-        return msgspec.convert(packed, Thinking)
+        try:
+            return msgspec.convert(packed, Thinking)
+        except msgspec.ValidationError:
+            refuse(f"{path}.encrypted_content", "it was not made by this server, so it cannot be read here")
     pieces = (*_contents(item.get("summary") or [], f"{path}.summary"), *_contents(item.get("content") or [], path))
     return Thinking("\n".join(part.text for part in pieces if isinstance(part, Text)))
 
