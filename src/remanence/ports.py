@@ -325,7 +325,7 @@ class Tool(Protocol):
         ...
 
 
-Want = Literal["all", "records", "turns"]
+Want = Literal["all", "records", "turns", "latest"]
 """What a reader wants to be woken for."""
 
 
@@ -339,7 +339,8 @@ class Live(Protocol):
     def subscribe(self, session: str, *, want: Want = "all") -> Subscription:
         """A new reader; it sees what is published from now on, and must be closed.
 
-        `records` leaves out deltas; `turns` does too, and its `take` ends when a turn does (or nobody drives it here).
+        `records` leaves out deltas; `turns` does too, and its `take` ends when a turn does (or nobody drives it here);
+        `latest` keeps the last of deltas in a row, for whoever looks at `running` for what they say.
         """
         ...
 

@@ -22,7 +22,7 @@ from remanence.commands.caller import Caller
 from remanence.core.session import decode_snapshot
 from remanence.core.state import Session
 from remanence.errors import InvalidInput
-from remanence.events import Recorded, TurnEnded
+from remanence.events import ModelReplied, Recorded, TurnEnded
 from remanence.ports import Subscription
 from remanence.spec import AgentSpec
 
@@ -52,7 +52,7 @@ class SessionStream:
         self._caller = caller
         self._session = session
         self._choice = choice or StreamChoice()
-        self._reader: Subscription = caller.live.subscribe(session)
+        self._reader: Subscription = caller.live.subscribe(session, want="latest")
         self._view = SessionView(Session(session))
         self._place = Place(0, 0)
         self._pending: list[bytes] = []
@@ -137,6 +137,7 @@ class SessionStream:
     async def _taken(self, record: Recorded, seen: int) -> list[bytes]:
         """The frames of one record, of whose events the reader has `seen` some."""
         await self._hear_missing(record)
+        live = self._view.live
         taken = self._view.take(record)
         written: list[bytes] = []
         for event, left in taken.closed:
@@ -149,7 +150,10 @@ class SessionStream:
                 continue
             self._place = Place(record.position, number)
             if event is not None:
-                written.append(await self._frame(event, f"evt_{self._place}"))
+                # Until all of a reply is settled, what was sent live of it still matters.
+                more = isinstance(record.event, ModelReplied) and number < len(taken.events)
+                sent = live.place(self._place) if live is not None and more else self._place
+                written.append(await self._frame(event, f"evt_{sent}"))
         self._over = self._over or self._is_over(record)
         return written
 

@@ -57,12 +57,19 @@ from remanence.ports import DeltaKind
 __all__ = ["Live", "OpenTurn", "SessionView", "Taken"]
 
 
+_NOWHERE = Place(0, 0)
+
+
 class Live(msgspec.Struct):
     """What a reader was sent of a running model call: characters of each of its thoughts and texts."""
 
     call: str
     attempt: int
     sent: list[tuple[DeltaKind, int]]
+
+    def place(self, settled: Place) -> Place:
+        """The place of a reader who was sent this, after that settled event."""
+        return Place(settled.position, settled.index, self.call, self.attempt, tuple(self.sent))
 
 
 class OpenTurn(msgspec.Struct):
@@ -127,10 +134,7 @@ class SessionView:
             case ModelReplied():
                 own, closed = self._replied(before, r.event)
             case ModelFailed():
-                closed = self._lost([])
-                if self.turn is not None:
-                    self.turn.failure = r.event.kind
-                self.live = None
+                closed = self._failed(before, r.event)
             case ToolStarted() | QuestionAsked() | TimerSet():
                 own = self._begun(r.event.call)
             case ToolReturned():
@@ -222,10 +226,10 @@ class SessionView:
             return [], []
         turn.facts = replace(turn.facts, usage=turn.facts.usage + e.usage)
         attempt = before.turn.model.attempt
-        live = self.live if self.live and (self.live.call, self.live.attempt) == (e.call, attempt) else None
+        live = self._live_of(e.call, attempt)
         phase = "commentary" if self.s.turn and self.s.turn.calls else "final_answer"
         said = [part for part in e.parts if isinstance(part, Text | Thinking) and part.text]
-        closed = self._lost([part_kind(part) for part in said])
+        closed = self._lost([part_kind(part) for part in said]) if live is not None else []
         events: list[Event | None] = []
         for number, part in enumerate(said):
             kind = part_kind(part)
@@ -234,8 +238,25 @@ class SessionView:
             events += piece.whole(part.text, sent[1] if sent is not None and sent[0] == kind else None, phase)
             turn.items[piece.id] = piece.item("completed", part.text, phase)
         turn.outputs += len(said)
-        self.live = None
+        self.live = None if live is not None else self.live
         return events, closed
+
+    def _failed(self, before: Session, e: ModelFailed) -> list[tuple[Event, Place]]:
+        """The attempt that failed takes along what was begun of it; a reader may know of a later one already."""
+        if self.turn is not None:
+            self.turn.failure = e.kind
+        if before.turn is None or before.turn.model is None:
+            return []
+        if self._live_of(e.call, before.turn.model.attempt) is None:
+            return []
+        closed = self._lost([])
+        self.live = None
+        return closed
+
+    def _live_of(self, call: str, attempt: int) -> Live | None:
+        """What the reader was sent of this attempt, if anything."""
+        live = self.live
+        return live if live is not None and (live.call, live.attempt) == (call, attempt) else None
 
     def _lost(self, kinds: Sequence[str]) -> list[tuple[Event, Place]]:
         """What was begun live and is not among what came to be: thoughts and texts of these kinds, in order."""
@@ -264,15 +285,12 @@ class SessionView:
             piece = self._piece(kind, p.call, p.attempt, number)
             if number >= len(live.sent):
                 live.sent.append((kind, 0))
-                told += [(event, self._live_place(live)) for event in piece.begun()]
+                told += [(event, live.place(_NOWHERE)) for event in piece.begun()]
             sent = live.sent[number][1]
             if len(text) > sent:
                 live.sent[number] = (kind, len(text))
-                told.append((piece.delta(text[sent:]), self._live_place(live)))
+                told.append((piece.delta(text[sent:]), live.place(_NOWHERE)))
         return told
-
-    def _live_place(self, live: Live) -> Place:
-        return Place(0, 0, live.call, live.attempt, tuple(live.sent))
 
     def _piece(self, kind: str, call: str, attempt: int, number: int) -> Piece:
         rest = f"{call.rpartition('_')[2]}_{attempt}_{number}"

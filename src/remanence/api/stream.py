@@ -4,7 +4,8 @@
 follows it, from any server over the same database. Two kinds of event, two forms of id:
 
 * *Settled*: derived from a record and from nothing else. Its id is `POSITION.INDEX`, the record's position and the
-  number of the event among those the record gives rise to. It is the same in every stream, for ever.
+  number of the event among those the record gives rise to. It is the same in every stream, for ever. (While the events
+  of one reply are being sent to a reader who heard part of it live, what it heard stands behind the id.)
 * *Live*: a piece of a model call that is still running. Its id is the last settled id, and behind a `~` the call, its
   attempt, and how many characters of each of its thoughts and texts have been sent: `12.2~model_2_1.1.r40-t7`.
 
@@ -63,7 +64,7 @@ class Place(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         settled = f"{self.position}.{self.index}"
-        if not self.call:
+        if not self.sent:
             return settled
         sent = "-".join(f"{'t' if kind == 'text' else 'r'}{count}" for kind, count in self.sent)
         return f"{settled}~{self.call}.{self.attempt}.{sent}"
@@ -112,7 +113,7 @@ async def watch(
     At least one batch comes every `BEAT_S`. It ends when the server is about to stop: the reader goes on elsewhere.
     """
     behind = reader is None
-    reader = reader or caller.live.subscribe(session)
+    reader = reader or caller.live.subscribe(session, want="latest")
     sent_at = 0
     try:
         with lookout.following(session):

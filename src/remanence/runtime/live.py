@@ -106,7 +106,7 @@ class Hub:
                     if isinstance(item, Delta) and item.call == running.call:
                         running.add(item)
             for reader in readers:
-                if reader.want == "all":
+                if reader.want in ("all", "latest"):
                     reader.put(items)
 
     def _follow_calls(self, session: str, items: Sequence[Recorded | Delta]) -> None:
@@ -157,6 +157,10 @@ class Reader:
 
     def put(self, items: Sequence[Recorded | Delta]) -> None:
         """Take what was published; never waits."""
+        if self.want == "latest" and self._items and isinstance(items[0], Delta):
+            if isinstance(self._items[-1], Delta):
+                self._items.pop()
+            items = items[-1:]
         self._items.extend(items)
         if self.want != "turns" or any(_ends_turn(item) for item in items):
             self._filled.set()
