@@ -9,7 +9,7 @@ import pytest
 
 from remanence.content import ToolCall, arguments_digest
 from remanence.core.builtins import ASK_HUMAN, SLEEP_UNTIL
-from remanence.core.decide import KEYED_ATTEMPTS, CallModel, Note, Rest, RunTool, decide
+from remanence.core.decide import KEYED_ATTEMPTS, STARTS_MAX, CallModel, Note, Rest, RunTool, decide
 from remanence.core.state import (
     CLIENT_EPOCH,
     Approval,
@@ -30,6 +30,7 @@ from remanence.events import (
     QuestionAsked,
     TimerFired,
     TimerSet,
+    ToolLost,
     ToolResolved,
     ToolReturned,
     TurnEnded,
@@ -324,6 +325,19 @@ def test_a_dead_workers_model_call_is_paid_for_and_tried_again_a_few_times() -> 
     assert (failed.kind, failed.retry_at, failed.cost_usd_micros, failed.billed_tokens) == ("lost", NOW + 9, 70, 50)
     case = case.when(epoch=2).then(ModelFailed, CallModel("model_1_1", 2), Rest("running"))
     case.when(epoch=3).then(ModelFailed, TurnEnded, Rest("idle"))
+
+
+@pytest.mark.parametrize(
+    ("replay", "becomes"), [("safe", ToolReturned), ("keyed", ToolLost)], ids=["only read", "may have happened"]
+)
+def test_a_tool_whose_workers_all_die_is_given_up(replay: Replay, becomes: type) -> None:
+    for attempt in range(1, STARTS_MAX):
+        again = decide(a_session(a_call("running", replay, attempt=attempt)), SPEC, now=NOW, epoch=2)
+        assert isinstance(again, RunTool)
+    action = decide(a_session(a_call("running", replay, attempt=STARTS_MAX)), SPEC, now=NOW, epoch=2)
+    assert isinstance(action, Note)
+    assert isinstance(action.event, becomes)
+    assert f"{STARTS_MAX} times" in str(action.event)
 
 
 def test_a_running_model_call_is_aborted_by_a_cancel() -> None:

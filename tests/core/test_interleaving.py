@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 from audit import check_all, check_paired
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from interleaving import CAREFUL, CLOSED, MENU, MOVES, OUTCOMES, VERSIONS, Move, World, play
 
@@ -33,6 +33,7 @@ worlds = st.builds(
 )
 
 
+@settings(max_examples=5 * settings().max_examples)
 @given(worlds, histories)
 def test_the_laws_hold_whatever_happens_at_once(world: World, made: list[Move]) -> None:
     for move, number in made:

@@ -17,18 +17,15 @@ Every run is deterministic: the same script with the same faults gives the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import msgspec
-from msgspec.structs import replace
-
-from remanence.content import Message, Part, Text, ToolCall, Usage
+from remanence.content import Message
 from remanence.core.context import Transcript
 from remanence.core.decide import Rest
 from remanence.core.session import decode_snapshot, encode_snapshot, evolve, fold
-from remanence.core.state import Doubt, Session, effect_key, said, waiting_on
-from remanence.errors import BudgetExceeded, ModelError
+from remanence.core.state import Session, effect_key, said, waiting_on
+from remanence.errors import BudgetExceeded
 from remanence.events import (
     GENESIS,
     BudgetRaised,
@@ -39,120 +36,25 @@ from remanence.events import (
     ModelReplied,
     Recorded,
     SessionOpened,
-    ToolResolved,
     ToolReturned,
     ToolStarted,
     chain_digest,
     encode_event,
     payload_digest,
 )
-from remanence.ports import Charge, Lease, ModelReply, ModelRequest, OnDelta
+from remanence.ports import Lease
 from remanence.runtime.plan import Dispatch, Ground, Outcome, Plan, again, make_plan
 from remanence.spec import AgentSpec, policy_digest, spec_digest
+from remanence.testing.surroundings import Book, Prices, Script, Unit, dialogue
 
 __all__ = ["Book", "Fault", "Script", "Simulation", "dialogue", "simulate"]
 
 Fault = Literal["crash", "refused", "unheard"]
-Unit = Literal["usd_micros", "tokens"]
 BEGINS_AT = 1_800_000_000_000_000
 MINUTE_US = 60_000_000
+PRICES = Prices()
 ROUNDS_MAX = 2_000
 """Rounds after which `simulate` says that a session does not come to rest."""
-
-
-# --- the script -------------------------------------------------------------------------------------------------------
-
-ModelScript = Callable[[ModelCalled, tuple[Message, ...]], ModelReplied | ModelFailed]
-
-
-def dialogue(*turns: Sequence[Sequence[Part | str]]) -> ModelScript:
-    """A model that says `turns[t][n]` in its n-th call of turn t, and `done` after that; a token costs 1 micro-USD."""
-
-    def reply(called: ModelCalled, messages: tuple[Message, ...]) -> ModelReplied:
-        turn, step = (int(number) for number in called.call.split("_")[1:])
-        lines = turns[turn - 1] if turn <= len(turns) else ()
-        spoken = lines[step - 1] if step <= len(lines) else ("done",)
-        parts = tuple(Text(part) if isinstance(part, str) else part for part in spoken)
-        size = sum(len(msgspec.json.encode(message)) for message in messages)
-        usage = Usage(input_tokens=1 + size // 4, output_tokens=1 + len(msgspec.json.encode(parts)) // 4)
-        return ModelReplied(called.call, _with_ids(called, parts), usage, usage.total_tokens)
-
-    return reply
-
-
-def _with_ids(called: ModelCalled, parts: tuple[Part, ...]) -> tuple[Part, ...]:
-    step, ids = called.call.removeprefix("model_"), iter(range(1, len(parts) + 1))
-    return tuple(replace(p, call=f"call_{step}_{next(ids)}") if isinstance(p, ToolCall) else p for p in parts)
-
-
-def _answers(started: ToolStarted, arguments: str) -> Event:
-    return ToolReturned(started.call, said(f"{started.tool} did {arguments}"))
-
-
-def _unknown(doubt: Doubt, happened: bool) -> ToolResolved | None:
-    return None
-
-
-def _nobody(s: Session) -> Sequence[Event]:
-    return ()
-
-
-class Script(msgspec.Struct, frozen=True):
-    """What the surroundings of a session do.
-
-    `inputs` are told one by one, each when the session has come to rest. `reconcile` is asked about a doubt and is told
-    whether the effect happened. `person` is asked when the session waits for somebody; no answer ends the run.
-    `versions` are those that a `SessionUpgraded` may name, besides the one the session is opened with.
-    """
-
-    model: ModelScript
-    inputs: tuple[Event, ...] = ()
-    tool: Callable[[ToolStarted, str], Event] = _answers
-    reconcile: Callable[[Doubt, bool], ToolResolved | None] = _unknown
-    person: Callable[[Session], Sequence[Event]] = _nobody
-    budgets: Mapping[tuple[str, Unit], int] = {}
-    versions: tuple[AgentSpec, ...] = ()
-
-
-class Book:
-    """Budgets, as a store keeps them: reserved and settled with a write, or refused with it."""
-
-    def __init__(self, limits: Mapping[tuple[str, Unit], int]) -> None:
-        self.limits = dict(limits)
-        self.spent = dict.fromkeys(limits, 0)
-        self.reserved: dict[tuple[str, Unit], dict[str, int]] = {name: {} for name in limits}
-
-    def move(self, charges: Sequence[Charge]) -> None:
-        """Apply all of `charges` or none. Raises BudgetExceeded."""
-        spent, reserved = dict(self.spent), {name: dict(held) for name, held in self.reserved.items()}
-        for charge in charges:
-            for name, limit in self.limits.items():
-                if name[0] not in charge.scopes:
-                    continue
-                amount = charge.tokens if name[1] == "tokens" else charge.usd_micros
-                held = reserved[name].pop(charge.key, 0)
-                if charge.kind == "settle":
-                    spent[name] += amount
-                    continue
-                used = spent[name] + sum(reserved[name].values())
-                if used + amount > limit:
-                    words = f"{name} has {limit - used} left, and {amount} are needed"
-                    raise BudgetExceeded(words, scope=name[0], unit=name[1], limit=limit, used=used, needed=amount)
-                reserved[name][charge.key] = max(amount, held)
-        self.spent, self.reserved = spent, reserved
-
-
-class _Prices:
-    """One micro-USD a token. Replies come from the script, not from here."""
-
-    def price(self, model: str, usage: Usage) -> int | None:
-        return usage.total_tokens
-
-    async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
-        raise ModelError("a simulation reaches no model", kind="invalid_request")
-
-
-_PRICES = _Prices()
 
 
 # --- the session ------------------------------------------------------------------------------------------------------
@@ -293,7 +195,7 @@ class Simulation:
 
     def _plan(self) -> Plan:
         lease = Lease(self.session, f"worker-{self.epoch}", self.epoch, self.now + MINUTE_US)
-        ground = Ground(self.spec, self.text, _PRICES, lease)
+        ground = Ground(self.spec, self.text, PRICES, lease)
         return make_plan(self.state, tuple(self.facts), ground, now=self.now)
 
     def _write(self, plan: Plan) -> bool:
