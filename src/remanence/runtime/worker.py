@@ -10,7 +10,7 @@ import asyncio
 
 import structlog
 
-from remanence.errors import Conflict, Fenced, StoreError
+from remanence.errors import Conflict, Fenced, RemanenceError, StoreError
 from remanence.events import Recorded
 from remanence.ports import Lease
 from remanence.runtime.bell import Bell
@@ -150,15 +150,21 @@ class Worker:
         self._failed.pop(session, None)
         try:
             await driver.run()
+        except RemanenceError as error:
+            log.error("this session cannot be driven; it is left alone for a while", session=session, why=error.message)
+            await self._give_up(driver)
         except Exception:
             log.exception("this session cannot be driven; it is left alone for a while", session=session)
-            self._failed[session] = driver.lease.epoch
-            await self._hand_over(driver, delay_s=POISON_RETRY_S)
+            await self._give_up(driver)
         finally:
             if self._drivers.get(session) is driver:
                 del self._drivers[session]
                 del self._tasks[session]
                 self.services.live.stir(session)
+
+    async def _give_up(self, driver: Driver) -> None:
+        self._failed[driver.lease.session] = driver.lease.epoch
+        await self._hand_over(driver, delay_s=POISON_RETRY_S)
 
     async def _hand_over(self, driver: Driver, *, delay_s: float) -> None:
         """Give a lease back from outside the driver's own order: the session is due again after `delay_s`."""
