@@ -1,6 +1,6 @@
 """Where the time of a turn goes: the event loop's thread under the standard profiler, summed by room of the house.
 
-    python -m bench.profile [--sessions 64] [--turns 30]
+    python -m bench.shares [--sessions 64] [--turns 30]
 
 The profiler makes every call dearer, so shares are indications and the turns here are slower than those of
 `bench.turns`. The writer's thread is not in it: its work runs beside the loop, mostly inside SQLite.
