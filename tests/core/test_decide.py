@@ -413,3 +413,25 @@ def test_a_turn_says_what_happened_and_what_nobody_knows() -> None:
     ended = given_up.when(replied("model_1_2", "so be it")).then(TurnEnded).events[-1]
     assert isinstance(ended, TurnEnded)
     assert (ended.happened, ended.in_doubt) == (("s:1:call_1_1_1",), ("s:1:call_1_1_2",))
+
+
+# --- what ends things -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", get_args(CallState))
+def test_a_deleted_session_ends_its_turn_and_starts_nothing(state: CallState) -> None:
+    s = msgspec.structs.replace(a_session(a_call(state)), deleted=True)
+    assert kind(decide(s, SPEC, now=NOW, epoch=1)) == EACH_STATE[state][1]
+    resting = Session("s", turns=1, queue=queue("queue"), deleted=True)
+    assert decide(resting, SPEC, now=NOW, epoch=1) == Rest("deleted")
+
+
+@pytest.mark.parametrize(("replay", "follows"), [("safe", "ToolReturned"), ("keyed", "ToolLost")])
+def test_a_call_whose_workers_die_is_not_started_for_ever(replay: Replay, follows: str) -> None:
+    last = a_session(a_call("running", replay, attempt=STARTS_MAX))
+    assert kind(decide(last, SPEC, now=NOW, epoch=2)) == follows
+    before = a_session(a_call("running", replay, attempt=STARTS_MAX - 1))
+    action = decide(before, SPEC, now=NOW, epoch=2)
+    assert isinstance(action, RunTool)
+    assert action.event.attempt == STARTS_MAX
+    assert decide(last, SPEC, now=NOW, epoch=1) == Rest("running")
