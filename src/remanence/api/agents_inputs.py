@@ -54,15 +54,26 @@ class UnknownPendingCall(InvalidInput):
 # --- contents ---------------------------------------------------------------------------------------------------------
 
 
-def parts_of(said: str | Sequence[InputMessage], path: str) -> tuple[Part, ...]:
-    """What was said, as parts: the contents of all messages one after the other. `path` is where it lies."""
+def parts_of(caller: Caller, said: str | Sequence[InputMessage], path: str) -> tuple[Part, ...]:
+    """What was said, as parts: the contents of all messages one after the other. `path` is where it lies.
+
+    Raises InvalidInput and TooLarge, with the path.
+    """
+    parts: tuple[Part, ...]
     if isinstance(said, str):
-        return (Text(said),)
-    return tuple(
-        _part(content, f"{path}[{number}].content[{place}]")
-        for number, message in enumerate(said)
-        for place, content in enumerate(message.content)
-    )
+        parts = (Text(said),)
+    else:
+        parts = tuple(
+            _part(content, f"{path}[{number}].content[{place}]")
+            for number, message in enumerate(said)
+            for place, content in enumerate(message.content)
+        )
+    try:
+        sessions.check_input(caller, parts)
+    except InvalidInput as error:
+        error.param = path
+        raise
+    return parts
 
 
 def _part(content: object, path: str) -> Part:
@@ -89,7 +100,7 @@ async def perform(
 ) -> None:
     """Let the events happen, in order. The first that cannot is the error; those before it have happened."""
     said = [
-        parts_of(event.input, f"events[{number}].input") if isinstance(event, MessageInput) else ()
+        parts_of(caller, event.input, f"events[{number}].input") if isinstance(event, MessageInput) else ()
         for number, event in enumerate(events)
     ]
     for number, event in enumerate(events):

@@ -64,7 +64,7 @@ async def create_session(
     when that turn is over and nothing more is to come.
     """
     opening = _opening(caller, body, idempotency_key, str(request.base_url))
-    said = None if body.input is None else parts_of(body.input, "input")
+    said = None if body.input is None else parts_of(caller, body.input, "input")
     session = await _opened(served, caller, body, opening)
     await _limit(caller, session, body.spend_control)
     if said is not None:
