@@ -15,7 +15,7 @@ from openai import BadRequestError, ConflictError, NotFoundError, OpenAI
 from wire_server import KEY, OTHER, READER, WireServer
 
 from remanence import Agent, tool
-from remanence.content import text_of
+from remanence.content import ToolResult, text_of
 from remanence.ports import ModelRequest
 from remanence.testing.scripted import Script, Scripted, call, calls, dialogue, fails, says, stalls
 from remanence.tools import ask_human
@@ -94,7 +94,7 @@ def test_functions_of_the_client_run_there(client: Client) -> None:
         if item.type == "function_call_output"
     }
     assert (outputs[two.call_id].output, outputs[one.call_id].error) == ("a tree", "fog")
-    results = [part for message in sent_last().messages if message.role == "tool" for part in message.parts]
+    results = [part for said in sent_last().messages for part in said.parts if isinstance(part, ToolResult)]
     assert [(part.error, text_of(part.parts)) for part in results] == [(False, "a tree"), (True, "fog")]
 
 
