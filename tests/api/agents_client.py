@@ -15,7 +15,7 @@ LOOK: Any = {
 }
 
 
-def opened(client: Client, said: str | None = None, **more: Any) -> Any:
+def opened(client: Client, said: Any = None, **more: Any) -> Any:
     """A session with the tool `look`, or of what is given."""
     if "agent_id" not in more:
         more.setdefault("agent", {"model": "scripted", "tools": [LOOK]})
