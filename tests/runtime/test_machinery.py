@@ -59,6 +59,19 @@ async def test_a_refusal_or_too_many_failures_end_the_turn_and_say_why(tmp_path:
         assert (await rt.database.views.session(session.id)).summary.status == "failed"
 
 
+async def test_a_call_that_may_be_billed_counts_whole(tmp_path: Path) -> None:
+    """What ran out of time may have been answered and billed; what the provider refused was not."""
+    errors = ModelError("too slow", kind="timeout"), ModelError("oops", kind="server")
+    async with runtime(tmp_path, Scripted(Flaky(*errors))) as rt:
+        session = await rt.open(Shop().agent(limits=Limits(session_tokens=100_000)))
+        await session.send("hello")
+        events = [record.event for record in await session.history()]
+        reserved = [event.reserved_tokens for event in events if isinstance(event, ModelCalled)]
+        assert [e.billed_tokens for e in events if isinstance(e, ModelFailed)] == [reserved[0], 0]
+        (budget,) = await rt.database.controls.budgets(f"session:{session.id}")
+        assert (budget.spent, budget.reserved) == (reserved[0] + 120, 0)
+
+
 async def test_a_stalled_model_is_given_up_in_time(tmp_path: Path) -> None:
     async with runtime(tmp_path, Scripted((Step(stall=True),))) as rt:
         session = await rt.open(Shop().agent(limits=Limits(model_timeout_s=0.05, model_attempts=2)))

@@ -120,6 +120,7 @@ class Driver:
             if plan.events:
                 await self._commit(plan)
             self._settle_in(plan)
+            await self._take_up_orphans(plan.state)
             return await self._rest(plan.rest)
         except BudgetExceeded as reached:
             self._reload()
@@ -195,15 +196,12 @@ class Driver:
         return summary_of(s, self.spec)
 
     def _settle_in(self, plan: Plan) -> None:
-        """The plan is durable: dispatch its effects, and whatever an uncertain write left open without a task."""
+        """The plan is durable: dispatch its effects."""
         if not plan.events:
             del self._facts[: plan.facts]
         if self.services.clock.now() < self.lease.until:
             for dispatch in plan.dispatches:
                 self._dispatch(dispatch)
-            if self._orphans and not self.draining:
-                self._orphans = False
-                self._dispatch_orphans(plan.state)
         elif plan.dispatches:
             self._orphans = True  # the lease ran out while the intent was written: only once it is renewed
         for call in plan.rest.abort:
@@ -214,19 +212,33 @@ class Driver:
             self._reconcile(call)
         self.text.forget_before(self.state.window.first_turn)
 
-    def _dispatch_orphans(self, s: Session) -> None:
-        """Intents that an append of unknown outcome did journal: they were never dispatched, so they are now."""
+    async def _take_up_orphans(self, s: Session) -> None:
+        """Dispatch the intents that were journaled and never dispatched (an append of unknown outcome, a lease that ran
+        out): now, or when the freeze that came meanwhile is lifted."""
+        if not self._orphans or self.draining:
+            return
+        found = self._undispatched(s)
+        if found and (s.frozen is not None or await self._still_held()):
+            return
+        if not self._fenced and self.services.clock.now() < self.lease.until:
+            self._orphans = False
+            for dispatch in found:
+                self._dispatch(dispatch)
+
+    def _undispatched(self, s: Session) -> list[Dispatch]:
         turn = s.turn
         if turn is None:
-            return
+            return []
+        found: list[Dispatch] = []
         busy = {*self._tasks, *(call for fact in self._facts if (call := getattr(fact.event, "call", None)))}
         step = turn.model
         if step is not None and step.running and step.epoch == self.lease.epoch and step.call not in busy:
-            self._dispatch(again(s, self.spec, self.text, step))
+            found.append(again(s, self.spec, self.text, step))
         for call in turn.calls:
             if call.state == "running" and call.epoch == self.lease.epoch and call.call not in busy:
                 started = ToolStarted(call.call, call.name, effect_key(s, call.call), call.replay, call.attempt)
-                self._dispatch(Dispatch(started, arguments=call.arguments))
+                found.append(Dispatch(started, arguments=call.arguments))
+        return found
 
     # --- effects ------------------------------------------------------------------------------------------------------
 
@@ -249,7 +261,8 @@ class Driver:
             self._start(call, known.attempt if known else 0, reconcile_doubt(tool, doubt))
 
     def _start(self, call: str, attempt: int, effect: Coroutine[Any, Any, Event | None]) -> None:
-        self._tasks[call] = asyncio.create_task(self._perform(call, attempt, effect), name=call)
+        task = self._tasks[call] = asyncio.create_task(self._perform(call, attempt, effect), name=call)
+        task.add_done_callback(lambda _: effect.close())  # a task cancelled before its first step awaits nothing
 
     async def _perform(self, call: str, attempt: int, effect: Coroutine[Any, Any, Event | None]) -> None:
         """Run one effect and report its outcome. A fenced driver reports nothing: the fact belongs to another now."""
@@ -276,6 +289,9 @@ class Driver:
         delay_s = None if wake_at is None else max(0, wake_at - now) / _MICROS
         if self._tasks:
             await self.services.clock.wait(self._stirred, delay_s)
+            return False
+        if self._orphans and not self.draining:
+            await self.services.clock.wait(self._stirred, self.services.times.poll_s)
             return False
         if not self.draining:
             linger_s = self.services.times.linger_s

@@ -9,7 +9,16 @@ import msgspec
 
 from remanence.core.session import fold
 from remanence.core.state import Session
-from remanence.events import ApprovalGiven, InputJoined, InputReceived, Recorded, TurnEnded, TurnStarted
+from remanence.events import (
+    ApprovalGiven,
+    CallJudged,
+    InputJoined,
+    InputReceived,
+    Recorded,
+    ToolStarted,
+    TurnEnded,
+    TurnStarted,
+)
 from remanence.ports import Budget
 from remanence.testing.faults.scenario import Acknowledged
 from remanence.testing.faults.world import World
@@ -54,8 +63,7 @@ def check(
     figures.effects = sum(sum(world.counts(tool).values()) for tool in ("refund", "notify", "courier"))
     figures.doubts = sum(type(r.event).__name__ == "ToolLost" for r in records)
     figures.lost_inputs = _lost_inputs(records, told)
-    given = Counter(r.event.call for r in records if isinstance(r.event, ApprovalGiven))
-    figures.lost_approvals = sum((Counter(told.approvals) - given).values())
+    figures.lost_approvals = _lost_approvals(records, told)
     figures.cap_overshoot = sum(max(0, b.spent + b.reserved - b.limit) for b in budgets)
     return figures
 
@@ -70,6 +78,24 @@ def _claimed_but_absent(records: Sequence[Recorded], world: World) -> int:
     """Effects a finished turn says happened, which the world never saw."""
     keys = [key for r in records if isinstance(r.event, TurnEnded) for key in r.event.happened]
     return sum(not world.happened(key) for key in keys)
+
+
+def _lost_approvals(records: Sequence[Recorded], told: Acknowledged) -> int:
+    """Acknowledged approvals that are not in the journal, that were asked for again under the policy they were given
+    under, or that started nothing."""
+    given = Counter(r.event.call for r in records if isinstance(r.event, ApprovalGiven))
+    lost = sum((Counter(told.approvals) - given).values())
+    standing: dict[str, str] = {}
+    for r in records:
+        match r.event:
+            case ApprovalGiven(call=call, policy=policy):
+                standing[call] = policy
+            case CallJudged(verdict="ask", call=call, policy=policy):
+                lost += standing.get(call) == policy
+            case _:
+                pass
+    started = {r.event.call for r in records if isinstance(r.event, ToolStarted)}
+    return lost + len(standing.keys() - started)
 
 
 def _lost_inputs(records: Sequence[Recorded], told: Acknowledged) -> int:

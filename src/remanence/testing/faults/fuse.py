@@ -12,6 +12,7 @@ from typing import Any
 from remanence.content import ToolCall, Usage
 from remanence.ports import (
     Appended,
+    Blobs,
     Database,
     Lease,
     Model,
@@ -90,14 +91,30 @@ class FaultyStore:
         self._fuse.point()
 
 
+class FaultyBlobs:
+    """Blobs whose writes are points, before and after."""
+
+    def __init__(self, blobs: Blobs, fuse: Fuse) -> None:
+        self._blobs = blobs
+        self._fuse = fuse
+
+        self.get = blobs.get
+
+    async def put(self, content: bytes) -> str:
+        self._fuse.point()
+        digest = await self._blobs.put(content)
+        self._fuse.point()
+        return digest
+
+
 class FaultyDatabase:
-    """A database whose store is faulty; the rest is passed through."""
+    """A database whose store and blobs are faulty; the rest is passed through."""
 
     def __init__(self, database: Database, fuse: Fuse) -> None:
         self.url = database.url
         self.store: Store = FaultyStore(database.store, fuse)
         self.specs = database.specs
-        self.blobs = database.blobs
+        self.blobs: Blobs = FaultyBlobs(database.blobs, fuse)
         self.controls = database.controls
         self.views = database.views
         self.registry = database.registry

@@ -9,7 +9,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from itertools import count
 from os import kill
 from pathlib import Path
@@ -155,7 +155,8 @@ async def _run(ward: Ward, database: Database) -> Figures:
         death = asyncio.create_task(ward.death())
         await asyncio.wait((talk, death), timeout=RUN_S_MAX, return_when=asyncio.FIRST_COMPLETED)
         if not death.done():
-            kill(ward.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it has just died; its death is on the way here
+                kill(ward.pid, signal.SIGTERM)
         await death
     figures = await _figures(person, database, talk)
     figures.kills = ward.kills

@@ -2,7 +2,8 @@
 
 Five inputs, each a pure function of the request so that any worker goes on where another one died:
 
-* `work`     a safe, a keyed and two `never` tools side by side (one can reconcile, one cannot)
+* `work`     a safe, a keyed and two `never` tools side by side (one can reconcile, one cannot; the safe one's result is
+             over the limit and becomes a blob)
 * `big`      a call that needs an approval; while it waits, the session is moved to a stricter policy
 * `sleep`    a timer
 * `spend`    a reply that runs into the session's token budget, which is raised
@@ -34,6 +35,7 @@ INPUTS = ("work", "big", "sleep", "spend", "stop")
 BUDGET_TOKENS = 12_000
 BUDGET_STEP = 12_000
 _OUTPUT_TOKENS = 500
+_RESULT_BYTES = 500
 _SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
 TOOLS = (
@@ -53,7 +55,12 @@ def spec_of(*, strict: bool = False) -> AgentSpec:
         model="scripted",
         tools=TOOLS,
         rules=(AllowRule("*"), asks),
-        limits=Limits(output_tokens=_OUTPUT_TOKENS, session_tokens=BUDGET_TOKENS, window_tokens=2_000),
+        limits=Limits(
+            output_tokens=_OUTPUT_TOKENS,
+            session_tokens=BUDGET_TOKENS,
+            window_tokens=2_000,
+            tool_result_bytes=_RESULT_BYTES,
+        ),
     )
 
 
@@ -85,7 +92,7 @@ class WorldTool:
 
     async def run(self, call: ToolCall, context: ToolCallContext) -> ToolOutcome:
         self._world.arrive(call.name, context.effect_key, call.arguments)
-        return ToolOutcome((Text(f"{call.name} done"),))
+        return ToolOutcome((Text(f"{call.name} done".ljust(2 * _RESULT_BYTES if call.name == "look" else 0)),))
 
     async def reconcile(self, effect_key: str) -> ToolOutcome | Literal["not_happened"] | None:
         if self.spec.name != "notify":
