@@ -54,6 +54,22 @@ def test_a_golden_journal_folds_to_its_state(name: str) -> None:
 
 
 @every_journal
+def test_no_snapshot_of_a_golden_journal_holds_what_was_said(name: str) -> None:
+    """Not one text, argument or result; labels (title, metadata, reasons) are no content."""
+    records = records_in((JOURNALS / f"{name}.jsonl").read_bytes())
+    said: set[str] = set()
+    s = Session(records[-1].session)
+    for record in records:
+        s = evolve(s, record)
+        for part in getattr(record.event, "parts", ()):
+            plain = msgspec.to_builtins(part)
+            said |= {str(plain[field]) for field in ("text", "arguments") if field in plain}
+        if s.turn is None:
+            snapshot = encode_snapshot(s)
+            assert [words for words in said if len(words) > 4 and words.encode() in snapshot] == []
+
+
+@every_journal
 def test_a_golden_journal_verifies_and_is_written_the_same(name: str) -> None:
     held = rows(name)
     assert unchained(held) is None
