@@ -1,4 +1,4 @@
-"""Write the pages of docs/reference from the code: settings, commands, errors, events.
+"""Write the pages of docs/reference from the code: settings, commands, errors, events, compatibility.
 
     python scripts/docs_reference.py            write them
     python scripts/docs_reference.py --check    exit 1 when a page is not what the code says
@@ -19,6 +19,7 @@ import click
 import msgspec
 
 from remanence import errors
+from remanence.api import compatibility
 from remanence.cli.command import Command, Invocation
 from remanence.cli.root import COMMANDS, INTERRUPTED, remanence
 from remanence.content import Message, Part, Usage
@@ -358,11 +359,59 @@ def _record_words(name: str, field: dict[str, Any]) -> str:
     return {"string": "text", "integer": "whole number", "boolean": "true or false"}[field["type"]]
 
 
+# --- compatibility ----------------------------------------------------------------------------------------------------
+
+
+def compatibility_page() -> str:
+    parts = [f"## {part}\n\n{_operations_grid(part, rows)}" for part, rows in compatibility.OPERATIONS.items()]
+    parameters = [f"### {name}\n\n{_parameters_grid(name, rows)}" for name, rows in compatibility.PARAMETERS.items()]
+    headers = [
+        (f"`{one.name}`", said(one.what, one.name), ", ".join(f"`{name}`" for name in one.read_by))
+        for one in compatibility.HEADERS
+    ]
+    return page(
+        "Compatibility",
+        "What the official package finds here under `/v1`, and the same under `/openai/v1`. Its asynchronous client "
+        "has the same operations, and `beta.chat` is `chat`. What cannot be honoured is refused, with the path of the "
+        "field. How to use it: [the OpenAI client](../how-to/use-the-openai-client.md).",
+        "`full`: it does what its documentation says, as far as a server of one's own can. `partial`: it works, but "
+        "for what stands beside it. `not yet`: there is no such route, or it answers with an error that says so.",
+        *parts,
+        "## Parameters",
+        "Operations that are not here take all of theirs, or what the tables above say.",
+        *parameters,
+        "## Headers",
+        grid(("header", "what it does", "read by"), headers),
+        "## Resources that are not served",
+        "There are no routes for " + ", ".join(f"`{name}`" for name in compatibility.NOT_SERVED) + ".",
+    )
+
+
+def _operations_grid(part: str, rows: Sequence[compatibility.Operation]) -> str:
+    lines = [(f"`{one.name}`", f"`{one.route}`" if one.route else "-", one.state, _missing(one, part)) for one in rows]
+    return grid(("operation", "route under `/v1`", "state", "what is missing"), lines)
+
+
+def _parameters_grid(operation: str, rows: Sequence[compatibility.Parameter]) -> str:
+    return grid(
+        ("parameter", "state", "what is missing"),
+        [(f"`{one.name}`", one.state, _missing(one, operation)) for one in rows],
+    )
+
+
+def _missing(one: compatibility.Operation | compatibility.Parameter, where: str) -> str:
+    """What is missing; nobody may be told `partial` without it."""
+    if one.state == "partial":
+        return said(one.missing, f"what is missing of {one.name} ({where})")
+    return one.missing or "-"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "commands.md": commands_page,
     "errors.md": errors_page,
     "events.md": events_page,
+    "compatibility.md": compatibility_page,
 }
 
 if __name__ == "__main__":

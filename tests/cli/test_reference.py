@@ -43,7 +43,7 @@ def commands(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tup
         yield from commands(found, (*path, name))
 
 
-@pytest.mark.parametrize("name", ["settings.md", "commands.md", "errors.md", "events.md"])
+@pytest.mark.parametrize("name", ["settings.md", "commands.md", "errors.md", "events.md", "compatibility.md"])
 def test_the_pages_are_what_the_code_says(reference: ModuleType, name: str) -> None:
     written = (reference.FOLDER / name).read_text(encoding="utf-8")
     assert written == reference.PAGES[name](), "run: make docs-reference"

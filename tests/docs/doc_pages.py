@@ -8,7 +8,8 @@ A comment right before a block says what the block is, where that is not obvious
     <!-- not run: REASON -->       it cannot run here, and why
 
 and, anywhere on a page, `<!-- models: served by a local server -->`: model names of providers are answered on this
-machine. Blocks of `python`, `sh` and `console` run, in order, in one folder for each page; see `doc_runner.py`.
+machine; `<!-- port: any free one -->`: the server's port on the page is another one when it runs. Blocks of `python`,
+`sh` and `console` run, in order, in one folder for each page; see `doc_runner.py`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 RUNS = ("python", "sh", "console")
 LOCAL_MODELS = "<!-- models: served by a local server -->"
+FREE_PORT = "<!-- port: any free one -->"
 
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _DIRECTIVE = re.compile(r"<!-- (file: (?P<file>\S+)|exits (?P<exits>\d+)|prints|not run: (?P<reason>[^>]+)) -->\s*\Z")

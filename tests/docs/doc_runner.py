@@ -16,6 +16,7 @@ import io
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from doc_pages import LOCAL_MODELS, RUNS, Block, blocks_of, text_of
+from doc_pages import FREE_PORT, LOCAL_MODELS, RUNS, Block, blocks_of, text_of
 
 MARK = "-- end of block --"
 
@@ -85,7 +86,7 @@ class Page:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.text = text_of(path)
+        self.text = _on_a_free_port(text_of(path))
         self.printed = ""
         self._namespace: dict[str, Any] = {"__name__": "__main__"}
 
@@ -125,6 +126,17 @@ class Page:
             if inspect.iscoroutine(result):
                 asyncio.run(result)
         return printed.getvalue()
+
+
+def _on_a_free_port(text: str) -> str:
+    """The page with the server's usual port replaced, where it asks for that: somebody may be using it."""
+    if FREE_PORT not in text:
+        return text
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    os.environ["REMANENCE_PORT"] = port
+    return text.replace(":7410", f":{port}")
 
 
 def console(code: str) -> Iterator[tuple[str, str]]:

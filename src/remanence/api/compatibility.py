@@ -1,0 +1,355 @@
+"""What is served of the vendors' client: each operation of the `openai` package that concerns us, and what is missing.
+
+Plain values. `docs/reference/compatibility.md` is written from them; `tests/api/test_compatibility.py` lays them beside
+the installed package (nothing of it may be unlisted), beside the routes, and tries what is said to be refused.
+
+`full`: it does what the vendor's documentation says, as far as a server of one's own can. `partial`: it works, but for
+what is said to be missing. `not yet`: there is no such route, or it answers with an error that says so.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+__all__ = ["HEADERS", "NOT_SERVED", "OPERATIONS", "PARAMETERS", "Header", "Operation", "Parameter", "State"]
+
+State = Literal["full", "partial", "not yet"]
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """One method of the client. `route` is the method and path under `/v1` it comes to; empty: it asks nothing."""
+
+    name: str
+    state: State
+    route: str = ""
+    missing: str = ""
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One parameter of an operation."""
+
+    name: str
+    state: State
+    missing: str = ""
+
+
+class Header(msgspec.Struct, frozen=True):
+    """A header with a meaning of its own, and the operations that read it."""
+
+    name: str
+    what: str
+    read_by: tuple[str, ...]
+
+
+def _rows(root: str, *rows: tuple[str, State, str] | tuple[str, State, str, str]) -> tuple[Operation, ...]:
+    return tuple(Operation(f"{root}.{row[0]}", row[1], row[2], row[3] if len(row) == 4 else "") for row in rows)
+
+
+def _missing(root: str, path: str, names: str, *, inner: str = "") -> tuple[Operation, ...]:
+    """Operations on a collection whose routes answer `not_available`."""
+    one = f"{path}/{{{inner}}}"
+    routes = {
+        "create": f"POST {path}",
+        "list": f"GET {path}",
+        "retrieve": f"GET {one}",
+        "update": f"POST {one}",
+        "delete": f"DELETE {one}",
+    }
+    words = "answers 404, code `not_available`"
+    return tuple(Operation(f"{root}.{name}", "not yet", routes[name], words) for name in names.split())
+
+
+_SESSION = "/agents/sessions/{session_id}"
+_SUB = f"{_SESSION}/subagents/{{subagent_id}}"
+_ARTIFACT = f"{_SESSION}/artifacts/{{artifact_id}}"
+_NO_SUBAGENTS = "sessions have no subagents: 404 once the session is known"
+_NO_ARTIFACTS = "sessions publish no files: 404 once the session is known"
+_NO_KEY = "`Idempotency-Key` is not read"
+_ALL = "create retrieve update list delete"
+
+_AGENTS = (
+    *_rows(
+        "beta.agents",
+        ("create", "partial", "POST /agents", "see its parameters"),
+        ("retrieve", "full", "GET /agents/{agent_id}"),
+        ("update", "partial", "POST /agents/{agent_id}", "as in `beta.agents.create`; not agents declared in code"),
+        ("list", "full", "GET /agents"),
+        ("delete", "full", "DELETE /agents/{agent_id}"),
+    ),
+    *_rows(
+        "beta.agents.sessions",
+        ("create", "partial", "POST /agents/sessions", "see its parameters"),
+        ("retrieve", "full", f"GET {_SESSION}"),
+        ("update", "partial", f"POST {_SESSION}", "`review` and tools as in `beta.agents.sessions.create`"),
+        ("list", "full", "GET /agents/sessions"),
+        ("delete", "full", f"DELETE {_SESSION}"),
+        ("stream", "full", f"POST {_SESSION}/events"),
+        ("events.create", "partial", f"POST {_SESSION}/events", "answers about a browser (`computer_use`) are refused"),
+        ("events.stream", "full", f"GET {_SESSION}/events"),
+        ("items.list", "full", f"GET {_SESSION}/items"),
+        ("turns.retrieve", "full", f"GET {_SESSION}/turns/{{turn_id}}"),
+        ("turns.list", "full", f"GET {_SESSION}/turns"),
+        ("turns.items.list", "full", f"GET {_SESSION}/turns/{{turn_id}}/items"),
+        ("traces.list", "full", f"GET {_SESSION}/traces"),
+        ("subagents.list", "partial", f"GET {_SESSION}/subagents", "always empty: sessions have no subagents"),
+        ("subagents.retrieve", "not yet", f"GET {_SUB}", _NO_SUBAGENTS),
+        ("subagents.items.list", "not yet", f"GET {_SUB}/items", _NO_SUBAGENTS),
+        ("subagents.turns.list", "not yet", f"GET {_SUB}/turns", _NO_SUBAGENTS),
+        ("subagents.turns.retrieve", "not yet", f"GET {_SUB}/turns/{{turn_id}}", _NO_SUBAGENTS),
+        ("subagents.turns.items.list", "not yet", f"GET {_SUB}/turns/{{turn_id}}/items", _NO_SUBAGENTS),
+        ("artifacts.list", "partial", f"GET {_SESSION}/artifacts", "always empty: sessions publish no files"),
+        ("artifacts.for_result", "partial", f"GET {_SESSION}/artifacts", "always empty"),
+        ("artifacts.retrieve", "not yet", f"GET {_ARTIFACT}", _NO_ARTIFACTS),
+        ("artifacts.content", "not yet", f"GET {_ARTIFACT}/content", _NO_ARTIFACTS),
+        ("artifacts.delete", "not yet", f"DELETE {_ARTIFACT}", _NO_ARTIFACTS),
+    ),
+    *_missing("beta.agents.environments", "/agents/environments", "create retrieve list", inner="environment_id"),
+    *_missing("beta.agents.environments.files", "/agents/environments/{environment_id}/files", "create list"),
+    *_rows(
+        "beta.agents.environments.files",
+        ("prepare", "not yet", "", "there are no environments to put files into"),
+        ("prepare_directory", "not yet", "", "there are no environments to put files into"),
+        ("upload", "not yet", "POST /agents/environments/{environment_id}/files", "answers 404, code `not_available`"),
+    ),
+    *_missing("beta.agents.environments.templates", "/agents/environments/templates", _ALL, inner="template_id"),
+    *_missing("beta.agents.vaults", "/vaults", _ALL, inner="vault_id"),
+    *_missing("beta.agents.vaults.credentials", "/vaults/{vault_id}/credentials", _ALL, inner="credential_id"),
+    *_missing("beta.agents.automations", "/agents/automations", _ALL, inner="automation_id"),
+    *_rows(
+        "beta.agents.automations",
+        ("pause", "not yet", "POST /agents/automations/{automation_id}/pause", "answers 404, code `not_available`"),
+        ("resume", "not yet", "POST /agents/automations/{automation_id}/resume", "answers 404, code `not_available`"),
+    ),
+    *_missing(
+        "beta.agents.automations.invocations",
+        "/agents/automations/{automation_id}/invocations",
+        "create retrieve list",
+        inner="invocation_id",
+    ),
+)
+
+_RESPONSE = "/responses/{response_id}"
+_OLD_INCLUDE = "`include` as in `responses.create`"
+
+_RESPONSES = (
+    *_rows(
+        "responses",
+        ("create", "partial", "POST /responses", "see its parameters"),
+        ("parse", "partial", "POST /responses", "as `responses.create`"),
+        ("stream", "partial", "POST /responses", "as `responses.create`; resuming by `response_id` works"),
+        ("retrieve", "partial", f"GET {_RESPONSE}", "`include_obfuscation` is refused; " + _OLD_INCLUDE),
+        ("delete", "full", f"DELETE {_RESPONSE}"),
+        ("cancel", "full", f"POST {_RESPONSE}/cancel"),
+        (
+            "compact",
+            "partial",
+            "POST /responses/compact",
+            f"the summary is encoded, not encrypted; `image` and `prompt_cache_options` are refused; {_NO_KEY}",
+        ),
+        ("connect", "partial", "WS /responses", "as `responses.create`; no `background` on a socket"),
+        ("input_items.list", "partial", f"GET {_RESPONSE}/input_items", _OLD_INCLUDE),
+        ("input_tokens.count", "partial", "POST /responses/input_tokens", "an estimate: four bytes for a token"),
+    ),
+    *_rows(
+        "beta.responses",
+        ("create", "partial", "POST /responses", "answered as `responses.create`; `multi_agent` is refused"),
+        ("retrieve", "not yet", f"GET {_RESPONSE}", "answers 400 to the query `beta`; use `responses.retrieve`"),
+        ("delete", "full", f"DELETE {_RESPONSE}"),
+        ("cancel", "full", f"POST {_RESPONSE}/cancel"),
+        ("compact", "partial", "POST /responses/compact", "as `responses.compact`"),
+        ("connect", "partial", "WS /responses", "as `responses.connect`"),
+        ("input_items.list", "partial", f"GET {_RESPONSE}/input_items", _OLD_INCLUDE),
+        ("input_tokens.count", "partial", "POST /responses/input_tokens", "as `responses.input_tokens.count`"),
+    ),
+)
+
+_TALK = "/conversations/{conversation_id}"
+_ITEM = f"{_TALK}/items/{{item_id}}"
+_CONVERSATIONS = _rows(
+    "conversations",
+    ("create", "partial", "POST /conversations", f"items as `input` of `responses.create`; {_NO_KEY}"),
+    ("retrieve", "full", f"GET {_TALK}"),
+    ("update", "full", f"POST {_TALK}"),
+    ("delete", "full", f"DELETE {_TALK}"),
+    ("items.create", "partial", f"POST {_TALK}/items", f"items as `input` of `responses.create`; {_NO_KEY}"),
+    ("items.retrieve", "partial", f"GET {_ITEM}", _OLD_INCLUDE),
+    ("items.list", "partial", f"GET {_TALK}/items", _OLD_INCLUDE),
+    ("items.delete", "partial", f"DELETE {_ITEM}", "erases the record: of a reply every item, with its calls' outputs"),
+)
+
+_STORED = "answers 405: chat completions are not stored; what shall be kept is a session (`x-session-id`)"
+_CHAT = _rows(
+    "chat.completions",
+    ("create", "partial", "POST /chat/completions", f"see its parameters; {_NO_KEY}"),
+    ("parse", "partial", "POST /chat/completions", "as `chat.completions.create`"),
+    ("stream", "partial", "POST /chat/completions", "as `chat.completions.create`"),
+    ("retrieve", "not yet", "", "answers 404: chat completions are not stored"),
+    ("update", "not yet", "", "answers 404: chat completions are not stored"),
+    ("list", "not yet", "", _STORED),
+    ("delete", "not yet", "", "answers 404: chat completions are not stored"),
+    ("messages.list", "not yet", "", "answers 404: chat completions are not stored"),
+)
+
+_MODELS = _rows(
+    "models",
+    ("list", "partial", "GET /models", "aliases and agents; any `provider:name` can be named without being listed"),
+    ("retrieve", "full", "GET /models/{model}"),
+    ("delete", "not yet", "", "answers 405: there are no fine-tuned models"),
+)
+
+OPERATIONS: dict[str, tuple[Operation, ...]] = {
+    "Agents": _AGENTS,
+    "Responses": _RESPONSES,
+    "Conversations": _CONVERSATIONS,
+    "Chat Completions": _CHAT,
+    "Models": _MODELS,
+}
+"""Every operation, by the part of the API it belongs to."""
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+def _parameters(full: str, *others: tuple[str, State, str]) -> tuple[Parameter, ...]:
+    return tuple(
+        sorted((*(Parameter(name, "full") for name in full.split()), *(Parameter(*other) for other in others)),
+               key=lambda one: one.name)
+    )  # fmt: skip
+
+
+_TIER = "only `auto` and `default`: no tier of a provider is chosen"
+_FUNCTIONS = "only tools of type `function`"
+_HINT = "kept and shown again; what providers cache goes by the prefix of the window"
+_IN_MEMORY = "only `in_memory`"
+_VERBOSITY = "`verbosity` only `medium`"
+
+PARAMETERS: dict[str, tuple[Parameter, ...]] = {
+    "beta.agents.create": _parameters(
+        "instructions metadata model name",
+        ("compaction", "not yet", "only switched off"),
+        ("experimental", "not yet", "only switched off"),
+        ("multi_agent", "not yet", "only switched off"),
+        ("reasoning", "partial", "`effort`; a `summary` cannot be asked for"),
+        ("service_tier", "partial", _TIER),
+        ("text", "partial", _VERBOSITY),
+        ("tools", "partial", f"{_FUNCTIONS}, without `defer_loading` and `async`"),
+    ),
+    "beta.agents.sessions.create": _parameters(
+        "agent_id input metadata output_type spend_control stream stream_options tool_handlers",
+        ("agent", "partial", "as in `beta.agents.create`"),
+        ("environment", "partial", "`none`; the others are kept and shown, nothing connects and nothing is provided"),
+        ("prompt_cache_options", "partial", _HINT),
+        ("review", "partial", "only `none`"),
+        ("vault_ids", "not yet", "there are no vaults"),
+    ),
+    "responses.create": _parameters(
+        "background conversation instructions max_output_tokens metadata model parallel_tool_calls "
+        "previous_response_id safety_identifier store stream temperature top_p user",
+        ("access_programs", "not yet", ""),
+        ("background_options", "not yet", "only `soonest`"),
+        ("context_management", "not yet", "use `responses.compact`, or `truncation`"),
+        ("image", "not yet", ""),
+        ("include", "partial", "`reasoning.encrypted_content` and `message.input_image.image_url`"),
+        ("input", "partial", "no item references, no files by id, no items of tools that are not served"),
+        ("max_tool_calls", "partial", "shown again; it counts tools of the server, and a request brings none"),
+        ("moderation", "not yet", ""),
+        ("prompt", "not yet", "prompts are not stored; save an agent"),
+        ("prompt_cache_key", "partial", _HINT),
+        ("prompt_cache_options", "not yet", ""),
+        ("prompt_cache_retention", "not yet", _IN_MEMORY),
+        ("reasoning", "partial", "`effort`; of what a model shows of its reasoning the provider decides"),
+        ("service_tier", "partial", _TIER),
+        ("stream_options", "not yet", "nothing is obfuscated"),
+        ("text", "partial", f"`text` and `json_schema`, always strict; no `json_object`; {_VERBOSITY}"),
+        ("tool_choice", "partial", "words, a function, or `allowed_tools` among functions"),
+        ("tools", "partial", f"{_FUNCTIONS}; tools of an agent are run when `model` names it"),
+        ("top_logprobs", "not yet", "only 0"),
+        ("truncation", "partial", "`auto` keeps the window under 32,000 tokens; `disabled` fails, it is no 400"),
+    ),
+    "chat.completions.create": _parameters(
+        "max_completion_tokens max_tokens model parallel_tool_calls reasoning_effort safety_identifier "
+        "seed stream temperature top_p user",
+        ("audio", "not yet", ""),
+        ("frequency_penalty", "not yet", "only 0"),
+        ("function_call", "not yet", "use `tool_choice`"),
+        ("functions", "not yet", "use `tools`"),
+        ("logit_bias", "not yet", "only empty"),
+        ("logprobs", "not yet", "only false"),
+        ("messages", "partial", "no audio, no files by id, no `name`; instructions come first"),
+        ("metadata", "partial", "shown again; not kept"),
+        ("modalities", "not yet", "only text"),
+        ("moderation", "not yet", ""),
+        ("n", "not yet", "only 1"),
+        ("prediction", "not yet", ""),
+        ("presence_penalty", "not yet", "only 0"),
+        ("prompt_cache_key", "partial", "taken, and not needed: what providers cache goes by the prefix"),
+        ("prompt_cache_options", "not yet", ""),
+        ("prompt_cache_retention", "not yet", ""),
+        ("response_format", "partial", "a `json_schema` is always strict; `json_object` is asked for in words"),
+        ("service_tier", "partial", _TIER),
+        ("stop", "partial", "cut here; refused with a session"),
+        ("store", "not yet", "only false; what shall be kept is a session"),
+        ("stream_options", "partial", "`include_usage`; `include_obfuscation` is taken, nothing is obfuscated"),
+        ("tool_choice", "partial", "words or a function"),
+        ("tools", "partial", _FUNCTIONS),
+        ("top_logprobs", "not yet", "only 0"),
+        ("verbosity", "not yet", "only `medium`"),
+        ("web_search_options", "not yet", ""),
+    ),
+}
+"""Every parameter of the operations that take many."""
+
+HEADERS: tuple[Header, ...] = (
+    Header(
+        "Idempotency-Key",
+        "The same key and body again is the same request; the same key with another body is refused with 409.",
+        ("beta.agents.create", "beta.agents.sessions.create", "beta.agents.sessions.events.create", "responses.create"),
+    ),
+    Header(
+        "x-if-busy",
+        "What a message does while a turn runs: `queue`, `steer`, `interrupt` or `reject`.",
+        ("beta.agents.sessions.events.create", "chat.completions.create", "responses.create"),
+    ),
+    Header(
+        "x-session-id",
+        "The session that a chat continues, or `new`. Answers name their session in it.",
+        ("chat.completions.create",),
+    ),
+    Header(
+        "Last-Event-ID",
+        "Where a stream goes on: exactly after this event. `starting_after` in the query does the same.",
+        ("beta.agents.sessions.events.stream", "responses.retrieve"),
+    ),
+)
+"""Headers of ours, and those whose reach has to be said."""
+
+NOT_SERVED = (
+    "admin",
+    "audio",
+    "batches",
+    "beta.assistants",
+    "beta.chatkit",
+    "beta.realtime",
+    "beta.threads",
+    "completions",
+    "containers",
+    "content_provenance_checks",
+    "decisions",
+    "embeddings",
+    "evals",
+    "files",
+    "fine_tuning",
+    "images",
+    "live",
+    "moderations",
+    "realtime",
+    "safety",
+    "skills",
+    "uploads",
+    "vector_stores",
+    "videos",
+    "webhooks",
+)
+"""Whole resources of the client that this server has no routes for."""
