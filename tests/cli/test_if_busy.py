@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli_project import AGENT, BIG_REFUND, Run, begun
+from cli_project import AGENT, BIG_REFUND, SMALL_REFUND, Run, begun
 
 
 def journal(cli: Run, session: str) -> list[tuple[str, str]]:
@@ -46,6 +46,14 @@ def test_as_the_agent_says(project: Path, cli: Run) -> None:
     session = begun(cli, BIG_REFUND, 5)
     assert cli("sessions", "send", session, "one more thing").code == 4
     assert cli("sessions", "send", session, "one more thing", "--if-busy", "queue").code == 0
+
+
+def test_a_cancel_says_what_already_happened(project: Path, cli: Run) -> None:
+    session = begun(cli, f"{SMALL_REFUND}\n{BIG_REFUND}", 5)
+    assert cli("sessions", "cancel", session, "--reason", "enough").code == 0
+    words = 'cancelled: ada: enough; already happened: refund(order="42", cents=900)'
+    assert f"turn {words}" in cli("attach", session).err
+    assert cli("sessions", "tail", session).out.rstrip().endswith(f"turn 1 {words}")
 
 
 def test_an_answer_given_twice_under_one_key_is_one_answer(project: Path, cli: Run) -> None:

@@ -86,6 +86,7 @@ LINES: list[tuple[Event, str]] = [
     (MemoryKept("user:ada", "m1", "likes blue"), 'user:ada: "likes blue"'),
     (MemoryForgotten("user:ada", "m1", "ada"), "user:ada: m1, by ada"),
     (BudgetReached("agent:shop", "usd_micros", 100, 90, 20), "agent:shop: $0.00009 of $0.0001 used, $0.00002 needed"),
+    (BudgetReached("agent:shop", "usd_micros", 100, 0, 0, "no price is known"), "agent:shop: no price is known"),
     (BudgetRaised("agent:shop", "tokens", 5_000, "ada"), "agent:shop: 5,000 tokens now, by ada"),
     (Redacted(4, "ada", "asked to"), "#4 erased, by ada: asked to"),
 ]

@@ -84,7 +84,9 @@ class Lines:
                 return shortened(", ".join(f"{name}={value}" for name, value in metadata.items()), 120)
             case SessionDeleted(by=by, reason=reason):
                 return shortened(_by(by, reason), 120)
-            case InputReceived() | TurnStarted() | InputJoined() | CancelAsked() | TurnEnded():
+            case TurnEnded(turn=turn, status=status):
+                return f"turn {turn} {status}{self.ending(event)}"
+            case InputReceived() | TurnStarted() | InputJoined() | CancelAsked():
                 return _turn_words(event)
             case ModelCalled() | ModelReplied() | ModelFailed():
                 return self._model_words(event)
@@ -92,6 +94,13 @@ class Lines:
                 return _side_words(event)
             case _:
                 return f"{self.call(event.call)}{_call_words_of(event)}"
+
+    def ending(self, event: TurnEnded) -> str:
+        """Why a turn ended, and what it leaves behind in the world when it was cut short."""
+        said = _after(event.reason)
+        if event.happened and event.status != "completed":
+            said += f"; already happened: {', '.join(self.call(key.rpartition(':')[2]) for key in event.happened)}"
+        return said + (f"; {len(event.in_doubt)} in doubt" if event.in_doubt else "")
 
     def _model_words(self, event: ModelCalled | ModelReplied | ModelFailed) -> str:
         match event:
@@ -172,7 +181,7 @@ def _session_words(
     return shortened(said, 120)
 
 
-def _turn_words(event: InputReceived | TurnStarted | InputJoined | CancelAsked | TurnEnded) -> str:
+def _turn_words(event: InputReceived | TurnStarted | InputJoined | CancelAsked) -> str:
     match event:
         case InputReceived(parts=parts, user=user, if_busy=if_busy, answers=answers):
             marks = "" if if_busy == "queue" else f"  ({if_busy})"
@@ -184,9 +193,6 @@ def _turn_words(event: InputReceived | TurnStarted | InputJoined | CancelAsked |
             return f"input #{position} joins turn {turn}"
         case CancelAsked(by=by, reason=reason):
             return shortened(_by(by, reason))
-        case TurnEnded(turn=turn, status=status, reason=reason, in_doubt=in_doubt):
-            doubt = f"; {len(in_doubt)} in doubt" if in_doubt else ""
-            return f"turn {turn} {status}{_after(reason)}{doubt}"
         case _:
             assert_never(event)
 
@@ -238,6 +244,8 @@ def _side_words(
     event: BudgetReached | BudgetRaised | ContextCompacted | MemoryKept | MemoryForgotten | Redacted,
 ) -> str:
     match event:
+        case BudgetReached(scope=scope, reason=reason) if reason:
+            return f"{scope}: {shortened(reason, 160)}"
         case BudgetReached(scope=scope, unit=unit, limit=limit, used=used, needed=needed):
             return f"{scope}: {_amount(used, unit)} of {_amount(limit, unit)} used, {_amount(needed, unit)} needed"
         case BudgetRaised(scope=scope, unit=unit, limit=limit, by=by):

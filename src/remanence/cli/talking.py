@@ -95,8 +95,8 @@ class View:
                 self.aside(f"{shortened(user, 30)}: {parts_words(parts, 400)}")
             case CallJudged(verdict="allow") | TurnEnded(status="completed"):
                 pass
-            case TurnEnded(status=status, reason=reason):
-                self.aside(f"turn {status}: {clean(reason)}" if reason else f"turn {status}")
+            case TurnEnded(status=status):
+                self.aside(f"turn {status}{self._lines.ending(event)}")
             case ToolStarted():
                 self.aside(f"> {self._lines.words(event)}")
             case ToolReturned():
