@@ -16,6 +16,7 @@ from remanence.api.agents_config import Config, blank_config, changed_config, co
 from remanence.api.agents_objects import seconds
 from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
+from remanence.api.described import answers
 from remanence.api.lists import After, Limit, Ordered, answer, list_answer
 from remanence.api.named import Served, known_names
 from remanence.commands import saved
@@ -43,7 +44,7 @@ def served_by(request: Request) -> Served:
 Serves = Annotated[Served, Depends(served_by)]
 
 
-@agents_router.post("", summary="Save an agent")
+@agents_router.post("", summary="Save an agent", openapi_extra=answers("Agent"))
 async def create_agent(
     body: AgentBody, caller: Asker, served: Serves, idempotency_key: IdempotencyKey = None
 ) -> Response:
@@ -58,13 +59,13 @@ async def create_agent(
     return answer(agent_object(made))
 
 
-@agents_router.get("/{agent_id}", summary="One agent")
+@agents_router.get("/{agent_id}", summary="One agent", openapi_extra=answers("Agent"))
 async def retrieve_agent(agent_id: AgentId, caller: Asker, served: Serves) -> Response:
     """The agent as it is now."""
     return answer(agent_object(await saved_agent(served, caller, agent_id)))
 
 
-@agents_router.post("/{agent_id}", summary="Change an agent")
+@agents_router.post("/{agent_id}", summary="Change an agent", openapi_extra=answers("Agent"))
 async def update_agent(agent_id: AgentId, body: AgentChanges, caller: Asker, served: Serves) -> Response:
     """What is left out stays. Sessions keep the version they were opened with."""
     known = await saved_agent(served, caller, agent_id)
@@ -74,7 +75,7 @@ async def update_agent(agent_id: AgentId, body: AgentChanges, caller: Asker, ser
     return answer(agent_object(await saved.change_agent(caller, known, spec)))
 
 
-@agents_router.get("", summary="Agents")
+@agents_router.get("", summary="Agents", openapi_extra=answers("Agent", many=True))
 async def list_agents(
     caller: Asker, served: Serves, after: After = None, limit: Limit = 20, order: Ordered = "desc"
 ) -> Response:
@@ -86,7 +87,7 @@ async def list_agents(
     return list_answer([agent_object(one) for one in found[:limit]], has_more=len(found) > limit)
 
 
-@agents_router.delete("/{agent_id}", summary="Remove an agent")
+@agents_router.delete("/{agent_id}", summary="Remove an agent", openapi_extra=answers("AgentDeleted"))
 async def delete_agent(agent_id: AgentId, caller: Asker, served: Serves) -> Response:
     """Sessions of it go on."""
     await saved_agent(served, caller, agent_id)

@@ -15,6 +15,7 @@ from remanence.api.agents_sessions import BusyChoice, SessionId, event_stream, v
 from remanence.api.agents_stream import StreamChoice
 from remanence.api.agents_traces import trace_object
 from remanence.api.bodies import JsonRoute
+from remanence.api.described import answers
 from remanence.api.lists import After, Limit, Order, Ordered, list_answer
 from remanence.api.lists import answer as answered
 from remanence.api.stream import EventStream, Place
@@ -48,7 +49,11 @@ async def create_events(
     return Response(status_code=202)
 
 
-@events_router.get("/events", summary="The events of a session, as they happen")
+@events_router.get(
+    "/events",
+    summary="The events of a session, as they happen",
+    openapi_extra=answers("AgentSessionEvent", stream=True),
+)
 async def stream_events(
     session_id: SessionId,
     request: Request,
@@ -70,7 +75,9 @@ async def stream_events(
 # --- items and turns --------------------------------------------------------------------------------------------------
 
 
-@events_router.get("/items", summary="What was said and done in a session")
+@events_router.get(
+    "/items", summary="What was said and done in a session", openapi_extra=answers("AgentSessionItem", many=True)
+)
 async def list_items(
     session_id: SessionId, caller: Asker, after: After = None, limit: Limit = 20, order: Ordered = "desc"
 ) -> Response:
@@ -80,7 +87,7 @@ async def list_items(
     return list_answer(data, has_more=more)
 
 
-@events_router.get("/turns", summary="Turns of a session")
+@events_router.get("/turns", summary="Turns of a session", openapi_extra=answers("Turn", many=True))
 async def list_turns(
     session_id: SessionId, caller: Asker, after: After = None, limit: Limit = 20, order: Ordered = "desc"
 ) -> Response:
@@ -90,7 +97,7 @@ async def list_turns(
     return list_answer([turn_object(s, one.turn.facts) for one in data], has_more=more)
 
 
-@events_router.get("/turns/{turn_id}", summary="One turn")
+@events_router.get("/turns/{turn_id}", summary="One turn", openapi_extra=answers("Turn"))
 async def retrieve_turn(session_id: SessionId, turn_id: TurnId, caller: Asker) -> Response:
     """A turn, whole or as far as it has come."""
     s = await visible_session(caller, session_id)
@@ -98,7 +105,11 @@ async def retrieve_turn(session_id: SessionId, turn_id: TurnId, caller: Asker) -
     return answered(turn_object(s, found.turn.facts))
 
 
-@events_router.get("/turns/{turn_id}/items", summary="What was said and done in a turn")
+@events_router.get(
+    "/turns/{turn_id}/items",
+    summary="What was said and done in a turn",
+    openapi_extra=answers("AgentSessionItem", many=True),
+)
 async def list_turn_items(
     session_id: SessionId,
     turn_id: TurnId,
@@ -114,7 +125,7 @@ async def list_turn_items(
     return list_answer(data, has_more=more)
 
 
-@events_router.get("/traces", summary="Traces of a session")
+@events_router.get("/traces", summary="Traces of a session", openapi_extra=answers("SessionTrace", many=True))
 async def list_traces(
     session_id: SessionId, caller: Asker, after: After = None, limit: Limit = 20, order: Ordered = "desc"
 ) -> Response:
@@ -143,7 +154,7 @@ async def _turn_page(caller: Caller, s: Session, after: str | None, limit: int, 
 # --- what no session has yet ------------------------------------------------------------------------------------------
 
 
-@events_router.get("/subagents", summary="Subagents of a session")
+@events_router.get("/subagents", summary="Subagents of a session", openapi_extra=answers("Subagent", many=True))
 async def list_subagents(
     session_id: SessionId, caller: Asker, after: After = None, limit: Limit = 20, order: Ordered = "desc"
 ) -> Response:
@@ -151,7 +162,7 @@ async def list_subagents(
     return await _nothing(caller, session_id, after)
 
 
-@events_router.get("/artifacts", summary="Artifacts of a session")
+@events_router.get("/artifacts", summary="Artifacts of a session", openapi_extra=answers("SessionArtifact", many=True))
 async def list_artifacts(
     session_id: SessionId,
     caller: Asker,

@@ -28,6 +28,7 @@ from remanence.api.agents_objects import MICROS_PER_CENT, UNLIMITED, tail_of
 from remanence.api.agents_stream import SessionStream, StreamChoice, shown_session
 from remanence.api.auth import owned_session
 from remanence.api.bodies import JsonRoute
+from remanence.api.described import answers
 from remanence.api.lists import After, Limit, Order, Ordered, answer, list_answer
 from remanence.api.lookout import Lookout
 from remanence.api.named import Served
@@ -54,7 +55,7 @@ _TRIES = 8
 sessions_router = APIRouter(prefix="/agents/sessions", tags=["agent sessions"], route_class=JsonRoute)
 
 
-@sessions_router.post("", summary="Open a session")
+@sessions_router.post("", summary="Open a session", openapi_extra=answers("AgentSession"))
 async def create_session(
     body: SessionBody, request: Request, caller: Asker, served: Serves, idempotency_key: IdempotencyKey = None
 ) -> Response:
@@ -76,13 +77,13 @@ async def create_session(
     return await event_stream(request, caller, session, Place(1, 0), choice)
 
 
-@sessions_router.get("/{session_id}", summary="One session")
+@sessions_router.get("/{session_id}", summary="One session", openapi_extra=answers("AgentSession"))
 async def retrieve_session(session_id: SessionId, caller: Asker) -> Response:
     """The session as it stands."""
     return answer(await shown_session(caller, await visible_session(caller, session_id)))
 
 
-@sessions_router.post("/{session_id}", summary="Change a session")
+@sessions_router.post("/{session_id}", summary="Change a session", openapi_extra=answers("AgentSession"))
 async def update_session(session_id: SessionId, body: SessionChanges, caller: Asker, served: Serves) -> Response:
     """Model, reasoning and tools hold from the next model call on. What is left out stays."""
     s = await visible_session(caller, session_id)
@@ -102,7 +103,7 @@ async def update_session(session_id: SessionId, body: SessionChanges, caller: As
     return answer(await shown_session(caller, await state_of(caller, s.id)))
 
 
-@sessions_router.get("", summary="Sessions")
+@sessions_router.get("", summary="Sessions", openapi_extra=answers("AgentSession", many=True))
 async def list_sessions(
     request: Request,
     caller: Asker,
@@ -125,7 +126,7 @@ async def list_sessions(
     return list_answer(found[:limit], has_more=len(found) > limit)
 
 
-@sessions_router.delete("/{session_id}", summary="Remove a session")
+@sessions_router.delete("/{session_id}", summary="Remove a session", openapi_extra=answers("AgentSessionDeleted"))
 async def delete_session(session_id: SessionId, caller: Asker) -> Response:
     """A turn that runs is cancelled, nothing starts in it any more, and it is not shown again."""
     s = await visible_session(caller, session_id)

@@ -18,6 +18,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
 
 from remanence.api.auth import Access
+from remanence.api.described import describe
 from remanence.api.failures import ErrorAnswer, answer_failures
 from remanence.api.guard import BODY_BYTES_MAX, Guard
 from remanence.api.lookout import Lookout
@@ -217,5 +218,6 @@ def _document(app: FastAPI) -> dict[str, Any]:
                 operation["responses"].pop("422", None)
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
+        describe(document)
         app.openapi_schema = document
     return app.openapi_schema
