@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 from fastapi.routing import APIWebSocketRoute
-from openai import APIStatusError, AsyncOpenAI, OpenAI
+from openai import APIStatusError, AsyncOpenAI, BadRequestError, OpenAI
 from openai._resource import AsyncAPIResource, SyncAPIResource
 from wire_server import KEY, WireServer, serve
 
@@ -191,7 +191,6 @@ def test_without_it_the_request_is_taken(path: str, http: httpx2.Client) -> None
 
 
 CALLED: dict[str, Any] = {
-    "beta.responses.retrieve": lambda c: c.beta.responses.retrieve("resp_1"),
     "chat.completions.retrieve": lambda c: c.chat.completions.retrieve("x"),
     "chat.completions.update": lambda c: c.chat.completions.update("x", metadata={}),
     "chat.completions.list": lambda c: list(c.chat.completions.list()),
@@ -200,6 +199,20 @@ CALLED: dict[str, Any] = {
     "models.delete": lambda c: c.models.delete("scripted"),
 }
 """Operations outside the Agents API that are not served; those in it are called by `test_agents_contract.py`."""
+
+
+def test_the_beta_of_responses_is_answered_as_responses(server: WireServer) -> None:
+    with server.client() as client:
+        made = client.beta.responses.create(model="scripted", input="hi")
+        assert client.beta.responses.retrieve(made.id) == made
+        streamed = list(client.beta.responses.retrieve(made.id, stream=True))
+        assert [streamed[0].type, streamed[-1].type] == ["response.created", "response.completed"]
+        assert [item.type for item in client.beta.responses.input_items.list(made.id)] == ["message"]
+        assert client.beta.responses.input_tokens.count(model="scripted", input="hi").input_tokens
+        assert client.beta.responses.compact(model="scripted", input="hi").object == "response.compaction"
+        with pytest.raises(BadRequestError, match="multi_agent"):
+            client.beta.responses.create(model="scripted", input="hi", multi_agent={"enabled": True})
+        client.beta.responses.delete(made.id)
 
 
 def test_operations_that_are_not_served_are_refused(server: WireServer) -> None:

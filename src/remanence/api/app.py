@@ -1,4 +1,4 @@
-"""The HTTP server's routes so far: whether it lives, whether it is ready, what it is, and its own description.
+"""The HTTP server: whether it lives, whether it is ready, what it is, its own description, and the faces it is given.
 
 `build_app` is given an open runtime and serves it; opening and draining are the command line's. Faces (the wire
 formats of vendors) are routers that are handed in. Everything works offline: `/docs` is one page without a script, made

@@ -76,7 +76,7 @@ _AGENTS = (
         ("retrieve", "full", "GET /agents/{agent_id}"),
         ("update", "partial", "POST /agents/{agent_id}", "as in `beta.agents.create`; not agents declared in code"),
         ("list", "full", "GET /agents"),
-        ("delete", "full", "DELETE /agents/{agent_id}"),
+        ("delete", "partial", "DELETE /agents/{agent_id}", "not agents declared in code"),
     ),
     *_rows(
         "beta.agents.sessions",
@@ -150,12 +150,17 @@ _RESPONSES = (
         ),
         ("connect", "partial", "WS /responses", "as `responses.create`; no `background` on a socket"),
         ("input_items.list", "partial", f"GET {_RESPONSE}/input_items", _OLD_INCLUDE),
-        ("input_tokens.count", "partial", "POST /responses/input_tokens", "an estimate: four bytes for a token"),
+        (
+            "input_tokens.count",
+            "partial",
+            "POST /responses/input_tokens",
+            "an estimate: four bytes for a token; no `personality`",
+        ),
     ),
     *_rows(
         "beta.responses",
         ("create", "partial", "POST /responses", "answered as `responses.create`; `multi_agent` is refused"),
-        ("retrieve", "not yet", f"GET {_RESPONSE}", "answers 400 to the query `beta`; use `responses.retrieve`"),
+        ("retrieve", "partial", f"GET {_RESPONSE}", "as `responses.retrieve`"),
         ("delete", "full", f"DELETE {_RESPONSE}"),
         ("cancel", "full", f"POST {_RESPONSE}/cancel"),
         ("compact", "partial", "POST /responses/compact", "as `responses.compact`"),

@@ -61,6 +61,7 @@ class Retrieving(BaseModel):
     stream: bool = False
     starting_after: int | None = None
     include_obfuscation: bool = False
+    beta: bool = False  # what the client's `beta.responses` adds; the answer is the same
     include: list[str] | None = Field(default=None, alias="include[]")
 
 
