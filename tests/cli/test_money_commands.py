@@ -175,3 +175,22 @@ def test_a_budget_is_not_raised_downwards(project: Path, cli: Run) -> None:
     ran = cli("budgets", "raise", "agent:shop", "--usd", "1", "--to")
     assert ran.code == 2
     assert "would not raise it" in ran.err
+
+
+def test_a_call_nobody_has_a_price_for_does_not_leave_under_a_budget(
+    project: Path, cli: Run, served: WireServer
+) -> None:
+    agent = project / "agent.py"
+    agent.write_text(agent.read_text().replace('model="default"', 'model="tiny"'))
+    assert cli("models", "add", "tiny", "--base-url", f"{served.url}/v1").code == 0
+    assert cli("budgets", "set", "agent:shop", "--usd", "1").code == 0
+    ran = cli("run", "shop", "hello")
+    assert ran.code == 5
+    assert "The budget of agent:shop holds it up: no price is known for tiny" in ran.err
+    assert "give it prices under [models.NAME] in remanence.toml, then raise the budget" in ran.err
+    assert served.requests == []
+    prices = ("--price-input", "1", "--price-output", "2", "--replace")
+    assert cli("models", "add", "tiny", "--base-url", f"{served.url}/v1", *prices).code == 0
+    command = next(line for line in ran.err.splitlines() if "budgets raise" in line)
+    assert cli(*command.split()[1:]).code == 0
+    assert "hello from the server" in cli("attach", "last").out

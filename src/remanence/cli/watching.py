@@ -194,5 +194,7 @@ def _budget(pause: Pause) -> Rest:
     else:
         amount = ("--usd", usd(over).removeprefix("$"))
         words = f"{usd(pause.used)} of {usd(pause.limit)} is used, and the next call may need {usd(pause.needed)}"
-    sentence = f"The budget of {pause.scope} is reached: {pause.reason or words}."
+    sentence = f"The budget of {pause.scope} is reached: {words}."
+    if pause.reason:
+        sentence = f"The budget of {pause.scope} holds it up: {pause.reason}."
     return Rest("budget", sentence, (spelled("budgets", "raise", pause.scope, *amount),))
