@@ -18,7 +18,7 @@ from remanence.events import BudgetReached, ModelCalled, ModelFailed, ToolReturn
 from remanence.models.configuration import ModelConfig
 from remanence.models.prices import listed_price
 from remanence.models.scripted import Scripted, Step
-from remanence.ports import ModelReply, ModelRequest
+from remanence.ports import ModelReply, ModelRequest, OnDelta
 from remanence.spec import Limits
 from remanence.testing.faults.fuse import FaultyDatabase, Fuse, Killed
 from remanence.testing.wire import Answer, WireServer
@@ -70,6 +70,29 @@ async def test_a_call_that_may_be_billed_counts_whole(tmp_path: Path) -> None:
         assert [e.billed_tokens for e in events if isinstance(e, ModelFailed)] == [reserved[0], 0]
         (budget,) = await rt.database.controls.budgets(f"session:{session.id}")
         assert (budget.spent, budget.reserved) == (reserved[0] + 120, 0)
+
+
+class Cut(Scripted):
+    """The connection breaks, at first before and then after something streamed; then it follows the script."""
+
+    calls = 0
+
+    async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+        self.calls += 1
+        if self.calls > 2:
+            return await super().reply(request, on_delta)
+        if self.calls == 2 and on_delta is not None:
+            on_delta(0, "text", "It is")
+        raise ModelError("cut", kind="connection")
+
+
+async def test_a_reply_that_broke_off_counts_whole_once_it_had_begun(tmp_path: Path) -> None:
+    async with runtime(tmp_path, Cut(script)) as rt:
+        session = await rt.open(Shop().agent())
+        await session.send("hello")
+        events = [record.event for record in await session.history()]
+        reserved = [event.reserved_tokens for event in events if isinstance(event, ModelCalled)]
+        assert [e.billed_tokens for e in events if isinstance(e, ModelFailed)] == [0, reserved[1]]
 
 
 async def test_a_stalled_model_is_given_up_in_time(tmp_path: Path) -> None:
