@@ -21,19 +21,15 @@ from remanence.api.agents_bodies import (
     AgentSettings,
     Compaction,
     Experimental,
-    FunctionTool,
     HostedEnvironment,
     MultiAgent,
     NoEnvironment,
-    ProgrammaticToolCalling,
     Reasoning,
     SelfHostedEnvironment,
     SessionAgentChanges,
     TextSettings,
-    Tool,
-    ToolSearch,
-    WebSearch,
 )
+from remanence.api.agents_tools import FunctionTool, ProgrammaticToolCalling, Tool, ToolSearch, WebSearch
 from remanence.content import digest_of
 from remanence.core.registry import checked
 from remanence.errors import InvalidInput, Unsupported

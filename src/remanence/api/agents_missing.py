@@ -6,6 +6,7 @@ program learns at once and in words that nothing was done.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -60,6 +61,8 @@ MISSING: dict[str, tuple[tuple[str, str], ...]] = {
 }
 """What is not served, by the beginning of the sentence that says so."""
 
+_PARAMETER = {"in": "path", "required": True, "schema": {"type": "string"}}
+
 missing_router = APIRouter(tags=["not available"], route_class=JsonRoute)
 
 
@@ -79,4 +82,5 @@ for _what, _operations in MISSING.items():
             methods=[_method],
             summary=f"{_what.removesuffix(' are')} are not available yet",
             operation_id=f"missing_{_method}{_path}".lower(),
+            openapi_extra={"parameters": [{**_PARAMETER, "name": name} for name in re.findall(r"{(\w+)}", _path)]},
         )

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from remanence.commands.caller import Caller
 from remanence.errors import Conflict, InvalidInput, KeyReused, NotFound
 from remanence.ports import Entry, EntryQuery
-from remanence.spec import AgentSpec
+from remanence.spec import AgentSpec, spec_digest
 
 __all__ = [
     "KIND",
@@ -115,17 +115,16 @@ async def remove_agent(caller: Caller, agent: str) -> None:
 
 
 async def announce(caller: Caller, spec: AgentSpec) -> None:
-    """Let an agent that is declared in code be listed, with the version it has now."""
-    now = caller.clock.now()
-    version = (await caller.database.specs.put(spec, project=caller.project, at=now)).version
+    """Let an agent that is declared in code be listed, with the version it has now. Writes only what is new."""
+    now, version, key = caller.clock.now(), spec_digest(spec), _key(caller, spec.name)
     try:
-        entry = await caller.database.registry.get(KIND, _key(caller, spec.name))
+        entry = await caller.database.registry.get(KIND, key)
         body = msgspec.json.decode(entry.body, type=_Body)
     except NotFound:
-        entry = Entry(KIND, caller.project, _key(caller, spec.name), now, now, b"", 0)
-        body = _Body("", version, declared=True)
+        entry, body = Entry(KIND, caller.project, key, now, now, b"", 0), _Body("", version)
     if body.version == version:
         return
+    await caller.database.specs.put(spec, project=caller.project, at=now)
     changed = replace(entry, updated_at=now, body=msgspec.json.encode(replace(body, version=version, declared=True)))
     try:
         await caller.database.registry.put(changed, expect=entry.revision)
