@@ -13,11 +13,14 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from agents_client import LOOK, NONE, Client, follow, message, opened, result, said_in, send
+from agents_client import LOOK, NONE, Client, decision, follow, message, opened, result, said_in, send
 from wire_server import KEY, WireServer, serve
 
+from remanence import Agent, tool
 from remanence.commands import keys as key_verbs
+from remanence.commands import sessions
 from remanence.content import Image, Text
+from remanence.errors import EffectInDoubt
 from remanence.models.prices import Prices
 from remanence.testing.scripted import Script, Scripted, call, calls, dialogue, says
 
@@ -33,7 +36,7 @@ def test_a_session_stops_at_its_limit_and_goes_on_when_it_is_raised(tmp_path: Pa
     server = WireServer(str(tmp_path / "a.db"), {"scripted": model})
     try:
         with server.client() as client:
-            sessions = client.beta.agents.sessions
+            served = client.beta.agents.sessions
             session = opened(client, "hi", spend_control={"limit": 1})
             paused = follow(client, session.id, "budget_reached")[-1].session
             assert (paused.status, paused.spend_control.limit, paused.spend_control.consumed) == (
@@ -41,11 +44,11 @@ def test_a_session_stops_at_its_limit_and_goes_on_when_it_is_raised(tmp_path: Pa
                 1,
                 0,
             )
-            assert sessions.turns.list(session.id).data[0].status == "waiting"
-            assert sessions.update(session.id, spend_control={"limit": 500}).spend_control.limit == 500
+            assert served.turns.list(session.id).data[0].status == "waiting"
+            assert served.update(session.id, spend_control={"limit": 500}).spend_control.limit == 500
             follow(client, session.id, "idle")
             assert said_in(client, session.id) == ["So: hi."]
-            lifted = sessions.update(session.id, spend_control=None)
+            lifted = served.update(session.id, spend_control=None)
             assert (lifted.spend_control.limit, lifted.usage.total_tokens > 0) == (None, True)
             send(client, session.id, message("more"))
             follow(client, session.id, "idle", after=follow(client, session.id, "idle")[-1].event_id)
@@ -102,7 +105,7 @@ def test_pages_of_a_long_session(tmp_path: Path) -> None:
     """Every item and turn once, in both directions, whatever the size of a page; found from the middle as well."""
     with serve(tmp_path / "a.db", LOOKS) as server, server.client() as client:
         session = opened(client, "1")
-        sessions = client.beta.agents.sessions
+        served = client.beta.agents.sessions
         for number in range(2, 41):
             send(client, session.id, message(str(number)))
         place = "0.0"
@@ -110,21 +113,21 @@ def test_pages_of_a_long_session(tmp_path: Path) -> None:
             place = follow(client, session.id, "turn.completed", after=place)[-1].event_id
         for limit in (7, 100):
             for order in ("asc", "desc"):
-                turns = [turn.id for turn in sessions.turns.list(session.id, order=order, limit=limit)]
+                turns = [turn.id for turn in served.turns.list(session.id, order=order, limit=limit)]
                 numbers = [int(turn.rpartition("_")[2]) for turn in turns]
                 assert numbers == (list(range(1, 41)) if order == "asc" else list(range(40, 0, -1)))
-                items = list(sessions.items.list(session.id, order=order, limit=limit))
+                items = list(served.items.list(session.id, order=order, limit=limit))
                 said = [item.content[0].text for item in items]
                 expected = [text for number in range(1, 41) for text in (str(number), f"So: {number}.")]
                 assert said == (expected if order == "asc" else expected[::-1])
-        middle = sessions.turns.list(session.id, order="asc", limit=1, after=turns[19]).data[0]
-        assert sessions.turns.retrieve(middle.id, session_id=session.id) == middle
-        own = sessions.turns.items.list(middle.id, session_id=session.id, order="asc", limit=1)
+        middle = served.turns.list(session.id, order="asc", limit=1, after=turns[19]).data[0]
+        assert served.turns.retrieve(middle.id, session_id=session.id) == middle
+        own = served.turns.items.list(middle.id, session_id=session.id, order="asc", limit=1)
         assert len(list(own)) == 2
-        assert len(sessions.traces.list(session.id, limit=3).data) == 3
+        assert len(served.traces.list(session.id, limit=3).data) == 3
         for bad in ("turn_x_1", f"{middle.id}9", "msg_1", ""):
             with pytest.raises(openai.BadRequestError):
-                sessions.items.list(session.id, after=bad or "x")
+                served.items.list(session.id, after=bad or "x")
 
 
 def test_a_stream_goes_on_over_a_restart(tmp_path: Path) -> None:
@@ -217,6 +220,72 @@ def wait_for(client: Client, session: str, status: str) -> Any:
         with client.beta.agents.sessions.events.stream(session) as events:
             return next(event.session for event in events if event.type == f"agent.session.{status}")
     return found
+
+
+# --- what people settle -----------------------------------------------------------------------------------------------
+
+
+@tool(replay="never")
+async def pay(cents: int) -> str:
+    """Pay somebody."""
+    raise EffectInDoubt("the line broke after the order left")
+
+
+def test_an_effect_in_doubt_can_be_given_up_and_never_approved(tmp_path: Path) -> None:
+    script = Script((dialogue("", calls(call("pay", cents=5)), says("$result")),))
+    payer = Agent("payer", model="scripted", tools=[pay])
+    with serve(tmp_path / "a.db", script, [payer]) as server, server.client() as client:
+        session = opened(client, "pay", agent_id="payer")
+        action = follow(client, session.id, "requires_action")[-1].session.required_actions[0]
+        assert (action.request_id, action.request.name) == ("doubt_call_1_1_1", "pay")
+        assert "Nobody knows whether pay happened" in action.request.message
+        with pytest.raises(openai.BadRequestError, match="cannot be approved"):
+            send(client, session.id, decision(action, "approve"))
+        send(client, session.id, decision(action, "deny"))
+        done = follow(client, session.id, "idle")
+        assert "given up" in said_in(client, session.id)[0]
+        assert done[-1].session.required_actions == []
+
+
+def test_a_frozen_session_waits_for_somebody(tmp_path: Path) -> None:
+    with serve(tmp_path / "a.db", LOOKS) as server, server.client() as client:
+        session = opened(client, "hi")
+        last = follow(client, session.id, "idle")[-1].event_id
+        server.do(lambda rt: sessions.freeze(rt.caller, session.id))
+        assert client.beta.agents.sessions.retrieve(session.id).status == "idle"
+        send(client, session.id, message("more"))
+        waiting = client.beta.agents.sessions.retrieve(session.id)
+        assert (waiting.status, waiting.required_actions) == ("requires_action", [])
+        server.do(lambda rt: sessions.thaw(rt.caller, session.id))
+        assert follow(client, session.id, "idle", after=last)[-1].session.status == "idle"
+
+
+# --- ends of streams --------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_ends_with_its_session(tmp_path: Path) -> None:
+    with serve(tmp_path / "a.db", LOOKS) as server, server.client() as client:
+        session = opened(client, "look")
+        with client.beta.agents.sessions.events.stream(session.id) as events:
+            next(iter(events))
+            with server.client() as other:
+                other.beta.agents.sessions.delete(session.id)
+            read = list(events)
+        assert "agent.session.turn.cancelled" not in [event.type for event in read[:-1]]
+        with pytest.raises(openai.NotFoundError):
+            send(client, session.id, message("still there?"))
+        assert session.id not in [one.id for one in client.beta.agents.sessions.list()]
+
+
+def test_pieces_are_padded_unless_that_is_not_wanted(tmp_path: Path) -> None:
+    with serve(tmp_path / "a.db", LOOKS) as server, server.client() as client:
+        stream = client.beta.agents.sessions.events.stream
+        session = opened(client, "hi")
+        place = {"starting_after": "0.0"}
+        for wanted in (True, False):
+            with stream(session.id, include_obfuscation=wanted, extra_query=place) as events:
+                piece = next(event for event in events if event.type.endswith("output_text.delta"))
+            assert (len(piece.delta + (piece.obfuscation or "")) % 32 == 0) == wanted
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------

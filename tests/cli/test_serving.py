@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,20 @@ def test_sigterm_in_mid_turn_journals_the_outcome_and_another_worker_finishes(cl
     row, events = journal(session)
     assert [kind_of(event) for event in events].count("ToolStarted") == 1
     assert (row.summary.status, row.lease_until) == ("idle", None)
+
+
+def test_streams_end_in_order_with_the_server(cli: Run, project: Path) -> None:
+    with Running("serve", "--port", "0") as server:
+        url = server.url()
+        made = cli("keys", "create", "ada", "-o", "json")
+        session = cli("run", "shop", "hello", "--json").json["session"]
+        request = urllib.request.Request(f"{url}/v1/agents/sessions/{session}/events")
+        request.add_header("authorization", f"Bearer {made.json['text']}")
+        with urllib.request.urlopen(request, timeout=30) as stream:
+            assert stream.readline() == b"event: agent.session.idle\n"
+            server.signal(signal.SIGTERM)
+            stream.read()  # to its end: had the connection broken, this would raise
+        assert server.end() == 0
 
 
 def test_a_second_signal_stops_at_once_and_loses_nothing(cli: Run, project: Path) -> None:

@@ -124,11 +124,11 @@ async def watch(
                     if records:
                         after = records[-1].position
                         yield Batch(records, None if behind else _preview(caller, session))
+                if lookout.closed:
+                    return
                 items = await reader.take(BEAT_S)
                 fresh, after, behind = next_items(items, after)
                 behind = behind or not items
-                if lookout.closed:
-                    return
                 records = [item for item in fresh if not isinstance(item, Delta)]
                 if items and not records and not behind:
                     since_s = (caller.clock.now() - sent_at) / _MICROS
