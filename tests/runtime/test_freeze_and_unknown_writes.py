@@ -1,8 +1,9 @@
-"""An intent whose write was never answered lies in the journal; a freeze that came meanwhile holds for it as well."""
+"""What may not leave any more by the time its intent is durable: a freeze came meanwhile, or the lease ran out."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from remanence.commands.caller import Caller
 from remanence.errors import StoreUnavailable
 from remanence.events import ToolStarted
 from remanence.models.scripted import Scripted
-from remanence.ports import Appended, Database, Store, Write
+from remanence.ports import Appended, Database, Lease, Store, Write
 from remanence.stores.sqlite import open_sqlite
+from remanence.testing.clock import FakeClock
 from remanence.testing.faults.fuse import FaultyDatabase, Fuse
 
 
@@ -67,5 +69,60 @@ async def test_no_effect_starts_after_the_freeze(scope: str, tmp_path: Path) -> 
         assert shop.keys == [], "the intent is in the journal, the call never left, and a freeze stands"
         await (rt.thaw(scope) if scope else session.thaw())
         state = await until(session, lambda s: s.turn is None)
+        assert (len(shop.keys), state.doubts) == (1, ())
+    await database.close()
+
+
+class Late:
+    """A store that takes longer than a lease to write the first intent of a tool call; then it is away for a while."""
+
+    def __init__(self, store: Store, clock: FakeClock) -> None:
+        self._store = store
+        self._clock = clock
+        self.late = asyncio.Event()
+        self.away = False
+        for name in ("load", "read", "release", "behind", "wait"):
+            setattr(self, name, getattr(store, name))
+
+    async def append(self, write: Write) -> Appended:
+        appended = await self._store.append(write)
+        if not self.late.is_set() and any(isinstance(event, ToolStarted) for event in write.events):
+            self.late.set()
+            self.away = True
+            self._clock.advance(60.0)
+        return appended
+
+    async def renew(self, leases: Sequence[Lease], *, until: int) -> Sequence[Lease]:
+        if self.away:
+            raise StoreUnavailable("The connection was cut.")
+        return await self._store.renew(leases, until=until)
+
+    async def claim(
+        self, worker: str, *, now: int, ttl_s: float, limit: int, agents: Sequence[str] | None = None
+    ) -> Sequence[Lease]:
+        if self.away:
+            return []
+        return await self._store.claim(worker, now=now, ttl_s=ttl_s, limit=limit, agents=agents)
+
+
+async def test_no_effect_starts_once_the_lease_ran_out(tmp_path: Path) -> None:
+    """Another worker may have the session by now: the call leaves only when the lease is this worker's again."""
+    shop, clock = Shop(), FakeClock()
+    database = await open_sqlite(f"{tmp_path}/shop.db")
+    faulty = FaultyDatabase(database, Fuse(0, lambda: None))
+    faulty.store = store = Late(database.store, clock)  # pyright: ignore[reportAttributeAccessIssue]
+    options = Options(model=Scripted(script), clock=clock, database=faulty)
+    async with Remanence(agents=[shop.agent()], options=options) as rt:
+        session = await rt.open(shop.agent())
+        await session.submit(call("refund", order="1", cents=1))
+        await store.late.wait()
+        await asyncio.sleep(0.2)
+        assert shop.keys == []
+        store.away = False
+        clock.advance(11.0)
+        async with asyncio.timeout(20):
+            while (state := await session.state()).turn is not None:
+                await asyncio.sleep(0.01)
+                clock.advance(0.05)
         assert (len(shop.keys), state.doubts) == (1, ())
     await database.close()

@@ -213,7 +213,7 @@ class SqliteViews:
         await self._writer.do(partial(sqlite_changes.record_usage, cursor=cursor, rows=rows))
 
     async def stats(self) -> dict[str, Any]:
-        durability = "none: ephemeral" if self._location.ephemeral else "journal_mode=WAL, synchronous=FULL"
+        durability = "none: ephemeral" if self._location.ephemeral else self._writer.durability
         return {**await self._readers.run(sqlite_views.stats), "durability": durability}
 
 

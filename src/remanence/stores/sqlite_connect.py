@@ -15,7 +15,16 @@ import msgspec
 
 from remanence.errors import RemanenceError, StoreCorrupt, StoreError, StoreFull, StoreUnavailable
 
-__all__ = ["LOCK_TIMEOUT_S", "Location", "closing_connection", "connect", "explain", "explained", "means_locked"]
+__all__ = [
+    "LOCK_TIMEOUT_S",
+    "Location",
+    "closing_connection",
+    "connect",
+    "durability_of",
+    "explain",
+    "explained",
+    "means_locked",
+]
 
 LOCK_TIMEOUT_S = 5.0
 STATEMENTS_MAX = 512
@@ -24,6 +33,7 @@ CACHE_KIB = 32 * 1024
 CHECKPOINT_PAGES = 4_000
 """The write-ahead log is copied back every 16 MB: pages written again and again until then are copied once."""
 
+_LEVELS = ("OFF", "NORMAL", "FULL", "EXTRA")
 _MEANS_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _MEANS_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _SAYS_DAMAGED = ("no such column", "no such table", "malformed", "Could not decode")
@@ -137,3 +147,10 @@ def _damaged(said: str, location: Location) -> StoreCorrupt:
         f"of it, and of {where}-wal beside it, then restore a backup or export what `sqlite3 {where} .recover` "
         "still reads."
     )
+
+
+def durability_of(connection: sqlite3.Connection) -> str:
+    """How a connection was told to keep what it commits: looked up, not remembered."""
+    mode, level = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous"))
+    words = f"journal_mode={mode.upper()}, synchronous={_LEVELS[level]}"
+    return words if level >= _LEVELS.index("FULL") else f"{words}: a power failure loses data"

@@ -23,7 +23,7 @@ from remanence.errors import RemanenceError, StoreCorrupt, StoreUnavailable
 from remanence.ports import Appended
 from remanence.stores.rows import Draft
 from remanence.stores.sqlite_append import append
-from remanence.stores.sqlite_connect import Location, connect, explain, explained, means_locked
+from remanence.stores.sqlite_connect import Location, connect, durability_of, explain, explained, means_locked
 from remanence.stores.sqlite_ledger import Ledger
 from remanence.stores.sqlite_tables import Pending
 
@@ -66,6 +66,7 @@ class Writer:
         with explained(location):
             self._ledger = Ledger(connect(location, writer=True))
             self._ledger.connection.execute("PRAGMA busy_timeout = 0")  # `_lock` waits, in shorter steps
+            self.durability = durability_of(self._ledger.connection)
         self._thread = threading.Thread(target=self._serve, name="remanence-sqlite-writer", daemon=True)
         self._thread.start()
 
