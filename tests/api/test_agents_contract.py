@@ -85,6 +85,13 @@ def test_every_method(do: Driver) -> None:
     assert do.driven == methods_of(Agents) - HELPERS
 
 
+def test_over_postgresql(postgres_database: str) -> None:
+    with serve(postgres_database, SCRIPT) as server:
+        do = Driver(server, is_async=False)
+        drive_agents(do)
+        drive_reading(do, drive_sessions(do))
+
+
 HELPERS = {"sessions.stream", "sessions.artifacts.for_result"} | {
     f"environments.files.{name}" for name in ("prepare", "prepare_directory", "upload")
 }

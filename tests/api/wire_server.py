@@ -49,7 +49,11 @@ class WireServer:
         times: Times = QUICK,
     ) -> None:
         self._remanence = Remanence(
-            f"sqlite:///{database}", agents=agents, models=models, worker=worker, options=Options(times=times)
+            database if "://" in database else f"sqlite:///{database}",
+            agents=agents,
+            models=models,
+            worker=worker,
+            options=Options(times=times),
         )
         self._rate = rate
         self._up = threading.Event()
