@@ -126,18 +126,29 @@ async def watch(
                         yield Batch(records, None if behind else _preview(caller, session))
                 if lookout.closed:
                     return
-                items = await reader.take(BEAT_S)
-                fresh, after, behind = next_items(items, after)
-                behind = behind or not items
-                records = [item for item in fresh if not isinstance(item, Delta)]
-                if items and not records and not behind:
-                    since_s = (caller.clock.now() - sent_at) / _MICROS
-                    if 0 <= since_s < COALESCE_S:
-                        await caller.clock.sleep(COALESCE_S - since_s)
+                items, stirred = await _heard(reader, caller.clock, sent_at)
+                fresh, after, gap = next_items(items, after)
+                behind = gap or stirred
                 sent_at = caller.clock.now()
-                yield Batch(records, _preview(caller, session))
+                yield Batch([item for item in fresh if not isinstance(item, Delta)], _preview(caller, session))
     finally:
         reader.close()
+
+
+async def _heard(reader: Subscription, clock: Clock, sent_at: int) -> tuple[Sequence[Recorded | Delta], bool]:
+    """What comes next, and whether the journal should be looked at. Pieces gather for a while; a record waits for none
+    of them."""
+    items = [*await reader.take(BEAT_S)]
+    stirred = not items
+    while items and all(isinstance(item, Delta) for item in items):
+        left_s = COALESCE_S - (clock.now() - sent_at) / _MICROS
+        if not 0 < left_s <= COALESCE_S:
+            break
+        more = await reader.take(left_s)
+        items += more
+        if not more and (clock.now() - sent_at) / _MICROS < COALESCE_S:
+            return items, True
+    return items, stirred
 
 
 def _preview(caller: Caller, session: str) -> Preview | None:
