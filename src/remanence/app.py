@@ -34,7 +34,7 @@ from remanence.content import Part, text_of
 from remanence.core import state as core
 from remanence.core.ledger import usd_to_micros
 from remanence.errors import InvalidConfig, InvalidInput, NotFound
-from remanence.events import InputJoined, ModelReplied, Recorded, TurnEnded, TurnStarted
+from remanence.events import Event, InputJoined, ModelReplied, Recorded, TurnEnded, TurnStarted
 from remanence.models.configuration import ModelConfig
 from remanence.models.gateway import Gateway
 from remanence.ports import Appended, Budget, Clock, Database, Delta, Hold, Model, Tool, Want
@@ -424,8 +424,23 @@ class Reply:
         The state is newer than that end: a later turn may have taken the input, and its records are still to come.
         """
         s = await state_of(self._caller, self._session)
-        waits = any(queued.position == position for queued in s.queue)
-        return not waits and s.turns == ended
+        if any(queued.position == position for queued in s.queue):
+            return False
+        if s.turns == ended:
+            return True
+        records = await self._caller.database.store.read(self._session, after=position)
+        return not any(_takes(record.event, position) for record in records)
+
+
+def _takes(event: Event, position: int) -> bool:
+    """Whether a turn takes the input at a position."""
+    match event:
+        case TurnStarted(inputs=inputs):
+            return position in inputs
+        case InputJoined(position=joined):
+            return joined == position
+        case _:
+            return False
 
 
 def _amount(usd: str | None, tokens: int | None) -> tuple[controls.Unit, int]:

@@ -14,7 +14,7 @@ from remanence.commands import approvals
 from remanence.content import Text
 from remanence.core import state as core
 from remanence.errors import Busy, Conflict, InvalidInput, NotFound, TooLarge
-from remanence.events import ModelCalled, ModelReplied, ToolReturned, ToolStarted, TurnEnded
+from remanence.events import ModelCalled, ModelReplied, Recorded, ToolReturned, ToolStarted, TurnEnded
 from remanence.spec import AskRule, Limits
 
 
@@ -137,6 +137,40 @@ async def test_a_question_is_answered_by_the_next_message(tmp_path: Path) -> Non
         await until(session, lambda s: s.turn and any(c.state == "question" for c in s.turn.calls))
         assert "large" in await session.send("large")
         assert (await session.state()).turns == 2
+
+
+async def test_who_reads_late_hears_the_turn_that_took_the_input(tmp_path: Path) -> None:
+    """The turn of before ends while this one waits, and all is over before its end is looked at."""
+    shop = Shop()
+    async with runtime(tmp_path) as rt:
+        session = await rt.open(shop.agent())
+        await session.submit(call("hold", n=1))
+        await shop.entered.wait()
+        heard: list[Recorded] = []
+        async for item in session.send("two"):
+            if isinstance(item, Recorded):
+                heard.append(item)
+                shop.gate.set()
+                await until(session, lambda s: s.turns == 2 and s.turn is None)
+        assert [r.event.turn for r in heard if isinstance(r.event, TurnEnded)] == [1, 2]
+
+
+async def test_who_answers_and_reads_late_hears_the_turn_that_asked(tmp_path: Path) -> None:
+    """Another input was queued before the answer: its turn is over before the end of the asking one is looked at."""
+    async with runtime(tmp_path) as rt:
+        session = await rt.open(Shop().agent())
+        await session.submit(call("ask_human", question="Which colour?"))
+        await until(session, lambda s: s.turn and any(c.state == "question" for c in s.turn.calls))
+        await rt.freeze("all")
+        heard: list[Recorded] = []
+        async for item in session.send("blue"):
+            if isinstance(item, Recorded):
+                heard.append(item)
+                if len(heard) == 1:
+                    await session.submit("and hello")
+                    await rt.thaw("all")
+                await until(session, lambda s: s.turns == 2 and s.turn is None)
+        assert [r.event.turn for r in heard if isinstance(r.event, TurnEnded)] == [1]
 
 
 async def test_a_client_runs_its_own_tool(tmp_path: Path) -> None:
