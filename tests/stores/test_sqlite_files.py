@@ -208,6 +208,23 @@ async def test_tampering_shows(how: str, db: SqliteDatabase, outsider: sqlite3.C
     assert {flaw.position for flaw in flaws} <= {5, 6, 7, 10}
 
 
+async def test_a_journal_that_cannot_be_read_leaves_no_reader_in_the_past(
+    db: SqliteDatabase, outsider: sqlite3.Connection
+) -> None:
+    """A read that was given up in the middle holds on to nothing, even while somebody holds on to its error."""
+    for session in ("s", "t"):
+        await db.store.append(opened(session))
+    for number in range(8):
+        await db.store.append(said(f"x{number}"))
+    outsider.execute('UPDATE records SET payload = CAST(\'{"type":"Inp\' AS BLOB) WHERE place & 4294967295 = 3')
+    reads = [db.store.read("s") for _ in range(8)]
+    errors = await asyncio.gather(*reads, return_exceptions=True)
+    assert all(isinstance(error, StoreCorrupt) for error in errors)
+    await db.store.append(said("news", session="t"))
+    for _ in range(8):
+        assert [len(records) for records in await asyncio.gather(*(db.store.read("t") for _ in range(8)))] == [2] * 8
+
+
 # --- foreign, newer, unreachable --------------------------------------------------------------------------------------
 
 
