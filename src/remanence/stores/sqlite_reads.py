@@ -149,8 +149,8 @@ def _segments(connection: sqlite3.Connection, session: str, after: int) -> list[
 
 
 def _rows(connection: sqlite3.Connection, id_: int, low: int, high: int, limit: int) -> Iterator[Row]:
-    # All at once: a cursor that is left in the middle, because a record cannot be read, would keep this connection in the
-    # past for as long as anybody holds on to the error.
+    # All at once: a cursor left in the middle, because a record cannot be read, would keep this connection in the past
+    # for as long as anybody holds on to the error.
     rows = connection.execute(_RECORDS, (place_of(id_, low), place_of(id_, high), limit)).fetchall()
     return map(Row._make, rows)
 

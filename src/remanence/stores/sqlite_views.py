@@ -75,7 +75,7 @@ def session_rows(connection: sqlite3.Connection, query: SessionQuery) -> list[Se
             values.append(query.after)
     where = f"WHERE {' AND '.join(terms)}" if terms else ""
     rows = connection.execute(f"{source} {where} ORDER BY {order} LIMIT ?", (*values, query.limit))
-    return [_session_row(row) for row in rows]
+    return [_session_row(row) for row in rows.fetchall()]
 
 
 _HEADS_AT_ONCE = 500
@@ -140,7 +140,7 @@ def usage_rows(connection: sqlite3.Connection, query: UsageQuery) -> list[UsageR
         f"WHERE {' AND '.join(terms)} {group}",
         values,
     )
-    return [_usage_row(query.by, row) for row in rows]
+    return [_usage_row(query.by, row) for row in rows.fetchall()]
 
 
 def _usage_row(by: tuple[str, ...], row: tuple[Any, ...]) -> UsageRow:
@@ -169,7 +169,7 @@ def versions(connection: sqlite3.Connection, project: str | None, agent: str | N
         "WHERE (?1 IS NULL OR project = ?1) AND (?2 IS NULL OR agent = ?2) ORDER BY at, agent, number",
         (project, agent),
     )
-    return [version_of_row(row) for row in rows]
+    return [version_of_row(row) for row in rows.fetchall()]
 
 
 def budgets(connection: sqlite3.Connection, scope: str | None) -> list[Budget]:
