@@ -24,6 +24,16 @@ from typing import Any, Literal, Protocol
 
 from remanence.content import ToolCall, Usage
 from remanence.events import Recorded
+from remanence.recollections import (
+    Memory,
+    MemoryChange,
+    MemoryHit,
+    MemoryListing,
+    MemoryQuery,
+    MemoryRemoval,
+    MemorySelector,
+    MemoryStats,
+)
 from remanence.spec import AgentSpec, ToolSpec
 from remanence.values import (
     Appended,
@@ -72,6 +82,7 @@ __all__ = [
     "Lease",
     "Live",
     "Loaded",
+    "Memories",
     "Model",
     "ModelReply",
     "ModelRequest",
@@ -267,6 +278,44 @@ class Views(Protocol):
     async def stats(self) -> dict[str, Any]:
         """Counts and sizes for `db stats`: sessions by status, records, blobs, bytes, schema version, durability."""
         ...
+
+
+class Memories(Protocol):
+    """The index of long-term memory: a projection of the journals, which can be thrown away and made again.
+
+    What is found is a function of the memories alone: the same on every backend, in whatever order they arrived.
+    """
+
+    async def apply(self, changes: Sequence[MemoryChange], cursor: Cursor | None = None) -> bool:
+        """Make the changes and move the cursor of the projection `memory`, at once. Applying again changes nothing.
+
+        A cursor that is elsewhere by now does nothing at all: False. Without one, the changes are simply made.
+        """
+        ...
+
+    async def search(self, query: MemoryQuery) -> Sequence[MemoryHit]:
+        """The best hits, best first; none for a question without a word that is known."""
+        ...
+
+    async def get(self, project: str, memory: str, version: int | None = None) -> Memory:
+        """One version, by default the newest. Raises NotFound."""
+        ...
+
+    async def history(self, project: str, memory: str) -> Sequence[Memory]:
+        """Every version, oldest first. Raises NotFound."""
+        ...
+
+    async def list(self, listing: MemoryListing) -> Sequence[Memory]: ...
+
+    async def remove(self, selector: MemorySelector) -> MemoryRemoval:
+        """Remove memories for good: their rows are overwritten in the file, not only unlinked (see guarantees)."""
+        ...
+
+    async def clear(self) -> None:
+        """Forget the index and its cursors: the next look at `behind` starts from the first record."""
+        ...
+
+    async def stats(self) -> MemoryStats: ...
 
 
 class Database(Protocol):
