@@ -97,6 +97,17 @@ async def test_what_is_not_stored_dies_with_the_socket(server: Server, model: Sc
     assert not found_in_files(tmp_path, b"swordfish")
 
 
+async def test_what_could_not_be_gone_on_from_is_gone(server: Server) -> None:
+    nothing = {"type": "function_call_output", "call_id": "call_nobody_made", "output": "x"}
+    async with server.client().responses.connect() as connection:
+        one = await ask(connection, input="swordfish", store=False)
+        two = await ask(connection, input="two", store=False, previous_response_id=one.id)
+        assert (await ask(connection, input=[nothing], store=False, previous_response_id=one.id)).type == "error"
+        gone = await ask(connection, input="x", store=False, previous_response_id=one.id)
+        assert (gone.status, gone.error.code) == (400, "previous_response_not_found")
+        assert (await ask(connection, input="x", store=False, previous_response_id=two.id)).output_text == "5"
+
+
 def found_in_files(path: Path, words: bytes) -> bool:
     """Whether any file of the database holds these bytes."""
     return any(words in file.read_bytes() for file in path.iterdir())

@@ -5,7 +5,8 @@ text frame. Responses of one lane (`stream_id`) come one after another, lanes ru
 request is an `error` frame, and the connection stays open.
 
 With `store: false` what was said is held in memory, for as long as the connection lives: a later response of the same
-connection can go on from it, no other can, and when the connection ends it is gone.
+connection can go on from it, no other can, and when the connection ends it is gone. It is gone too when going on from
+it failed: whoever tries again starts from what it knows itself.
 """
 
 from __future__ import annotations
@@ -131,11 +132,17 @@ class _Connection:
         body = _body(message)
         async with self._lanes.setdefault(lane, asyncio.Lock()):
             last = ""
-            async with aclosing(await self._answer(body)) as batches:
-                async for events in batches:
-                    for event in events:
-                        last = event["type"]
-                        await self._send({**event, "stream_id": lane} if lane is not None else event)
+            try:
+                async with aclosing(await self._answer(body)) as batches:
+                    async for events in batches:
+                        for event in events:
+                            last = event["type"]
+                            await self._send({**event, "stream_id": lane} if lane is not None else event)
+            except RemanenceError:
+                self._held.pop(body.previous_response_id or "", None)
+                raise
+            if last == "response.failed":
+                self._held.pop(body.previous_response_id or "", None)
             if last not in LAST:
                 await self._socket.close(GOING_AWAY)  # the server is about to stop; the turn goes on elsewhere
 

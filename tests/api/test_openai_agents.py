@@ -1,0 +1,217 @@
+"""The OpenAI Agents SDK, unchanged, against a real server: what it is told, and what the model really was sent."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import AsyncOpenAI
+from pydantic import BaseModel
+from wire_server import KEY, WireServer
+
+from agents import (
+    Agent,
+    ModelSettings,
+    OpenAIConversationsSession,
+    OpenAIResponsesModel,
+    RunConfig,
+    Runner,
+    function_tool,
+    handoff,
+)
+from remanence.content import Message, Part, Text, Thinking, ToolCall, ToolResult, Usage, text_of
+from remanence.models.scripted import Scripted
+from remanence.ports import ModelReply, ModelRequest
+
+QUIET = RunConfig(tracing_disabled=True)
+ORDERS = {"42": "shipped on Monday", "7": "not paid yet"}
+
+
+def script(request: ModelRequest) -> ModelReply:
+    """Looks orders up, hands over to billing when money is meant, else repeats how much it was sent."""
+    last = request.messages[-1]
+    said = text_of(last.parts)
+    tools = [tool.name for tool in request.tools]
+    usage = Usage(11, 7, 3)
+    results = [text_of(part.parts) for part in last.parts if isinstance(part, ToolResult)]
+    if last.role == "tool" and not any("assistant" in result for result in results):
+        return ModelReply((Text("; ".join(_results(request.messages))),), usage)
+    if last.role == "tool":
+        return ModelReply((Text(f"{request.instructions}: I take over"),), usage)
+    if said.startswith("orders") and "look_up" in tools:
+        calls = [ToolCall(f"c{n}", "look_up", f'{{"order":"{n}"}}') for n in said.split()[1:]]
+        return ModelReply((Thinking("two look-ups", signature="s", provider="p"), *calls), usage, stop="tool_calls")
+    if said.startswith("money") and "transfer_to_billing" in tools:
+        return ModelReply((ToolCall("h", "transfer_to_billing", "{}"),), usage, stop="tool_calls")
+    if request.settings.output_schema:
+        return ModelReply((Text('{"order":"42","late":true}'),), usage)
+    return ModelReply((Text(f"{len(request.messages)}: {said}"),), usage)
+
+
+def _results(messages: tuple[Message, ...]) -> list[str]:
+    """What the calls of the last reply came to."""
+    found: list[str] = []
+    for message in reversed(messages):
+        if message.role != "tool":
+            break
+        found += [text_of(part.parts) for part in message.parts if isinstance(part, ToolResult)]
+    return found[::-1]
+
+
+@pytest.fixture
+def model() -> Scripted:
+    return Scripted(script)
+
+
+@pytest.fixture
+def server(tmp_path: Path, model: Scripted) -> Iterator[WireServer]:
+    made = WireServer(f"{tmp_path}/a.db", {"m": model})
+    yield made
+    made.stop()
+
+
+@asynccontextmanager
+async def connected(server: WireServer) -> AsyncIterator[AsyncOpenAI]:
+    options: Any = {"max_retries": 0, "_strict_response_validation": True}
+    async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key=KEY, **options) as client:
+        yield client
+
+
+@function_tool
+def look_up(order: str) -> str:
+    """What became of an order."""
+    return ORDERS[order]
+
+
+def conversation(client: AsyncOpenAI, **options: Any) -> Any:
+    """Untyped: the SDK's own session does not fit its own protocol by its types."""
+    return OpenAIConversationsSession(openai_client=client, **options)
+
+
+def support(client: AsyncOpenAI, **options: Any) -> Agent[None]:
+    return Agent(
+        name="support", instructions="help", model=OpenAIResponsesModel("m", client), tools=[look_up], **options
+    )
+
+
+def sent(model: Scripted) -> list[tuple[str, str]]:
+    """What the model was sent last."""
+    return [(one.role, " ".join(filter(None, map(_word, one.parts)))) for one in model.requests[-1].messages]
+
+
+def _word(part: Part) -> str:
+    match part:
+        case Text(text=text):
+            return text
+        case ToolCall(name=name, arguments=arguments):
+            return f"{name}{arguments}"
+        case ToolResult(parts=parts):
+            return text_of(parts)
+        case _:
+            return ""
+
+
+async def test_tools_run_where_the_sdk_is(server: WireServer, model: Scripted) -> None:
+    async with connected(server) as client:
+        ran = await Runner.run(support(client), "orders 42 7", run_config=QUIET)
+        assert ran.final_output == "shipped on Monday; not paid yet"
+        assert sent(model) == [
+            ("user", "orders 42 7"),
+            ("assistant", 'look_up{"order":"42"} look_up{"order":"7"}'),
+            ("tool", "shipped on Monday"),
+            ("tool", "not paid yet"),
+        ]
+        assert model.requests[-1].instructions == "help"
+        assert ran.context_wrapper.usage.requests == 2
+        assert ran.context_wrapper.usage.input_tokens == 22
+        assert ran.context_wrapper.usage.input_tokens_details.cached_tokens == 6
+
+
+async def test_a_chain_of_responses_sends_only_what_is_fresh(server: WireServer, model: Scripted) -> None:
+    async with connected(server) as client:
+        one = await Runner.run(support(client), "orders 42", run_config=QUIET, auto_previous_response_id=True)
+        two = await Runner.run(support(client), "and?", run_config=QUIET, previous_response_id=one.last_response_id)
+        assert two.final_output == "5: and?"
+        assert sent(model) == [
+            ("user", "orders 42"),
+            ("assistant", 'look_up{"order":"42"}'),
+            ("tool", "shipped on Monday"),
+            ("assistant", "shipped on Monday"),
+            ("user", "and?"),
+        ]
+
+
+async def test_hand_off(server: WireServer, model: Scripted) -> None:
+    async with connected(server) as client:
+        billing = Agent[None](name="billing", instructions="bills", model=OpenAIResponsesModel("m", client))
+        first = support(client, handoffs=[handoff(billing)])
+        session = conversation(client)
+        ran = await Runner.run(first, "money back", run_config=QUIET, session=session)
+        assert ran.last_agent is billing
+        assert ran.final_output == "bills: I take over"
+        again = await Runner.run(billing, "thanks", run_config=QUIET, session=session)
+        assert again.final_output == "5: thanks"
+        assert [role for role, _ in sent(model)] == ["user", "assistant", "tool", "assistant", "user"]
+
+
+async def test_streaming_and_structured_output(server: WireServer) -> None:
+    class Found(BaseModel):
+        order: str
+        late: bool
+
+    async with connected(server) as client:
+        streamed = Runner.run_streamed(support(client), "orders 42", run_config=QUIET)
+        raw: list[Any] = [event.data async for event in streamed.stream_events() if event.type == "raw_response_event"]
+        told = "".join(event.delta for event in raw if event.type == "response.output_text.delta")
+        assert streamed.final_output == told == "shipped on Monday"
+        arguments = [event.delta for event in raw if event.type == "response.function_call_arguments.delta"]
+        assert "".join(arguments) == '{"order":"42"}'
+        found = await Runner.run(support(client, output_type=Found), "is it late?", run_config=QUIET)
+        assert found.final_output == Found(order="42", late=True)
+
+
+async def test_a_conversation_goes_on_after_a_restart(tmp_path: Path) -> None:
+    """The history is the server's: another process of ours, another of theirs, and the model is sent all of it."""
+    model = Scripted(script)
+    server = WireServer(f"{tmp_path}/a.db", {"m": model})
+    try:
+        async with connected(server) as client:
+            session = conversation(client)
+            await Runner.run(support(client), "orders 42 7", run_config=QUIET, session=session)
+            name = session.session_id
+    finally:
+        server.kill()
+    server = WireServer(f"{tmp_path}/a.db", {"m": model})
+    try:
+        async with connected(server) as client:
+            session = conversation(client, conversation_id=name)
+            ran = await Runner.run(support(client), "so?", run_config=QUIET, session=session)
+            assert ran.final_output == "6: so?"
+            assert sent(model)[1:4] == [
+                ("assistant", 'look_up{"order":"42"} look_up{"order":"7"}'),
+                ("tool", "shipped on Monday"),
+                ("tool", "not paid yet"),
+            ]
+            popped: Any = await session.pop_item()
+            assert popped["content"][0]["text"] == "6: so?"
+            await session.add_items([{"role": "user", "content": "never mind"}])
+            assert len(await session.get_items(limit=2)) == 2
+            await Runner.run(support(client), "then?", run_config=QUIET, session=session)
+            assert [words for _, words in sent(model)][-3:] == ["so?", "never mind", "then?"]
+            await session.clear_session()
+    finally:
+        server.stop()
+
+
+async def test_the_conversation_kept_by_the_server(server: WireServer, model: Scripted) -> None:
+    """`conversation_id`: the SDK sends only what is fresh, the server knows the rest."""
+    async with connected(server) as client:
+        talk = await client.conversations.create()
+        options: dict[str, Any] = {"run_config": QUIET, "conversation_id": talk.id}
+        await Runner.run(support(client), "orders 42", **options)
+        ran = await Runner.run(support(client, model_settings=ModelSettings(temperature=0.5)), "and?", **options)
+        assert ran.final_output == "5: and?"
+        assert model.requests[-1].settings.temperature == 0.5
