@@ -24,7 +24,7 @@ log = structlog.get_logger("remanence.worker")
 
 _MICROS = 1_000_000
 HAND_OVER_TRIES = 8
-TIDY_EVERY_S = 3_600.0
+TIDY_FIRST_S, TIDY_EVERY_S = 5.0, 3_600.0
 POISON_RETRY_S = 60.0
 """How long a session whose journal this worker cannot read is left alone."""
 
@@ -213,6 +213,7 @@ class Worker:
     async def _tidy_loop(self) -> None:
         """Forget idempotency keys once nobody may use them any more."""
         services = self.services
+        await services.clock.wait(self._stopping, TIDY_FIRST_S)  # not in the way of what waits for the start
         while not self._stopping.is_set():
             before = services.clock.now() - int(services.times.key_s * _MICROS)
             try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from importlib import resources
+from pathlib import Path
 
 import msgspec
 
@@ -17,6 +17,7 @@ from remanence.errors import StoreError
 
 __all__ = ["Applied", "Migration", "migrations", "pending"]
 
+_FOLDER = Path(__file__).with_name("schema")
 _NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
 
 
@@ -40,7 +41,7 @@ class Applied(msgspec.Struct, frozen=True):
 def migrations(dialect: str) -> tuple[Migration, ...]:
     """Every migration of a dialect (`sqlite` or `postgres`), in order."""
     found: list[Migration] = []
-    for file in resources.files("remanence.stores").joinpath("schema", dialect).iterdir():
+    for file in _FOLDER.joinpath(dialect).iterdir():
         match = _NAME.fullmatch(file.name)
         if match is not None:
             sql = file.read_text(encoding="utf-8")

@@ -22,7 +22,7 @@ from remanence.stores.postgres_known import KnownSessions
 from remanence.stores.postgres_leases import Leases, Wakes
 from remanence.stores.postgres_reads import Journals
 from remanence.stores.postgres_registry import PostgresRegistry
-from remanence.stores.postgres_schema import migrate
+from remanence.stores.postgres_schema import is_current, migrate
 from remanence.stores.postgres_views import PostgresViews
 from remanence.stores.postgres_writer import Writers
 
@@ -38,8 +38,13 @@ async def open_postgres(url: str, *, writers: int = 4) -> Database:
     URL or a login that cannot work, StoreUnavailable when the server is not reached, StoreError for a schema of a newer
     release.
     """
-    await migrate(url)
     access = Access(await open_pool(url, size=READERS))
+    try:
+        if not await is_current(access, url):
+            await migrate(url)
+    except BaseException:
+        await access.close()
+        raise
     return PostgresDatabase(url, access, writers)
 
 

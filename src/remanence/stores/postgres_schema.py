@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
-from remanence.errors import InvalidConfig
+from remanence.errors import InvalidConfig, RemanenceError
 from remanence.stores.migrations import Applied, Migration, migrations, pending
+from remanence.stores.postgres_access import Access
 from remanence.stores.postgres_connect import SCHEMA, Connection, connect, shown
 from remanence.stores.postgres_errors import DRIVER_ERRORS, explain
 
-__all__ = ["migrate", "waiting"]
+__all__ = ["is_current", "migrate", "waiting"]
 
 VERSION_MIN = 140_000
 
 _STARTERS = 5927136210243
 """Advisory lock: one process at a time looks what is missing and makes it."""
+_APPLIED = "SELECT number, name, digest FROM migrations"
+
+
+async def is_current(access: Access, url: str) -> bool:
+    """Whether nothing needs to be done, found out in one round trip. False too when it cannot be told: `migrate` can.
+
+    Raises StoreError when a newer release has migrated it.
+    """
+    try:
+        async with access.connection("looking at the schema") as connection:
+            rows = await connection.fetch(_APPLIED)
+    except (RemanenceError, ValueError):  # a URL that makes no sense is found out at the first connection
+        return False
+    return not pending(migrations("postgres"), [Applied(*row) for row in rows], where=shown(url))
 
 
 async def waiting(url: str) -> tuple[Migration, ...]:
@@ -66,5 +81,5 @@ async def _waiting(connection: Connection, url: str) -> tuple[Migration, ...]:
     there = await connection.fetchval("SELECT to_regclass($1)", f"{SCHEMA}.migrations")
     applied: list[Applied] = []
     if there is not None:
-        applied = [Applied(*row) for row in await connection.fetch("SELECT number, name, digest FROM migrations")]
+        applied = [Applied(*row) for row in await connection.fetch(_APPLIED)]
     return pending(migrations("postgres"), applied, where=shown(url))
