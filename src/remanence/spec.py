@@ -23,6 +23,8 @@ __all__ = [
     "DenyRule",
     "IfBusy",
     "Limits",
+    "MemoryScope",
+    "MemoryUse",
     "ModelSettings",
     "Replay",
     "Rule",
@@ -54,6 +56,13 @@ class ToolSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     timeout_s: float = 60.0
     strict: bool | None = None
     source: str = ""
+    untrusted: bool = False
+    """Strangers may have written what it returns (a web page, a mail): it is never taken for an instruction."""
+
+    @property
+    def distrusted(self) -> bool:
+        """Whether its results keep the label `untrusted`: it says so, or it runs on somebody else's server."""
+        return self.untrusted or self.kind == "mcp"
 
     @property
     def writes(self) -> bool:
@@ -117,6 +126,24 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     session_tokens: int | None = None
 
 
+MemoryScope = Literal["session", "user", "agent", "project"]
+"""How far a memory reaches: one session, all sessions of its user, all of its agent, all of the project."""
+
+
+class MemoryUse(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an agent does with long-term memory, unless a grant says otherwise.
+
+    `store` is a memory store of the project; of it the agent sees the scopes `reads` and adds to the scopes `writes`.
+    Before each turn up to `recall_tokens` of what fits the input are recalled (0: only when the agent asks).
+    """
+
+    store: str = "default"
+    reads: tuple[MemoryScope, ...] = ("session", "user", "agent", "project")
+    writes: tuple[MemoryScope, ...] = ("session", "user")
+    recall_tokens: int = 800
+    block_bytes: int = 2_000
+
+
 class AgentSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     """One agent, whole. `model` is `provider:name` or an alias of the configuration."""
 
@@ -131,10 +158,17 @@ class AgentSpec(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: dict[str, str] = {}
     face: dict[str, Any] = {}
     """What the wire format that declared it wants to see again and the runtime does not act on."""
+    memory: MemoryUse | None = None
+    """None: this agent has no long-term memory, whatever is granted to it."""
 
     def tool(self, name: str) -> ToolSpec | None:
         """The tool called `name`, or None."""
         return next((tool for tool in self.tools if tool.name == name), None)
+
+    def distrusts(self, name: str) -> bool:
+        """Whether what the tool called `name` returns may have been written by strangers."""
+        tool = self.tool(name)
+        return tool is not None and tool.distrusted
 
 
 def spec_digest(spec: AgentSpec) -> str:
