@@ -6,9 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
-
-import msgspec
 
 from remanence import Remanence
 from remanence.api.agents_stream import SessionStream, StreamChoice
@@ -17,6 +14,7 @@ from remanence.api.stream import Place
 from remanence.content import Part, Text, Thinking, Usage
 from remanence.errors import ModelError
 from remanence.ports import DeltaKind, ModelReply, ModelRequest, OnDelta
+from remanence.testing.heard import Frame, Heard, parsed
 
 __all__ = ["Attempt", "Frame", "Reader", "Typist", "parsed", "reading", "settled_of", "told"]
 
@@ -78,22 +76,6 @@ def told(*parts: Part, cut: int = 3) -> Pieces:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Frame:
-    """One event as it was read."""
-
-    id: str
-    event: dict[str, Any]
-
-    @property
-    def type(self) -> str:
-        return self.event["type"]
-
-    @property
-    def is_live(self) -> bool:
-        return "~" in self.id or self.id.endswith("_now")
-
-
 class Reader:
     """One connection. `frames` is what it has read so far."""
 
@@ -142,17 +124,6 @@ class Reader:
                 await self.news.wait()
 
 
-def parsed(one: bytes) -> Frame:
-    """An event as it was written: whole, LF only, its name and its id those of its data."""
-    assert one.endswith(b"\n\n")
-    assert b"\r" not in one
-    lines = dict(line.split(b": ", 1) for line in one.strip().split(b"\n"))
-    event = msgspec.json.decode(lines[b"data"])
-    assert event["type"] == lines[b"event"].decode()
-    assert event["event_id"] == lines[b"id"].decode()
-    return Frame(event["event_id"], event)
-
-
 @asynccontextmanager
 async def reading(rt: Remanence, session: str, after: str | None = None) -> AsyncIterator[Reader]:
     """A reader that is cut at the end."""
@@ -168,27 +139,8 @@ async def reading(rt: Remanence, session: str, after: str | None = None) -> Asyn
 
 
 def settled_of(frames: Sequence[Frame]) -> tuple[list[tuple[str, str]], dict[str, str], set[str]]:
-    """What a reader ends up with, however it was cut: the events in order without those that only stream, the text of
-    every completed item as its pieces make it, and the items that were begun and never completed."""
-    texts: dict[str, str] = {}
-    done: dict[str, str] = {}
-    begun: set[str] = set()
-    order: list[tuple[str, str]] = []
+    """What a reader ends up with, however it was cut: see `Heard`."""
+    heard = Heard()
     for frame in frames:
-        event = frame.event
-        item = event.get("item", {})
-        item_id = event.get("item_id") or item.get("id", "")
-        if frame.type.endswith(".delta"):
-            texts[item_id] = texts.get(item_id, "") + event["delta"]
-        elif frame.type == "agent.session.turn.item.done" and item["status"] == "incomplete":
-            begun.discard(item_id)
-        elif frame.type.endswith(".added") and (item.get("role") == "assistant" or item.get("type") == "reasoning"):
-            begun.add(item_id)
-        elif frame.type.endswith("part.added") or frame.id.endswith("_now"):
-            continue
-        else:
-            order.append((frame.type, item_id or event.get("turn_id", "")))
-            if frame.type == "agent.session.turn.item.done" and item["type"] in ("message", "reasoning"):
-                done[item_id] = texts.get(item_id, "")
-                begun.discard(item_id)
-    return order, done, begun
+        heard.add(frame)
+    return heard.order, heard.done, heard.begun

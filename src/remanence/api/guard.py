@@ -5,6 +5,7 @@
   name that it lets point here. So a request for a host that is not ours is refused (421): ours are the names of this
   machine for itself, the address the server listens on, and those that were configured.
 * **Size.** A body over the limit is refused (413), by what it says about itself or as soon as more has come.
+* **The end.** What the server cannot wait for when it stops is answered (503), so that it is sent again.
 * **The unforeseen** is logged whole and answered as an error with the id, never with a traceback.
 
 Plain ASGI, so that streams pass through untouched.
@@ -12,6 +13,7 @@ Plain ASGI, so that streams pass through untouched.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -79,6 +81,15 @@ class Guard:
             if request.over:
                 error = too_large(self.body_bytes_max)
                 await request.fail(error.status, error.code, error.message)
+        except asyncio.CancelledError:
+            # Only the end of the server cancels a request, and nobody awaits this one any more: it ends here.
+            log.warning("a request was cut off by the end of the server", path=request.scope["path"])
+            await request.fail(
+                HTTPStatus.SERVICE_UNAVAILABLE,
+                "stopping",
+                "The server stopped before this was answered. What it had acknowledged is kept; this may have been "
+                "done or not. Send it again, under the same `Idempotency-Key` if it had one.",
+            )
         except Exception:
             log.exception("a request met something that should not happen", path=request.scope["path"])
             await request.fail(

@@ -67,12 +67,17 @@ class Key(msgspec.Struct, frozen=True):
 
 
 class Principal(msgspec.Struct, frozen=True):
-    """Who asks: `actor` is journaled, `project` bounds what can be seen, `scopes` what can be done."""
+    """Who asks: `actor` is journaled, `project` bounds what can be seen, `scopes` what can be done.
+
+    `stands_in`: it speaks for whoever it says it does, in whichever project; only the command line's key may, because
+    who can read that one can open the database as well.
+    """
 
     key: str
     actor: str
     project: str
     scopes: frozenset[Scope]
+    stands_in: bool = False
 
 
 class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -191,13 +196,24 @@ class Keyring:
         body = msgspec.json.decode(entry.body, type=_Body)
         if not await self._verified(digest, secret, body.secret_hash):
             raise _refused("Its secret is wrong.")
+        return await self._admitted(entry, body)
+
+    async def principal(self, identity: str) -> Principal:
+        """Whose key has this id, for whoever proved before that they hold it. Raises Unauthenticated, like `check`."""
+        own = next((principal for principal in self._own.values() if principal.key == identity), None)
+        if own is not None:
+            return own
+        entry = await self._entry(identity)
+        return await self._admitted(entry, msgspec.json.decode(entry.body, type=_Body))
+
+    async def _admitted(self, entry: Entry, body: _Body) -> Principal:
         now = self._clock.now()
         if body.revoked_at is not None:
             raise _refused("It was revoked.")
         if body.expires_at is not None and now >= body.expires_at:
             raise _refused("Its time is over.")
         await self._touch(entry, body, now)
-        return Principal(identity, f"key:{body.name}", entry.project, frozenset(body.scopes))
+        return Principal(entry.id, f"key:{body.name}", entry.project, frozenset(body.scopes))
 
     def forget(self) -> None:
         """Look at every entry again: something about keys was changed in this process."""
@@ -219,8 +235,11 @@ class Keyring:
         verdict = self._verdicts.get(digest)
         if verdict is None:
             async with self._hashing:
-                verdict = await asyncio.to_thread(_matches, secret, secret_hash)
-            _keep(self._verdicts, digest, verdict)
+                # Everybody comes back at once after a restart: who waited here for the same key finds the answer.
+                verdict = self._verdicts.get(digest)
+                if verdict is None:
+                    verdict = await asyncio.to_thread(_matches, secret, secret_hash)
+                    _keep(self._verdicts, digest, verdict)
         return verdict
 
     async def _touch(self, entry: Entry, body: _Body, now: int) -> None:
