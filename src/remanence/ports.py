@@ -34,6 +34,7 @@ from remanence.recollections import (
     MemorySelector,
     MemoryStats,
 )
+from remanence.screens import Hit, Overview, Search, Seen, Tag
 from remanence.spec import AgentSpec, ToolSpec
 from remanence.values import (
     Appended,
@@ -90,6 +91,7 @@ __all__ = [
     "RawRecord",
     "Registry",
     "Release",
+    "Screens",
     "SessionQuery",
     "SessionRow",
     "Signal",
@@ -280,6 +282,33 @@ class Views(Protocol):
         ...
 
 
+class Screens(Protocol):
+    """What screens ask besides lists: a projection of the journals, which can be thrown away and made again."""
+
+    async def record(self, cursor: Cursor, seen: Seen) -> None:
+        """Add what was seen and move the cursor of `screens.SCREENS`, at once; a stale cursor does nothing.
+
+        What was redacted meanwhile is left out. Redacting a record takes its words out in the same transaction.
+        """
+        ...
+
+    async def search(self, search: Search) -> Sequence[Hit]:
+        """Sessions in which the words were said, the last opened first; none when no word is asked for."""
+        ...
+
+    async def tags(self, project: str, *, limit: int) -> Sequence[Tag]:
+        """The metadata that most sessions of a project carry."""
+        ...
+
+    async def overview(self, project: str, *, since: int) -> Overview:
+        """The sums of a project now, and its minutes from `since` (microseconds) on."""
+        ...
+
+    async def clear(self) -> None:
+        """Forget all of it and its cursors: the next look at `behind` starts from the first record."""
+        ...
+
+
 class Memories(Protocol):
     """The index of long-term memory: a projection of the journals, which can be thrown away and made again.
 
@@ -333,6 +362,8 @@ class Database(Protocol):
     def controls(self) -> Controls: ...
     @property
     def views(self) -> Views: ...
+    @property
+    def screens(self) -> Screens: ...
     @property
     def registry(self) -> Registry: ...
 

@@ -9,7 +9,7 @@ import msgspec
 
 from remanence.content import Message, Part, Usage
 from remanence.events import Event, Recorded
-from remanence.spec import AgentSpec, ModelSettings, ToolSpec
+from remanence.spec import AgentSpec, MemoryUse, ModelSettings, ToolSpec
 
 __all__ = [
     "Appended",
@@ -198,6 +198,10 @@ class SessionQuery(msgspec.Struct, frozen=True):
     """Filters of a session list; newest change first. `before` is the cursor: the last `(updated_at, session)`.
 
     With `opened` it is in the order of opening instead, and `after` is the cursor: the last session of the page before.
+    With `sort` the dearest, or those with the most turns, come first, and `before` is the last `(value, session)`.
+
+    `since` and `until` bound the last change (microseconds; from, and before), `usd_micros_min` and `usd_micros_max`
+    the cost, both included. `tag` is a key and a value of the metadata. `doubt` wants sessions with an effect in doubt.
     """
 
     project: str | None = None
@@ -211,6 +215,14 @@ class SessionQuery(msgspec.Struct, frozen=True):
     opened: Literal["newest_first", "oldest_first"] | None = None
     after: str | None = None
     without_status: str | None = None
+    version: str | None = None
+    since: int | None = None
+    until: int | None = None
+    usd_micros_min: int | None = None
+    usd_micros_max: int | None = None
+    tag: tuple[str, str] | None = None
+    doubt: bool = False
+    sort: Literal["changed", "cost", "turns"] = "changed"
 
 
 class UsageQuery(msgspec.Struct, frozen=True):
@@ -320,11 +332,22 @@ class ToolCallContext(msgspec.Struct, frozen=True):
     turn: int
     effect_key: str
     attempt: int
+    memory: MemoryUse | None = None
+    """What the agent's version says about its memory."""
+    turn_position: int = 0
+    window_from: int = 0
+    untrusted: bool = False
+    """The session has read what strangers may have written."""
     on_progress: Callable[[str], None] | None = None
 
 
 class ToolOutcome(msgspec.Struct, frozen=True):
-    """What a tool call came to. `error` is for the model to read."""
+    """What a tool call came to. `error` is for the model to read; `untrusted`: strangers may have written it.
+
+    `facts` are journaled in the same write as the outcome. Only the runtime's own tools have any.
+    """
 
     parts: tuple[Part, ...]
     error: bool = False
+    untrusted: bool = False
+    facts: tuple[Event, ...] = ()

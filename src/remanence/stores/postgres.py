@@ -23,6 +23,7 @@ from remanence.stores.postgres_leases import Leases, Wakes
 from remanence.stores.postgres_reads import Journals
 from remanence.stores.postgres_registry import PostgresRegistry
 from remanence.stores.postgres_schema import is_current, migrate
+from remanence.stores.postgres_screens import PostgresScreens
 from remanence.stores.postgres_views import PostgresViews
 from remanence.stores.postgres_writer import Writers
 
@@ -105,6 +106,7 @@ class PostgresDatabase:
         self.blobs = PostgresBlobs(access)
         self.controls = PostgresControls(access, wakes.due)
         self.views = PostgresViews(access)
+        self.screens = PostgresScreens(access)
         self.registry = PostgresRegistry(access)
 
     @property

@@ -279,6 +279,7 @@ class _Group:
     async def _erase(self, erasure: _Erasure) -> None:
         sid, row = erasure.head.id, erasure.row
         await replace(self._connection, sid, row.position, row)
+        await self._connection.execute("DELETE FROM search_words WHERE sid = $1 AND position = $2", sid, row.position)
         freed = await self._connection.fetch(
             "DELETE FROM blob_uses WHERE sid = $1 AND position = $2 RETURNING digest",
             sid,

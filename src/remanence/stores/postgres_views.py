@@ -14,7 +14,7 @@ from remanence.stores.postgres_rows import SESSION, minute_of, session_of
 from remanence.stores.refusals import no_session
 from remanence.stores.rows import HOUR_US, day_of, hour_of
 
-__all__ = ["PostgresViews", "UsageEntry"]
+__all__ = ["CAUGHT_UP", "MOVE_CURSOR", "PostgresViews", "UsageEntry", "conditions_of"]
 
 UsageEntry = tuple[int, Summary, str, Usage, int | None]
 
@@ -23,12 +23,23 @@ USAGE = "usage"
 
 _TABLES = "sessions s LEFT JOIN sessions source ON source.sid = s.fork_sid"
 _FILTERS = {
-    "project": "s.project",
-    "agent": "s.agent",
-    "user": "s.user_name",
-    "status": "s.status",
-    "waiting_on": "s.waiting_on",
+    "project": "s.project = {}",
+    "agent": "s.agent = {}",
+    "user": "s.user_name = {}",
+    "version": "s.version = {}",
+    "status": "s.status = {}",
+    "waiting_on": "s.waiting_on = {}",
+    "parent": "s.fork_sid = (SELECT sid FROM sessions WHERE id = {})",
+    "without_status": "s.status <> {}",
+    "usd_micros_min": "s.usd_micros >= {}",
+    "usd_micros_max": "s.usd_micros <= {}",
 }
+_SORTS = {"changed": "s.updated_at", "cost": "s.usd_micros", "turns": "s.turns"}
+# What the row waits for is true at once; a session that is frozen as well says so instead, and is told apart later.
+_IN_DOUBT = (
+    "s.status <> 'deleted' AND s.sid IN (SELECT sid FROM sessions WHERE waiting_on = 'doubt' "
+    "UNION SELECT sid FROM search_doubts)"
+)
 _USAGE_KEYS = {
     "agent": "u.agent",
     "user": "u.user_name",
@@ -48,14 +59,14 @@ FROM sessions s LEFT JOIN cursors c ON c.projection = $1 AND c.sid = s.sid
 WHERE s.behind AND s.head > coalesce(c.position, s.fork_position, 0) ORDER BY s.sid LIMIT $2
 """
 # Answers the sid when the cursor stood where the caller believed, and has moved.
-_MOVE_CURSOR = """
+MOVE_CURSOR = """
 INSERT INTO cursors (projection, sid, position)
 SELECT $1, s.sid, $4 FROM sessions s LEFT JOIN cursors c ON c.projection = $1 AND c.sid = s.sid
 WHERE s.id = $2 AND coalesce(c.position, s.fork_position, 0) = $3
 ON CONFLICT (projection, sid) DO UPDATE SET position = excluded.position WHERE cursors.position = $3
 RETURNING sid
 """
-_CAUGHT_UP = """
+CAUGHT_UP = """
 UPDATE sessions s SET behind = false WHERE s.sid = $1 AND NOT EXISTS (
     SELECT FROM projections p LEFT JOIN cursors c ON c.projection = p.name AND c.sid = $1
     WHERE coalesce(c.position, 0) < s.head)
@@ -99,13 +110,22 @@ class PostgresViews:
         return session_of(row)
 
     async def sessions(self, query: SessionQuery) -> Sequence[SessionRow]:
-        conditions, values = _conditions(query)
-        where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
-        async with self._access.connection("listing sessions") as connection:
+        conditions, values = conditions_of(query)
+        sorted_by = _SORTS[query.sort]
+        order = f"ORDER BY {sorted_by} DESC, s.id DESC"
+        if query.sort == "changed":
             # By the minute first, which is indexed; the exact moment orders within it.
             order = "ORDER BY s.updated_minute DESC, s.updated_at DESC, s.id DESC"
-            if query.opened is not None:
-                order = f"ORDER BY s.sid {'DESC' if query.opened == 'newest_first' else 'ASC'}"
+        if query.before is not None:
+            conditions.append(_before(query, sorted_by, values))
+        if query.opened is not None:
+            order = f"ORDER BY s.sid {'DESC' if query.opened == 'newest_first' else 'ASC'}"
+            if query.after is not None:
+                values.append(query.after)
+                side = "<" if query.opened == "newest_first" else ">"
+                conditions.append(f"s.sid {side} (SELECT sid FROM sessions WHERE id = ${len(values)})")
+        where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
+        async with self._access.connection("listing sessions") as connection:
             rows = await connection.fetch(
                 f"SELECT {SESSION} FROM (SELECT * FROM sessions s {where}{order} LIMIT ${len(values) + 1}) AS s "
                 f"LEFT JOIN sessions source ON source.sid = s.fork_sid {order}",
@@ -150,12 +170,12 @@ class PostgresViews:
         async with self._access.transaction("recording usage") as connection:
             # What is lost with the server's memory is counted again from the journal: no need to wait for the disk.
             await connection.execute("SET LOCAL synchronous_commit TO off")
-            sid = await connection.fetchval(_MOVE_CURSOR, USAGE, cursor.session, cursor.position, cursor.head)
+            sid = await connection.fetchval(MOVE_CURSOR, USAGE, cursor.session, cursor.position, cursor.head)
             if sid is None:
                 return
             if rows:
                 await connection.execute(_ADD_USAGE, sid, *zip(*map(_usage_values, rows), strict=True))
-            await connection.execute(_CAUGHT_UP, sid)
+            await connection.execute(CAUGHT_UP, sid)
 
     async def stats(self) -> dict[str, Any]:
         async with self._access.connection("counting") as connection:
@@ -176,34 +196,41 @@ class PostgresViews:
         }
 
 
-def _conditions(query: SessionQuery) -> tuple[list[str], list[Any]]:
+def conditions_of(query: SessionQuery) -> tuple[list[str], list[Any]]:
+    """What a session `s` must fit, without its place in the order, and the values of `$1`, `$2`..."""
     conditions: list[str] = []
     values: list[Any] = []
-    for name, column in _FILTERS.items():
+    for name, condition in _FILTERS.items():
         value = getattr(query, name)
         if value is not None:
             values.append(value)
-            conditions.append(f"{column} = ${len(values)}")
+            conditions.append(condition.format(f"${len(values)}"))
     if query.waiting_on:
         conditions.append("s.waiting_on <> ''")  # which lets the index of those that wait be used
-    if query.parent is not None:
-        values.append(query.parent)
-        conditions.append(f"s.fork_sid = (SELECT sid FROM sessions WHERE id = ${len(values)})")
-    if query.before is not None:
-        at, session = query.before
-        values += [minute_of(at), at, session]
-        count = len(values)
+    if query.since is not None:
+        values += [minute_of(query.since), query.since]
+        conditions.append(f"s.updated_minute >= ${len(values) - 1} AND s.updated_at >= ${len(values)}")
+    if query.until is not None:
+        values += [minute_of(query.until), query.until]
+        conditions.append(f"s.updated_minute <= ${len(values) - 1} AND s.updated_at < ${len(values)}")
+    if query.tag is not None:
+        values += query.tag
         conditions.append(
-            f"(s.updated_minute, s.updated_at, s.id) < (${count - 2}::integer, ${count - 1}::bigint, ${count}::text)"
+            f"s.sid IN (SELECT sid FROM search_tags WHERE key = ${len(values) - 1} AND value = ${len(values)})"
         )
-    if query.without_status is not None:
-        values.append(query.without_status)
-        conditions.append(f"s.status <> ${len(values)}")
-    if query.opened is not None and query.after is not None:
-        values.append(query.after)
-        side = "<" if query.opened == "newest_first" else ">"
-        conditions.append(f"s.sid {side} (SELECT sid FROM sessions WHERE id = ${len(values)})")
+    if query.doubt:
+        conditions.append(_IN_DOUBT)
     return conditions, values
+
+
+def _before(query: SessionQuery, sorted_by: str, values: list[Any]) -> str:
+    value, session = query.before or (0, "")
+    values += [value, session]
+    count = len(values)
+    if query.sort != "changed":
+        return f"({sorted_by}, s.id) < (${count - 1}::bigint, ${count}::text)"
+    values.append(minute_of(value))
+    return f"(s.updated_minute, s.updated_at, s.id) < (${count + 1}::integer, ${count - 1}::bigint, ${count}::text)"
 
 
 def _usage_values(entry: UsageEntry) -> tuple[Any, ...]:

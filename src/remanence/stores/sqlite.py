@@ -47,6 +47,7 @@ from remanence.stores.sqlite_connect import LOCK_TIMEOUT_S, Location, explained
 from remanence.stores.sqlite_reads import Readers
 from remanence.stores.sqlite_registry import SqliteRegistry
 from remanence.stores.sqlite_schema import prepare
+from remanence.stores.sqlite_screens import SqliteScreens
 from remanence.stores.sqlite_writer import Writer
 
 __all__ = ["SqliteDatabase", "open_sqlite"]
@@ -232,6 +233,7 @@ class SqliteDatabase:
         self.blobs = SqliteBlobs(writer, readers)
         self.controls = SqliteControls(writer, readers)
         self.views = SqliteViews(location, writer, readers)
+        self.screens = SqliteScreens(writer, readers)
         self.registry = SqliteRegistry(writer, readers)
 
     @property

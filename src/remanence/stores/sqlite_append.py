@@ -26,6 +26,7 @@ from remanence.stores.rows import (
 )
 from remanence.stores.sqlite_ledger import Held, Ledger
 from remanence.stores.sqlite_tables import MINUTE_US, SUMMARY_COLUMNS, Known, place_of
+from remanence.stores.sqlite_words import forget_record
 
 __all__ = ["append", "gather_uses", "insert_session"]
 
@@ -251,6 +252,7 @@ def _erase(ledger: Ledger, erasure: Erasure | None) -> None:
         execute(
             "DELETE FROM blobs WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM blob_uses WHERE digest = ?1)", (digest,)
         )
+    forget_record(ledger.connection, erasure.place)
     ledger.erased = True
 
 

@@ -19,7 +19,17 @@ from remanence.stores.sqlite_append import gather_uses, insert_session
 from remanence.stores.sqlite_ledger import Ledger
 from remanence.stores.sqlite_tables import Known, place_of
 
-__all__ = ["follow", "prune_keys", "put_blob", "put_spec", "record_usage", "restore", "set_budget", "version_of_row"]
+__all__ = [
+    "follow",
+    "move_cursor",
+    "prune_keys",
+    "put_blob",
+    "put_spec",
+    "record_usage",
+    "restore",
+    "set_budget",
+    "version_of_row",
+]
 
 USAGE = "usage"
 """The name of the projection whose cursor `record_usage` moves."""
@@ -120,16 +130,22 @@ def follow(ledger: Ledger, projection: str) -> None:
 
 def record_usage(ledger: Ledger, cursor: Cursor, rows: Sequence[UsageEntry]) -> None:
     """Add usage and move the cursor from `position` to `head`; a cursor that is elsewhere by now does nothing."""
+    id_ = move_cursor(ledger, USAGE, cursor)
+    if id_ is not None:
+        ledger.connection.executemany(_ADD_USAGE, [(id_, *_usage_row(row)) for row in rows])
+
+
+def move_cursor(ledger: Ledger, projection: str, cursor: Cursor) -> int | None:
+    """Move a cursor from `position` to `head` and return the session's number; None when it is elsewhere by now."""
     execute = ledger.connection.execute
-    follow(ledger, USAGE)
-    found = execute(_POSITION, (USAGE, cursor.session)).fetchone()
+    follow(ledger, projection)
+    found = execute(_POSITION, (projection, cursor.session)).fetchone()
     if found is None or found[1] != cursor.position:
-        return
-    id_ = found[0]
-    ledger.connection.executemany(_ADD_USAGE, [(id_, *_usage_row(row)) for row in rows])
-    execute("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", (USAGE, id_, cursor.head))
-    if execute(_CAUGHT_UP, (id_,)).rowcount:
+        return None
+    execute("INSERT OR REPLACE INTO cursors VALUES (?, ?, ?)", (projection, found[0], cursor.head))
+    if execute(_CAUGHT_UP, (found[0],)).rowcount:
         ledger.get(cursor.session).behind = False
+    return found[0]
 
 
 def _usage_row(entry: UsageEntry) -> tuple[object, ...]:

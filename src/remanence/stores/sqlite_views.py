@@ -18,7 +18,18 @@ from remanence.stores.sqlite_changes import version_of_row
 from remanence.stores.sqlite_schema import applied
 from remanence.stores.sqlite_tables import HEAD_TABLES, MINUTE_US, SUMMARY_COLUMNS
 
-__all__ = ["budgets", "heads", "session_row", "session_rows", "spec", "stats", "usage_rows", "versions"]
+__all__ = [
+    "budgets",
+    "filters_of",
+    "heads",
+    "row_if",
+    "session_row",
+    "session_rows",
+    "spec",
+    "stats",
+    "usage_rows",
+    "versions",
+]
 
 _COLUMNS = (
     "SELECT s.name, h.head, h.epoch, s.opened_at, h.updated_at, h.lease_until, h.wake_at, p.name, s.fork_position, "
@@ -31,7 +42,23 @@ _ROW = _COLUMNS + HEAD_TABLES + _PARENT
 _NEWEST = f"{_COLUMNS} heads h CROSS JOIN sessions s ON s.id = h.id CROSS JOIN summaries m ON m.id = h.id {_PARENT}"
 _OPENED = f"{_COLUMNS} sessions s CROSS JOIN heads h ON h.id = s.id CROSS JOIN summaries m ON m.id = s.id {_PARENT}"
 IDLE = "idle"
-_FILTERS = {"project": "m.project", "agent": "m.agent", "user": "m.user_name", "waiting_on": "m.waiting_on"}
+_FILTERS = {
+    "project": "m.project = ?",
+    "agent": "m.agent = ?",
+    "user": "m.user_name = ?",
+    "version": "m.version = ?",
+    "waiting_on": "m.waiting_on = ?",
+    "parent": "p.name = ?",
+    "without_status": "m.status <> ?",
+    "usd_micros_min": "m.usd_micros >= ?",
+    "usd_micros_max": "m.usd_micros <= ?",
+}
+_SORTS = {"changed": "h.updated_at", "cost": "m.usd_micros", "turns": "m.turns"}
+# What the row waits for is true at once; a session that is frozen as well says so instead, and is told apart later.
+_IN_DOUBT = (
+    "m.status <> 'deleted' AND h.id IN (SELECT id FROM summaries WHERE waiting_on <> '' AND waiting_on = 'doubt' "
+    "UNION SELECT id FROM search_doubts)"
+)
 
 
 def session_row(connection: sqlite3.Connection, session: str) -> SessionRow:
@@ -43,30 +70,20 @@ def session_row(connection: sqlite3.Connection, session: str) -> SessionRow:
 
 
 def session_rows(connection: sqlite3.Connection, query: SessionQuery) -> list[SessionRow]:
-    """Sessions that fit, newest change first, or in the order of opening."""
-    terms: list[str] = []
-    values: list[Any] = []
-    for field, column in _FILTERS.items():
-        wanted = getattr(query, field)
-        if wanted is not None:
-            terms.append(f"{column} = ?")
-            values.append(wanted)
-    if query.status is not None:
-        # The index leaves out the many that are idle, and SQLite has to see that the filter lies within it.
-        terms.append("m.status = ?" if query.status == IDLE else f"m.status <> '{IDLE}' AND m.status = ?")
-        values.append(query.status)
-    if query.parent is not None:
-        terms.append("p.name = ?")
-        values.append(query.parent)
+    """Sessions that fit, newest change first, or in another order that was asked for."""
+    terms, values = filters_of(query)
+    few = query.parent is not None or query.status not in (None, IDLE) or query.waiting_on or query.doubt
+    source, sorted_by = _ROW if few else _NEWEST, _SORTS[query.sort]
+    order = f"{sorted_by} DESC, s.name DESC"
+    if query.sort == "changed":
+        order = f"h.updated_minute DESC, {order}"
     if query.before is not None:
-        at, name = query.before
-        terms.append("h.updated_minute <= ? AND (h.updated_at, s.name) < (?, ?)")
-        values += (at // MINUTE_US, at, name)
-    if query.without_status is not None:
-        terms.append("m.status <> ?")
-        values.append(query.without_status)
-    few = query.parent is not None or query.status not in (None, IDLE)
-    source, order = _ROW if few else _NEWEST, "h.updated_minute DESC, h.updated_at DESC, s.name DESC"
+        value, name = query.before
+        terms.append(f"({sorted_by}, s.name) < (?, ?)")
+        values += (value, name)
+        if query.sort == "changed":
+            terms.append("h.updated_minute <= ?")
+            values.append(value // MINUTE_US)
     if query.opened is not None:
         newest = query.opened == "newest_first"
         source, order = _OPENED, f"s.id {'DESC' if newest else 'ASC'}"
@@ -76,6 +93,42 @@ def session_rows(connection: sqlite3.Connection, query: SessionQuery) -> list[Se
     where = f"WHERE {' AND '.join(terms)}" if terms else ""
     rows = connection.execute(f"{source} {where} ORDER BY {order} LIMIT ?", (*values, query.limit))
     return [_session_row(row) for row in rows.fetchall()]
+
+
+def row_if(connection: sqlite3.Connection, id_: int, filters: tuple[list[str], list[Any]]) -> SessionRow | None:
+    """The session with this number, if it passes the filters."""
+    terms, values = filters
+    row = connection.execute(f"{_ROW} WHERE {' AND '.join([*terms, 's.id = ?'])}", (*values, id_)).fetchone()
+    return None if row is None else _session_row(row)
+
+
+def filters_of(query: SessionQuery) -> tuple[list[str], list[Any]]:
+    """The conditions a session must fit, without those of its place in the order, and their values."""
+    terms: list[str] = []
+    values: list[Any] = []
+    for field, term in _FILTERS.items():
+        wanted = getattr(query, field)
+        if wanted is not None:
+            terms.append(term)
+            values.append(wanted)
+    if query.status is not None:
+        # The index leaves out the many that are idle, and SQLite has to see that the filter lies within it.
+        terms.append("m.status = ?" if query.status == IDLE else f"m.status <> '{IDLE}' AND m.status = ?")
+        values.append(query.status)
+    if query.waiting_on:
+        terms.append("m.waiting_on <> ''")  # as above
+    if query.since is not None:
+        terms.append("h.updated_minute >= ? AND h.updated_at >= ?")
+        values += (query.since // MINUTE_US, query.since)
+    if query.until is not None:
+        terms.append("h.updated_minute <= ? AND h.updated_at < ?")
+        values += (query.until // MINUTE_US, query.until)
+    if query.tag is not None:
+        terms.append("h.id IN (SELECT id FROM search_tags WHERE key = ? AND value = ?)")
+        values += query.tag
+    if query.doubt:
+        terms.append(_IN_DOUBT)
+    return terms, values
 
 
 _HEADS_AT_ONCE = 500

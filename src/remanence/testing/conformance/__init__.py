@@ -22,6 +22,7 @@ from remanence.testing.conformance import (  # importing them collects their law
     lease_laws,
     race_laws,
     registry_laws,
+    screen_laws,
     view_laws,
 )
 from remanence.testing.conformance.harness import LAWS, Harness, Law, name_of
@@ -39,5 +40,6 @@ __all__ = [
     "name_of",
     "race_laws",
     "registry_laws",
+    "screen_laws",
     "view_laws",
 ]

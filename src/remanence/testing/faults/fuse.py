@@ -117,6 +117,7 @@ class FaultyDatabase:
         self.blobs: Blobs = FaultyBlobs(database.blobs, fuse)
         self.controls = database.controls
         self.views = database.views
+        self.screens = database.screens
         self.registry = database.registry
         self.raw = database.raw
         self.restore = database.restore

@@ -1,0 +1,165 @@
+"""What screens ask of PostgreSQL besides lists: see `ports.Screens` and `0004_screens.sql`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from remanence.core.words import scope_word
+from remanence.ports import Cursor
+from remanence.screens import SCREENS, Hit, Minute, Overview, Search, Seen, Tag
+from remanence.stores.postgres_access import Access
+from remanence.stores.postgres_connect import Connection
+from remanence.stores.postgres_journal import fetch
+from remanence.stores.postgres_rows import SESSION, minute_of, session_of
+from remanence.stores.postgres_views import CAUGHT_UP, MOVE_CURSOR, conditions_of
+
+__all__ = ["PostgresScreens"]
+
+# Nobody writes to the session between this look and the commit: a record that is being redacted is seen as it will be.
+_LOCK = "SELECT sid, head, project, status FROM sessions WHERE id = $1 FOR NO KEY UPDATE"
+_ADD_WORDS = (
+    "INSERT INTO search_words SELECT $1, w.position, array_to_tsvector(string_to_array(w.words, ' ')) "
+    "FROM unnest($2::bigint[], $3::text[]) AS w(position, words)"
+)
+_ADD_TAGS = "INSERT INTO search_tags SELECT $1, w.key, w.value FROM unnest($2::text[], $3::text[]) AS w(key, value)"
+_ADD_DOUBTS = "INSERT INTO search_doubts SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING"
+_ADD_TURNS = """
+INSERT INTO turn_minutes AS m
+SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
+ON CONFLICT (project, minute) DO UPDATE SET completed = m.completed + excluded.completed,
+    failed = m.failed + excluded.failed, cancelled = m.cancelled + excluded.cancelled
+"""
+_COUNTS = (
+    "SELECT status, waiting_on, count(*) FROM sessions WHERE project = $1 AND status <> 'idle' "
+    "GROUP BY status, waiting_on"
+)
+_DOUBTS = (
+    "SELECT count(*) FROM sessions WHERE project = $1 AND status <> 'deleted' "
+    "AND sid IN (SELECT sid FROM sessions WHERE waiting_on = 'doubt' UNION SELECT sid FROM search_doubts)"
+)
+_TAGS = (
+    "SELECT t.key, t.value, count(*) AS many FROM search_tags t JOIN sessions s USING (sid) "
+    "WHERE s.project = $1 AND s.status <> 'deleted' GROUP BY t.key, t.value ORDER BY many DESC, t.key, t.value LIMIT $2"
+)
+_EMPTIED = ("search_words", "search_tags", "search_doubts", "turn_minutes")
+
+
+class PostgresScreens:
+    """Words, tags, doubts and minutes."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def record(self, cursor: Cursor, seen: Seen) -> None:
+        async with self._access.transaction("recording what screens ask") as connection:
+            # What is lost with the server's memory is read again from the journal: no need to wait for the disk.
+            await connection.execute("SET LOCAL synchronous_commit TO off")
+            found = await connection.fetchrow(_LOCK, cursor.session)
+            moved = await connection.fetchval(MOVE_CURSOR, SCREENS, cursor.session, cursor.position, cursor.head)
+            if found is None or moved is None:
+                return
+            sid: int = found["sid"]
+            gone = seen.deleted or found["status"] == "deleted"
+            await _record_words(connection, sid, cursor, Words(found["project"], found["head"], seen, gone))
+            if seen.tags is not None or gone:
+                await connection.execute("DELETE FROM search_tags WHERE sid = $1", sid)
+                tags = {} if gone else seen.tags or {}
+                await connection.execute(_ADD_TAGS, sid, list(tags), list(tags.values()))
+            await connection.execute(
+                "DELETE FROM search_doubts WHERE sid = $1 AND call = ANY ($2::text[])", sid, list(seen.settled)
+            )
+            await connection.execute(_ADD_DOUBTS, sid, list(seen.lost))
+            await _record_turns(connection, found["project"], seen)
+            await connection.execute(CAUGHT_UP, sid)
+
+    async def search(self, search: Search) -> Sequence[Hit]:
+        terms = [_quoted(word) for word in search.words] + ([f"{_quoted(search.prefix)}:*"] if search.prefix else [])
+        query = search.sessions
+        if not terms:
+            return []
+        if query.project is not None:
+            terms.append(_quoted(scope_word(query.project)))
+        conditions, values = conditions_of(query)
+        values.append(" & ".join(terms))
+        conditions.append(f"w.words @@ ${len(values)}::tsquery")
+        if query.after is not None:
+            values.append(query.after)
+            conditions.append(f"w.sid < (SELECT sid FROM sessions WHERE id = ${len(values)})")
+        async with self._access.connection("searching sessions") as connection:
+            rows = await connection.fetch(
+                f"SELECT {SESSION}, f.position AS found_at FROM (SELECT DISTINCT ON (w.sid) w.sid, w.position "
+                f"FROM search_words w JOIN sessions s USING (sid) WHERE {' AND '.join(conditions)} "
+                f"ORDER BY w.sid DESC, w.position DESC LIMIT ${len(values) + 1}) AS f JOIN sessions s USING (sid) "
+                "LEFT JOIN sessions source ON source.sid = s.fork_sid ORDER BY s.sid DESC",
+                *values,
+                query.limit,
+            )
+        return [Hit(session_of(row), row["found_at"]) for row in rows]
+
+    async def tags(self, project: str, *, limit: int) -> Sequence[Tag]:
+        async with self._access.connection("counting tags") as connection:
+            return [Tag(*row) for row in await connection.fetch(_TAGS, project, limit)]
+
+    async def overview(self, project: str, *, since: int) -> Overview:
+        async with self._access.connection("counting sessions") as connection:
+            counts = await connection.fetch(_COUNTS, project)
+            in_doubt = await connection.fetchval(_DOUBTS, project)
+            minutes = await connection.fetch(
+                "SELECT minute * 60000000, completed, failed, cancelled FROM turn_minutes "
+                "WHERE project = $1 AND minute >= $2 ORDER BY minute",
+                project,
+                minute_of(since),
+            )
+        return Overview(
+            {(row[0], row[1]): row[2] for row in counts}, in_doubt, tuple(Minute(*minute) for minute in minutes)
+        )
+
+    async def clear(self) -> None:
+        async with self._access.transaction("emptying what screens ask") as connection:
+            await connection.execute(f"TRUNCATE {', '.join(_EMPTIED)}")
+            await connection.execute("DELETE FROM cursors WHERE projection = $1", SCREENS)
+            await connection.execute("UPDATE sessions SET behind = true WHERE NOT behind")
+
+
+# --- adding -----------------------------------------------------------------------------------------------------------
+
+
+class Words:
+    """What is said in a stretch, and what decides whether it may be found."""
+
+    def __init__(self, project: str, head: int, seen: Seen, gone: bool) -> None:
+        self.scope = scope_word(project)
+        self.head = head
+        self.seen = seen
+        self.gone = gone
+
+
+async def _record_words(connection: Connection, sid: int, cursor: Cursor, words: Words) -> None:
+    if words.gone:
+        await connection.execute("DELETE FROM search_words WHERE sid = $1", sid)
+        return
+    said = dict(words.seen.words)
+    if words.head > cursor.head and said:
+        # Something was written after the stretch was read; it may have redacted a part of it.
+        stretch = await fetch(
+            connection, sid, after=cursor.position, upto=cursor.head, limit=cursor.head - cursor.position
+        )
+        for row, _ in stretch:
+            if row.payload is not None and row.payload_digest is not None:
+                said.pop(row.position, None)
+    if said:
+        texts = [" ".join((words.scope, *each)) for each in said.values()]
+        await connection.execute(_ADD_WORDS, sid, list(said), texts)
+
+
+async def _record_turns(connection: Connection, project: str, seen: Seen) -> None:
+    counted = Counter((minute_of(at), end) for at, end in seen.turns)
+    minutes = sorted({minute for minute, _ in counted})
+    ends = [[counted[minute, end] for minute in minutes] for end in ("completed", "failed", "cancelled")]
+    if minutes:
+        await connection.execute(_ADD_TURNS, project, minutes, *ends)
+
+
+def _quoted(word: str) -> str:
+    return f"'{word}'"

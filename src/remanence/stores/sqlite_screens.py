@@ -1,0 +1,154 @@
+"""What screens ask of SQLite besides lists: see `ports.Screens` and `0003_screens.sql`."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
+
+from remanence.core.words import scope_word
+from remanence.ports import Cursor
+from remanence.screens import SCREENS, Hit, Minute, Overview, Search, Seen, Tag
+from remanence.stores.sqlite_changes import move_cursor
+from remanence.stores.sqlite_ledger import Ledger
+from remanence.stores.sqlite_reads import Readers
+from remanence.stores.sqlite_tables import MINUTE_US, POSITION_BITS, place_of
+from remanence.stores.sqlite_views import filters_of, row_if
+from remanence.stores.sqlite_words import forget_session
+from remanence.stores.sqlite_writer import Writer
+
+__all__ = ["SqliteScreens"]
+
+_REDACTED = "SELECT 1 FROM records WHERE place = ? AND payload IS NOT NULL AND payload_digest IS NOT NULL"
+_ADD_TURN = """
+INSERT INTO turn_minutes VALUES (?, ?, ?, ?, ?)
+ON CONFLICT (project, minute) DO UPDATE SET completed = completed + excluded.completed,
+    failed = failed + excluded.failed, cancelled = cancelled + excluded.cancelled
+"""
+_FOUND = "SELECT rowid FROM search_words WHERE search_words MATCH ? AND rowid < ? ORDER BY rowid DESC"
+_COUNTS = (
+    "SELECT status, waiting_on, count(*) FROM summaries "
+    "WHERE status <> 'idle' AND project = ? GROUP BY status, waiting_on"
+)
+_DOUBTS = (
+    "SELECT count(*) FROM (SELECT id FROM summaries WHERE waiting_on <> '' AND waiting_on = 'doubt' AND project = ?1 "
+    "UNION SELECT d.id FROM search_doubts d JOIN summaries m ON m.id = d.id WHERE m.project = ?1 "
+    "AND m.status <> 'deleted')"
+)
+_TAGS = (
+    "SELECT t.key, t.value, count(*) AS many FROM search_tags t JOIN summaries m ON m.id = t.id "
+    "WHERE m.project = ? AND m.status <> 'deleted' GROUP BY t.key, t.value ORDER BY many DESC, t.key, t.value LIMIT ?"
+)
+_NO_END = (1 << 63) - 1
+_EMPTIED = ("search_words", "search_tags", "search_doubts", "turn_minutes")
+
+
+class SqliteScreens:
+    """Words, tags, doubts and minutes."""
+
+    def __init__(self, writer: Writer, readers: Readers) -> None:
+        self._writer = writer
+        self._readers = readers
+
+    async def record(self, cursor: Cursor, seen: Seen) -> None:
+        await self._writer.do(partial(_record, cursor=cursor, seen=seen))
+
+    async def search(self, search: Search) -> Sequence[Hit]:
+        return await self._readers.run(partial(_search, search=search))
+
+    async def tags(self, project: str, *, limit: int) -> Sequence[Tag]:
+        return await self._readers.run(partial(_tags, project=project, limit=limit))
+
+    async def overview(self, project: str, *, since: int) -> Overview:
+        return await self._readers.run(partial(_overview, project=project, since=since))
+
+    async def clear(self) -> None:
+        await self._writer.do(_clear)
+
+
+# --- adding -----------------------------------------------------------------------------------------------------------
+
+
+def _record(ledger: Ledger, cursor: Cursor, seen: Seen) -> None:
+    id_ = move_cursor(ledger, SCREENS, cursor)
+    if id_ is None:
+        return
+    execute, executemany = ledger.connection.execute, ledger.connection.executemany
+    project, status = execute("SELECT project, status FROM summaries WHERE id = ?", (id_,)).fetchone()
+    if status == "deleted" or seen.deleted:
+        forget_session(ledger.connection, id_)
+    else:
+        scope = scope_word(project)
+        said = [(place_of(id_, position), " ".join((scope, *words))) for position, words in seen.words]
+        kept = [row for row in said if execute(_REDACTED, row[:1]).fetchone() is None]
+        executemany("INSERT INTO search_words (rowid, words) VALUES (?, ?)", kept)
+    if seen.tags is not None or seen.deleted:
+        execute("DELETE FROM search_tags WHERE id = ?", (id_,))
+        tags = {} if seen.deleted else seen.tags or {}
+        executemany("INSERT INTO search_tags VALUES (?, ?, ?)", [(*tag, id_) for tag in tags.items()])
+    executemany("DELETE FROM search_doubts WHERE id = ? AND call = ?", [(id_, call) for call in seen.settled])
+    executemany("INSERT OR IGNORE INTO search_doubts VALUES (?, ?)", [(id_, call) for call in seen.lost])
+    ends = [(project, at // MINUTE_US, *_counted(end)) for at, end in seen.turns]
+    executemany(_ADD_TURN, ends)
+
+
+def _counted(end: str) -> tuple[bool, bool, bool]:
+    return end == "completed", end == "failed", end == "cancelled"
+
+
+def _clear(ledger: Ledger) -> None:
+    for table in _EMPTIED:
+        ledger.connection.execute(f"DELETE FROM {table}")
+    ledger.connection.execute("DELETE FROM cursors WHERE projection = ?", (SCREENS,))
+    ledger.connection.execute("UPDATE heads SET behind = 1")
+    ledger.forget()
+
+
+# --- asking -----------------------------------------------------------------------------------------------------------
+
+
+def _search(connection: sqlite3.Connection, search: Search) -> list[Hit]:
+    query = search.sessions
+    terms = [f'"{word}"' for word in search.words] + ([f'"{search.prefix}"*'] if search.prefix else [])
+    if not terms:
+        return []
+    scope = [f'"{scope_word(query.project)}"'] if query.project is not None else []
+    match = " AND ".join(terms + scope)
+    below = _NO_END
+    if query.after is not None:
+        row = connection.execute("SELECT id FROM sessions WHERE name = ?", (query.after,)).fetchone()
+        below = 0 if row is None else place_of(row[0], 0)
+    filters = filters_of(query)
+    found: list[Hit] = []
+    last = 0
+    with closing(connection.execute(_FOUND, (match, below))) as places:
+        for (place,) in places:
+            if place >> POSITION_BITS == last:
+                continue
+            last = place >> POSITION_BITS
+            row = row_if(connection, last, filters)
+            if row is not None:
+                found.append(Hit(row, place & ((1 << POSITION_BITS) - 1)))
+                if len(found) == query.limit:
+                    break
+    return found
+
+
+def _tags(connection: sqlite3.Connection, project: str, limit: int) -> list[Tag]:
+    return [Tag(*row) for row in connection.execute(_TAGS, (project, limit)).fetchall()]
+
+
+def _overview(connection: sqlite3.Connection, project: str, since: int) -> Overview:
+    counts = connection.execute(_COUNTS, (project,)).fetchall()
+    (in_doubt,) = connection.execute(_DOUBTS, (project,)).fetchone()
+    minutes = connection.execute(
+        "SELECT minute, completed, failed, cancelled FROM turn_minutes WHERE project = ? AND minute >= ? "
+        "ORDER BY minute",
+        (project, since // MINUTE_US),
+    ).fetchall()
+    return Overview(
+        {(status, waits): many for status, waits, many in counts},
+        in_doubt,
+        tuple(Minute(minute * MINUTE_US, *ends) for minute, *ends in minutes),
+    )
