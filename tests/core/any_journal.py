@@ -11,20 +11,25 @@ from remanence.events import (
     KINDS,
     ApprovalExpired,
     ApprovalGiven,
+    BlocksShown,
     BudgetRaised,
     BudgetReached,
     CallJudged,
     CancelAsked,
+    CompactionBegun,
+    CompactionFailed,
     ContextCompacted,
     Event,
     InputJoined,
     InputReceived,
     MemoryForgotten,
     MemoryKept,
+    MemoryRecalled,
     ModelCalled,
     ModelFailed,
     ModelReplied,
     QuestionAsked,
+    Recalled,
     Recorded,
     Redacted,
     SessionAnnotated,
@@ -80,6 +85,11 @@ def replies(draw: st.DrawFn) -> tuple[Part, ...]:
     return (*draw(texts), *draw(st.lists(st.builds(Thinking, words), max_size=1)), *made)
 
 
+skips = st.integers(0, 4)
+recollections = st.lists(
+    st.builds(Recalled, st.just("mem_1"), st.integers(1, 2), st.just("s"), positions, untrusted=st.booleans()),
+    max_size=2,
+).map(tuple)
 usages = st.builds(Usage, input_tokens=amounts, output_tokens=amounts)
 
 _BUILDERS: dict[type[Event], st.SearchStrategy[Event]] = {
@@ -110,7 +120,8 @@ _BUILDERS: dict[type[Event], st.SearchStrategy[Event]] = {
         turns,
         positions,
         st.just(""),
-        skipped=st.integers(0, 4),
+        skipped=skips,
+        cleared=st.one_of(st.just(0), positions),
         attempt=attempts,
     ),
     ModelReplied: st.builds(ModelReplied, st.just("model_1_1"), replies(), usages, st.one_of(st.none(), amounts)),
@@ -150,7 +161,15 @@ _BUILDERS: dict[type[Event], st.SearchStrategy[Event]] = {
     ToolResolved: st.builds(
         ToolResolved, call_ids, st.sampled_from(("happened", "run_again", "give_up")), people, texts
     ),
-    ContextCompacted: st.builds(ContextCompacted, turns, texts),
+    MemoryRecalled: st.builds(MemoryRecalled, turns, recollections),
+    BlocksShown: st.builds(BlocksShown, recollections),
+    CompactionBegun: st.builds(
+        CompactionBegun, st.just("compact_1"), st.just("scripted"), turns, turns, positions, st.just(""), skips
+    ),
+    CompactionFailed: st.builds(CompactionFailed, st.just("compact_1"), words, words, usages),
+    ContextCompacted: st.builds(
+        ContextCompacted, turns, texts, st.sampled_from(("", "compact_1")), skips, usages, st.one_of(st.none(), amounts)
+    ),
     MemoryKept: st.builds(MemoryKept, st.just("m"), st.just("1"), words),
     MemoryForgotten: st.builds(MemoryForgotten, st.just("m"), st.just("1"), people),
     TimerSet: st.builds(TimerSet, call_ids, moments),

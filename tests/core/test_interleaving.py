@@ -63,19 +63,21 @@ def test_prompts_are_paired_grow_by_their_end_and_can_be_proved(world: World, ma
     compacted = [r.position for r in records if isinstance(r.event, ContextCompacted)]
     for intent, messages in prompts:
         check_paired(messages)
-        rebuilt = rebuild_prompt(records, intent)
-        assert (rebuilt.messages, rebuilt.exact) == (messages, True)
         left = next(r.position for r in records if r.event == intent)
-        start = min([intent.window_from, *[p for p in compacted if p < left][-1:]])
-        assert rebuild_prompt(records[start - 1 :], intent) == rebuilt
+        spec = SPECS[fold(Session("s"), records[:left]).version]
+        rebuilt = rebuild_prompt(records, intent, spec)
+        assert (rebuilt.messages, rebuilt.exact) == (messages, True)
+        assert intent.compacted_at == next((p for p in reversed(compacted) if p < left), 0)
+        start = min(intent.window_from, intent.compacted_at or intent.window_from)
+        assert rebuild_prompt(records[start - 1 :], intent, spec) == rebuilt
     for (before, shorter), (after, longer) in pairwise(prompts):
         moved = _window(before) != _window(after)
         if not moved and not any(_between(records, before, after, position) for position in compacted):
             assert longer[: len(shorter)] == shorter
 
 
-def _window(called: ModelCalled) -> tuple[int, int, int]:
-    return called.first_turn, called.window_from, called.skipped
+def _window(called: ModelCalled) -> tuple[int, int, int, int]:
+    return called.first_turn, called.window_from, called.skipped, called.cleared
 
 
 def _between(records: list[Recorded], before: ModelCalled, after: ModelCalled, position: int) -> bool:

@@ -15,16 +15,20 @@ from remanence.core.state import Call
 from remanence.events import (
     ApprovalExpired,
     ApprovalGiven,
+    BlocksShown,
     BudgetRaised,
     BudgetReached,
     CallJudged,
     CancelAsked,
+    CompactionBegun,
+    CompactionFailed,
     ContextCompacted,
     Event,
     InputJoined,
     InputReceived,
     MemoryForgotten,
     MemoryKept,
+    MemoryRecalled,
     ModelCalled,
     ModelFailed,
     ModelReplied,
@@ -90,7 +94,9 @@ class Lines:
                 return _turn_words(event)
             case ModelCalled() | ModelReplied() | ModelFailed():
                 return self._model_words(event)
-            case BudgetReached() | BudgetRaised() | ContextCompacted() | MemoryKept() | MemoryForgotten() | Redacted():
+            case MemoryRecalled() | BlocksShown() | CompactionBegun() | CompactionFailed() | ContextCompacted():
+                return _window_words(event)
+            case BudgetReached() | BudgetRaised() | MemoryKept() | MemoryForgotten() | Redacted():
                 return _side_words(event)
             case _:
                 return f"{self.call(event.call)}{_call_words_of(event)}"
@@ -241,7 +247,7 @@ def _call_words_of(event: CallEvent) -> str:
 
 
 def _side_words(
-    event: BudgetReached | BudgetRaised | ContextCompacted | MemoryKept | MemoryForgotten | Redacted,
+    event: BudgetReached | BudgetRaised | MemoryKept | MemoryForgotten | Redacted,
 ) -> str:
     match event:
         case BudgetReached(scope=scope, reason=reason) if reason:
@@ -250,14 +256,31 @@ def _side_words(
             return f"{scope}: {_amount(used, unit)} of {_amount(limit, unit)} used, {_amount(needed, unit)} needed"
         case BudgetRaised(scope=scope, unit=unit, limit=limit, by=by):
             return f"{scope}: {_amount(limit, unit)} now, by {by}"
-        case ContextCompacted(through_turn=turn, summary=summary):
-            return f"turns 1 to {turn}: {_quoted(summary)}"
         case MemoryKept(store=store, text=text):
             return f'{store}: "{shortened(text)}"'
         case MemoryForgotten(store=store, memory=memory, by=by, reason=reason):
             return f"{store}: {memory}, {_by(by, reason)}"
         case Redacted(position=position, by=by, reason=reason):
             return f"#{position} erased, {_by(by, reason)}"
+        case _:
+            assert_never(event)
+
+
+def _window_words(
+    event: MemoryRecalled | BlocksShown | CompactionBegun | CompactionFailed | ContextCompacted,
+) -> str:
+    match event:
+        case MemoryRecalled(items=items, note=note):
+            found = "; ".join(f"{item.memory} because {', '.join(item.why) or 'it fits'}" for item in items)
+            return shortened(f"recalled: {found}" if items else f"nothing{_after(note)}", 200)
+        case BlocksShown(items=items):
+            return f"blocks: {', '.join(item.memory for item in items) or 'none'}"
+        case CompactionBegun(through_turn=turn, model=model):
+            return f"turns 1 to {turn}, by {model}"
+        case CompactionFailed(kind=kind, message=message):
+            return f"{kind}{_after(message)}"
+        case ContextCompacted(through_turn=turn, summary=summary):
+            return f"turns 1 to {turn}: {_quoted(summary)}"
         case _:
             assert_never(event)
 

@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
 from remanence.content import parse_arguments
+from remanence.core.memory_tools import MEMORY_TOOLS
 from remanence.spec import ToolSpec
 
-__all__ = ["ASK_HUMAN", "BUILTINS", "SLEEP_UNTIL", "parse_question", "parse_wake"]
+__all__ = ["ANSWERED", "ASK_HUMAN", "BUILTINS", "SLEEP_UNTIL", "parse_question", "parse_wake"]
 
 OPTIONS_MAX: Final = 20
 SLEEP_MAX_S: Final = 10 * 366 * 86_400
@@ -72,7 +73,10 @@ SLEEP_UNTIL: Final = ToolSpec(
     replay="safe",
 )
 
-BUILTINS: Final[dict[str, ToolSpec]] = {spec.name: spec for spec in (ASK_HUMAN, SLEEP_UNTIL)}
+ANSWERED: Final = frozenset((ASK_HUMAN.name, SLEEP_UNTIL.name))
+"""The built-ins that the loop answers by itself. The others run, like any tool."""
+
+BUILTINS: Final[dict[str, ToolSpec]] = {spec.name: spec for spec in (ASK_HUMAN, SLEEP_UNTIL)} | MEMORY_TOOLS
 """Every built-in tool by its name."""
 
 

@@ -20,7 +20,7 @@ from typing import Literal, assert_never
 import msgspec
 
 from remanence.content import parse_arguments
-from remanence.core.builtins import parse_question, parse_wake
+from remanence.core.builtins import ANSWERED, parse_question, parse_wake
 from remanence.core.fitness import unfit
 from remanence.core.policy import Allow, Ask, Deny, Verdict, judge
 from remanence.core.state import CLIENT_EPOCH, Call, Queued, Session, Turn, effect_key, said
@@ -41,7 +41,7 @@ from remanence.events import (
 )
 from remanence.spec import AgentSpec, ToolSpec
 
-__all__ = ["Action", "CallModel", "Note", "Rest", "RunTool", "decide"]
+__all__ = ["Action", "CallModel", "Note", "Recall", "Rest", "RunTool", "decide"]
 
 STARTS_MAX = 5
 """How often a `safe` or `keyed` call is started whose workers die: it may be the tool that kills them."""
@@ -81,7 +81,13 @@ class Rest(msgspec.Struct, frozen=True):
     reconcile: tuple[str, ...] = ()
 
 
-Action = Note | CallModel | RunTool | Rest
+class Recall(msgspec.Struct, frozen=True):
+    """Ask the memory what fits the inputs of this turn: a look-up, no effect. Its outcome is `MemoryRecalled`."""
+
+    turn: int
+
+
+Action = Note | CallModel | RunTool | Recall | Rest
 
 
 def decide(s: Session, spec: AgentSpec, *, now: int, epoch: int) -> Action:
@@ -98,7 +104,7 @@ def decide(s: Session, spec: AgentSpec, *, now: int, epoch: int) -> Action:
         return Note(lost)
     cancel = turn.cancel or ("the session was deleted" if s.deleted else _interrupted(s))
     if cancel is not None:
-        return _close(s, turn, cancel, epoch)
+        return _close(s, spec, turn, cancel, epoch=epoch)
     if s.frozen is not None:
         return Rest("frozen")
     if s.pause is not None:
@@ -159,7 +165,7 @@ def _is_lost(call: Call, epoch: int) -> bool:
 # --- cancelling -------------------------------------------------------------------------------------------------------
 
 
-def _close(s: Session, turn: Turn, reason: str, epoch: int) -> Action:
+def _close(s: Session, spec: AgentSpec, turn: Turn, reason: str, *, epoch: int) -> Action:
     """Stop what may be stopped, wait for what may not, close every call, end the turn."""
     step = turn.model
     running = [call for call in turn.calls if call.state == "running" and call.epoch == epoch]
@@ -170,7 +176,7 @@ def _close(s: Session, turn: Turn, reason: str, epoch: int) -> Action:
         return Rest("running", abort=abort)
     for call in turn.calls:
         if call.state != "returned":
-            return Note(_closing(s, call))
+            return Note(_closing(s, spec, call))
     return Note(_ended(turn, "cancelled", reason))
 
 
@@ -178,7 +184,7 @@ def _ended(turn: Turn, status: Literal["completed", "failed", "cancelled"], reas
     return TurnEnded(turn.number, status, reason, happened=turn.happened, in_doubt=turn.in_doubt)
 
 
-def _closing(s: Session, call: Call) -> Event:
+def _closing(s: Session, spec: AgentSpec, call: Call) -> Event:
     """The fact that closes one call of a cancelled turn.
 
     What still counts as running here has no one to report it: a dead worker's call, or one that the client has. Unless
@@ -188,7 +194,7 @@ def _closing(s: Session, call: Call) -> Event:
         whose = "while the client had the call" if call.epoch == CLIENT_EPOCH else "after the worker died in the call"
         return ToolLost(call.call, effect_key(s, call.call), call.name, f"cancelled {whose}")
     if call.state in ("settled", "given_up"):
-        return ToolReturned(call.call, call.result, call.error)
+        return ToolReturned(call.call, call.result, call.error, untrusted=spec.distrusts(call.name))
     if call.state == "in_doubt":
         words = "The turn was cancelled while it was unknown whether this call happened. A person was asked."
         return ToolReturned(call.call, said(words), error=True)
@@ -220,6 +226,8 @@ def _next_step(s: Session, spec: AgentSpec, turn: Turn) -> Action:
     if turn.model_calls >= spec.limits.model_calls_per_turn:
         words = f"the limit of {spec.limits.model_calls_per_turn} model calls in one turn was reached"
         return Note(_ended(turn, "failed", words))
+    if spec.memory is not None and spec.memory.recall_tokens and not turn.recalled and not turn.model_calls:
+        return Recall(turn.number)
     return CallModel(f"model_{turn.number}_{turn.model_calls + 1}", 1)
 
 
@@ -262,7 +270,7 @@ def _call(s: Session, spec: AgentSpec, call: Call, *, now: int, epoch: int) -> A
         case "sleeping":
             return Note(TimerFired(call.call)) if now >= call.due_at else None
         case "settled" | "given_up":
-            return Note(ToolReturned(call.call, call.result, call.error))
+            return Note(ToolReturned(call.call, call.result, call.error, untrusted=spec.distrusts(call.name)))
         case "in_doubt":
             return _again(s, spec, call, now)
         case "question" | "returned":
@@ -292,12 +300,13 @@ def _first_judgement(spec: AgentSpec, s: Session, call: Call, now: int) -> Event
         )
     try:
         arguments = parse_arguments(call.arguments)
-        misfit = unfit(arguments, tool.parameters) if tool.kind in ("function", "mcp") else None
+        asks = tool.kind == "builtin" and tool.name in ANSWERED
+        misfit = unfit(arguments, tool.parameters) if tool.kind != "client" and not asks else None
         if misfit:
             return _refusal(call, f"The call was not run: {misfit}.")
         repeats = dict(s.turn.repeats).get(call.digest, 0) if s.turn else 0
-        verdict = judge(spec, tool, arguments, repeats=repeats)
-        if tool.kind == "builtin" and not isinstance(verdict, Deny):
+        verdict = judge(spec, tool, arguments, repeats=repeats, untrusted=bool(s.untrusted_at))
+        if asks and not isinstance(verdict, Deny):
             return _builtin(call, tool, now)  # a question or a timer is no effect: there is nothing to approve
     except ValueError as error:
         return _refusal(call, f"The call was not run: {error}.")
@@ -340,7 +349,7 @@ def _start(s: Session, spec: AgentSpec, call: Call, now: int) -> Action:
     if call.state == "approved" and any(a.expires_at is not None and now >= a.expires_at for a in call.approvals):
         return Note(ApprovalExpired(call.call))
     try:
-        verdict = judge(spec, tool, parse_arguments(call.arguments))
+        verdict = judge(spec, tool, parse_arguments(call.arguments), untrusted=bool(s.untrusted_at))
     except ValueError as error:
         return Note(_gone(s, call, str(error)))
     if isinstance(verdict, Deny):

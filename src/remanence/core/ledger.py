@@ -52,6 +52,14 @@ class Ledger(msgspec.Struct, frozen=True, omit_defaults=True):
             unpriced_calls=self.unpriced_calls + (cost is None),
         )
 
+    def with_compaction(self, usage: Usage, cost: int | None) -> Ledger:
+        """The totals after a compaction. Without a usage the call was lost, and only its cost is known."""
+        return self.with_reply(usage, cost) if usage.total_tokens else self.with_cost(cost)
+
+    def with_cost(self, cost: int | None) -> Ledger:
+        """The totals after a call that gave no reply and may be billed all the same."""
+        return Ledger(self.usage, self.usd_micros + (cost or 0), self.model_calls, self.tool_calls, self.unpriced_calls)
+
 
 def input_tokens_bound(*, size: int, messages: int, counted_tokens: int, size_since: int, messages_since: int) -> int:
     """An upper bound of the input tokens of a prompt of `size` bytes in `messages` messages.

@@ -18,6 +18,7 @@ from typing import Any, assert_never
 import msgspec
 
 from remanence.core.condition import ConditionError, holds, parse, unknown_names
+from remanence.core.memory_tools import MEMORY_BLOCK
 from remanence.spec import AgentSpec, AllowRule, AskRule, DenyRule, Rule, ToolSpec
 
 __all__ = ["Allow", "Ask", "Deny", "Verdict", "judge"]
@@ -45,10 +46,14 @@ class Deny(msgspec.Struct, frozen=True):
 
 
 Verdict = Allow | Ask | Deny
+_POISONED = "this session has read what strangers may have written, and a block is an instruction in every session"
 
 
-def judge(spec: AgentSpec, tool: ToolSpec, arguments: dict[str, Any], *, repeats: int = 0) -> Verdict:
-    """The verdict on one exact call. `repeats` is how often this turn already made the very same call."""
+def judge(
+    spec: AgentSpec, tool: ToolSpec, arguments: dict[str, Any], *, repeats: int = 0, untrusted: bool = False
+) -> Verdict:
+    """The verdict on one exact call. `repeats` is how often this turn already made the very same call; `untrusted`:
+    the session has read what strangers may have written."""
     asks: list[Ask] = []
     allowed: Allow | None = None
     for rule in spec.rules:
@@ -63,6 +68,8 @@ def judge(spec: AgentSpec, tool: ToolSpec, arguments: dict[str, Any], *, repeats
                 allowed = allowed or Allow(_words("allow", rule))
             case _:
                 assert_never(rule)
+    if untrusted and tool.kind == "builtin" and tool.name == MEMORY_BLOCK:
+        asks.append(Ask(_POISONED))
     if asks:
         return _together(asks)
     if allowed is None and tool.writes:

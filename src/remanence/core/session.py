@@ -17,6 +17,7 @@ from remanence.core.state import (
     CLIENT_EPOCH,
     Approval,
     Call,
+    Compacting,
     Doubt,
     ModelStep,
     Pause,
@@ -31,15 +32,19 @@ from remanence.core.state import (
 from remanence.events import (
     ApprovalExpired,
     ApprovalGiven,
+    BlocksShown,
     BudgetRaised,
     BudgetReached,
     CallJudged,
     CancelAsked,
+    CompactionBegun,
+    CompactionFailed,
     ContextCompacted,
     InputJoined,
     InputReceived,
     MemoryForgotten,
     MemoryKept,
+    MemoryRecalled,
     ModelCalled,
     ModelFailed,
     ModelReplied,
@@ -108,8 +113,8 @@ def evolve(s: Session, r: Recorded) -> Session:
         case BudgetRaised(scope=scope, unit=unit):
             if s.pause and (s.pause.scope, s.pause.unit) == (scope, unit):
                 s = replace(s, pause=None)
-        case ContextCompacted(through_turn=through):
-            s = replace(s, compacted_turn=through, compacted_at=r.position)
+        case MemoryRecalled() | BlocksShown() | CompactionBegun() | CompactionFailed() | ContextCompacted():
+            s = _evolve_window(s, r, r.event)
         case MemoryKept() | MemoryForgotten() | Redacted():
             pass  # facts for other projections: they change nothing that decides
         case _:
@@ -172,6 +177,7 @@ def _evolve_session(
                 window=s.window,
                 compacted_turn=s.compacted_turn,
                 compacted_at=s.compacted_at,
+                untrusted_at=s.untrusted_at,
             )
         case SessionUpgraded(version=version, policy=policy):
             return replace(s, version=version, policy=policy)
@@ -179,6 +185,34 @@ def _evolve_session(
             return replace(s, frozen=f"{by}: {reason}" if reason else by)
         case SessionThawed():
             return replace(s, frozen=None)
+        case _:
+            assert_never(e)
+
+
+WindowEvent = MemoryRecalled | BlocksShown | CompactionBegun | CompactionFailed | ContextCompacted
+
+
+def _evolve_window(s: Session, r: Recorded, e: WindowEvent) -> Session:
+    """Events that change what later model calls see."""
+    match e:
+        case MemoryRecalled(items=items):
+            if not s.untrusted_at and any(item.untrusted for item in items):
+                s = replace(s, untrusted_at=r.position)
+            return _in_turn(s, recalled=True)
+        case BlocksShown(items=items):
+            return replace(s, blocks=items, shown_at=r.position)
+        case CompactionBegun():
+            begun = Compacting(
+                e.call, e.attempt, r.epoch, r.position, e.through_turn, e.reserved_usd_micros, e.reserved_tokens
+            )
+            return replace(s, compacting=begun, last_effect=r.position)
+        case CompactionFailed():
+            spent = s.ledger.with_compaction(e.usage, e.cost_usd_micros)
+            return replace(s, compacting=None, compactions_failed=s.compactions_failed + 1, ledger=spent)
+        case ContextCompacted():
+            if e.call and s.compacting is not None:
+                s = replace(s, ledger=s.ledger.with_compaction(e.usage, e.cost_usd_micros), compacting=None)
+            return replace(s, compacted_turn=e.through_turn, compacted_at=r.position, compactions_failed=0)
         case _:
             assert_never(e)
 
@@ -233,7 +267,7 @@ def _evolve_model(s: Session, turn: Turn, r: Recorded, e: ModelCalled | ModelRep
                 s,
                 last_effect=r.position,
                 turn=replace(turn, model=step, calls=(), model_calls=turn.model_calls + (e.attempt == 1)),
-                window=Window(e.first_turn, e.window_from, e.skipped),
+                window=Window(e.first_turn, e.window_from, e.skipped, e.cleared),
             )
         case ModelReplied():
             calls = calls_of(e.parts, erased=r.redacted)
@@ -277,7 +311,7 @@ def _evolve_call(s: Session, turn: Turn, call: Call, r: Recorded, e: CallEvent) 
                 call, state="running", replay=e.replay, attempt=e.attempt, epoch=epoch, position=r.position
             )
         case ToolReturned():
-            return _returned(s, turn, call, e)
+            return _returned(s, turn, call, e, r.position)
         case ToolLost():
             changed = replace(call, state="in_doubt", reason=e.reason)
             doubt = Doubt(e.call, e.effect_key, e.tool, turn.number, r.at, e.reason)
@@ -341,11 +375,13 @@ def _approved(call: Call, e: ApprovalGiven, at: int) -> Call:
     return replace(call, approvals=approvals, state="approved" if len(approvals) >= call.needed else "asked")
 
 
-def _returned(s: Session, turn: Turn, call: Call, e: ToolReturned) -> Session:
+def _returned(s: Session, turn: Turn, call: Call, e: ToolReturned, position: int) -> Session:
     """A call is closed once. An effect nobody can vouch for is not said to have happened."""
     if call.state == "returned":
         return s
     turn = with_call(turn, replace(call, state="returned", result=(), error=e.error, approvals=()))
+    if e.untrusted and not s.untrusted_at:
+        s = replace(s, untrusted_at=position)
     if e.started and call.attempt:
         key = f"{s.id}:{turn.number}:{call.call}"
         if call.state in ("in_doubt", "given_up"):

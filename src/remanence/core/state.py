@@ -26,6 +26,7 @@ from msgspec.structs import replace
 
 from remanence.content import Part, Text, ToolCall, arguments_digest
 from remanence.core.ledger import Ledger
+from remanence.events import Recalled
 from remanence.spec import IfBusy, Replay
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Approval",
     "Call",
     "CallState",
+    "Compacting",
     "Doubt",
     "ModelStep",
     "Pause",
@@ -143,6 +145,20 @@ class Turn(msgspec.Struct, frozen=True):
     in_doubt: tuple[str, ...] = ()
     """Effect keys of calls that were closed without anybody knowing whether they happened."""
     repeats: tuple[tuple[str, int], ...] = ()
+    recalled: bool = False
+    """The memory was asked what fits the turn's inputs."""
+
+
+class Compacting(msgspec.Struct, frozen=True):
+    """The compaction in progress: a model call beside the turn."""
+
+    call: str
+    attempt: int
+    epoch: int
+    position: int
+    through_turn: int
+    reserved_usd_micros: int = 0
+    reserved_tokens: int = 0
 
 
 class Doubt(msgspec.Struct, frozen=True):
@@ -158,11 +174,13 @@ class Doubt(msgspec.Struct, frozen=True):
 
 class Window(msgspec.Struct, frozen=True):
     """Where the context window starts: the first turn in it, the position of its first record, and among how many
-    messages of that turn, after its inputs, replies and results are left out (when it alone was over the limit)."""
+    messages of that turn, after its inputs, replies and results are left out (when it alone was over the limit). Bulky
+    results of records up to `cleared` are shown as a line each."""
 
     first_turn: int = 1
     from_position: int = 1
     skipped: int = 0
+    cleared: int = 0
 
 
 class Pause(msgspec.Struct, frozen=True):
@@ -201,12 +219,21 @@ class Session(msgspec.Struct, frozen=True):
     window: Window = Window()
     compacted_turn: int = 0
     compacted_at: int = 0
+    compacting: Compacting | None = None
+    compactions_failed: int = 0
+    """How many in a row, since the last one that did not."""
+    blocks: tuple[Recalled, ...] = ()
+    """The memory blocks in view, by reference; `shown_at` is the position of the record that says so."""
+    shown_at: int = 0
     ledger: Ledger = Ledger()
     pause: Pause | None = None
     doubts: tuple[Doubt, ...] = ()
     last_turn: str = ""
     last_effect: int = 0
     """Position of the newest intent: the proof a freeze shows."""
+    untrusted_at: int = 0
+    """Where the session first read what strangers may have written (0: nowhere): what its agent writes after that is
+    untrusted, too."""
 
     def call(self, call: str) -> Call | None:
         """The call of the open turn with this id, or None."""

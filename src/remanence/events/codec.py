@@ -130,7 +130,9 @@ def skeleton(event: Event) -> Event:
             changes[name] = tuple(_skeleton_part(part) for part in getattr(event, name))
         elif name in ("text", "note", "message", "question", "title", "reason"):
             changes[name] = _GONE if getattr(event, name) else ""
-        elif name in ("metadata", "face", "options", "subjects"):
+        elif name == "items":
+            changes[name] = tuple(msgspec.structs.replace(item, why=()) for item in getattr(event, name))
+        elif name in ("metadata", "face", "options", "subjects", "keep"):
             changes[name] = type(getattr(event, name))()
         elif name == "blob":
             changes[name] = None

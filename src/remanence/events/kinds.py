@@ -8,6 +8,7 @@ about to leave) and its *outcome* share a call id, so a journal that ends after 
     CallJudged(ask) -> ApprovalGiven* | ApprovalExpired
     QuestionAsked -> InputReceived(answers=call)
     TimerSet     -> TimerFired
+    CompactionBegun -> ContextCompacted | CompactionFailed
 """
 
 from __future__ import annotations
@@ -17,22 +18,33 @@ from typing import Any, Literal, get_args
 import msgspec
 
 from remanence.content import Part, Usage
+from remanence.events.windows import (
+    BlocksShown,
+    CompactionBegun,
+    CompactionFailed,
+    ContextCompacted,
+    MemoryRecalled,
+)
 from remanence.spec import IfBusy, Replay
 
 __all__ = [
     "KINDS",
     "ApprovalExpired",
     "ApprovalGiven",
+    "BlocksShown",
     "BudgetRaised",
     "BudgetReached",
     "CallJudged",
     "CancelAsked",
+    "CompactionBegun",
+    "CompactionFailed",
     "ContextCompacted",
     "Event",
     "InputJoined",
     "InputReceived",
     "MemoryForgotten",
     "MemoryKept",
+    "MemoryRecalled",
     "ModelCalled",
     "ModelFailed",
     "ModelReplied",
@@ -179,8 +191,11 @@ class ModelCalled(_Fact, frozen=True):
     """Intent: a model call is about to leave. Its window is journaled by reference, never copied.
 
     The window is the turns from `first_turn` on (records `window_from` to this record), without the replies and results
-    among the first `skipped` messages after that turn's inputs, plus the instructions and tools of the pinned version;
-    `prompt` is the digest of the exact messages. `reserved_*` is what the budgets set aside.
+    among the first `skipped` messages after that turn's inputs, plus the instructions and tools of the pinned version.
+    Bulky results of records up to `cleared` are shown as a line each; the summary of what came before the window stands
+    in the record `compacted_at`, the memory blocks in the record `shown_at`. `prompt` is the digest of everything that
+    is sent (of the messages alone in `layout` 0, which older releases wrote). `reserved_*` is what the budgets set
+    aside.
     """
 
     call: str
@@ -193,6 +208,10 @@ class ModelCalled(_Fact, frozen=True):
     attempt: int = 1
     reserved_usd_micros: int = 0
     reserved_tokens: int = 0
+    layout: int = 0
+    cleared: int = 0
+    compacted_at: int = 0
+    shown_at: int = 0
 
 
 class ModelReplied(_Fact, frozen=True):
@@ -286,6 +305,7 @@ class ToolReturned(_Fact, frozen=True):
     """Outcome: the tool answered. `started` is False when no tool did: the call was refused, or cancelled.
 
     A result over the limit is cut in `parts`; `blob` is the digest of the whole, `size` its length in bytes.
+    `untrusted` marks what came from a tool whose results strangers may have written.
     """
 
     call: str
@@ -294,6 +314,7 @@ class ToolReturned(_Fact, frozen=True):
     started: bool = True
     blob: str | None = None
     size: int | None = None
+    untrusted: bool = False
 
 
 class ToolLost(_Fact, frozen=True):
@@ -319,19 +340,18 @@ class ToolResolved(_Fact, frozen=True):
     note: str = ""
 
 
-# --- context, memory, timers, budgets, redaction ----------------------------------------------------------------------
-
-
-class ContextCompacted(_Fact, frozen=True):
-    """The turns up to `through_turn` are represented by `summary` in later windows."""
-
-    through_turn: int
-    summary: tuple[Part, ...]
-    call: str = ""
+# --- memory, timers, budgets, redaction ----------------------------------------------------------------------
 
 
 class MemoryKept(_Fact, frozen=True):
-    """A long-lived fact was written to a memory store from this session."""
+    """A long-lived fact was written to a memory store: a version of a note, or of a block.
+
+    `scope` is `project`, `agent:NAME`, `user:ID` or `session:ID`. It was learned from record `source` of
+    `source_session` (empty: of this session). `supersedes` names the memory it takes the place of; `follows` the one
+    that was true until this one was. Validity in microseconds since 1970: `valid_from` to `valid_to` in the world,
+    until `expires_at` in the memory. `untrusted` when its writer had read what strangers may have written. `name` is
+    that of a block, `by` who wrote it.
+    """
 
     store: str
     memory: str
@@ -339,10 +359,21 @@ class MemoryKept(_Fact, frozen=True):
     source: int | None = None
     subjects: tuple[str, ...] = ()
     supersedes: str | None = None
+    follows: str | None = None
+    scope: str = "project"
+    kind: Literal["note", "block"] = "note"
+    version: int = 1
+    name: str = ""
+    valid_from: int | None = None
+    valid_to: int | None = None
+    expires_at: int | None = None
+    untrusted: bool = False
+    source_session: str = ""
+    by: str = ""
 
 
 class MemoryForgotten(_Fact, frozen=True):
-    """A memory was erased or withdrawn."""
+    """A memory was withdrawn: it is recalled no more. Its versions stay in the history until they are erased."""
 
     store: str
     memory: str
@@ -418,6 +449,10 @@ Event = (
     | ToolReturned
     | ToolLost
     | ToolResolved
+    | MemoryRecalled
+    | BlocksShown
+    | CompactionBegun
+    | CompactionFailed
     | ContextCompacted
     | MemoryKept
     | MemoryForgotten

@@ -19,6 +19,7 @@ from typing import Any
 
 import structlog
 
+from remanence.content import text_of
 from remanence.core.context import Transcript
 from remanence.core.decide import Rest
 from remanence.core.ledger import budget_scopes
@@ -26,11 +27,22 @@ from remanence.core.session import decode_snapshot, encode_snapshot, evolve, fol
 from remanence.core.state import Session, effect_key, status_of, waiting_on
 from remanence.core.summary import summary_of
 from remanence.errors import BudgetExceeded, Conflict, Fenced, Frozen, StoreCorrupt, StoreError
-from remanence.events import BudgetRaised, BudgetReached, Event, ModelCalled, Recorded, Redacted, ToolStarted
+from remanence.events import (
+    BudgetRaised,
+    BudgetReached,
+    Event,
+    MemoryRecalled,
+    ModelCalled,
+    Recalled,
+    Recorded,
+    Redacted,
+    ToolStarted,
+)
 from remanence.ports import Lease, Summary, Write
 from remanence.runtime.bell import Bell
-from remanence.runtime.effects import call_model, reconcile_doubt, run_tool
+from remanence.runtime.effects import Report, Sent, call_model, reconcile_doubt, run_tool
 from remanence.runtime.plan import Dispatch, Ground, Outcome, Plan, again, make_plan
+from remanence.runtime.recall import recall, understand
 from remanence.runtime.services import Services
 from remanence.spec import AgentSpec
 
@@ -114,7 +126,7 @@ class Driver:
         """One round; True when the driver is done with the session."""
         try:
             await self._absorb()
-            plan = self._plan()
+            plan = self._plan(await self._blocks())
             if plan.unpriced:
                 await self._refuse_unpriced()
             if plan.events:
@@ -138,10 +150,19 @@ class Driver:
             await self._wait_for_store(error)
         return False
 
-    def _plan(self) -> Plan:
+    async def _blocks(self) -> tuple[Recalled, ...] | None:
+        """The memory blocks the agent may see now: a right that was taken away holds from the next call on."""
+        recollector = self.services.recollector
+        if self.spec.memory is None or recollector is None:
+            return () if self.state.blocks else None
+        blocks = await recollector.blocks(self.state, self.spec)
+        await understand(self.services.database.store, self.text, (), blocks)
+        return blocks
+
+    def _plan(self, blocks: tuple[Recalled, ...] | None) -> Plan:
         now = self.services.clock.now()
         may_start = not self.draining and now >= self._held_until and now < self.lease.until
-        ground = Ground(self.spec, self.text, self.services.model, self.lease, may_start)
+        ground = Ground(self.spec, self.text, self.services.model, self.lease, may_start, blocks)
         return make_plan(self.state, tuple(self._facts), ground, now=now)
 
     async def _commit(self, plan: Plan) -> None:
@@ -210,6 +231,8 @@ class Driver:
                 asyncio.get_running_loop().call_soon(self._tasks[call].cancel)
         for call in plan.rest.reconcile:
             self._reconcile(call)
+        if plan.rest.why == "recall":
+            self._recall()
         self.text.forget_before(self.state.window.first_turn)
 
     async def _take_up_orphans(self, s: Session) -> None:
@@ -245,10 +268,23 @@ class Driver:
     def _dispatch(self, dispatch: Dispatch) -> None:
         intent = dispatch.intent
         if isinstance(intent, ModelCalled):
-            effect = call_model(self.services, self.state, self.spec, intent, dispatch.messages)
+            sent = Sent(dispatch.messages, dispatch.instructions)
+            effect = call_model(self.services, self.state, self.spec, intent, sent)
         else:
             effect = run_tool(self.services, self.state, self.spec, intent, dispatch.arguments)
         self._start(intent.call, intent.attempt, effect)
+
+    def _recall(self) -> None:
+        name = f"recall_{self.state.turns}"
+        if name not in self._tasks:
+            self._start(name, 0, self._recalled())
+
+    async def _recalled(self) -> MemoryRecalled:
+        asked = self.text.turns[-1].messages if self.text.turns else []
+        words = "\n".join(text_of(message.parts) for message in asked if message.role == "user")
+        fact = await recall(self.services.recollector, self.state, self.spec, words)
+        await understand(self.services.database.store, self.text, (), fact.items)
+        return fact
 
     def _reconcile(self, call: str) -> None:
         doubt = next((doubt for doubt in self.state.doubts if doubt.call == call), None)
@@ -260,18 +296,19 @@ class Driver:
             known = self.state.call(call)
             self._start(call, known.attempt if known else 0, reconcile_doubt(tool, doubt))
 
-    def _start(self, call: str, attempt: int, effect: Coroutine[Any, Any, Event | None]) -> None:
+    def _start(self, call: str, attempt: int, effect: Coroutine[Any, Any, Event | Report | None]) -> None:
         task = self._tasks[call] = asyncio.create_task(self._perform(call, attempt, effect), name=call)
         task.add_done_callback(lambda _: effect.close())  # a task cancelled before its first step awaits nothing
 
-    async def _perform(self, call: str, attempt: int, effect: Coroutine[Any, Any, Event | None]) -> None:
+    async def _perform(self, call: str, attempt: int, effect: Coroutine[Any, Any, Event | Report | None]) -> None:
         """Run one effect and report its outcome. A fenced driver reports nothing: the fact belongs to another now."""
         fact = await effect
         if self._tasks.get(call) is asyncio.current_task():
             del self._tasks[call]
         self._stirred.set()
         if fact is not None and not self._fenced:
-            self._facts.append(Outcome(fact, attempt))
+            report = fact if isinstance(fact, Report) else Report(fact)
+            self._facts.append(Outcome(report.event, attempt, report.beside))
 
     # --- resting ------------------------------------------------------------------------------------------------------
 
@@ -362,6 +399,7 @@ class Driver:
             await self._load()
             return
         news, self._news = self._news, []
+        await understand(self.services.database.store, self.text, news)
         for record in news:
             if record.position == self.state.head + 1:
                 self._take(record)
@@ -369,7 +407,9 @@ class Driver:
                 self._stale = True
         if self._stale:
             self._stale = False
-            for record in await self.services.database.store.read(self.lease.session, after=self.state.head):
+            records = await self.services.database.store.read(self.lease.session, after=self.state.head)
+            await understand(self.services.database.store, self.text, records)
+            for record in records:
                 self._take(record)
         if self._erased:
             await self._load()  # what was erased is still in the messages at hand
@@ -408,12 +448,14 @@ class Driver:
         store = self.services.database.store
         text = Transcript()
         start = s.window.from_position
-        if 0 < s.compacted_at < start:
-            for record in await store.read(s.id, after=s.compacted_at - 1, limit=1):
-                text.add(record)
-        for record in await store.read(s.id, after=start - 1):
-            if record.position <= s.head:
-                text.add(record)
+        records: list[Recorded] = []
+        for earlier in sorted({s.compacted_at, s.shown_at}):
+            if 0 < earlier < start:
+                records += await store.read(s.id, after=earlier - 1, limit=1)
+        records += [record for record in await store.read(s.id, after=start - 1) if record.position <= s.head]
+        await understand(store, text, records)
+        for record in records:
+            text.add(record)
         text.forget_before(s.window.first_turn)
         return text
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -31,7 +32,7 @@ from remanence.ports import Delta, DeltaKind, ModelReply, ModelRequest, OnDelta,
 from remanence.runtime.services import Services
 from remanence.spec import AgentSpec
 
-__all__ = ["call_model", "reconcile_doubt", "run_tool"]
+__all__ = ["Report", "Sent", "call_model", "reconcile_doubt", "request_of", "run_tool"]
 
 log = structlog.get_logger("remanence.effects")
 
@@ -40,15 +41,29 @@ _MAYBE_BILLED = frozenset({"timeout", "cancelled"})
 """Failures after which a provider may still send a bill: they are counted at the whole reservation."""
 
 
+class Report(msgspec.Struct, frozen=True):
+    """The outcome of an effect, and the facts that are journaled in the same write."""
+
+    event: Event
+    beside: tuple[Event, ...] = ()
+
+
 # --- models -----------------------------------------------------------------------------------------------------------
 
 
-def request_of(s: Session, spec: AgentSpec, called: ModelCalled, messages: tuple[Message, ...]) -> ModelRequest:
+class Sent(NamedTuple):
+    """What a model call is sent besides what its spec says."""
+
+    messages: tuple[Message, ...]
+    instructions: str
+
+
+def request_of(s: Session, spec: AgentSpec, called: ModelCalled, sent: Sent) -> ModelRequest:
     """The request one intent stands for."""
     return ModelRequest(
         model=called.model,
-        instructions=spec.instructions,
-        messages=messages,
+        instructions=sent.instructions,
+        messages=sent.messages,
         tools=spec.tools,
         settings=spec.settings,
         output_tokens=spec.limits.output_tokens,
@@ -57,11 +72,9 @@ def request_of(s: Session, spec: AgentSpec, called: ModelCalled, messages: tuple
     )
 
 
-async def call_model(
-    services: Services, s: Session, spec: AgentSpec, called: ModelCalled, messages: tuple[Message, ...]
-) -> Event:
+async def call_model(services: Services, s: Session, spec: AgentSpec, called: ModelCalled, sent: Sent) -> Event:
     """Perform a model call: `ModelReplied`, or `ModelFailed` with the date of the next attempt, if there is one."""
-    request = request_of(s, spec, called, messages)
+    request = request_of(s, spec, called, sent)
     streamed: list[int] = []
     on_delta = _streamer(services, s.id, called.call, streamed)
     try:
@@ -144,9 +157,13 @@ def _failed(
 # --- tools ------------------------------------------------------------------------------------------------------------
 
 
-async def run_tool(services: Services, s: Session, spec: AgentSpec, started: ToolStarted, arguments: str) -> Event:
+async def run_tool(
+    services: Services, s: Session, spec: AgentSpec, started: ToolStarted, arguments: str
+) -> Event | Report:
     """Perform a tool call: `ToolReturned`, or `ToolLost` when nobody can know whether it happened."""
-    tool = services.tools.find(s.agent, started.tool)
+    known = spec.tool(started.tool)
+    builtin = known is not None and known.kind == "builtin"
+    tool = services.builtins.get(started.tool) if builtin else services.tools.find(s.agent, started.tool)
     if tool is None:
         words = f"This worker does not have the tool {started.tool}; nothing was run."
         return ToolReturned(started.call, said(words), error=True, started=False)
@@ -158,6 +175,10 @@ async def run_tool(services: Services, s: Session, spec: AgentSpec, started: Too
         turn=s.turns,
         effect_key=started.effect_key,
         attempt=started.attempt,
+        memory=spec.memory,
+        turn_position=s.turn.position if s.turn else 0,
+        window_from=s.window.from_position,
+        untrusted=bool(s.untrusted_at),
         on_progress=_progress(services, s.id, started.call),
     )
     try:
@@ -172,7 +193,8 @@ async def run_tool(services: Services, s: Session, spec: AgentSpec, started: Too
     except Exception as error:
         log.exception("a tool raised instead of reporting an outcome", tool=started.tool)
         return _overdue(started, f"the tool failed in an unforeseen way ({type(error).__name__}: {error})")
-    return await _returned(services, spec, started, outcome)
+    returned = await _returned(services, spec, started, outcome)
+    return Report(returned, outcome.facts) if builtin else returned
 
 
 def _progress(services: Services, session: str, call: str) -> Callable[[str], None]:
@@ -191,14 +213,15 @@ def _overdue(started: ToolStarted, why: str) -> Event:
 async def _returned(services: Services, spec: AgentSpec, started: ToolStarted, outcome: ToolOutcome) -> ToolReturned:
     """The outcome as a fact; a result over the limit is kept whole as a blob and shown cut."""
     limit = spec.limits.tool_result_bytes
+    distrusted = outcome.untrusted or spec.distrusts(started.tool)
     encoded = msgspec.json.encode(outcome.parts)
     if len(encoded) <= limit:
-        return ToolReturned(started.call, outcome.parts, outcome.error)
+        return ToolReturned(started.call, outcome.parts, outcome.error, untrusted=distrusted)
     whole = text_of(outcome.parts).encode() or encoded
     digest = await _keep(services, whole)
     shown = whole[:limit].decode(errors="ignore")
     words = f"{shown}\n[cut: {limit} of {len(whole)} bytes shown; the whole result is blob {digest}]"
-    return ToolReturned(started.call, (Text(words),), outcome.error, blob=digest, size=len(whole))
+    return ToolReturned(started.call, (Text(words),), outcome.error, blob=digest, size=len(whole), untrusted=distrusted)
 
 
 async def _keep(services: Services, content: bytes) -> str:

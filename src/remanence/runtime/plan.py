@@ -13,17 +13,20 @@ import msgspec
 from msgspec.structs import replace
 
 from remanence.content import Message, Usage
-from remanence.core.context import Transcript, prompt_of
-from remanence.core.decide import CallModel, Note, Rest, RunTool, decide
+from remanence.core.context import LAYOUT, Transcript, instructions_of, prompt_of
+from remanence.core.decide import CallModel, Note, Recall, Rest, RunTool, decide
 from remanence.core.ledger import attempt_key, budget_scopes
 from remanence.core.session import evolve
-from remanence.core.state import ModelStep, Session
+from remanence.core.state import ModelStep, Session, Window
 from remanence.events import (
+    BlocksShown,
     BudgetReached,
     Event,
+    MemoryRecalled,
     ModelCalled,
     ModelFailed,
     ModelReplied,
+    Recalled,
     Recorded,
     ToolLost,
     ToolResolved,
@@ -42,6 +45,7 @@ class Dispatch(msgspec.Struct, frozen=True):
     intent: ModelCalled | ToolStarted
     messages: tuple[Message, ...] = ()
     arguments: str = ""
+    instructions: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -52,6 +56,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     event: Event
     attempt: int = 0
+    beside: tuple[Event, ...] = ()
+    """Facts to journal in the same write, when the outcome is still wanted."""
 
 
 class Ground(msgspec.Struct, frozen=True):
@@ -62,6 +68,8 @@ class Ground(msgspec.Struct, frozen=True):
     model: Model
     lease: Lease
     may_start: bool = True
+    blocks: tuple[Recalled, ...] | None = None
+    """The memory blocks the agent may see now; None: as they were."""
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -110,7 +118,8 @@ def make_plan(s: Session, facts: tuple[Outcome, ...], ground: Ground, *, now: in
     round_ = _Round(s, ground.text, lease, now)
     for fact in facts:
         if still_wanted(round_.state, fact):
-            round_.take(fact.event)
+            for event in (fact.event, *fact.beside):
+                round_.take(event)
     while True:
         action = decide(round_.state, spec, now=now, epoch=lease.epoch)
         match action:
@@ -119,11 +128,14 @@ def make_plan(s: Session, facts: tuple[Outcome, ...], ground: Ground, *, now: in
             case Rest():
                 rest = action
                 break
-            case CallModel() | RunTool() if not ground.may_start:
+            case CallModel() | RunTool() | Recall() if not ground.may_start:
                 rest = Rest("held")
                 break
+            case Recall():
+                rest = Rest("recall")
+                break
             case CallModel():
-                _call_model(round_, spec, ground.model, action)
+                _call_model(round_, ground, action)
             case RunTool(event=event, arguments=arguments):
                 round_.take(event)
                 if not event.client:
@@ -141,27 +153,38 @@ def make_plan(s: Session, facts: tuple[Outcome, ...], ground: Ground, *, now: in
     )
 
 
-def _call_model(round_: _Round, spec: AgentSpec, model: Model, action: CallModel) -> None:
+def _call_model(round_: _Round, ground: Ground, action: CallModel) -> None:
+    spec, model = ground.spec, ground.model
+    if ground.blocks is not None and ground.blocks != round_.state.blocks:
+        round_.take(BlocksShown(ground.blocks))
     s = round_.state
     prompt = prompt_of(round_.text, s, spec)
-    bound = prompt.input_tokens_bound
-    worst = Usage(bound, spec.limits.output_tokens)
+    worst = Usage(prompt.input_tokens_bound, spec.limits.output_tokens)
     price = _worst_price(model, spec.model, worst)
     round_.unpriced = price is None
-    called = ModelCalled(
-        action.call,
+    called = _called(s, spec, ModelStep(action.call, action.attempt, 0, 0), prompt.window, prompt.sent)
+    called = replace(called, reserved_usd_micros=price or 0, reserved_tokens=worst.total_tokens)
+    round_.take(called)
+    round_.dispatches.append(Dispatch(called, messages=prompt.messages, instructions=prompt.instructions))
+
+
+def _called(s: Session, spec: AgentSpec, step: ModelStep, window: Window, sent: str) -> ModelCalled:
+    return ModelCalled(
+        step.call,
         s.turns,
         spec.model,
-        prompt.window.first_turn,
-        prompt.window.from_position,
-        prompt.digest,
-        prompt.window.skipped,
-        action.attempt,
-        reserved_usd_micros=price or 0,
-        reserved_tokens=worst.total_tokens,
+        window.first_turn,
+        window.from_position,
+        sent,
+        window.skipped,
+        step.attempt,
+        step.reserved_usd_micros,
+        step.reserved_tokens,
+        layout=LAYOUT,
+        cleared=window.cleared,
+        compacted_at=s.compacted_at,
+        shown_at=s.shown_at,
     )
-    round_.take(called)
-    round_.dispatches.append(Dispatch(called, messages=prompt.messages))
 
 
 def _worst_price(model: Model, name: str, worst: Usage) -> int | None:
@@ -175,19 +198,8 @@ def _worst_price(model: Model, name: str, worst: Usage) -> int | None:
 def again(s: Session, spec: AgentSpec, text: Transcript, step: ModelStep) -> Dispatch:
     """The dispatch of a model call whose intent is in the journal already: the same window, the same reservation."""
     content = text.messages(s.window)
-    called = ModelCalled(
-        step.call,
-        s.turns,
-        spec.model,
-        s.window.first_turn,
-        s.window.from_position,
-        content.digest,
-        s.window.skipped,
-        step.attempt,
-        step.reserved_usd_micros,
-        step.reserved_tokens,
-    )
-    return Dispatch(called, messages=content.messages)
+    called = _called(s, spec, step, s.window, text.sent_digest(spec, content.digest))
+    return Dispatch(called, messages=content.messages, instructions=instructions_of(text, spec))
 
 
 _CHARGED = (ModelCalled, ModelReplied, ModelFailed)
@@ -222,5 +234,7 @@ def still_wanted(s: Session, fact: Outcome) -> bool:
             return current and any(doubt.call == call for doubt in s.doubts)
         case BudgetReached():
             return s.pause is None
+        case MemoryRecalled(turn=number):
+            return s.turn is not None and s.turn.number == number and not s.turn.recalled
         case _:
             return True

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 
 import msgspec
 
-from remanence.ports import Clock, Database, Model, Toolbox
+from remanence.ports import Clock, Database, Model, Tool, Toolbox
 from remanence.runtime.live import Hub
+from remanence.runtime.recall import Recollector
 
 __all__ = ["Services", "Times"]
 
@@ -44,3 +46,7 @@ class Services(msgspec.Struct, frozen=True):
     times: Times = Times()
     sessions_max: int = 256
     """How many sessions this worker drives at once."""
+    recollector: Recollector | None = None
+    """Long-term memory, for the agents that have one."""
+    builtins: Mapping[str, Tool] = {}
+    """The runtime's own tools that run, by name."""

@@ -21,7 +21,7 @@ import msgspec
 from msgspec.structs import replace
 
 from remanence.content import Part, Text, ToolCall, Usage
-from remanence.core.decide import Action, CallModel, Note, Rest, RunTool, decide
+from remanence.core.decide import Action, CallModel, Note, Recall, Rest, RunTool, decide
 from remanence.core.session import evolve, fold
 from remanence.core.state import Session
 from remanence.events import (
@@ -33,6 +33,7 @@ from remanence.events import (
     InputReceived,
     MemoryForgotten,
     MemoryKept,
+    MemoryRecalled,
     ModelCalled,
     ModelReplied,
     Recorded,
@@ -223,8 +224,10 @@ def _fits(got: object, wanted: object) -> bool:
     return isinstance(got, wanted) if isinstance(wanted, type) else got == wanted
 
 
-def _fact(action: Note | CallModel | RunTool, case: Case) -> Event:
-    """What the driver would journal for an action; a prompt is not built here."""
+def _fact(action: Note | CallModel | RunTool | Recall, case: Case) -> Event:
+    """What the driver would journal for an action; a prompt is not built here, and nothing comes to mind."""
+    if isinstance(action, Recall):
+        return MemoryRecalled(action.turn)
     if not isinstance(action, CallModel):
         return action.event
     window = case.state.window

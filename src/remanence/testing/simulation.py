@@ -31,6 +31,7 @@ from remanence.events import (
     BudgetRaised,
     BudgetReached,
     Event,
+    MemoryRecalled,
     ModelCalled,
     ModelFailed,
     ModelReplied,
@@ -103,8 +104,9 @@ class Simulation:
         self.state = fold(s, self.records[s.head :])
         self.text = Transcript()
         start = self.state.window.from_position
-        if 0 < self.state.compacted_at < start:
-            self.text.add(self.records[self.state.compacted_at - 1])
+        for earlier in sorted({self.state.compacted_at, self.state.shown_at}):
+            if 0 < earlier < start:
+                self.text.add(self.records[earlier - 1])
         for record in self.records[start - 1 :]:
             self.text.add(record)
         self._orphans = True
@@ -234,6 +236,8 @@ class Simulation:
             self._abort(call)
         for call in plan.rest.reconcile:
             self.reconcile(call)
+        if plan.rest.why == "recall":
+            self.facts.append(Outcome(MemoryRecalled(self.state.turns)))
         self.text.forget_before(self.state.window.first_turn)
 
     def _dispatch(self, dispatch: Dispatch) -> None:

@@ -1,0 +1,71 @@
+"""What a worker asks of long-term memory, and how the texts behind references are read.
+
+The memory is asked once before a turn (what fits its inputs) and, for agents with memory, before each model call (which
+blocks the agent may see now). Both answers are references. Their texts are read from the records they name, so that
+what a prompt showed can be read again as long as the record is there, and no longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+import structlog
+
+from remanence.core.context import Place, Remembered, Transcript, places_in, remembered
+from remanence.core.state import Session
+from remanence.errors import NotFound, RemanenceError
+from remanence.events import MemoryRecalled, Recalled, Recorded
+from remanence.ports import Store
+from remanence.spec import AgentSpec
+
+__all__ = ["Recollector", "recall", "texts_of", "understand"]
+
+log = structlog.get_logger("remanence.recall")
+
+
+class Recollector(Protocol):
+    """Who knows what an agent may recall, now."""
+
+    async def recall(self, s: Session, spec: AgentSpec, text: str) -> tuple[Recalled, ...]:
+        """What fits the inputs of the turn that begins, best first, within the spec's `recall_tokens`."""
+        ...
+
+    async def blocks(self, s: Session, spec: AgentSpec) -> tuple[Recalled, ...]:
+        """The blocks in view, always in the same order, without a `why`: a change of order would cost a prefix."""
+        ...
+
+
+async def recall(recollector: Recollector | None, s: Session, spec: AgentSpec, text: str) -> MemoryRecalled:
+    """What comes to mind for the turn. A memory that cannot be asked does not hold the turn up, and says so."""
+    if recollector is None:
+        return MemoryRecalled(s.turns, note="this worker has no memory to ask")
+    try:
+        return MemoryRecalled(s.turns, await recollector.recall(s, spec, text))
+    except RemanenceError as error:
+        log.warning("the memory could not be asked", session=s.id, error=error.message)
+        return MemoryRecalled(s.turns, note=f"the memory could not be asked: {error.message}")
+
+
+async def texts_of(store: Store, places: Iterable[Place]) -> dict[Place, Remembered]:
+    """The texts of these records. What was erased, or is not there, is missing from the answer."""
+    found: dict[Place, Remembered] = {}
+    for session, position in places:
+        try:
+            records = await store.read(session, after=position - 1, limit=1)
+        except NotFound:
+            continue
+        for record in records:
+            what = remembered(record) if record.position == position else None
+            if what is not None:
+                found[(session, position)] = what
+    return found
+
+
+async def understand(
+    store: Store, text: Transcript, records: Iterable[Recorded], also: Iterable[Recalled] = ()
+) -> None:
+    """Give a transcript the texts behind the references of records it is about to take in."""
+    wanted = places_in(records, also) - text.known.keys()
+    if wanted:
+        text.know(await texts_of(store, wanted))
