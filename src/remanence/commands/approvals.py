@@ -174,7 +174,9 @@ async def tool_result(
         if known.state != "running" or known.epoch != CLIENT_EPOCH:
             raise Conflict(f"Call {call} does not wait for a result from the client (it is {known.state}).")
         try:
-            return await tell(caller, session, ToolReturned(call, parts, error), expect=s.head, once=once)
+            untrusted = (await caller.database.specs.get(s.version)).distrusts(known.name)
+            returned = ToolReturned(call, parts, error, untrusted=untrusted)
+            return await tell(caller, session, returned, expect=s.head, once=once)
         except Conflict:
             continue
     raise Conflict(f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again.")

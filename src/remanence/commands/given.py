@@ -73,15 +73,17 @@ async def say(
     if version.version != s.version:
         upgrade = (SessionUpgraded(version.version, policy_digest(spec), caller.actor),)
     if calls_with_client(s):
-        events = (*upgrade, *_results(caller, s, messages))
+        events = (*upgrade, *_results(caller, s, spec, messages))
     else:
         events = (*upgrade, *_Past(caller, s, len(upgrade)).answered(messages))
     return await _append(caller, s, spec, events, key=key)
 
 
-async def keep(caller: Caller, s: Session, messages: Sequence[Message], *, spec: AgentSpec) -> Appended:
-    """Journal `messages` after a session at rest, without having them answered."""
-    return await _append(caller, s, spec, _Past(caller, s, 0).closed(messages), quiet=True)
+async def keep(
+    caller: Caller, s: Session, messages: Sequence[Message], *, spec: AgentSpec, key: Key | None = None
+) -> Appended:
+    """Journal `messages` after a session at rest, without having them answered. The same `key` again: once."""
+    return await _append(caller, s, spec, _Past(caller, s, 0).closed(messages), quiet=True, key=key)
 
 
 async def erase(caller: Caller, session: str, positions: Sequence[int], *, reason: str) -> None:
@@ -120,15 +122,15 @@ async def _append(
     )
 
 
-def _results(caller: Caller, s: Session, messages: Sequence[Message]) -> list[Event]:
+def _results(caller: Caller, s: Session, spec: AgentSpec, messages: Sequence[Message]) -> list[Event]:
     """What the client's calls came to, after what it says besides: the turn hears both before the next model call."""
     results = [p for message in messages if message.role == "tool" for p in message.parts if isinstance(p, ToolResult)]
-    waiting = {call.call for call in calls_with_client(s)}
+    waiting = {call.call: call.name for call in calls_with_client(s)}
     answered = [result.call for result in results]
     for call in answered:
         if call not in waiting or answered.count(call) > 1:
             raise _no_call(call)
-    if missing := sorted(waiting - set(answered)):
+    if missing := sorted(waiting.keys() - set(answered)):
         raise _no_output(missing[0])
     if any(message.role == "assistant" for message in messages):
         raise InvalidInput("A reply cannot be put between a call and its output. Nothing was written.", param="input")
@@ -137,7 +139,8 @@ def _results(caller: Caller, s: Session, messages: Sequence[Message]) -> list[Ev
         for message in messages
         if message.role == "user"
     ]
-    return [*spoken, *(ToolReturned(result.call, result.parts, result.error) for result in results)]
+    returned = [ToolReturned(r.call, r.parts, r.error, untrusted=spec.distrusts(waiting[r.call])) for r in results]
+    return [*spoken, *returned]
 
 
 def _no_call(call: str) -> InvalidInput:
