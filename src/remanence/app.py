@@ -26,7 +26,7 @@ from msgspec.structs import replace
 
 from remanence import logs
 from remanence.agent import Agent
-from remanence.commands import approvals, controls, sessions
+from remanence.commands import approvals, controls, search, sessions, usage
 from remanence.commands.caller import INPUT_BYTES_MAX, Caller, state_of
 from remanence.commands.follow import follow, follow_batches
 from remanence.commands.sessions import Opening
@@ -40,8 +40,10 @@ from remanence.models.gateway import Gateway
 from remanence.ports import Appended, Budget, Clock, Database, Delta, Hold, Model, Tool, Want
 from remanence.runtime.clock import SystemClock
 from remanence.runtime.live import Hub
+from remanence.runtime.projector import Projection, Projector
 from remanence.runtime.services import Services, Times
 from remanence.runtime.worker import Worker
+from remanence.screens import SCREENS
 from remanence.spec import AgentSpec, IfBusy
 from remanence.stores.schema_state import SchemaState, schema_state
 
@@ -149,6 +151,7 @@ class Remanence:
         self._with_worker = worker
         self._database: Database | None = None
         self._worker: Worker | None = None
+        self._projector: Projector | None = None
         self._gateway: Gateway | None = None
         self._caller: Caller | None = None
 
@@ -190,16 +193,21 @@ class Remanence:
             )
             self._worker = Worker(services)
             await self._worker.start()
+            worker, projections = self._worker, _projections(self._caller)
+            self._projector = Projector(database, options.clock, projections, lambda: worker.sessions > 0)
+            await self._projector.start()
 
     async def stop(self) -> None:
         """Drain the worker, give its sessions back, close the database."""
+        if self._projector is not None:
+            await self._projector.stop()
         if self._worker is not None:
             await self._worker.stop()
         if self._gateway is not None:
             await self._gateway.aclose()
         if self._database is not None and self.options.database is None:
             await self._database.close()
-        self._worker = self._database = self._caller = None
+        self._worker = self._projector = self._database = self._caller = None
 
     @property
     def caller(self) -> Caller:
@@ -441,6 +449,14 @@ def _takes(event: Event, position: int) -> bool:
             return joined == position
         case _:
             return False
+
+
+def _projections(caller: Caller) -> list[Projection]:
+    """What is kept close to the journals in idle time."""
+    return [
+        (usage.USAGE, lambda cursor: usage.project(caller, cursor)),
+        (SCREENS, lambda cursor: search.project(caller, cursor)),
+    ]
 
 
 def _amount(usd: str | None, tokens: int | None) -> tuple[controls.Unit, int]:

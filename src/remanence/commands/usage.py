@@ -17,7 +17,7 @@ from remanence.errors import StoreCorrupt, UnknownEvent
 from remanence.events import ModelCalled, ModelFailed, ModelReplied, Recorded
 from remanence.ports import Cursor, Summary, UsageQuery, UsageRow
 
-__all__ = ["USAGE", "bring_up_to_date", "usage"]
+__all__ = ["USAGE", "bring_up_to_date", "project", "usage"]
 
 USAGE = "usage"
 """The name of the view's projection."""
@@ -51,12 +51,13 @@ async def bring_up_to_date(caller: Caller) -> list[str]:
             # Once each: a session that is written to all the while must not hold up the answer.
             seen.add(cursor.session)
             try:
-                await _read(caller, cursor)
+                await project(caller, cursor)
             except (StoreCorrupt, UnknownEvent):
                 unread.append(cursor.session)
 
 
-async def _read(caller: Caller, cursor: Cursor) -> None:
+async def project(caller: Caller, cursor: Cursor) -> None:
+    """Read one session from a cursor to its head. Raises StoreCorrupt, UnknownEvent for a journal that cannot be."""
     database = caller.database
     summary = (await database.views.session(cursor.session)).summary
     called: dict[str, str] = {}

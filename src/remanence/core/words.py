@@ -22,7 +22,7 @@ SEARCH_WORDS_MAX = 12
 PREFIX_CHARS_MIN = 2
 """One letter begins too many words to say anything."""
 
-_RUN = re.compile(r"[^\W_]+")
+_RUN = re.compile(r"(?:[^\W_][\u0300-\u036f]*)+")
 _DENSE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff\U00020000-\U0003ffff]+")
 _SCOPE = "\ue000"
 """In front of a project's name; no word of a text holds a private character."""

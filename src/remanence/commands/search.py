@@ -1,0 +1,206 @@
+"""Finding sessions by what was said and done in them, and the projection that keeps the words.
+
+Every record with something a person may look for is found by its words: what people, models and tools said, the names
+and arguments of calls, reasons, notes, titles. Thoughts of a model are not: they were not said. A record of a fork's
+past is found in the session that wrote it.
+
+The projection runs in idle time; whoever searches brings it up to date first, as far as that goes in a moment, and is
+told how many sessions had to be left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from remanence.commands.caller import Caller
+from remanence.content import File, Part, Text, ToolCall, ToolResult
+from remanence.core.words import excerpt, wanted, words_of
+from remanence.errors import StoreCorrupt, UnknownEvent
+from remanence.events import (
+    ApprovalGiven,
+    CancelAsked,
+    Event,
+    InputReceived,
+    MemoryKept,
+    ModelFailed,
+    ModelReplied,
+    QuestionAsked,
+    Recorded,
+    SessionAnnotated,
+    SessionDeleted,
+    SessionForked,
+    SessionFrozen,
+    SessionOpened,
+    ToolLost,
+    ToolResolved,
+    ToolReturned,
+    TurnEnded,
+)
+from remanence.ports import Cursor, SessionQuery, SessionRow
+from remanence.screens import SCREENS, Search, Seen
+
+__all__ = ["Found", "Searched", "catch_up", "project", "search", "seen_in", "text_in"]
+
+WORDS_MAX = 4_000
+"""So many different words of one record are kept; a tool's result can be a book."""
+EXCERPT_CHARS = 160
+_RECORDS = 1_000
+_SESSIONS = 100
+_MICROS = 1_000_000
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A session that was found: its newest record that fits, and the words around, those that fit marked True."""
+
+    row: SessionRow
+    position: int
+    kind: str
+    excerpt: list[tuple[str, bool]]
+
+
+class Searched(msgspec.Struct, frozen=True):
+    """What a search found. `unread`: so many sessions have records that were not looked at yet."""
+
+    found: list[Found]
+    unread: int
+
+
+async def search(caller: Caller, text: str, query: SessionQuery, *, within_s: float = 0.25) -> Searched:
+    """Sessions in which all the words of a text were said in one record, the last opened first.
+
+    The last word may be the beginning of one, unless a space follows it. Bringing the words up to date takes at most
+    about `within_s`. What is deleted is left out.
+    """
+    unread = await catch_up(caller, within_s=within_s)
+    words, prefix = wanted(text)
+    query = msgspec.structs.replace(query, without_status=query.without_status or "deleted")
+    found: list[Found] = []
+    for hit in await caller.database.screens.search(Search(words, prefix, query)):
+        records = await caller.database.store.read(hit.row.session, after=hit.position - 1, limit=1)
+        said = text_in(records[0].event) if records else ""
+        kind = type(records[0].event).__name__ if records else ""
+        found.append(Found(hit.row, hit.position, kind, excerpt(said, words, prefix, EXCERPT_CHARS)))
+    return Searched(found, unread)
+
+
+# --- the projection ---------------------------------------------------------------------------------------------------
+
+
+async def catch_up(caller: Caller, *, within_s: float) -> int:
+    """Read what is new, for about so long; returns how many sessions are left, of those that can be read."""
+    until = caller.clock.now() + int(within_s * _MICROS)
+    unreadable: set[str] = set()
+    while True:
+        cursors = await caller.database.store.behind(SCREENS, limit=_SESSIONS + len(unreadable))
+        cursors = [cursor for cursor in cursors if cursor.session not in unreadable]
+        for done, cursor in enumerate(cursors):
+            if caller.clock.now() >= until:
+                return len(cursors) - done
+            try:
+                await project(caller, cursor)
+            except (StoreCorrupt, UnknownEvent):
+                unreadable.add(cursor.session)
+        if len(cursors) < _SESSIONS:
+            return 0
+
+
+async def project(caller: Caller, cursor: Cursor) -> None:
+    """Read one session from a cursor to its head. Raises StoreCorrupt, UnknownEvent for a journal that cannot be."""
+    after = cursor.position
+    while after < cursor.head:
+        limit = min(_RECORDS, cursor.head - after)
+        records = await caller.database.store.read(cursor.session, after=after, limit=limit)
+        upto = records[-1].position
+        await caller.database.screens.record(Cursor(cursor.session, after, upto), seen_in(records))
+        after = upto
+
+
+def seen_in(records: Sequence[Recorded]) -> Seen:
+    """What a stretch of a journal adds."""
+    words = tuple((r.position, words_of(text, WORDS_MAX)) for r in records if (text := text_in(r.event)))
+    tags: dict[str, str] | None = None
+    doubts: dict[str, bool] = {}
+    for record in records:
+        match record.event:
+            case SessionOpened(metadata=metadata) | SessionForked(metadata=metadata):
+                tags = metadata or None
+            case SessionAnnotated(metadata=metadata):
+                tags = metadata
+            case ToolLost(call=call):
+                doubts[call] = True
+            case ToolResolved(call=call):
+                doubts[call] = False
+            case _:
+                pass
+    return Seen(
+        words=tuple((position, each) for position, each in words if each),
+        tags=tags,
+        lost=tuple(call for call, lost in doubts.items() if lost),
+        settled=tuple(call for call, lost in doubts.items() if not lost),
+        turns=tuple((r.at, r.event.status) for r in records if isinstance(r.event, TurnEnded)),
+        deleted=any(isinstance(record.event, SessionDeleted) for record in records),
+    )
+
+
+# --- what a record says -----------------------------------------------------------------------------------------------
+
+
+def text_in(event: Event) -> str:
+    """What a person may look for in an event; empty when there is nothing. Lines are parted by line feeds."""
+    match event:
+        case SessionOpened(title=title) | SessionForked(title=title):
+            return title
+        case InputReceived(parts=parts) | ModelReplied(parts=parts) | ToolReturned(parts=parts):
+            return _joined(parts)
+        case ToolResolved(parts=parts, note=note):
+            return "\n".join(text for text in (note, _joined(parts)) if text)
+        case QuestionAsked(question=question, options=options):
+            return "\n".join((question, *options))
+        case ApprovalGiven(note=text) | ModelFailed(message=text) | ToolLost(reason=text) | MemoryKept(text=text):
+            return text
+        case CancelAsked(reason=text) | SessionFrozen(reason=text):
+            return text
+        case _:
+            return ""
+
+
+def _joined(parts: Iterable[Part]) -> str:
+    return "\n".join(text for part in parts if (text := _text_of(part)))
+
+
+def _text_of(part: Part) -> str:
+    match part:
+        case Text(text=text):
+            return text
+        case File(name=name):
+            return name or ""
+        case ToolCall(name=name, arguments=arguments):
+            return f"{name} {_values_of(arguments)}"
+        case ToolResult(parts=parts):
+            return _joined(parts)
+        case _:
+            return ""
+
+
+def _values_of(arguments: str) -> str:
+    """The names and values in the arguments of a call, as they are meant, not as JSON escapes them."""
+    try:
+        return " ".join(_leaves(msgspec.json.decode(arguments)))
+    except (msgspec.DecodeError, RecursionError):
+        return arguments
+
+
+def _leaves(value: Any) -> Iterable[str]:
+    match value:
+        case dict():
+            for key, inner in value.items():  # pyright: ignore[reportUnknownVariableType]
+                yield str(key)  # pyright: ignore[reportUnknownArgumentType]
+                yield from _leaves(inner)
+        case list():
+            for inner in value:  # pyright: ignore[reportUnknownVariableType]
+                yield from _leaves(inner)
+        case _:
+            yield str(value)

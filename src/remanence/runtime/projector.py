@@ -1,0 +1,111 @@
+"""Keeps projections close to the journals in idle time: what was spent, what screens ask, what is remembered.
+
+A projection has one cursor per session, which moves in the same transaction as what it adds: several processes may run
+the same projections at once, and whoever is late adds nothing. The projector looks for sessions whose head is past a
+cursor, reads a batch of them, and then rests for a multiple of the time that took: while sessions run in this process
+it takes a small share of it, otherwise half.
+
+A journal that cannot be read is left alone until it grows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+import structlog
+
+from remanence.errors import RemanenceError, StoreCorrupt, StoreError
+from remanence.ports import Clock, Cursor, Database
+from remanence.runtime.bell import Bell
+
+__all__ = ["Projection", "Projector"]
+
+log = structlog.get_logger("remanence.projector")
+
+Projection = tuple[str, Callable[[Cursor], Awaitable[None]]]
+"""The name under which its cursors are kept, and what reads one session from a cursor to its head."""
+
+BATCH_SESSIONS = 20
+REST_S = 1.0
+"""How long it rests when there is nothing to read."""
+REST_MIN_S = 0.01
+SHARE_BUSY, SHARE_IDLE = 0.05, 0.5
+"""How much of the time it reads, while sessions run here and while none does."""
+_MICROS = 1_000_000
+
+
+class Projector:
+    """Runs projections in the background. `busy` says whether sessions run in this process right now."""
+
+    def __init__(
+        self, database: Database, clock: Clock, projections: Sequence[Projection], busy: Callable[[], bool]
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._projections = projections
+        self._busy = busy
+        self._unreadable: dict[tuple[str, str], int] = {}
+        self._stopping = Bell()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin, in the background."""
+        self._task = asyncio.create_task(self._run(), name="project")
+
+    async def stop(self) -> None:
+        """Finish the session that is being read, and end."""
+        self._stopping.set()
+        if self._task is not None:
+            await self._task
+
+    async def catch_up(self) -> int:
+        """Read one batch for every projection. Returns how many sessions were read."""
+        read = 0
+        for name, read_session in self._projections:
+            left_alone = sum(1 for projection, _ in self._unreadable if projection == name)
+            cursors = await self._database.store.behind(name, limit=BATCH_SESSIONS + left_alone)
+            for cursor in cursors:
+                if self._stopping.is_set():
+                    return read
+                if self._unreadable.get((name, cursor.session)) != cursor.head:
+                    await self._read(name, cursor, read_session)
+                    read += 1
+        return read
+
+    async def _read(self, name: str, cursor: Cursor, read_session: Callable[[Cursor], Awaitable[None]]) -> None:
+        key = (name, cursor.session)
+        try:
+            await read_session(cursor)
+            self._unreadable.pop(key, None)
+        except StoreCorrupt as error:
+            self._leave(key, cursor, error)
+        except StoreError:
+            raise
+        except RemanenceError as error:
+            self._leave(key, cursor, error)
+        except Exception:
+            log.exception("this session cannot be read; it is left alone until it grows", session=cursor.session)
+            self._unreadable[key] = cursor.head
+
+    def _leave(self, key: tuple[str, str], cursor: Cursor, error: RemanenceError) -> None:
+        log.warning(
+            "this session cannot be read; it is left alone until it grows",
+            projection=key[0],
+            session=cursor.session,
+            why=error.message,
+        )
+        self._unreadable[key] = cursor.head
+
+    async def _run(self) -> None:
+        while not self._stopping.is_set():
+            began = self._clock.now()
+            try:
+                read = await self.catch_up()
+            except StoreError as error:
+                log.info("projections are brought up to date later", error=error.message)
+                read = 0
+            took_s = max(0, self._clock.now() - began) / _MICROS
+            share = SHARE_BUSY if self._busy() else SHARE_IDLE
+            rest_s = max(took_s * (1 / share - 1), REST_MIN_S)
+            await self._clock.wait(self._stopping, rest_s if read else max(rest_s, REST_S))

@@ -1,0 +1,67 @@
+"""Words of texts and searches."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remanence.core.words import WORD_CHARS_MAX, excerpt, scope_word, wanted, words_of
+
+texts = st.text(max_size=120) | st.text(alphabet="ab é日本語\u0301ﬁ_-1", max_size=60)
+
+
+def test_words_have_no_case_no_accents_and_no_dress() -> None:
+    assert words_of("Le CAFÉ du re\u0301sume\u0301, ﬁn № ２", 99) == ("le", "cafe", "du", "resume", "fin", "2")
+    assert words_of("ship_to: order-42/7 (x@y.z)", 99) == ("ship", "to", "order", "42", "7", "x", "y", "z")
+    assert words_of("日本語", 99) == ("日本", "本語", "語")
+    assert words_of("번역 straße", 99) == ("번역", "strasse")
+    assert words_of("a" * 500, 9) == ("a" * WORD_CHARS_MAX,)
+    assert words_of("one two three", 2) == ("one", "two")
+    assert words_of("", 9) == ()
+
+
+def test_a_search_is_words_and_a_beginning() -> None:
+    assert wanted("Refund ord") == (("refund",), "ord")
+    assert wanted("refund order ") == (("refund", "order"), "")
+    assert wanted("refund, refund") == ((), "refund")
+    assert wanted("order 4") == (("order", "4"), "")
+    assert wanted("re\u0301s") == ((), "res")
+    assert wanted("日本語") == (("日本", "本語"), "")
+    assert wanted("日") == ((), "日")
+    assert wanted(" ?! ") == ((), "")
+
+
+def test_an_excerpt_shows_the_first_word_that_fits() -> None:
+    text = "a long beginning that nobody asked for " * 5 + "then a refund of Café money " + "and so on " * 30
+    pieces = excerpt(text, ("cafe",), "refun", 80)
+    assert [piece for piece, fits in pieces if fits] == ["refund", "Café"]
+    assert pieces[0] == ("… ", False)
+    assert pieces[-1] == ("…", False)
+    assert len("".join(piece for piece, _ in pieces)) <= 80 + 4
+    assert excerpt("nothing here", ("plum",), "", 80) == [("nothing here", False)]
+
+
+@given(texts, st.integers(1, 30))
+def test_what_is_said_is_found_by_any_of_its_words(text: str, limit: int) -> None:
+    words = words_of(text, limit)
+    assert len(words) <= limit
+    assert len(set(words)) == len(words)
+    for word in words:
+        assert not word.startswith(scope_word(""))
+        assert all(char.isalnum() for char in word), "the databases part words at anything else"
+
+
+@given(texts)
+def test_a_text_is_found_by_itself(text: str) -> None:
+    said = set(words_of(text, 10_000))
+    words, prefix = wanted(text)
+    assert set(words) <= said
+    assert not prefix or any(word.startswith(prefix) for word in said)
+
+
+@given(texts, texts, st.integers(1, 80))
+def test_an_excerpt_is_of_its_text(text: str, search: str, chars: int) -> None:
+    pieces = excerpt(text, *wanted(search), chars)
+    assert all(piece for piece, _ in pieces)
+    inner = "".join(piece for piece, _ in pieces)
+    assert inner.removeprefix("… ").removesuffix("…").strip("… ") in text or inner in text
