@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remanence.core.builtins import BUILTINS, parse_question, parse_wake
+from remanence.core.memory_tools import MEMORY_TOOLS
 
 NOW = 1_900_000_000_000_000
 """2030-03-17T17:46:40Z, in microseconds."""
@@ -92,7 +93,7 @@ def test_a_bad_wake_up_says_what_is_wrong(arguments: str, says: str) -> None:
 
 
 def test_the_schemas_name_what_the_parsers_take() -> None:
-    assert set(BUILTINS) == {"ask_human", "sleep_until"}
+    assert set(BUILTINS) == {"ask_human", "sleep_until", *MEMORY_TOOLS}
     for name, spec in BUILTINS.items():
         assert spec.name == name
         assert spec.kind == "builtin"
