@@ -49,17 +49,18 @@ def _take(fold: Fold, batch: Batch) -> None:
 
 async def frames_of(batches: AsyncGenerator[Sequence[WireEvent]]) -> AsyncGenerator[Sequence[bytes]]:
     """Events as frames; the last one says that the stream is whole. What goes wrong on the way is an `error` event."""
-    number, last = -1, ""
+    number = -1
     async with aclosing(batches):
         try:
             async for events in batches:
-                yield [frame(event["type"], str(event["sequence_number"]), event) for event in events]
+                written = [frame(event["type"], str(event["sequence_number"]), event) for event in events]
                 if events:
-                    number, last = events[-1]["sequence_number"], events[-1]["type"]
+                    number = events[-1]["sequence_number"]
+                    if events[-1]["type"] in LAST:
+                        written.append(DONE)
+                yield written
         except RemanenceError as error:
             yield [frame("error", str(number), _failed(error, number))]
-    if last in LAST:
-        yield [DONE]
 
 
 def _failed(error: RemanenceError, number: int) -> WireEvent:

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from remanence.events import Recorded
 from remanence.ports import Appended, Cursor, Database, Fork, Lease, Loaded, RawRecord, Summary, Write
+from remanence.stores.known_specs import KnownSpecs
 from remanence.stores.postgres_access import Access
 from remanence.stores.postgres_connect import open_pool, shown
 from remanence.stores.postgres_controls import PostgresBlobs, PostgresControls, PostgresSpecs
@@ -102,7 +103,7 @@ class PostgresDatabase:
         wakes = Wakes(url, access)
         lanes = Writers(url, lanes=writers, known=known, on_due=wakes.due)
         self.store = PostgresStore(access, lanes, wakes, known)
-        self.specs = PostgresSpecs(access)
+        self.specs = KnownSpecs(PostgresSpecs(access))
         self.blobs = PostgresBlobs(access)
         self.controls = PostgresControls(access, wakes.due)
         self.views = PostgresViews(access)

@@ -42,6 +42,7 @@ from remanence.ports import (
 )
 from remanence.spec import AgentSpec
 from remanence.stores import sqlite_changes, sqlite_leases, sqlite_reads, sqlite_views
+from remanence.stores.known_specs import KnownSpecs
 from remanence.stores.rows import draft
 from remanence.stores.sqlite_connect import LOCK_TIMEOUT_S, Location, explained
 from remanence.stores.sqlite_reads import Readers
@@ -229,7 +230,7 @@ class SqliteDatabase:
         self._readers = readers = Readers(location)
         self._writer = writer = Writer(location, bell.ring)
         self.store = SqliteStore(location, writer, readers, bell)
-        self.specs = SqliteSpecs(writer, readers)
+        self.specs = KnownSpecs(SqliteSpecs(writer, readers))
         self.blobs = SqliteBlobs(writer, readers)
         self.controls = SqliteControls(writer, readers)
         self.views = SqliteViews(location, writer, readers)

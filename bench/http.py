@@ -1,0 +1,288 @@
+"""How fast turns are over HTTP with streams, beside a bare FastAPI echo of the same machine in the same run.
+
+    python -m bench.http [--store sqlite|postgres] [--sessions 64] [--seconds 8] [--delay 0.5] [--streams 1000]
+
+Three things are measured, each with so many sessions at once, each session one request after another over a connection
+of its own, the server in a process of its own:
+
+* *paced*: the model takes `--delay` for each call, as models do. What is over that is the overhead of a call: the
+  request, the key, the input, the intent and the reply made durable, the stream, and the client's own reading.
+  `responses` is one streamed response after another, each continuing the one before. `agents` is a turn with a tool of
+  the server (two model calls) heard on a stream of the session that stays open.
+* *flat out*: the model answers at once, so that only our work is measured: turns a second.
+* *idle*: what a thousand streams cost that have nothing to say.
+
+The floor streams as many frames after the same delay and does nothing else.
+"""
+
+# ruff: noqa: A005 - only ever imported as `bench.http`
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from remanence.testing.postgres import postgres_database, postgres_server
+
+HERE = Path(__file__).parent.parent
+DONE = b"data: [DONE]\n\n"
+IDLE = b"event: agent.session.idle\n"
+MESSAGE = "Order 42 arrived broken. " * 4
+Turn = Callable[[int], Awaitable[tuple[float, float]]]
+"""One turn of a session: seconds until its first event, and until its end."""
+
+
+# --- a client that costs little ---------------------------------------------------------------------------------------
+
+
+class Wire:
+    """One connection that stays open: HTTP/1.1, as much of it as this needs."""
+
+    def __init__(self, port: int, key: str) -> None:
+        self._port = port
+        self._head = f"host: 127.0.0.1\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n"
+
+    async def open(self) -> None:
+        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port, limit=2**20)
+
+    def send(self, line: str, body: Any = None) -> None:
+        """A request: its first line without the version, its body."""
+        content = b"" if body is None else json.dumps(body).encode()
+        head = f"{line} HTTP/1.1\r\n{self._head}content-length: {len(content)}\r\n\r\n"
+        self.writer.write(head.encode() + content)
+
+    async def answered(self) -> bytes:
+        """The head of an answer. Raises RuntimeError unless it is good."""
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        if not head.startswith(b"HTTP/1.1 2"):
+            raise RuntimeError((head + await self.reader.read(2_000)).decode())
+        return head
+
+    async def whole(self) -> bytes:
+        """A short answer, head and body."""
+        head = await self.answered()
+        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        return await self.reader.readexactly(length)
+
+    async def until(self, end: bytes) -> tuple[float, bytes]:
+        """Read a stream until this comes: when its first event came, and all of it."""
+        kept = await self.reader.read(2**16)
+        first_at = time.perf_counter()
+        while end not in kept[-2_000:]:
+            kept += await self.reader.read(2**16)
+        return first_at, kept
+
+    async def end(self) -> None:
+        """Read what closes a stream whose end was seen."""
+        await self.reader.readuntil(b"0\r\n\r\n")
+
+
+# --- turns ------------------------------------------------------------------------------------------------------------
+
+
+async def responding(port: int, key: str, sessions: int) -> Turn:
+    """Streamed responses, each continuing the one before."""
+    wires = [Wire(port, key) for _ in range(sessions)]
+    previous: list[str | None] = [None] * sessions
+    for wire in wires:
+        await wire.open()
+
+    async def turn(number: int) -> tuple[float, float]:
+        wire = wires[number]
+        body = {"model": "m", "input": MESSAGE, "stream": True, "previous_response_id": previous[number]}
+        began = time.perf_counter()
+        wire.send("POST /v1/responses", body)
+        await wire.answered()
+        first_at, said = await wire.until(b"0\r\n\r\n")
+        ended = time.perf_counter()
+        if DONE not in said:
+            raise RuntimeError(said.decode())
+        previous[number] = said.partition(b'"response":{"id":"')[2].split(b'"')[0].decode()
+        return first_at - began, ended - began
+
+    return turn
+
+
+async def conversing(port: int, key: str, sessions: int) -> Turn:
+    """Turns of the Agents API with a tool of the server, heard on a stream that stays open."""
+    wires = [(Wire(port, key), Wire(port, key)) for _ in range(sessions)]
+    names: list[str] = []
+    for asks, hears in wires:
+        await asks.open()
+        await hears.open()
+        asks.send("POST /v1/agents/sessions", {"agent_id": "bench", "environment": {"type": "none"}})
+        names.append(json.loads(await asks.whole())["id"])
+        hears.send(f"GET /v1/agents/sessions/{names[-1]}/events?include_obfuscation=false")
+        await hears.answered()
+        await hears.until(IDLE)
+    content = [{"type": "input_text", "text": MESSAGE}]
+    message = {"type": "agent.session.input.message", "input": [{"role": "user", "content": content}]}
+
+    async def turn(number: int) -> tuple[float, float]:
+        asks, hears = wires[number]
+        began = time.perf_counter()
+        asks.send(f"POST /v1/agents/sessions/{names[number]}/events", {"events": [message]})
+        heard = asyncio.ensure_future(hears.until(IDLE))
+        await asks.answered()
+        first_at, _ = await heard
+        return first_at - began, time.perf_counter() - began
+
+    return turn
+
+
+async def echoing(port: int, key: str, sessions: int) -> Turn:
+    """The floor."""
+    wires = [Wire(port, key) for _ in range(sessions)]
+    for wire in wires:
+        await wire.open()
+
+    async def turn(number: int) -> tuple[float, float]:
+        began = time.perf_counter()
+        wires[number].send("POST /echo", {"model": "m", "input": MESSAGE, "stream": True})
+        await wires[number].answered()
+        first_at, _ = await wires[number].until(b"0\r\n\r\n")
+        return first_at - began, time.perf_counter() - began
+
+    return turn
+
+
+# --- measuring --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def server(kind: str, delay_s: float) -> Generator[tuple[dict[str, Any], int]]:
+    """A server process: what it says of itself, and its id."""
+    command = [sys.executable, "-m", "bench.http_server", kind, str(delay_s)]
+    with subprocess.Popen(command, cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            yield json.loads(process.stdout.readline()), process.pid
+        finally:
+            process.stdin.close()
+            process.wait(30)
+
+
+async def repeat(turn: Turn, sessions: int, seconds: float, *, spread_s: float) -> list[tuple[float, float]]:
+    """Turn after turn in every session for so long; the sessions begin spread over `spread_s`."""
+    took: list[tuple[float, float]] = []
+
+    async def one(number: int) -> None:
+        await asyncio.sleep(spread_s * number / sessions)
+        while time.perf_counter() < until:
+            took.append(await turn(number))
+
+    await asyncio.gather(*map(turn, range(sessions)))  # nobody's first turn is measured: it opens the session
+    until = time.perf_counter() + seconds
+    await asyncio.gather(*map(one, range(sessions)))
+    return took
+
+
+def summed(took: list[tuple[float, float]], seconds: float, *, calls: int, delay_s: float) -> dict[str, float]:
+    """The figures of turns that make so many model calls each. Milliseconds, but for `turns_per_s`."""
+    firsts = sorted(first * 1e3 for first, _ in took)
+    overs = sorted((whole - calls * delay_s) * 1e3 / calls for _, whole in took)
+    return {
+        "turns": len(took),
+        "turns_per_s": round(len(took) / seconds, 1),
+        "first_event_ms_p50": round(statistics.median(firsts), 2),
+        "first_event_ms_p99": round(firsts[int(len(firsts) * 0.99)], 2),
+        "overhead_per_call_ms_p50": round(statistics.median(overs), 2),
+        "overhead_per_call_ms_p99": round(overs[int(len(overs) * 0.99)], 2),
+    }
+
+
+KINDS = {"responses": (responding, 1), "agents": (conversing, 2), "floor": (echoing, 1)}
+
+
+def paced(url: str, name: str, delay_s: float, arguments: argparse.Namespace) -> dict[str, float]:
+    """One kind of turn, against a server of its own."""
+    make, calls = KINDS[name]
+    sessions, seconds = arguments.sessions, arguments.seconds
+
+    async def run(said: dict[str, Any]) -> list[tuple[float, float]]:
+        turn = await make(said["port"], said.get("key", ""), sessions)
+        return await repeat(turn, sessions, seconds, spread_s=calls * delay_s)
+
+    with server("echo" if name == "floor" else url, delay_s) as (said, _):
+        return summed(asyncio.run(run(said)), seconds, calls=calls, delay_s=delay_s)
+
+
+async def idle(said: dict[str, Any], pid: int, streams: int) -> dict[str, float]:
+    """Megabytes that so many streams of 50 sessions take, each over a connection of its own."""
+    opener = Wire(said["port"], said["key"])
+    await opener.open()
+    names: list[str] = []
+    for _ in range(50):
+        opener.send("POST /v1/agents/sessions", {"agent_id": "bench", "environment": {"type": "none"}})
+        names.append(json.loads(await opener.whole())["id"])
+    before = _megabytes(pid)
+    wires = [Wire(said["port"], said["key"]) for _ in range(streams)]
+    for number, wire in enumerate(wires):
+        await wire.open()
+        wire.send(f"GET /v1/agents/sessions/{names[number % 50]}/events")
+        await wire.answered()
+        await wire.until(IDLE)
+    taken = _megabytes(pid) - before
+    for wire in wires:
+        wire.writer.close()
+    return {"streams": streams, "megabytes": round(taken, 1), "kilobytes_each": round(taken * 1e3 / streams, 1)}
+
+
+def _megabytes(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
+
+
+def measure(make_url: Callable[[str], str], arguments: argparse.Namespace) -> dict[str, Any]:
+    """Every figure of one store; each part on a database of its own."""
+    result: dict[str, Any] = {
+        "cores": os.cpu_count(),
+        "load_before": round(os.getloadavg()[0], 2),
+        "sessions": arguments.sessions,
+        "model_delay_s": arguments.delay,
+        "paced": {name: paced(make_url(name), name, arguments.delay, arguments) for name in KINDS},
+        "flat_out": {name: paced(make_url(f"flat_{name}"), name, 0.0, arguments) for name in KINDS},
+    }
+    with server(make_url("idle"), 0.0) as (said, pid):
+        result["idle"] = asyncio.run(idle(said, pid, arguments.streams))
+    return result
+
+
+def main() -> None:
+    """Measure one store."""
+    parser = argparse.ArgumentParser(description="How fast turns are over HTTP, beside a bare echo.")
+    parser.add_argument("--store", default="sqlite", choices=("sqlite", "postgres"))
+    parser.add_argument("--seconds", type=float, default=8.0)
+    parser.add_argument("--sessions", type=int, default=64)
+    parser.add_argument("--delay", type=float, default=0.5)
+    parser.add_argument("--streams", type=int, default=1_000)
+    parser.add_argument("--out")
+    arguments = parser.parse_args()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=".", prefix="bench-"))).resolve()
+        if arguments.store == "postgres":
+            at = stack.enter_context(postgres_server(durable=True))
+            text = json.dumps(measure(lambda name: stack.enter_context(postgres_database(at)), arguments), indent=2)
+        else:
+            text = json.dumps(measure(lambda name: f"sqlite:///{folder}/{name}.db", arguments), indent=2)
+    if arguments.out:
+        Path(arguments.out).write_text(text + "\n", encoding="utf-8")
+    sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main()
