@@ -13,6 +13,7 @@ from chat_server import KEY, OTHER, READER, serving
 
 from remanence import Agent, Remanence, tool
 from remanence.api.admin import admin_router
+from remanence.commands.sessions import Opening
 from remanence.core.builtins import ASK_HUMAN
 from remanence.models.scripted import Scripted
 from remanence.spec import AgentSpec
@@ -119,6 +120,35 @@ async def test_lists_of_sessions_go_on(tmp_path: Path) -> None:
             params["after"] = page["next"]
         assert (set(seen), len(seen)) == (opened, 5)
         await admin.ask("GET", "/sessions", 400, params={"after": "nonsense"})
+
+
+async def test_sessions_are_found_by_what_they_are_and_what_was_said(tmp_path: Path) -> None:
+    async with administering(tmp_path) as admin:
+        names: list[str] = []
+        for number in range(3):
+            opening = Opening(title=f"number {number}", metadata={"tier": "gold" if number else "tin"})
+            names.append((await admin.rt.open("support", opening=opening)).id)
+            await admin.ask(
+                "POST", f"/sessions/{names[-1]}/send", 202, json={"text": f"My Café order is late {number}"}
+            )
+            await admin.until(names[-1], "idle")
+
+        async def found(**params: Any) -> list[str]:
+            return [row["session"] for row in (await admin.ask("GET", "/sessions", params=params))["data"]]
+
+        (row,) = (await admin.ask("GET", "/sessions", params={"q": "cafe late 1 "}))["data"]
+        assert (row["session"], row["found_at"]) == (names[1], 5), "the newest record, in which the model repeats it"
+        assert [piece["text"] for piece in row["excerpt"] if piece["fits"]] == ["Café", "late", "1"]
+        first = await admin.ask("GET", "/sessions", params={"q": "late", "limit": 2})
+        rest = await admin.ask("GET", "/sessions", params={"q": "late", "limit": 2, "after": first["next"]})
+        assert [row["session"] for row in first["data"] + rest["data"]] == names[::-1]
+        assert rest["next"] is None
+        assert await found(q="late", tag="tier=tin") == [names[0]]
+        assert sorted(await found(tag="tier=gold")) == sorted(names[1:])
+        assert await found(doubt="true") == await found(since=2**61) == await found(usd_micros_min=1) == []
+        assert len(await found(sort="turns", usd_micros_max=0, version=row["version"])) == 3
+        await admin.ask("GET", "/sessions", 400, params={"tag": "tin"})
+        await admin.ask("GET", "/sessions", 400, params={"sort": "colour"})
 
 
 async def test_people_answer(tmp_path: Path) -> None:

@@ -58,7 +58,21 @@ def test_list_filters(project: Path, cli: Run) -> None:
     assert found("--status", "waiting") == found("--waiting-on", "approval") == [waiting]
     assert len(found("--agent", "shop", "--user", "ada")) == 2
     assert found("--agent", "nobody") == found("--user", "bob") == found("--project", "other") == []
+    assert found("--since", "1d", "--cost-min", "0", "--sort", "turns", "--limit", "1") != []
+    assert found("--doubt") == found("--tag", "tier=gold") == found("--cost-min", "1") == found("--version", "x") == []
     assert cli("sessions", "list", "--status", "sleepy").code == 2
+    assert cli("sessions", "list", "--tag", "gold").code != 0
+
+
+def test_list_search(project: Path, cli: Run) -> None:
+    begun(cli, BIG_REFUND, 5)
+    said = begun(cli, "hello there, Café")
+    (row,) = cli("sessions", "list", "--search", "cafe the", "-o", "json").json
+    assert (row["session"], row["found_at"] > 1) == (said, True)
+    header, line = cli("sessions", "list", "--search", "café").out.splitlines()
+    assert header.split()[-1] == "FOUND"
+    assert "there, Café" in line
+    assert cli("sessions", "list", "--search", "plum").err.startswith("No session fits.")
 
 
 def test_get(project: Path, cli: Run) -> None:

@@ -9,7 +9,6 @@ from fastapi import Depends, Query
 from remanence.api.auth import may
 from remanence.api.failures import ErrorAnswer
 from remanence.commands.caller import Caller
-from remanence.errors import InvalidInput
 
 __all__ = ["REFUSALS", "Admin", "Page", "Paged"]
 
@@ -41,16 +40,6 @@ class Page:
     def __init__(self, limit: Annotated[int, Query(ge=1, le=200)] = 50, after: str | None = None) -> None:
         self.limit = limit
         self.after = after
-
-    @property
-    def before(self) -> tuple[int, str] | None:
-        """The cursor of a list of sessions."""
-        if self.after is None:
-            return None
-        at, colon, session = self.after.partition(":")
-        if not colon or not at.isdecimal() or len(at) > 18:
-            raise InvalidInput(f"after: {self.after[:80]!r} is no cursor of this list.", param="after")
-        return int(at), session
 
 
 Paged = Annotated[Page, Depends()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncGenerator
-from typing import IO, Annotated, cast
+from typing import IO, Annotated, Literal, cast
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -25,6 +25,7 @@ from remanence.api.admin_shapes import (
 from remanence.api.auth import owned_session
 from remanence.api.bodies import JsonRoute
 from remanence.commands import sessions, transfer
+from remanence.commands.lists import list_sessions, tag_of
 from remanence.commands.sessions import Opening
 from remanence.commands.shapes import RecordShape, SentShape, SessionRowShape, SessionShape
 from remanence.commands.transfer import Imported, Verification
@@ -35,6 +36,10 @@ __all__ = ["sessions_router"]
 _CHUNK_BYTES = 1 << 16
 
 sessions_router = APIRouter(tags=["sessions"], route_class=JsonRoute, responses=REFUSALS)
+
+
+_Moment = Annotated[int | None, Query(ge=0, lt=2**62, description="Microseconds since 1970.")]
+_Money = Annotated[int | None, Query(ge=0, lt=2**62, description="Millionths of a US dollar, included.")]
 
 
 class Filters:
@@ -51,16 +56,66 @@ class Filters:
         self.query = SessionQuery(agent=agent, user=user, status=status, waiting_on=waiting_on, parent=fork_of)
 
 
+class Bounds:
+    """Between which moments a session changed last, and what it cost."""
+
+    def __init__(
+        self, since: _Moment = None, until: _Moment = None, usd_micros_min: _Money = None, usd_micros_max: _Money = None
+    ) -> None:
+        self.between = (since, until)
+        self.cost = (usd_micros_min, usd_micros_max)
+
+
+class Details:
+    """What else a session may be told by, and the order of the list."""
+
+    def __init__(
+        self,
+        version: str | None = None,
+        tag: Annotated[str | None, Query(description="A piece of metadata: key=value.")] = None,
+        doubt: Annotated[bool, Query(description="Only those with an effect nobody can vouch for.")] = False,
+        sort: Annotated[Literal["changed", "cost", "turns"], Query(description="The most of it first.")] = "changed",
+    ) -> None:
+        self.version, self.doubt = version, doubt
+        self.tag = None if tag is None else tag_of(tag)
+        self.sort: Literal["changed", "cost", "turns"] = sort
+
+
+class Wish:
+    """All of it as one query."""
+
+    def __init__(
+        self,
+        filters: Annotated[Filters, Depends()],
+        bounds: Annotated[Bounds, Depends()],
+        details: Annotated[Details, Depends()],
+    ) -> None:
+        self.query = replace(
+            filters.query,
+            since=bounds.between[0],
+            until=bounds.between[1],
+            usd_micros_min=bounds.cost[0],
+            usd_micros_max=bounds.cost[1],
+            version=details.version,
+            tag=details.tag,
+            doubt=details.doubt,
+            sort=details.sort,
+        )
+
+
 # --- looking ----------------------------------------------------------------------------------------------------------
 
 
 @sessions_router.get("/sessions", summary="Search sessions", response_model=listed(SessionRowShape))
-async def search_sessions(caller: Admin, page: Paged, filters: Annotated[Filters, Depends()]) -> Response:
-    """The sessions of the project that fit every filter, newest change first."""
-    query = replace(filters.query, project=caller.project, before=page.before, limit=page.limit)
-    rows = await caller.database.views.sessions(query)
-    following = f"{rows[-1].updated_at}:{rows[-1].session}" if len(rows) == page.limit else None
-    return page_answer([SessionRowShape.of(row) for row in rows], following=following)
+async def search_sessions(
+    caller: Admin,
+    page: Paged,
+    wish: Annotated[Wish, Depends()],
+    q: Annotated[str, Query(max_length=1_000, description="Words that were said in one record of it.")] = "",
+) -> Response:
+    """The sessions of the project that fit every filter, newest change first; with `q` the last opened first."""
+    found = await list_sessions(caller, replace(wish.query, limit=page.limit), text=q, after=page.after)
+    return page_answer(found.rows, following=found.next)
 
 
 @sessions_router.get("/sessions/{session}", summary="Get a session", response_model=shown(SessionShape))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import click
 
 from remanence.cli.command import Format, Group, Invocation, asynchronous, leave, spelled
+from remanence.cli.cost import Since
 from remanence.cli.freezing import freeze, thaw
 from remanence.cli.lines import Lines, call_words
 from remanence.cli.moving import export, import_, verify
@@ -17,8 +18,10 @@ from remanence.cli.talking import speak
 from remanence.cli.watching import Rest, Watch, hold_over, rest_of
 from remanence.commands import approvals, follow
 from remanence.commands import sessions as verbs
-from remanence.commands.shapes import RecordShape, SentShape, SessionRowShape, SessionShape
+from remanence.commands.lists import list_sessions, tag_of
+from remanence.commands.shapes import PieceShape, RecordShape, SentShape, SessionRowShape, SessionShape
 from remanence.content import Text
+from remanence.core.ledger import usd_to_micros
 from remanence.core.state import Session
 from remanence.events import Recorded
 from remanence.ports import SessionQuery
@@ -55,36 +58,66 @@ sessions.add_command(verify)
 class ListOptions(TypedDict):
     """The options of `sessions list`."""
 
+    search: str
     agent: str | None
+    version: str | None
     user: str | None
     status: str | None
     waiting_on: str | None
+    tag: str | None
+    doubt: bool
+    since: int | None
+    cost_min: str | None
+    sort: Literal["changed", "cost", "turns"]
     limit: int
     output: Format
 
 
 @sessions.command("list", shape=list[SessionRowShape])
+@click.option("--search", metavar="WORDS", default="", help="Only those in which these words were said in one record.")
 @click.option("--agent", metavar="NAME", help="Only those of this agent.")
+@click.option("--version", metavar="DIGEST", help="Only those of this version of an agent.")
 @click.option("--user", metavar="NAME", help="Only those for this user.")
 @click.option("--status", type=click.Choice(STATUSES), help="Only those in this status.")
 @click.option("--waiting-on", type=click.Choice(WAITS), help="Only those that wait for this.")
+@click.option("--tag", metavar="KEY=VALUE", help="Only those with this metadata.")
+@click.option("--doubt", is_flag=True, help="Only those with an effect nobody can vouch for.")
+@click.option("--since", type=Since(), metavar="WHEN", help="Only those that changed since: 7d, 24h, 2026-01-31.")
+@click.option("--cost-min", metavar="USD", help="Only those that cost at least so much, like 2.50.")
+@click.option(
+    "--sort",
+    type=click.Choice(["changed", "cost", "turns"]),
+    default="changed",
+    show_default=True,
+    help="Which come first: the last changed, the dearest, those with most turns.",
+)
 @click.option(
     "--limit", type=click.IntRange(1, 1000), default=50, metavar="N", show_default=True, help="At most so many."
 )
 @asynchronous
 async def list_(call: Invocation, **options: Unpack[ListOptions]) -> None:
-    """Sessions, those that changed last first."""
+    """Sessions, those that changed last first; of a search, those that were opened last.
+
+    The last word of a search may be the beginning of one, unless a space follows it.
+    """
+    query = SessionQuery(
+        agent=options["agent"],
+        version=options["version"],
+        user=options["user"],
+        status=options["status"],
+        waiting_on=options["waiting_on"],
+        tag=None if options["tag"] is None else tag_of(options["tag"]),
+        doubt=options["doubt"],
+        since=options["since"],
+        usd_micros_min=None if options["cost_min"] is None else usd_to_micros(options["cost_min"]),
+        sort=options["sort"],
+        limit=options["limit"],
+    )
     async with call.caller() as caller:
-        query = SessionQuery(
-            project=caller.project,
-            agent=options["agent"],
-            user=options["user"],
-            status=options["status"],
-            waiting_on=options["waiting_on"],
-            limit=options["limit"],
-        )
-        found = [SessionRowShape.of(row) for row in await caller.database.views.sessions(query)]
-    show(found, options["output"], lambda: _list_table(found))
+        found = await list_sessions(caller, query, text=options["search"])
+    show(found.rows, options["output"], lambda: _list_table(found.rows))
+    if found.unread:
+        note(f"{counted(found.unread, 'session')} could not be searched in time; ask again in a moment.")
 
 
 def _list_table(found: list[SessionRowShape]) -> None:
@@ -97,12 +130,17 @@ def _list_table(found: list[SessionRowShape]) -> None:
             str(row.turns),
             usd(row.usd_micros),
             moment(row.updated_at),
-            row.title,
+            row.title if row.excerpt is None else _excerpt(row.excerpt),
         )
         for row in found
     ]
-    columns = ("SESSION", "AGENT", "USER", "STATUS", "TURNS", "COST", "CHANGED", "TITLE")
+    what = "FOUND" if any(row.excerpt for row in found) else "TITLE"
+    columns = ("SESSION", "AGENT", "USER", "STATUS", "TURNS", "COST", "CHANGED", what)
     table(columns, rows, empty="No session fits. Begin one with: remanence chat")
+
+
+def _excerpt(pieces: list[PieceShape]) -> str:
+    return " ".join("".join(piece.text for piece in pieces).split())
 
 
 @sessions.command("get", shape=SessionShape)

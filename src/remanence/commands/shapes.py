@@ -26,6 +26,7 @@ __all__ = [
     "DoubtShape",
     "FreezeShape",
     "OutcomeShape",
+    "PieceShape",
     "RecordShape",
     "SentShape",
     "SessionRowShape",
@@ -35,8 +36,18 @@ __all__ = [
 ]
 
 
-class SessionRowShape(msgspec.Struct, frozen=True):
-    """A session in a list. `status`: idle, queued, in_progress, waiting, frozen, budget_reached, failed, deleted."""
+class PieceShape(msgspec.Struct, frozen=True):
+    """A piece of an excerpt; `fits` when it is what was searched for."""
+
+    text: str
+    fits: bool
+
+
+class SessionRowShape(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A session in a list. `status`: idle, queued, in_progress, waiting, frozen, budget_reached, failed, deleted.
+
+    Of a search, `found_at` is the newest record that fits and `excerpt` what it says there.
+    """
 
     session: str
     agent: str
@@ -53,6 +64,8 @@ class SessionRowShape(msgspec.Struct, frozen=True):
     updated_at: int
     fork_of: str | None
     fork_position: int | None
+    found_at: int | None = None
+    excerpt: list[PieceShape] | None = None
 
     @classmethod
     def of(cls, row: SessionRow) -> SessionRowShape:

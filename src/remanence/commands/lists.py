@@ -1,0 +1,75 @@
+"""Lists of sessions as every face shows them: filtered, searched, page by page."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec.structs import replace
+
+from remanence.commands import search
+from remanence.commands.caller import Caller
+from remanence.commands.shapes import PieceShape, SessionRowShape
+from remanence.errors import InvalidInput
+from remanence.ports import SessionQuery, SessionRow
+
+__all__ = ["Listed", "list_sessions", "tag_of"]
+
+_CURSOR_DIGITS_MAX = 18
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """One page. `next` is the cursor of the page after it, None at the end.
+
+    `unread` counts sessions with records that a search has not looked at yet; they are found a moment later.
+    """
+
+    rows: list[SessionRowShape]
+    next: str | None
+    unread: int = 0
+
+
+async def list_sessions(caller: Caller, query: SessionQuery, *, text: str = "", after: str | None = None) -> Listed:
+    """A page of the sessions of the caller's project that fit, in the order asked for.
+
+    With a `text` only those in which its words were said, the last opened first; then `sort` does not count. `after` is
+    the `next` of the page before. Raises InvalidInput for a cursor of another list.
+    """
+    query = replace(query, project=caller.project)
+    if text.strip():
+        searched = await search.search(caller, text, replace(query, after=after))
+        rows = [_found(one) for one in searched.found]
+        full = len(rows) == query.limit
+        return Listed(rows, rows[-1].session if full else None, searched.unread)
+    if query.opened is not None:
+        found = await caller.database.views.sessions(replace(query, after=after))
+        full = len(found) == query.limit
+        return Listed([SessionRowShape.of(row) for row in found], found[-1].session if full else None)
+    found = await caller.database.views.sessions(replace(query, before=_place(after)))
+    following = f"{_sorted_by(query, found[-1])}:{found[-1].session}" if len(found) == query.limit else None
+    return Listed([SessionRowShape.of(row) for row in found], following)
+
+
+def tag_of(text: str) -> tuple[str, str]:
+    """`key=value` as a filter takes it. Raises InvalidInput."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise InvalidInput(f"tag: {text[:80]!r} is no piece of metadata; write it as key=value.", param="tag")
+    return key, value
+
+
+def _found(one: search.Found) -> SessionRowShape:
+    shape = SessionRowShape.of(one.row)
+    return replace(shape, found_at=one.position, excerpt=[PieceShape(*piece) for piece in one.excerpt])
+
+
+def _sorted_by(query: SessionQuery, row: SessionRow) -> int:
+    values = {"changed": row.updated_at, "cost": row.summary.usd_micros, "turns": row.summary.turns}
+    return values[query.sort]
+
+
+def _place(after: str | None) -> tuple[int, str] | None:
+    if after is None:
+        return None
+    at, colon, session = after.partition(":")
+    if not colon or not at.isdecimal() or len(at) > _CURSOR_DIGITS_MAX:
+        raise InvalidInput(f"after: {after[:80]!r} is no cursor of this list.", param="after")
+    return int(at), session
