@@ -10,6 +10,7 @@ from remanence.api.admin_access import REFUSALS, Admin
 from remanence.api.admin_shapes import BudgetBody, json_answer, listed, page_answer, shown
 from remanence.api.auth import owned_session
 from remanence.api.bodies import JsonRoute
+from remanence.api.once import once
 from remanence.commands import controls, usage, versions
 from remanence.commands.caller import Caller
 from remanence.commands.shapes import BudgetShape, CostShape, DiffShape, VersionShape
@@ -29,6 +30,7 @@ async def list_budgets(caller: Admin, scope: str | None = None) -> Response:
 
 
 @money_router.put("/budgets", summary="Set or raise a budget", response_model=shown(BudgetShape))
+@once
 async def set_budget(caller: Admin, body: BudgetBody) -> Response:
     """Set the limit of a scope, or raise one that stands; sessions that paused at it go on."""
     if (body.limit is None) == (body.raise_by is None):

@@ -19,6 +19,7 @@ from remanence.api.admin_shapes import (
 )
 from remanence.api.auth import owned_session
 from remanence.api.bodies import JsonRoute
+from remanence.api.once import once
 from remanence.commands import approvals, controls
 from remanence.commands.caller import Caller
 from remanence.commands.shapes import ApprovalShape, DoubtShape, FreezeShape, SentShape, SettledShape
@@ -41,6 +42,7 @@ async def list_approvals(caller: Admin, session: str | None = None, limit: _Limi
 
 
 @people_router.post("/approvals/{session}/{call}", summary="Approve or deny a call", response_model=shown(SettledShape))
+@once
 async def decide_approval(caller: Admin, session: str, call: str, body: DecisionBody) -> Response:
     """Answer one exact call, in the name of the key: bound to its arguments and its policy, used once."""
     await owned_session(caller, session)
@@ -51,6 +53,7 @@ async def decide_approval(caller: Admin, session: str, call: str, body: Decision
 
 
 @people_router.post("/questions/{session}/{call}", summary="Answer a question", response_model=shown(SentShape))
+@once
 async def answer_question(caller: Admin, session: str, call: str, body: AnswerBody) -> Response:
     """Answer what the agent asked."""
     await owned_session(caller, session)
@@ -68,6 +71,7 @@ async def list_doubts(caller: Admin, session: str | None = None, limit: _Limit =
 
 
 @people_router.post("/doubts/{session}/{call}", summary="Settle a doubt", response_model=shown(SettledShape))
+@once
 async def resolve_doubt(caller: Admin, session: str, call: str, body: ResolutionBody) -> Response:
     """Say that it happened (with this result), that it did not and shall run, or give it up."""
     await owned_session(caller, session)
@@ -86,6 +90,7 @@ async def list_freezes(caller: Admin) -> Response:
 
 
 @people_router.post("/freezes", status_code=201, summary="Freeze", response_model=shown(FreezeShape))
+@once
 async def freeze_scope(caller: Admin, body: FreezeBody) -> Response:
     """No effect starts under the scope once this answers; the answer names the last one that did."""
     _check(caller, body.scope)

@@ -24,6 +24,7 @@ from remanence.api.admin_shapes import (
 )
 from remanence.api.auth import owned_session
 from remanence.api.bodies import JsonRoute
+from remanence.api.once import once
 from remanence.commands import sessions, transfer
 from remanence.commands.lists import list_sessions, tag_of
 from remanence.commands.sessions import Opening
@@ -164,6 +165,7 @@ async def send_input(
 @sessions_router.post(
     "/sessions/{session}/cancel", status_code=202, summary="Cancel the turn", response_model=shown(SentShape)
 )
+@once
 async def cancel_turn(caller: Admin, session: str, body: CancelBody) -> Response:
     """Ask the running turn to stop, or the next one when its input is still queued."""
     await owned_session(caller, session)
@@ -172,6 +174,7 @@ async def cancel_turn(caller: Admin, session: str, body: CancelBody) -> Response
 
 
 @sessions_router.post("/sessions/{session}/fork", status_code=201, summary="Fork", response_model=shown(SessionShape))
+@once
 async def fork_session(caller: Admin, session: str, body: ForkBody) -> Response:
     """A new session with the same past up to the end of a turn, or a position. Nothing is copied."""
     s = await owned_session(caller, session)
@@ -181,6 +184,7 @@ async def fork_session(caller: Admin, session: str, body: ForkBody) -> Response:
 
 
 @sessions_router.post("/sessions/{session}/freeze", summary="Freeze a session", response_model=shown(SessionShape))
+@once
 async def freeze_session(caller: Admin, session: str, body: ReasonBody) -> Response:
     """No effect starts in it once this answers; `last_effect` is the proof."""
     await owned_session(caller, session)
@@ -188,6 +192,7 @@ async def freeze_session(caller: Admin, session: str, body: ReasonBody) -> Respo
 
 
 @sessions_router.post("/sessions/{session}/thaw", summary="Thaw a session", response_model=shown(SessionShape))
+@once
 async def thaw_session(caller: Admin, session: str, body: ReasonBody) -> Response:
     """Lift its freeze; it goes on where it was."""
     await owned_session(caller, session)

@@ -8,13 +8,17 @@ verb journals says which key it was:
 
 What belongs to another project is answered as if it did not exist. The scope `api` opens everything under `/v1`, `read`
 only what reads there, `admin` everything under `/admin/v1`.
+
+The command line on the server's own machine has a key that the server made for it (`local_principal`). With that one,
+two headers say for whom and where it speaks: `x-remanence-as` and `x-remanence-project`. Any other key is refused them.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 from fastapi import Depends, Request
@@ -27,7 +31,22 @@ from remanence.core.state import Session
 from remanence.errors import AccessDenied, NotFound, RateLimited, Unauthenticated
 from remanence.ports import Clock
 
-__all__ = ["Access", "Rate", "access_of", "development_principal", "may", "owned_session"]
+__all__ = [
+    "AS",
+    "IN_PROJECT",
+    "Access",
+    "Rate",
+    "StandIn",
+    "access_of",
+    "development_principal",
+    "local_principal",
+    "may",
+    "owned_session",
+]
+
+AS = "x-remanence-as"
+IN_PROJECT = "x-remanence-project"
+"""For whom, and in which project, the command line speaks: percent-encoded."""
 
 BUCKETS_MAX = 10_000
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -48,6 +67,18 @@ def development_principal(project: str) -> Principal:
     return Principal("development", "key:development", project, frozenset(SCOPES))
 
 
+def local_principal(project: str) -> Principal:
+    """The command line on the machine of the server: whoever sits there, by the name they give."""
+    return Principal("local", "key:local", project, frozenset(SCOPES), stands_in=True)
+
+
+class StandIn(NamedTuple):
+    """For whom somebody says they speak, and in which project; empty: for themselves, in their own."""
+
+    person: str = ""
+    project: str = ""
+
+
 class Access:
     """Checks keys and counts requests; one for a process. `own` are keys that live and die with it, by their text."""
 
@@ -56,7 +87,9 @@ class Access:
         self._caller = caller
         self._buckets = _Buckets(rate or Rate(), caller.clock)
 
-    async def admit(self, authorization: str | None, scope: Scope, *, reads: bool = False) -> Caller:
+    async def admit(
+        self, authorization: str | None, scope: Scope, *, reads: bool = False, stand_in: StandIn | None = None
+    ) -> Caller:
         """The caller behind an `Authorization` header. Raises Unauthenticated, AccessDenied, RateLimited."""
         kind, _, token = (authorization or "").partition(" ")
         if kind.lower() != "bearer" or not token.strip():
@@ -69,6 +102,14 @@ class Access:
             raise AccessDenied(
                 f"This needs a key with the scope {scope!r}; yours has {', '.join(sorted(principal.scopes))}. Nothing "
                 "was done. Make another with `remanence keys create NAME --scope SCOPE`."
+            )
+        person, project = stand_in or StandIn()
+        if principal.stands_in:
+            return replace(self._caller, actor=person or principal.actor, project=project or principal.project)
+        if person or project:
+            raise AccessDenied(
+                f"Only the command line's own key may speak for somebody else ({AS}, {IN_PROJECT}). Nothing was done; "
+                "leave these headers out."
             )
         self._buckets.take(principal.key)
         return replace(self._caller, actor=principal.actor, project=principal.project)
@@ -114,7 +155,10 @@ def may(scope: Scope) -> Callable[..., Awaitable[Caller]]:
         request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
     ) -> Caller:
         header = f"{credentials.scheme} {credentials.credentials}" if credentials else None
-        return await access_of(request.app.state).admit(header, scope, reads=request.method in _READING)
+        stand_in = StandIn(*(unquote(request.headers.get(name, "")) for name in (AS, IN_PROJECT)))
+        return await access_of(request.app.state).admit(
+            header, scope, reads=request.method in _READING, stand_in=stand_in
+        )
 
     return admitted
 

@@ -10,6 +10,9 @@ server reconciles the history it is sent with the journal (`commands/history.py`
 one is a fork, whose id the answer has. Such a turn belongs to the server: it goes on when the client goes away.
 `x-if-busy` says what a message does while a turn runs.
 
+An `Idempotency-Key` makes a request once: in a session the same request again is given the answer of the same turn,
+from the journal; without one the answer is kept for a day, a stream once it has ended.
+
 Errors before the first piece are answers with their status; later ones are the last event of the stream.
 """
 
@@ -32,11 +35,13 @@ from remanence.api.bodies import JsonRoute
 from remanence.api.chat_answer import Heading, Piece, chunks, completion
 from remanence.api.chat_direct import direct
 from remanence.api.chat_request import asked_of
-from remanence.api.chat_session import answer, tell
+from remanence.api.chat_session import Wanted, answer, tell
 from remanence.api.chat_shapes import ChatAnswer, ChatBody
 from remanence.api.named import Served, named
+from remanence.api.once import IdempotencyKey, digest_of_request, only_once
 from remanence.api.stream import BEAT, BEAT_S
 from remanence.commands.caller import Caller
+from remanence.commands.given import Key
 from remanence.commands.metering import Meter
 from remanence.errors import InvalidInput, ModelError, RateLimited, RemanenceError
 
@@ -70,6 +75,7 @@ async def create_chat_completion(
     caller: Annotated[Caller, Depends(may("api"))],
     x_session_id: Annotated[str | None, Header(description="A session to continue, or `new`.")] = None,
     x_if_busy: Annotated[IfBusyHeader | None, Header(description="With a session: while a turn runs.")] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """One answer to the conversation in `messages`; with `stream`, server-sent events that end with `[DONE]`.
 
@@ -87,9 +93,15 @@ async def create_chat_completion(
         raise InvalidInput("stream_options: only with `stream`. Nothing was sent.", param="stream_options")
     served: Served = request.app.state.runtime
     asked, found = asked_of(body), await named(served, caller, body.model)
+    digest = await digest_of_request(request, x_session_id, x_if_busy) if idempotency_key else ""
     if found.agent is None and x_session_id is None:
-        return await _answer(caller, body, direct(_meter(request), caller, asked, live=bool(body.stream)), {})
-    told = await tell(caller, found, asked, session=x_session_id, if_busy=x_if_busy)
+
+        async def ask_model() -> Response:
+            return await _answer(caller, body, direct(_meter(request), caller, asked, live=bool(body.stream)), {})
+
+        return await (only_once(caller, idempotency_key, digest, ask_model) if idempotency_key else ask_model())
+    key = Key(f"chat:{idempotency_key}", digest) if idempotency_key else None
+    told = await tell(caller, found, asked, Wanted(x_session_id, x_if_busy, key))
     return await _answer(caller, body, answer(caller, told), {"x-session-id": told.session})
 
 

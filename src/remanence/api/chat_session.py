@@ -15,9 +15,11 @@ from remanence.api.auth import owned_session
 from remanence.api.chat_answer import Done, Piece, ReplyPieces, Words, finish_of
 from remanence.api.chat_request import Asked
 from remanence.api.named import Named
+from remanence.api.once import found_before, remember
 from remanence.commands import given, sessions
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.follow import follow_batches
+from remanence.commands.given import Key
 from remanence.commands.history import Branch, Join, asked_words, journaled, merged, reconcile
 from remanence.commands.metering import AGENT, is_meter
 from remanence.commands.sessions import Opening
@@ -43,7 +45,7 @@ from remanence.events import (
 from remanence.ports import Delta, Subscription
 from remanence.spec import AgentSpec, IfBusy, Limits, spec_digest
 
-__all__ = ["NEW", "Told", "answer", "tell"]
+__all__ = ["NEW", "Told", "Wanted", "answer", "tell"]
 
 NEW = "new"
 _MAY_REST = (ToolStarted, CallJudged, QuestionAsked, BudgetReached, ToolLost, SessionFrozen)
@@ -62,14 +64,49 @@ class Told(msgspec.Struct, frozen=True):
     """Others may have begun to read this answer: what is told of it begins with what is in the journal."""
 
 
-async def tell(caller: Caller, found: Named, asked: Asked, *, session: str | None, if_busy: IfBusy | None) -> Told:
-    """Give the conversation to its session: a new one, the one that is named, or a fork of that."""
+class Pointer(msgspec.Struct, frozen=True):
+    """What an idempotency key remembers of `Told`."""
+
+    session: str
+    position: int
+    turn: int | None
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Where a conversation belongs (a session's id, `new`, or None), what it does there while a turn runs, and the
+    idempotency key it came under."""
+
+    session: str | None = None
+    if_busy: IfBusy | None = None
+    key: Key | None = None
+
+
+async def tell(caller: Caller, found: Named, asked: Asked, wanted: Wanted) -> Told:
+    """Give the conversation to its session: a new one, the one that is named, or a fork of that.
+
+    The same request again, under the same key, finds the same answer.
+    """
+    key = wanted.key
     _check(found, asked)
+    before = await found_before(caller, key, Pointer) if key else None
+    if before is not None:
+        s = await owned_session(caller, before.session)
+        spec, reader = await caller.database.specs.get(s.version), caller.live.subscribe(s.id)
+        return Told(s.id, spec, before.position, before.turn, reader, joined=True)
     await _refuse_when_held(caller, found)
+    told = await _tell(caller, found, asked, wanted)
+    if key is not None:
+        await remember(caller, key, Pointer(told.session, told.position, told.turn))
+    return told
+
+
+async def _tell(caller: Caller, found: Named, asked: Asked, wanted: Wanted) -> Told:
+    session, key = wanted.session, wanted.key
     if session is None or session == NEW:
         spec = _spec(found, asked, AGENT)
-        made = await sessions.open_session(caller, spec, Opening(user=asked.user, title=_title(asked)))
-        return await _say(caller, await state_of(caller, made), spec, merged(asked.messages))
+        opening = Opening(user=asked.user, title=_title(asked), key=f"chat:{key.name}" if key else None)
+        s = await _as_opened(caller, await sessions.open_session(caller, spec, opening))
+        return await _say(caller, s, spec, merged(asked.messages), key)
     s = await owned_session(caller, session)
     if is_meter(s) or s.deleted:
         raise NotFound(f"There is no session {session!r}. `remanence sessions list` shows those there are.")
@@ -79,34 +116,42 @@ async def tell(caller: Caller, found: Named, asked: Asked, *, session: str | Non
     if isinstance(plan, Branch):
         opening = Opening(user=s.user, title=s.title, metadata=s.metadata)
         made = await sessions.fork(caller, session, position=plan.position, opening=opening)
-        return await _say(caller, await state_of(caller, made), spec, plan.messages)
+        return await _say(caller, await state_of(caller, made), spec, plan.messages, key)
     if isinstance(plan, Join):
         return Told(session, spec, plan.position, s.turns, caller.live.subscribe(session), joined=True)
     if plan.results:
         spoken = (Message("user", plan.parts),) if plan.parts else ()
         results = tuple(Message("tool", (result,)) for result in plan.results)
-        return await _say(caller, s, spec, (*spoken, *results))
+        return await _say(caller, s, spec, (*spoken, *results), key)
     await _upgraded(caller, session, spec)
-    reader, busy = caller.live.subscribe(session), if_busy or spec.if_busy
+    reader, busy = caller.live.subscribe(session), wanted.if_busy or spec.if_busy
     answers = _waits_for(s, spec) == "answer" and busy in ("queue", "steer")
     try:
-        sent = await sessions.send(caller, session, plan.parts, if_busy=busy)
+        sent = await sessions.send(caller, session, plan.parts, if_busy=busy, key=key.name if key else None)
     except BaseException:
         reader.close()
         raise
     return Told(session, spec, sent.head, s.turns if answers else None, reader)
 
 
-async def _say(caller: Caller, s: Session, spec: AgentSpec, messages: Sequence[Message]) -> Told:
+async def _as_opened(caller: Caller, session: str) -> Session:
+    """The session as it was opened, also when the same request under the same key went on from there."""
+    s = await state_of(caller, session)
+    return s if s.head == 1 else fold(Session(session), await caller.database.store.read(session, limit=1))
+
+
+async def _say(
+    caller: Caller, s: Session, spec: AgentSpec, messages: Sequence[Message], key: Key | None = None
+) -> Told:
     """Bring messages along and have the last of them answered."""
     reader = caller.live.subscribe(s.id)
     try:
-        said = await given.say(caller, s, messages, spec=spec)
+        said = await given.say(caller, s, messages, spec=spec, key=key)
     except BaseException:
         reader.close()
         raise
     turn = fold(s, said.records).turns if messages[-1].role == "tool" else None
-    return Told(s.id, spec, said.head, turn, reader)
+    return Told(said.records[0].session, spec, said.head, turn, reader, joined=said.replayed)
 
 
 # --- which agent, which version ---------------------------------------------------------------------------------------

@@ -66,7 +66,6 @@ _SUB = f"{_SESSION}/subagents/{{subagent_id}}"
 _ARTIFACT = f"{_SESSION}/artifacts/{{artifact_id}}"
 _NO_SUBAGENTS = "sessions have no subagents: 404 once the session is known"
 _NO_ARTIFACTS = "sessions publish no files: 404 once the session is known"
-_NO_KEY = "`Idempotency-Key` is not read"
 _ALL = "create retrieve update list delete"
 
 _AGENTS = (
@@ -146,7 +145,7 @@ _RESPONSES = (
             "compact",
             "partial",
             "POST /responses/compact",
-            f"the summary is encoded, not encrypted; `image` and `prompt_cache_options` are refused; {_NO_KEY}",
+            "the summary is encoded, not encrypted; `image` and `prompt_cache_options` are refused",
         ),
         ("connect", "partial", "WS /responses", "as `responses.create`; no `background` on a socket"),
         ("input_items.list", "partial", f"GET {_RESPONSE}/input_items", _OLD_INCLUDE),
@@ -174,11 +173,11 @@ _TALK = "/conversations/{conversation_id}"
 _ITEM = f"{_TALK}/items/{{item_id}}"
 _CONVERSATIONS = _rows(
     "conversations",
-    ("create", "partial", "POST /conversations", f"items as `input` of `responses.create`; {_NO_KEY}"),
+    ("create", "partial", "POST /conversations", "items as `input` of `responses.create`"),
     ("retrieve", "full", f"GET {_TALK}"),
     ("update", "full", f"POST {_TALK}"),
     ("delete", "full", f"DELETE {_TALK}"),
-    ("items.create", "partial", f"POST {_TALK}/items", f"items as `input` of `responses.create`; {_NO_KEY}"),
+    ("items.create", "partial", f"POST {_TALK}/items", "items as `input` of `responses.create`"),
     ("items.retrieve", "partial", f"GET {_ITEM}", _OLD_INCLUDE),
     ("items.list", "partial", f"GET {_TALK}/items", _OLD_INCLUDE),
     ("items.delete", "partial", f"DELETE {_ITEM}", "erases the record: of a reply every item, with its calls' outputs"),
@@ -187,7 +186,7 @@ _CONVERSATIONS = _rows(
 _STORED = "answers 405: chat completions are not stored; what shall be kept is a session (`x-session-id`)"
 _CHAT = _rows(
     "chat.completions",
-    ("create", "partial", "POST /chat/completions", f"see its parameters; {_NO_KEY}"),
+    ("create", "partial", "POST /chat/completions", "see its parameters"),
     ("parse", "partial", "POST /chat/completions", "as `chat.completions.create`"),
     ("stream", "partial", "POST /chat/completions", "as `chat.completions.create`"),
     ("retrieve", "not yet", "", "answers 404: chat completions are not stored"),
@@ -309,12 +308,24 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
 HEADERS: tuple[Header, ...] = (
     Header(
         "Idempotency-Key",
-        "The same key and body again is the same request; the same key with another body is refused with 409.",
-        ("beta.agents.create", "beta.agents.sessions.create", "beta.agents.sessions.events.create", "responses.create"),
+        "For a day: the same key and body again is the same request and has the same answer; the same key with another "
+        "body is refused with 409. A response with `store: false` takes none.",
+        (
+            "beta.agents.create",
+            "beta.agents.sessions.create",
+            "beta.agents.sessions.events.create",
+            "chat.completions.create",
+            "conversations.create",
+            "conversations.items.create",
+            "conversations.update",
+            "responses.compact",
+            "responses.create",
+        ),
     ),
     Header(
         "x-if-busy",
-        "What a message does while a turn runs: `queue`, `steer`, `interrupt` or `reject`.",
+        "What a message does while a turn runs: `queue`, `steer`, `interrupt` or `reject`; by default as the agent "
+        "says. Over a WebSocket it is read once, with the handshake.",
         ("beta.agents.sessions.events.create", "chat.completions.create", "responses.create"),
     ),
     Header(

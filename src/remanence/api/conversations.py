@@ -10,12 +10,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict
 
 from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
+from remanence.api.once import IdempotencyKey, digest_of_request, found_before, once, remember
 from remanence.api.response_input import Given, read_input, refuse
 from remanence.api.response_items import Item, Shown, call_off_wire, items_of_session, spoken_item
 from remanence.api.response_kept import read_all
@@ -23,7 +24,7 @@ from remanence.api.response_lists import Order, page
 from remanence.api.response_request import Metadata
 from remanence.api.talks import KIND, Talk, add_spoken, find_talk, keep_talk, open_talk, resting
 from remanence.commands.caller import Caller, state_of
-from remanence.commands.given import erase, keep
+from remanence.commands.given import Key, erase, keep
 from remanence.content import ToolCall
 from remanence.errors import Busy, NotFound
 from remanence.events import ModelReplied, Recorded, ToolReturned
@@ -75,6 +76,7 @@ def _shown(talk: Talk) -> Item:
 
 
 @conversations_router.post("/conversations", summary="Create a conversation")
+@once
 async def create_conversation(body: ConversationBody, caller: Asking) -> Response:
     """An empty conversation, or one that begins with up to twenty items."""
     given = _read(Talk("", 0), body.items or [])
@@ -91,6 +93,7 @@ async def retrieve_conversation(conversation_id: str, caller: Asking) -> Respons
 
 
 @conversations_router.post("/conversations/{conversation_id}", summary="Update a conversation")
+@once
 async def update_conversation(conversation_id: str, body: MetadataBody, caller: Asking) -> Response:
     """Replace what is attached to a conversation."""
     talk = replace(await find_talk(caller, conversation_id), metadata=body.metadata or {})
@@ -110,14 +113,31 @@ async def delete_conversation(conversation_id: str, caller: Asking) -> Response:
 
 
 @conversations_router.post("/conversations/{conversation_id}/items", summary="Add items")
-async def create_items(conversation_id: str, body: ItemsBody, caller: Asking, include: Include = None) -> Response:
+async def create_items(
+    request: Request,
+    conversation_id: str,
+    body: ItemsBody,
+    caller: Asking,
+    include: Include = None,
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
     """Add up to twenty items at the end. Nobody is asked to answer them."""
     _check_include(include)
     talk = await find_talk(caller, conversation_id)
-    before = {item["id"] for item, _ in await _items(caller, talk)}
-    await _add(caller, talk, _read(talk, body.items))
-    now = await find_talk(caller, conversation_id)
-    added = [item for item, _ in await _items(caller, now) if item["id"] not in before]
+    key = None
+    if idempotency_key is not None:
+        key = Key(f"items:{idempotency_key}", await digest_of_request(request))
+    names = await found_before(caller, key, tuple[str, ...]) if key else None
+    if names is None:
+        before = len(talk.spoken)
+        positions = await _add(caller, talk, _read(talk, body.items), key=key)
+        now = await find_talk(caller, conversation_id)
+        items = await _items(caller, now)
+        added = [item for i, (item, at) in enumerate(items) if at in positions or (not at and i >= before)]
+        if key is not None:
+            await remember(caller, key, [item["id"] for item in added])
+    else:
+        added = [item for item, _ in await _items(caller, talk) if item["id"] in names]
     return _json(page(added, after=None, limit=len(added) or 1, order="asc"))
 
 
@@ -187,14 +207,19 @@ def _read(talk: Talk, items: list[Any]) -> Given:
     return given
 
 
-async def _add(caller: Caller, talk: Talk, given: Given) -> None:
+async def _add(caller: Caller, talk: Talk, given: Given, *, key: Key | None = None) -> set[int]:
+    """Add what was read; the positions of its records, which under a `key` that was used before are those of then."""
+    positions: set[int] = set()
     if given.messages:
         s = await open_talk(caller, talk, resting())
         if s.turn is not None or s.queue:
             raise Busy("A turn of this conversation is running. Nothing was added; wait until it has ended.")
-        await keep(caller, s, given.messages, spec=await caller.database.specs.get(s.version))
+        spec = await caller.database.specs.get(s.version)
+        appended = await keep(caller, s, given.messages, spec=spec, key=key)
+        positions = {record.position for record in appended.records}
     if given.spoken:
         await add_spoken(caller, talk.id, given.spoken)
+    return positions
 
 
 async def _items(caller: Caller, talk: Talk) -> list[tuple[Item, int]]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import msgspec
 import structlog
@@ -35,6 +35,7 @@ from remanence.api.responses import lookout_of, meter_of
 from remanence.commands.caller import Caller
 from remanence.content import Message
 from remanence.errors import InvalidInput, RemanenceError
+from remanence.spec import IfBusy
 
 __all__ = ["socket_router"]
 
@@ -65,12 +66,23 @@ async def responses_socket(socket: WebSocket) -> None:
     """Create and follow responses over one connection."""
     try:
         caller = await access_of(socket.app.state).admit(socket.headers.get("authorization"), "api")
+        if_busy = _if_busy(socket.headers.get("x-if-busy"))
     except RemanenceError as error:
         body = {"error": error_detail(error.status, error.code, error.message, request_id=_request_id(socket))}
         await socket.send_denial_response(Response(msgspec.json.encode(body), error.status, None, "application/json"))
         return
     await socket.accept()
-    await _Connection(socket, caller).run()
+    await _Connection(socket, caller, if_busy).run()
+
+
+def _if_busy(given: str | None) -> IfBusy | None:
+    """What inputs of this connection do while a turn runs; None: as the agent says."""
+    if given is None:
+        return None
+    try:
+        return msgspec.convert(given, IfBusy)
+    except msgspec.ValidationError:
+        refuse("x-if-busy", f"{given[:40]!r} is not one of {', '.join(get_args(IfBusy))}")
 
 
 def _request_id(socket: WebSocket) -> str:
@@ -80,8 +92,9 @@ def _request_id(socket: WebSocket) -> str:
 class _Connection:
     """One connection: its lanes, and what it holds of responses that are not stored."""
 
-    def __init__(self, socket: WebSocket, caller: Caller) -> None:
+    def __init__(self, socket: WebSocket, caller: Caller, if_busy: IfBusy | None) -> None:
         self._socket = socket
+        self._if_busy: IfBusy | None = if_busy
         self._caller = caller
         self._lanes: dict[str | None, asyncio.Lock] = {}
         self._held: dict[str, _Held] = {}
@@ -157,7 +170,7 @@ class _Connection:
                 refuse("store", f"{body.previous_response_id} was not stored, so what follows it cannot be either")
             asked = await self._after(body, held)
         if body.store is not False:
-            kept = await place(self._caller, asked, body, "queue")
+            kept = await place(self._caller, asked, body, self._if_busy or asked.spec.if_busy)
             return events_of(self._caller, kept, lookout_of(self._socket))
         history = held.messages if held else await history_of(self._caller, asked)
         private = Private(self._caller, meter_of(self._socket), asked, body, history)

@@ -20,6 +20,7 @@ from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
 from remanence.api.lookout import Lookout
 from remanence.api.named import Served
+from remanence.api.once import IdempotencyKey, once
 from remanence.api.response_fold import WireEvent
 from remanence.api.response_input import refuse
 from remanence.api.response_items import Item, input_item, spoken_item
@@ -46,9 +47,8 @@ responses_router = APIRouter(tags=["responses"], route_class=JsonRoute)
 
 Asking = Annotated[Caller, Depends(may("api"))]
 Include = Annotated[list[str] | None, Query(alias="include[]")]
-IfBusyHeader = Annotated[IfBusy, Header(description="What the input does while a turn runs.")]
-IdempotencyKey = Annotated[
-    str | None, Header(min_length=1, max_length=255, description="The same key and body again: the same response.")
+IfBusyHeader = Annotated[
+    IfBusy | None, Header(description="What the input does while a turn runs. Default: as the agent says.")
 ]
 _CANCEL_WAIT_S = 5.0
 
@@ -90,7 +90,7 @@ async def create_response(
     request: Request,
     body: ResponseBody,
     caller: Asking,
-    x_if_busy: IfBusyHeader = "queue",
+    x_if_busy: IfBusyHeader = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Answer an input. With `stream`, server-sent events; with `background`, at once, while it is answered.
@@ -102,12 +102,14 @@ async def create_response(
     served: Served = request.app.state.runtime
     asked = await ask(served, caller, body)
     if body.store is False:
+        if idempotency_key is not None:
+            refuse("idempotency-key", "with `store: false` no answer is kept that could be given again")
         private = Private(caller, meter_of(request), asked, body, await history_of(caller, asked))
         return await _answer_private(caller, private, stream=bool(body.stream))
     key = None
     if idempotency_key is not None:
         key = Key(idempotency_key, body_digest(body.model_dump(mode="json", exclude_unset=True, exclude={"stream"})))
-    kept = await place(caller, asked, body, x_if_busy, key=key)
+    kept = await place(caller, asked, body, x_if_busy or asked.spec.if_busy, key=key)
     headers = {"x-session-id": kept.session}
     lookout = lookout_of(request)
     if body.stream:
@@ -137,6 +139,7 @@ async def count_input_tokens(request: Request, body: CountBody, caller: Asking) 
 
 
 @responses_router.post("/responses/compact", summary="Sum up a conversation")
+@once
 async def compact_response(request: Request, body: CompactBody, caller: Asking) -> Response:
     """One item that stands for a conversation, written by the model. Nothing of it is kept here."""
     return _json(await compact(request.app.state.runtime, caller, meter_of(request), body))
