@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 
 from remanence.api.auth import Access
 from remanence.api.described import describe
-from remanence.api.failures import ErrorAnswer, answer_failures
+from remanence.api.failures import REFUSALS, answer_failures
 from remanence.api.guard import BODY_BYTES_MAX, Guard
 from remanence.api.lookout import Lookout
 from remanence.api.pages import docs_page
@@ -96,7 +96,7 @@ def build_app(
         "header `x-request-id`.",
         docs_url=None,
         redoc_url=None,
-        responses={"default": {"model": ErrorAnswer, "description": "It failed."}},
+        responses=REFUSALS,
     )
     app.state.runtime = runtime
     app.state.serving = serving or Serving()

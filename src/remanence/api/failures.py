@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 
 from remanence.errors import InvalidInput, RateLimited, RemanenceError
 
-__all__ = ["ErrorAnswer", "ErrorDetail", "answer_failures", "error_detail", "failure", "request_id_of"]
+__all__ = ["REFUSALS", "ErrorAnswer", "ErrorDetail", "answer_failures", "error_detail", "failure", "request_id_of"]
 
 log = structlog.get_logger("remanence.http")
 
@@ -47,6 +47,27 @@ class ErrorAnswer(BaseModel):
     """The answer to a request that failed."""
 
     error: ErrorDetail
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorAnswer, "description": words}
+    for status, words in (
+        (400, "The request is wrong; nothing was written."),
+        (401, "No key, or one that is not accepted."),
+        (402, "A budget would be overshot."),
+        (403, "The key has not the scope that this needs."),
+        (404, "There is no such thing in the key's project."),
+        (409, "Something stands against it: somebody was first, it is done already, a freeze stands."),
+        (413, "The body is too large."),
+        (421, "The server does not answer for this host."),
+        (429, "The key asks too often."),
+        (500, "What is stored is damaged, or something happened that should not."),
+        (502, "The model failed."),
+        (503, "The database is away; ask again."),
+        (507, "The database has no space left."),
+    )
+}
+"""How any operation may be refused; the document names every status there is, and tests hold the server to it."""
 
 
 def request_id_of(request: Request) -> str:
