@@ -16,13 +16,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, NoReturn, TypedDict, Unpack, cast
+from typing import Any, Final, Literal, NoReturn, TypedDict, Unpack, cast
 
 import msgspec
 
 from remanence.content import digest_of
 from remanence.core.builtins import BUILTINS
-from remanence.core.registry import checked, field_error, implied_allows
+from remanence.core.registry import checked, field_error, implied_allows, memory_use, with_memory_tools
 from remanence.errors import InvalidInput, InvalidSpec, NotFound, RemanenceError
 from remanence.ports import Tool
 from remanence.spec import (
@@ -32,6 +32,7 @@ from remanence.spec import (
     DenyRule,
     IfBusy,
     Limits,
+    MemoryUse,
     ModelSettings,
     Rule,
     ToolSpec,
@@ -50,6 +51,7 @@ class AgentOptions(TypedDict, total=False):
     settings: ModelSettings
     if_busy: IfBusy
     metadata: Mapping[str, str]
+    memory: bool | Literal["read", "write"] | MemoryUse
 
 
 class Agent:
@@ -57,6 +59,9 @@ class Agent:
 
     `tools` are functions decorated with `@tool`, built-ins (`ask_human`, `sleep_until`), or `client_tool(...)`. A tool
     given here may be called, unless a rule says otherwise; its `approval=` asks first. Raises `InvalidSpec`.
+
+    `memory=True` (or `"write"`) gives it long-term memory: the store `default` of its project, and the tools to look
+    things up and to note them. `"read"` lets it look, a `MemoryUse` says it all. Without, it has none.
     """
 
     def __init__(
@@ -74,7 +79,8 @@ class Agent:
             raise InvalidSpec(
                 f"Agent {name!r}: no such option: {', '.join(unknown)}. They are {known}.", param=unknown[0]
             )
-        specs = tuple(_spec_of(name, given) for given in tools)
+        use = memory_use(options.get("memory", False))
+        specs = with_memory_tools(tuple(_spec_of(name, given) for given in tools), use)
         rules = tuple(options.get("rules", ()))
         asks = tuple(given.approval for given in tools if isinstance(given, FunctionTool) and given.approval)
         self.tools_by_name: dict[str, Tool] = {
@@ -91,6 +97,7 @@ class Agent:
                 settings=options.get("settings", ModelSettings()),
                 if_busy=options.get("if_busy", "queue"),
                 metadata=dict(options.get("metadata", {})),
+                memory=use,
             )
         )
 
@@ -169,8 +176,10 @@ def _declared(raw: object, source: str) -> AgentSpec:
         raise InvalidSpec(f"{source}: an agent is a table with at least `name` and `model`. Nothing was kept.")
     fields = cast("dict[str, Any]", raw)
     _check_fields(fields, AgentSpec, "", source)
-    for name, kind in (("limits", Limits), ("settings", ModelSettings)):
+    for name, kind in (("limits", Limits), ("settings", ModelSettings), ("memory", MemoryUse)):
         _check_fields(fields.get(name), kind, f"{name}.", source)
+    if isinstance(fields.get("memory"), bool | str):
+        fields = {**fields, "memory": _memory_declared(fields["memory"], source)}
     for index, rule in enumerate(_entries(fields, "rules")):
         _check_fields(rule, _RULES.get(str(rule.get("type")), AskRule), f"rules[{index}].", source)
     tools = [_tool_declared(given, f"tools[{index}]", source) for index, given in enumerate(_listed(fields, "tools"))]
@@ -178,8 +187,16 @@ def _declared(raw: object, source: str) -> AgentSpec:
         spec = msgspec.convert({**fields, "tools": tools} if tools else fields, AgentSpec)
     except msgspec.ValidationError as error:
         raise field_error(str(error), source) from None
-    rules = (*spec.rules, *implied_allows(spec.tools, spec.rules))
-    return checked(msgspec.structs.replace(spec, rules=rules))
+    given = with_memory_tools(spec.tools, spec.memory)
+    rules = (*spec.rules, *implied_allows(given, spec.rules))
+    return checked(msgspec.structs.replace(spec, tools=given, rules=rules))
+
+
+def _memory_declared(given: Any, source: str) -> Any:
+    """`memory = true`, `"read"` or `"write"`, as the table it stands for."""
+    if given not in (True, False, "read", "write"):
+        _refuse(source, "memory", f"{given!r} is not true, false, `read`, `write` or a table")
+    return msgspec.to_builtins(memory_use(given))
 
 
 def _listed(fields: Mapping[str, Any], name: str) -> list[Any]:

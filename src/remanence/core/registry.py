@@ -13,18 +13,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Final, NoReturn
+from typing import Final, Literal, NoReturn
 
 import msgspec
 
 from remanence.core.builtins import BUILTINS
 from remanence.core.condition import ConditionError, parse, unknown_names
+from remanence.core.memory_tools import MEMORY_TOOLS, tools_for
 from remanence.errors import InvalidSpec
-from remanence.spec import AgentSpec, AllowRule, AskRule, Limits, Rule, ToolSpec
+from remanence.spec import AgentSpec, AllowRule, AskRule, Limits, MemoryUse, Rule, ToolSpec
 
-__all__ = ["checked", "field_error", "implied_allows"]
+__all__ = ["checked", "field_error", "implied_allows", "memory_use", "with_memory_tools"]
 
 _AGENT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_STORE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -33,6 +35,21 @@ def implied_allows(tools: Iterable[ToolSpec], rules: Sequence[Rule]) -> tuple[Al
     said = [rule.tools for rule in rules if isinstance(rule, AllowRule)]
     given = [tool.name for tool in tools if tool.kind in ("function", "client")]
     return tuple(AllowRule(name) for name in given if not any(fnmatchcase(name, glob) for glob in said))
+
+
+def memory_use(given: bool | Literal["read", "write"] | MemoryUse) -> MemoryUse | None:
+    """What a short word for memory stands for: `True` and `"write"` the default, `"read"` only looking."""
+    if isinstance(given, MemoryUse):
+        return given
+    if not given:
+        return None
+    return MemoryUse(writes=()) if given == "read" else MemoryUse()
+
+
+def with_memory_tools(tools: tuple[ToolSpec, ...], use: MemoryUse | None) -> tuple[ToolSpec, ...]:
+    """The tools of an agent, and those its memory needs which it was not given itself."""
+    names = {tool.name for tool in tools}
+    return (*tools, *(tool for tool in tools_for(use) if tool.name not in names))
 
 
 def checked(spec: AgentSpec) -> AgentSpec:
@@ -50,6 +67,7 @@ def checked(spec: AgentSpec) -> AgentSpec:
     if not spec.model.strip():
         _refuse(spec, "model", "which model? Write `provider:name`, or an alias of the configuration")
     _check_limits(spec)
+    _check_memory(spec)
     for index, tool in enumerate(spec.tools):
         _check_tool(spec, tool, f"tools[{index}]")
     for index, rule in enumerate(spec.rules):
@@ -72,9 +90,24 @@ def _refuse(spec: AgentSpec, path: str, words: str) -> NoReturn:
 
 def _check_limits(spec: AgentSpec) -> None:
     for name in Limits.__struct_fields__:
-        value: float | None = getattr(spec.limits, name)
-        if value is not None and value <= 0:
+        value: float | str | None = getattr(spec.limits, name)
+        if isinstance(value, int | float) and value <= 0:
             _refuse(spec, f"limits.{name}", f"{value} is not over 0")
+
+
+def _check_memory(spec: AgentSpec) -> None:
+    use = spec.memory
+    if use is None:
+        held = next((tool.name for tool in spec.tools if tool.kind == "builtin" and tool.name in MEMORY_TOOLS), None)
+        if held:
+            _refuse(spec, "memory", f"the tool {held} needs a memory; give the agent one with memory=True")
+        return
+    if not _STORE_NAME.fullmatch(use.store):
+        _refuse(spec, "memory.store", f"{use.store!r} is not a name: 1 to 64 letters, digits, `.`, `_` or `-`")
+    if use.recall_tokens < 0:
+        _refuse(spec, "memory.recall_tokens", f"{use.recall_tokens} is under 0; 0 recalls only when the agent asks")
+    if use.block_bytes <= 0:
+        _refuse(spec, "memory.block_bytes", f"{use.block_bytes} is not over 0")
 
 
 def _check_tool(spec: AgentSpec, tool: ToolSpec, path: str) -> None:

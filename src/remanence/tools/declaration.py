@@ -35,6 +35,7 @@ class ToolOptions(TypedDict, total=False):
     - `timeout_s`: seconds before the runtime stops waiting for a call; default 60.
     - `reconcile`: a function of the effect key that knows what became of an effect: its result, `NOT_HAPPENED`, or
       `None` when it cannot tell.
+    - `untrusted`: strangers may have written what it returns, such as a web page or a mail: default `False`.
     """
 
     replay: Replay
@@ -45,6 +46,7 @@ class ToolOptions(TypedDict, total=False):
     name: str | None
     timeout_s: float
     reconcile: Callable[[str], Any] | None
+    untrusted: bool
 
 
 def function_of(function: object, options: ToolOptions) -> tuple[str, str]:
@@ -95,6 +97,7 @@ def spec_of(name: str, signature: Signature, options: ToolOptions, where: str) -
         replay=replay,
         reconciles=reconcile is not None,
         timeout_s=float(timeout_s),
+        untrusted=bool(options.get("untrusted", False)),
     )
 
 

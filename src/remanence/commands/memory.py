@@ -1,0 +1,338 @@
+"""What people do with long-term memory: write, edit, withdraw, look at the history. Every change is a fact.
+
+A memory that an agent noted in a session and one that a person wrote are changed in the same way: by a new version in
+the journal of the store. The index takes it at once, so that whoever asks next finds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from remanence.commands.caller import Caller, commit
+from remanence.commands.memory_stores import check_store, store_names
+from remanence.commands.sessions import Opening, open_session
+from remanence.core.memory.grants import Subject
+from remanence.core.memory.journal import STORE_AGENT, journal_of, tenant_of
+from remanence.core.memory.projection import block_id, changes_of
+from remanence.errors import Conflict, InvalidInput, NotFound
+from remanence.events import Event, MemoryForgotten, MemoryKept
+from remanence.ports import Write
+from remanence.recollections import Memory, MemoryHit, MemoryKind, MemoryListing, MemoryQuery, Place
+
+__all__ = [
+    "TEXT_BYTES_MAX",
+    "Dates",
+    "Looking",
+    "Writing",
+    "edit",
+    "export",
+    "forget",
+    "history",
+    "keep",
+    "listed",
+    "rebuild",
+    "search",
+    "set_block",
+    "show",
+    "source_of",
+]
+
+TEXT_BYTES_MAX: Final = 16_000
+BLOCK_BYTES_MAX: Final = 8_000
+PAGE: Final = 200
+_TRIES: Final = 8
+
+
+class Dates(msgspec.Struct, frozen=True):
+    """When a fact is true and how long it is kept, in microseconds since 1970. None: no bound."""
+
+    valid_from: int | None = None
+    valid_to: int | None = None
+    expires_at: int | None = None
+
+
+class Writing(msgspec.Struct, frozen=True):
+    """A note to write. `source` is a record of `source_session` in which it was learned, when there is one."""
+
+    text: str
+    place: Place
+    subjects: tuple[str, ...] = ()
+    dates: Dates = Dates()
+    source_session: str = ""
+    source: int | None = None
+
+
+class Looking(msgspec.Struct, frozen=True):
+    """Which memories: in these stores and scopes (empty: in all of the project), of these kinds.
+
+    `believed_at` and `valid_at` ask for another time: what was believed then, and what was true then.
+    """
+
+    stores: tuple[str, ...] = ()
+    scopes: tuple[str, ...] = ()
+    kinds: tuple[MemoryKind, ...] = ()
+    believed_at: int | None = None
+    valid_at: int | None = None
+    closed: bool = False
+    after: str | None = None
+    limit: int = 50
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+async def search(caller: Caller, text: str, looking: Looking | None = None) -> Sequence[MemoryHit]:
+    """The memories of the project that fit, best first, each with its reasons."""
+    looking = looking or Looking()
+    if not text.strip():
+        raise InvalidInput("What shall be looked for? The query is empty.", param="query")
+    places = await _places(caller, looking)
+    if not places:
+        return ()
+    query = MemoryQuery(
+        project=caller.project,
+        readable=places,
+        text=text,
+        now=caller.clock.now(),
+        believed_at=looking.believed_at,
+        valid_at=looking.valid_at,
+        kinds=looking.kinds or ("episode", "note", "block"),
+        limit=looking.limit,
+    )
+    return await caller.database.memories.search(query)
+
+
+async def listed(caller: Caller, looking: Looking | None = None) -> Sequence[Memory]:
+    """Memories of the project, newest first."""
+    looking = looking or Looking()
+    places = await _places(caller, looking) if looking.stores or looking.scopes else None
+    if places is not None and not places:
+        return ()
+    listing = MemoryListing(
+        project=caller.project,
+        places=places,
+        kinds=looking.kinds,
+        believed_at=looking.believed_at,
+        valid_at=looking.valid_at,
+        closed=looking.closed,
+        after=looking.after,
+        limit=looking.limit,
+    )
+    return await caller.database.memories.list(listing)
+
+
+async def show(caller: Caller, memory: str, *, version: int | None = None) -> Memory:
+    """One memory, by default its newest version. Raises NotFound."""
+    return await caller.database.memories.get(caller.project, memory, version)
+
+
+async def history(caller: Caller, memory: str) -> Sequence[Memory]:
+    """Every version of a memory, oldest first. Raises NotFound."""
+    return await caller.database.memories.history(caller.project, memory)
+
+
+async def source_of(caller: Caller, memory: Memory) -> tuple[str, int]:
+    """The record a memory was learned from: for a note the one its writer had before it, else its own."""
+    records = await caller.database.store.read(memory.session, after=memory.position - 1, limit=1)
+    event = records[0].event if records else None
+    if isinstance(event, MemoryKept) and event.source is not None:
+        return event.source_session or memory.session, event.source
+    return memory.session, memory.position
+
+
+async def export(caller: Caller, looking: Looking | None = None) -> AsyncGenerator[Memory]:
+    """Every version of every memory that fits, the closed ones, too."""
+    looking = replace(looking or Looking(), closed=True, limit=PAGE)
+    while found := await listed(caller, looking):
+        for memory in found:
+            for version in await history(caller, memory.id):
+                yield version
+        if len(found) < PAGE:
+            return
+        looking = replace(looking, after=found[-1].id)
+
+
+async def rebuild(caller: Caller) -> None:
+    """Forget the index. Whoever runs projections makes it again from the journals; until then recall finds less."""
+    await caller.database.memories.clear()
+
+
+async def _places(caller: Caller, looking: Looking) -> tuple[Place, ...]:
+    stores = looking.stores or tuple(await store_names(caller))
+    if looking.scopes:
+        return tuple(Place(store, scope) for store in stores for scope in looking.scopes)
+    return tuple(place for place in await caller.database.memories.places(caller.project) if place.store in stores)
+
+
+# --- changing ---------------------------------------------------------------------------------------------------------
+
+
+async def keep(caller: Caller, writing: Writing) -> Memory:
+    """Write a note. Raises InvalidInput, and NotFound when there is no such store."""
+    _check_text(writing.text, TEXT_BYTES_MAX)
+    _check_dates(writing.dates)
+    await check_store(caller, writing.place.store)
+    kept = MemoryKept(
+        writing.place.store,
+        caller.make_id("mem"),
+        writing.text,
+        writing.source,
+        writing.subjects,
+        scope=writing.place.scope,
+        valid_from=writing.dates.valid_from,
+        valid_to=writing.dates.valid_to,
+        expires_at=writing.dates.expires_at,
+        source_session=writing.source_session,
+        by=caller.actor,
+    )
+
+    async def written() -> Event:
+        return kept
+
+    await _journal(caller, writing.place.store, written)
+    return await show(caller, kept.memory)
+
+
+async def edit(
+    caller: Caller, memory: str, text: str, *, dates: Dates | None = None, seen: int | None = None
+) -> Memory:
+    """A new version of a note or a block, written by a person, who vouches for it: it is trusted from now on.
+
+    Raises NotFound, InvalidInput, and Conflict when it was withdrawn, or its newest version is not `seen`.
+    """
+    first = await show(caller, memory)
+    if first.kind == "episode":
+        raise InvalidInput(
+            f"{memory} is what was said, and stays as it was said. Nothing was changed. Write a note instead, or "
+            "forget it.",
+            param="memory",
+        )
+    _check_text(text, BLOCK_BYTES_MAX if first.kind == "block" else TEXT_BYTES_MAX)
+    _check_dates(dates or Dates())
+
+    async def version() -> Event:
+        found = await _open(caller, memory, seen)
+        valid = dates or Dates(found.valid_from, found.valid_to, found.expires_at)
+        return _next(caller, found, text, valid)
+
+    await _journal(caller, first.place.store, version)
+    return await show(caller, memory)
+
+
+async def forget(caller: Caller, memory: str, *, reason: str = "") -> Memory:
+    """Withdraw a memory: it is recalled no more. Raises NotFound, and Conflict when that was done before."""
+    first = await show(caller, memory)
+
+    async def withdrawn() -> Event:
+        found = await _open(caller, memory, None)
+        return MemoryForgotten(found.place.store, memory, caller.actor, reason)
+
+    await _journal(caller, first.place.store, withdrawn)
+    return await show(caller, memory)
+
+
+async def set_block(caller: Caller, place: Place, name: str, text: str) -> Memory:
+    """Set the block of this name in a place, as a person, who vouches for it. An empty text is refused: forget it."""
+    if not name.strip() or "/" in name or not name.isprintable() or len(name) > 64:
+        raise InvalidInput(f"{name[:80]!r} is no name for a block: up to 64 letters without a slash.", param="name")
+    _check_text(text, BLOCK_BYTES_MAX)
+    await check_store(caller, place.store)
+    memory = block_id(place, name)
+
+    async def version() -> Event:
+        try:
+            old = (await show(caller, memory)).version
+        except NotFound:
+            old = 0
+        return MemoryKept(
+            place.store, memory, text, scope=place.scope, kind="block", version=old + 1, name=name, by=caller.actor
+        )
+
+    await _journal(caller, place.store, version)
+    return await show(caller, memory)
+
+
+async def _open(caller: Caller, memory: str, seen: int | None) -> Memory:
+    """The newest version, which must be open, and the one that the person saw."""
+    found = await show(caller, memory)
+    if found.closed_at is not None:
+        raise Conflict(f"Memory {memory} was withdrawn before. It stays so; write a new one.")
+    if seen is not None and found.version != seen:
+        raise Conflict(
+            f"Memory {memory} has version {found.version} by now, written by {found.author}; you saw {seen}. Nothing "
+            "was changed. Look at it again."
+        )
+    return found
+
+
+def _next(caller: Caller, found: Memory, text: str, dates: Dates) -> MemoryKept:
+    is_block = found.kind == "block"
+    return MemoryKept(
+        found.place.store,
+        found.id,
+        text,
+        subjects=found.subjects[1:] if is_block else found.subjects,
+        scope=found.place.scope,
+        kind="block" if is_block else "note",
+        version=found.version + 1,
+        name=found.subjects[0] if is_block and found.subjects else "",
+        valid_from=dates.valid_from,
+        valid_to=dates.valid_to,
+        expires_at=dates.expires_at,
+        source=found.position,
+        source_session=found.session,
+        by=caller.actor,
+    )
+
+
+def _check_text(text: str, bytes_max: int) -> None:
+    if not text.strip():
+        raise InvalidInput("The text is empty. Nothing was written; to withdraw a memory, forget it.", param="text")
+    if len(text.encode()) > bytes_max:
+        raise InvalidInput(
+            f"The text has {len(text.encode()):,} bytes; at most {bytes_max:,} are kept. Nothing was written.",
+            param="text",
+        )
+
+
+def _check_dates(dates: Dates) -> None:
+    if dates.valid_from is not None and dates.valid_to is not None and dates.valid_to <= dates.valid_from:
+        raise InvalidInput("valid_to does not come after valid_from. Nothing was written.", param="valid_to")
+
+
+# --- the journal of a store -------------------------------------------------------------------------------------------
+
+
+async def _journal(caller: Caller, store: str, make: Callable[[], Awaitable[Event]]) -> None:
+    """Append to a store's journal what `make` says, which looks again each time somebody was faster."""
+    session = journal_of(caller.project, store)
+    for _ in range(_TRIES):
+        head = await _head(caller, session)
+        event = await make()
+        try:
+            write = Write(session, (event,), caller.clock.now(), caller.actor, expect=head)
+            appended = await commit(caller, write)
+        except Conflict:
+            continue
+        # Whoever asks next shall find it. The projection reads the same record again, which changes nothing.
+        subject = Subject(caller.project, STORE_AGENT.name, session)
+        changes = [change for r in appended.records for change in changes_of(r, subject, home=None, tool="")]
+        await caller.database.memories.apply(changes)
+        return
+    raise Conflict(f"Store {store} changed {_TRIES} times while you wrote; nothing was written. Try again.")
+
+
+async def _head(caller: Caller, session: str) -> int:
+    """The newest position of a store's journal, which is opened when it is not there."""
+    heads = await caller.database.views.heads([session])
+    if session not in heads:
+        beside = replace(caller, project=tenant_of(caller.project))
+        with suppress(Conflict):  # somebody else opened it just now
+            await open_session(beside, STORE_AGENT, Opening(title="What people keep", session=session))
+        heads = await caller.database.views.heads([session])
+    return heads[session]

@@ -1,0 +1,199 @@
+"""Brings the index of long-term memory up to the journals: the projection `memory`, and who waits for it.
+
+Most of it happens in idle time (`projector.py`). What was said or noted in this process is not left for later: before
+anything is recalled, `settle` reads the sessions of the same user that ended a turn, and every session that wrote a
+memory, so that a note of one turn is found by the next one, in whatever session.
+
+Where an episode belongs follows from the agent's version and the grants at the moment of its record, so that an index
+made again from the first record is the same index.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from remanence.core.memory.grants import Grant, Subject, access_of
+from remanence.core.memory.journal import owner_of
+from remanence.core.memory.projection import Names, changes_of
+from remanence.core.session import decode_snapshot, fold
+from remanence.core.state import Session
+from remanence.events import (
+    MemoryForgotten,
+    MemoryKept,
+    Recorded,
+    Redacted,
+    SessionDeleted,
+    SessionOpened,
+    SessionUpgraded,
+    ToolReturned,
+    TurnEnded,
+)
+from remanence.ports import Clock, Cursor, Database
+from remanence.recollections import MemoryChange, MemoryListing, MemorySelector
+from remanence.spec import MemoryUse
+from remanence.tools.memory_access import ensure_store, grants_for
+
+__all__ = ["MEMORY", "MemoryIndex"]
+
+MEMORY: Final = "memory"
+"""The name of the projection."""
+
+BATCH_SESSIONS: Final = 200
+BATCH_RECORDS: Final = 500
+LOOK_BACK: Final = 200
+KNOWN_MAX: Final = 10_000
+
+
+class _Who(NamedTuple):
+    project: str
+    user: str
+
+
+class MemoryIndex:
+    """One for a process. It holds nothing that cannot be looked up again."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._uses: dict[str, MemoryUse | None] = {}
+        self._who: OrderedDict[str, _Who] = OrderedDict()
+        self._ended: set[str] = set()
+        self._noted: set[str] = set()
+        self._stores: set[tuple[str, str]] = set()
+        self._settling = asyncio.Lock()
+
+    # --- what happens in this process ---------------------------------------------------------------------------------
+
+    def heard(self, record: Recorded) -> None:
+        """A record was committed here. Never waits."""
+        match record.event:
+            case SessionOpened(project=project, user=user):
+                self._know(record.session, _Who(project, user))
+            case TurnEnded():
+                self._ended.add(record.session)
+            case MemoryKept() | MemoryForgotten():
+                self._noted.add(record.session)
+            case _:
+                pass
+
+    async def settle(self, subject: Subject, *, own: bool = False) -> None:
+        """Index what was kept here and may concern this subject; with `own` also what its own session kept."""
+        if not self._wanted(subject, own):
+            return
+        async with self._settling:
+            wanted = self._wanted(subject, own)
+            if not wanted:
+                return
+            cursors = await self._database.store.behind(MEMORY, limit=BATCH_SESSIONS)
+            for cursor in cursors:
+                if cursor.session in wanted:
+                    await self.project(cursor)
+            if len(cursors) < BATCH_SESSIONS:
+                self._forget(wanted)  # those that were not behind had been read by somebody else
+
+    def _wanted(self, subject: Subject, own: bool) -> set[str]:
+        me = _Who(subject.project, subject.user)
+        ended = {session for session in self._ended if self._who.get(session, me) == me}
+        wanted = ended | self._noted
+        return wanted if own else wanted - {subject.session}
+
+    def _know(self, session: str, who: _Who) -> None:
+        self._who[session] = who
+        self._who.move_to_end(session)
+        if len(self._who) > KNOWN_MAX:
+            self._who.popitem(last=False)
+
+    def _forget(self, sessions: set[str]) -> None:
+        self._ended -= sessions
+        self._noted -= sessions
+
+    # --- one session --------------------------------------------------------------------------------------------------
+
+    async def project(self, cursor: Cursor) -> None:
+        """Read a session from its cursor to its head."""
+        store, session = self._database.store, cursor.session
+        self._forget({session})
+        s = await self._state(session)
+        project = owner_of(s.project)
+        self._know(session, _Who(project, s.user))
+        subject = Subject(project, s.agent, session, s.user)
+        grants: Sequence[Grant] | None = None
+        position = cursor.position
+        while True:
+            records = [
+                r for r in await store.read(session, after=position, limit=BATCH_RECORDS) if r.position <= s.head
+            ]
+            if not records:
+                return
+            uses = await self._uses_of(s, records, position)
+            if grants is None and any(use is not None for use in uses.values()):
+                grants = await grants_for(self._database.registry, subject)
+            names = await self._names(session, records, position)
+            changes: list[MemoryChange] = []
+            use = uses[0]
+            for record in records:
+                use = uses.get(record.position, use)
+                names.see(record)
+                home = None if s.deleted else access_of(subject, use, grants or (), at=record.at).home
+                called = names.tool(record.event.call) if isinstance(record.event, ToolReturned) else ""
+                changes += changes_of(record, subject, home=home, tool=called)
+            await self._erase(subject, records)
+            await self._declare(subject.project, use)
+            last = records[-1].position
+            await self._database.memories.apply(changes, Cursor(session, position, last))
+            position = last
+
+    async def _state(self, session: str) -> Session:
+        store = self._database.store
+        loaded = await store.load(session)
+        s = decode_snapshot(loaded.snapshot) if loaded.snapshot is not None else None
+        if s is not None:
+            return fold(s, loaded.records)
+        records = await store.read(session) if loaded.snapshot_position else loaded.records
+        return fold(Session(session), records)
+
+    async def _uses_of(self, s: Session, records: Sequence[Recorded], after: int) -> dict[int, MemoryUse | None]:
+        """What the version in force says about memory: at the beginning of `records` (0), and where it changes."""
+        changed = {r.position: r.event.version for r in records if isinstance(r.event, SessionOpened | SessionUpgraded)}
+        before = s.version
+        if changed and after:
+            earlier = await self._database.store.read(s.id, limit=after)
+            said = [r.event.version for r in earlier if isinstance(r.event, SessionOpened | SessionUpgraded)]
+            before = said[-1] if said else before
+        return {0: await self._use(before)} | {position: await self._use(v) for position, v in changed.items()}
+
+    async def _use(self, version: str) -> MemoryUse | None:
+        if version not in self._uses:
+            self._uses[version] = (await self._database.specs.get(version)).memory
+        return self._uses[version]
+
+    async def _names(self, session: str, records: Sequence[Recorded], after: int) -> Names:
+        """The tools behind the results among `records`, also of calls that were made a little before them."""
+        names = Names()
+        if after and any(isinstance(record.event, ToolReturned) for record in records):
+            start = max(0, after - LOOK_BACK)
+            for record in await self._database.store.read(session, after=start, limit=after - start):
+                names.see(record)
+        return names
+
+    async def _erase(self, subject: Subject, records: Sequence[Recorded]) -> None:
+        """Take out what was erased from the journal, or said in a session that was removed, before anything else."""
+        memories = self._database.memories
+        positions = tuple(r.event.position for r in records if isinstance(r.event, Redacted))
+        if positions:
+            await memories.remove(MemorySelector(project=subject.project, session=subject.session, positions=positions))
+        if any(isinstance(record.event, SessionDeleted) for record in records):
+            listing = MemoryListing(
+                project=subject.project, session=subject.session, kinds=("episode",), closed=True, limit=BATCH_RECORDS
+            )
+            while found := await memories.list(listing):
+                await memories.remove(MemorySelector(project=subject.project, ids=tuple(m.id for m in found)))
+
+    async def _declare(self, project: str, use: MemoryUse | None) -> None:
+        """The store that an agent's version names is there from its first use on."""
+        if use is not None and (project, use.store) not in self._stores:
+            await ensure_store(self._database.registry, project, use.store, at=self._clock.now())
+            self._stores.add((project, use.store))
