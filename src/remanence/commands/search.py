@@ -10,6 +10,7 @@ told how many sessions had to be left out.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -48,7 +49,7 @@ WORDS_MAX = 4_000
 """So many different words of one record are kept; a tool's result can be a book."""
 EXCERPT_CHARS = 160
 _RECORDS = 1_000
-_SESSIONS = 100
+_SESSIONS, _AT_ONCE = 256, 16
 _MICROS = 1_000_000
 
 
@@ -96,15 +97,23 @@ async def catch_up(caller: Caller, *, within_s: float) -> int:
     while True:
         cursors = await caller.database.store.behind(SCREENS, limit=_SESSIONS + len(unreadable))
         cursors = [cursor for cursor in cursors if cursor.session not in unreadable]
-        for done, cursor in enumerate(cursors):
+        for start in range(0, len(cursors), _AT_ONCE):
             if caller.clock.now() >= until:
-                return len(cursors) - done
-            try:
-                await project(caller, cursor)
-            except (StoreCorrupt, UnknownEvent):
-                unreadable.add(cursor.session)
+                return len(cursors) - start
+            # Together, because what is written at the same time shares a commit.
+            some = cursors[start : start + _AT_ONCE]
+            outcomes = await asyncio.gather(*(_tried(caller, cursor) for cursor in some))
+            unreadable.update(cursor.session for cursor, good in zip(some, outcomes, strict=True) if not good)
         if len(cursors) < _SESSIONS:
             return 0
+
+
+async def _tried(caller: Caller, cursor: Cursor) -> bool:
+    try:
+        await project(caller, cursor)
+    except (StoreCorrupt, UnknownEvent):
+        return False
+    return True
 
 
 async def project(caller: Caller, cursor: Cursor) -> None:

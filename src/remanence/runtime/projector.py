@@ -65,12 +65,15 @@ class Projector:
         for name, read_session in self._projections:
             left_alone = sum(1 for projection, _ in self._unreadable if projection == name)
             cursors = await self._database.store.behind(name, limit=BATCH_SESSIONS + left_alone)
-            for cursor in cursors:
-                if self._stopping.is_set():
-                    return read
-                if self._unreadable.get((name, cursor.session)) != cursor.head:
-                    await self._read(name, cursor, read_session)
-                    read += 1
+            due = [c for c in cursors if self._unreadable.get((name, c.session)) != c.head]
+            if self._stopping.is_set():
+                return read
+            # Together, because what is written at the same time shares a commit.
+            reads = [self._read(name, cursor, read_session) for cursor in due]
+            for failure in await asyncio.gather(*reads, return_exceptions=True):
+                if failure is not None:
+                    raise failure
+            read += len(due)
         return read
 
     async def _read(self, name: str, cursor: Cursor, read_session: Callable[[Cursor], Awaitable[None]]) -> None:
