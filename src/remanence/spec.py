@@ -20,6 +20,7 @@ __all__ = [
     "AgentSpec",
     "AllowRule",
     "AskRule",
+    "Compaction",
     "DenyRule",
     "IfBusy",
     "Limits",
@@ -111,6 +112,11 @@ class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     extra: dict[str, Any] = {}
 
 
+Compaction = Literal["auto", "model", "rule"]
+"""How turns that leave the window are summarised: by the agent's own model, by rule, or by the model unless it is a
+script (`auto`)."""
+
+
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     """Hard limits of one agent. Money in micro-USD; `None` means no limit of that kind."""
 
@@ -124,6 +130,7 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_result_bytes: int = 32_768
     session_usd_micros: int | None = None
     session_tokens: int | None = None
+    compaction: Compaction = "auto"
 
 
 MemoryScope = Literal["session", "user", "agent", "project"]

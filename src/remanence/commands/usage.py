@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from remanence.commands.caller import Caller
 from remanence.content import Usage
 from remanence.errors import StoreCorrupt, UnknownEvent
-from remanence.events import ModelCalled, ModelFailed, ModelReplied, Recorded
+from remanence.events import CompactionFailed, ContextCompacted, ModelCalled, ModelFailed, ModelReplied, Recorded
 from remanence.ports import Cursor, Summary, UsageQuery, UsageRow
 
 __all__ = ["USAGE", "bring_up_to_date", "project", "usage"]
@@ -85,6 +85,10 @@ async def _entry(caller: Caller, record: Recorded, summary: Summary, called: dic
         case ModelFailed(call=call, billed_tokens=billed, cost_usd_micros=cost) if billed or cost:
             model = await _model(caller, record, call, called)
             return record.at, summary, model, Usage(input_tokens=billed), cost
+        case ContextCompacted(call=call, model=model, usage=used, cost_usd_micros=cost) if call:
+            return record.at, summary, model, used, cost
+        case CompactionFailed(model=model, usage=used, billed_tokens=billed, cost_usd_micros=cost) if model:
+            return record.at, summary, model, used if used.total_tokens else Usage(input_tokens=billed), cost
         case _:
             pass
     return None

@@ -23,10 +23,11 @@ from remanence.content import parse_arguments
 from remanence.core.builtins import ANSWERED, parse_question, parse_wake
 from remanence.core.fitness import unfit
 from remanence.core.policy import Allow, Ask, Deny, Verdict, judge
-from remanence.core.state import CLIENT_EPOCH, Call, Queued, Session, Turn, effect_key, said
+from remanence.core.state import CLIENT_EPOCH, Call, Compacting, Queued, Session, Turn, effect_key, said
 from remanence.events import (
     ApprovalExpired,
     CallJudged,
+    CompactionFailed,
     Event,
     InputJoined,
     ModelFailed,
@@ -93,6 +94,8 @@ Action = Note | CallModel | RunTool | Recall | Rest
 def decide(s: Session, spec: AgentSpec, *, now: int, epoch: int) -> Action:
     """What to do next. `now` in microseconds; `epoch` is that of the lease the decision would be written under."""
     turn = s.turn
+    if s.compacting is not None and s.compacting.epoch < epoch:
+        return Note(_lost_compaction(spec, s.compacting))
     if turn is None:
         if s.deleted:
             return Rest("deleted")
@@ -114,6 +117,17 @@ def decide(s: Session, spec: AgentSpec, *, now: int, epoch: int) -> Action:
     if any(call.state != "returned" for call in turn.calls):
         return _calls(s, spec, turn, now=now, epoch=epoch)
     return _next_step(s, spec, turn)
+
+
+def _lost_compaction(spec: AgentSpec, begun: Compacting) -> CompactionFailed:
+    return CompactionFailed(
+        begun.call,
+        "lost",
+        "the worker died during the call",
+        cost_usd_micros=begun.reserved_usd_micros or None,
+        billed_tokens=begun.reserved_tokens,
+        model=spec.model,
+    )
 
 
 def _taken(queue: tuple[Queued, ...]) -> tuple[int, ...]:

@@ -203,7 +203,14 @@ def _evolve_window(s: Session, r: Recorded, e: WindowEvent) -> Session:
             return replace(s, blocks=items, shown_at=r.position)
         case CompactionBegun():
             begun = Compacting(
-                e.call, e.attempt, r.epoch, r.position, e.through_turn, e.reserved_usd_micros, e.reserved_tokens
+                e.call,
+                e.attempt,
+                r.epoch,
+                r.position,
+                e.through_turn,
+                e.skipped,
+                e.reserved_usd_micros,
+                e.reserved_tokens,
             )
             return replace(s, compacting=begun, last_effect=r.position)
         case CompactionFailed():

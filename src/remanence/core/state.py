@@ -157,6 +157,7 @@ class Compacting(msgspec.Struct, frozen=True):
     epoch: int
     position: int
     through_turn: int
+    skipped: int = 0
     reserved_usd_micros: int = 0
     reserved_tokens: int = 0
 

@@ -57,7 +57,8 @@ class CompactionBegun(_Fact, frozen=True):
     """Intent: a model call that summarises the oldest part of the window is about to leave.
 
     It covers the turns up to `through_turn`, and the first `skipped` messages after the inputs of the turn that
-    follows. `keep` are the identifiers that the summary must hold. `prompt` is the digest of everything that is sent.
+    follows. The window is named as in `ModelCalled`; `left_out` is what it had skipped. `keep` are the identifiers that
+    the summary must hold. `prompt` is the digest of everything that is sent.
     """
 
     call: str
@@ -67,6 +68,7 @@ class CompactionBegun(_Fact, frozen=True):
     window_from: int
     prompt: str
     skipped: int = 0
+    left_out: int = 0
     cleared: int = 0
     compacted_at: int = 0
     shown_at: int = 0

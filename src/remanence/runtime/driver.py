@@ -30,6 +30,9 @@ from remanence.errors import BudgetExceeded, Conflict, Fenced, Frozen, StoreCorr
 from remanence.events import (
     BudgetRaised,
     BudgetReached,
+    CompactionBegun,
+    CompactionFailed,
+    ContextCompacted,
     Event,
     MemoryRecalled,
     ModelCalled,
@@ -40,9 +43,9 @@ from remanence.events import (
 )
 from remanence.ports import Lease, Summary, Write
 from remanence.runtime.bell import Bell
-from remanence.runtime.effects import Report, Sent, call_model, reconcile_doubt, run_tool
+from remanence.runtime.effects import Report, Sent, call_model, reconcile_doubt, run_tool, summarise
 from remanence.runtime.plan import Dispatch, Ground, Outcome, Plan, again, make_plan
-from remanence.runtime.recall import recall, understand
+from remanence.runtime.recall import read_transcript, recall, understand
 from remanence.runtime.services import Services
 from remanence.spec import AgentSpec
 
@@ -53,6 +56,7 @@ log = structlog.get_logger("remanence.driver")
 _MICROS = 1_000_000
 _EXPIRED_LEASE_POLL_S = 0.05
 SNAPSHOT_EVERY_RECORDS = 100
+INTENTS = (ModelCalled, ToolStarted, CompactionBegun)
 
 
 class Driver:
@@ -73,10 +77,13 @@ class Driver:
         self._stirred = Bell()
         self._news: list[Recorded] = []
         self._facts: list[Outcome] = []
+        self._compacted: Outcome | None = None
+        self._may_compact = True
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._reconciled: set[str] = set()
         self._snapshot_at = 0
         self._erased = False
+        self._planned: Plan | None = None
         self._version = ""
         self._summary: Summary | None = None
         self._failures = 0
@@ -126,7 +133,7 @@ class Driver:
         """One round; True when the driver is done with the session."""
         try:
             await self._absorb()
-            plan = self._plan(await self._blocks())
+            plan = self._planned = self._plan(await self._blocks())
             if plan.unpriced:
                 await self._refuse_unpriced()
             if plan.events:
@@ -136,7 +143,10 @@ class Driver:
             return await self._rest(plan.rest)
         except BudgetExceeded as reached:
             self._reload()
-            self._facts.append(Outcome(_reached(reached)))
+            if self._planned is not None and self._planned.compacts:
+                self._may_compact = False  # a summary is not worth a pause: the window can be cut without one
+            else:
+                self._facts.append(Outcome(_reached(reached)))
         except Frozen:
             self._reload()
             self._held_until = self.services.clock.now() + int(self.services.times.held_s * _MICROS)
@@ -162,7 +172,16 @@ class Driver:
     def _plan(self, blocks: tuple[Recalled, ...] | None) -> Plan:
         now = self.services.clock.now()
         may_start = not self.draining and now >= self._held_until and now < self.lease.until
-        ground = Ground(self.spec, self.text, self.services.model, self.lease, may_start, blocks)
+        ground = Ground(
+            self.spec,
+            self.text,
+            self.services.model,
+            self.lease,
+            may_start,
+            blocks,
+            self._compacted,
+            self._may_compact,
+        )
         return make_plan(self.state, tuple(self._facts), ground, now=now)
 
     async def _commit(self, plan: Plan) -> None:
@@ -179,7 +198,7 @@ class Driver:
                 actor=self.services.worker,
                 expect=self.state.head,
                 lease=self.lease,
-                effects=any(isinstance(event, (ModelCalled, ToolStarted)) for event in plan.events),
+                effects=any(isinstance(event, INTENTS) for event in plan.events),
                 charges=plan.charges,
                 summary=summary,
                 snapshot=snapshot,
@@ -220,6 +239,8 @@ class Driver:
         """The plan is durable: dispatch its effects."""
         if not plan.events:
             del self._facts[: plan.facts]
+        if plan.summarised:
+            self._compacted = None
         if self.services.clock.now() < self.lease.until:
             for dispatch in plan.dispatches:
                 self._dispatch(dispatch)
@@ -240,6 +261,10 @@ class Driver:
         out): now, or when the freeze that came meanwhile is lifted."""
         if not self._orphans or self.draining:
             return
+        begun = s.compacting
+        if begun and begun.epoch == self.lease.epoch and begun.call not in self._tasks and not self._compacted:
+            never = CompactionFailed(begun.call, "lost", "its intent was journaled, and it never left")
+            self._compacted = Outcome(never, begun.attempt)
         found = self._undispatched(s)
         if found and (s.frozen is not None or await self._still_held()):
             return
@@ -270,6 +295,9 @@ class Driver:
         if isinstance(intent, ModelCalled):
             sent = Sent(dispatch.messages, dispatch.instructions)
             effect = call_model(self.services, self.state, self.spec, intent, sent)
+        elif isinstance(intent, CompactionBegun):
+            sent = Sent(dispatch.messages, dispatch.instructions)
+            effect = summarise(self.services, self.state, self.spec, intent, sent)
         else:
             effect = run_tool(self.services, self.state, self.spec, intent, dispatch.arguments)
         self._start(intent.call, intent.attempt, effect)
@@ -308,13 +336,17 @@ class Driver:
         self._stirred.set()
         if fact is not None and not self._fenced:
             report = fact if isinstance(fact, Report) else Report(fact)
-            self._facts.append(Outcome(report.event, attempt, report.beside))
+            outcome = Outcome(report.event, attempt, report.beside)
+            if isinstance(report.event, ContextCompacted | CompactionFailed):
+                self._compacted = outcome
+            else:
+                self._facts.append(outcome)
 
     # --- resting ------------------------------------------------------------------------------------------------------
 
     async def _rest(self, rest: Rest) -> bool:
         """Wait for news, an outcome or a date; True when the lease was given back."""
-        if self._facts or self._news:
+        if self._facts or self._news or (self._compacted and not _model_runs(self.state)):
             return False
         now = self.services.clock.now()
         wake_at = rest.wake_at
@@ -432,7 +464,7 @@ class Driver:
             s = Session(self.lease.session)
             records = await store.read(self.lease.session) if loaded.snapshot_position else records
         self.state = fold(s, records)
-        self.text = await self._transcript(self.state)
+        self.text = await read_transcript(store, self.state)
         self._snapshot_at = loaded.snapshot_position
         self._summary = loaded.summary
         await self._load_spec()
@@ -443,21 +475,9 @@ class Driver:
             self.spec = await self.services.database.specs.get(self.state.version)
             self._version = self.state.version
 
-    async def _transcript(self, s: Session) -> Transcript:
-        """The messages of the window, read from where it starts."""
-        store = self.services.database.store
-        text = Transcript()
-        start = s.window.from_position
-        records: list[Recorded] = []
-        for earlier in sorted({s.compacted_at, s.shown_at}):
-            if 0 < earlier < start:
-                records += await store.read(s.id, after=earlier - 1, limit=1)
-        records += [record for record in await store.read(s.id, after=start - 1) if record.position <= s.head]
-        await understand(store, text, records)
-        for record in records:
-            text.add(record)
-        text.forget_before(s.window.first_turn)
-        return text
+
+def _model_runs(s: Session) -> bool:
+    return s.turn is not None and s.turn.model is not None and s.turn.model.running
 
 
 def _reached(error: BudgetExceeded) -> BudgetReached:

@@ -19,6 +19,9 @@ from remanence.content import Message, Part, Text, ToolCall, text_of
 from remanence.core.state import Doubt, Session, said
 from remanence.errors import EffectInDoubt, ModelError, StoreError
 from remanence.events import (
+    CompactionBegun,
+    CompactionFailed,
+    ContextCompacted,
     Event,
     ModelCalled,
     ModelFailed,
@@ -29,10 +32,11 @@ from remanence.events import (
     ToolStarted,
 )
 from remanence.ports import Delta, DeltaKind, ModelReply, ModelRequest, OnDelta, Tool, ToolCallContext, ToolOutcome
+from remanence.runtime.compacting import SUMMARY_TOKENS
 from remanence.runtime.services import Services
 from remanence.spec import AgentSpec
 
-__all__ = ["Report", "Sent", "call_model", "reconcile_doubt", "request_of", "run_tool"]
+__all__ = ["Report", "Sent", "call_model", "reconcile_doubt", "request_of", "run_tool", "summarise"]
 
 log = structlog.get_logger("remanence.effects")
 
@@ -100,6 +104,49 @@ async def call_model(services: Services, s: Session, spec: AgentSpec, called: Mo
             billed_tokens=called.reserved_tokens,
         )
     return _replied(services, called, reply)
+
+
+async def summarise(
+    services: Services, s: Session, spec: AgentSpec, begun: CompactionBegun, sent: Sent
+) -> ContextCompacted | CompactionFailed:
+    """Perform the model call of a compaction. It is not tried again: a window that is full is cut without it."""
+    settings = replace(spec.settings, output_schema=None, tool_choice="none" if spec.settings.tool_choice else None)
+    request = ModelRequest(
+        model=begun.model,
+        instructions=sent.instructions,
+        messages=sent.messages,
+        tools=spec.tools,
+        settings=settings,
+        output_tokens=min(SUMMARY_TOKENS, spec.limits.output_tokens),
+        timeout_s=spec.limits.model_timeout_s,
+        effect_key=f"{s.id}:{begun.call}",
+    )
+    try:
+        async with asyncio.timeout(request.timeout_s):
+            reply = await services.model.reply(request, None)
+    except TimeoutError:
+        return _no_summary(begun, "timeout", f"no reply within {request.timeout_s:g} s", billed=True)
+    except ModelError as error:
+        return _no_summary(begun, error.kind, error.message, billed=error.kind in _MAYBE_BILLED)
+    except asyncio.CancelledError:
+        return _no_summary(begun, "cancelled", "cancelled while the model was answering", billed=True)
+    cost = reply.cost_usd_micros
+    cost = services.model.price(begun.model, reply.usage) if cost is None else cost
+    words = text_of(reply.parts).strip()
+    model = reply.model or begun.model
+    if not words or any(isinstance(part, ToolCall) for part in reply.parts):
+        why = "the model called a tool" if words else "the model said nothing"
+        return CompactionFailed(begun.call, "invalid_reply", why, reply.usage, cost, model=model)
+    return ContextCompacted(begun.through_turn, said(words), begun.call, begun.skipped, reply.usage, cost, model)
+
+
+def _no_summary(begun: CompactionBegun, kind: str, message: str, *, billed: bool) -> CompactionFailed:
+    if not billed:
+        return CompactionFailed(begun.call, kind, message)
+    cost = begun.reserved_usd_micros or None
+    return CompactionFailed(
+        begun.call, kind, message, cost_usd_micros=cost, billed_tokens=begun.reserved_tokens, model=begun.model
+    )
 
 
 def _streamer(services: Services, session: str, call: str, streamed: list[int]) -> OnDelta:

@@ -19,7 +19,7 @@ from remanence.events import MemoryRecalled, Recalled, Recorded
 from remanence.ports import Store
 from remanence.spec import AgentSpec
 
-__all__ = ["Recollector", "recall", "texts_of", "understand"]
+__all__ = ["Recollector", "read_transcript", "recall", "texts_of", "understand"]
 
 log = structlog.get_logger("remanence.recall")
 
@@ -69,3 +69,19 @@ async def understand(
     wanted = places_in(records, also) - text.known.keys()
     if wanted:
         text.know(await texts_of(store, wanted))
+
+
+async def read_transcript(store: Store, s: Session) -> Transcript:
+    """The messages of a session's window, read from where it starts, and what else stands in its prompts."""
+    text = Transcript()
+    start = s.window.from_position
+    records: list[Recorded] = []
+    for earlier in sorted({s.compacted_at, s.shown_at}):
+        if 0 < earlier < start:
+            records += await store.read(s.id, after=earlier - 1, limit=1)
+    records += [record for record in await store.read(s.id, after=start - 1) if record.position <= s.head]
+    await understand(store, text, records)
+    for record in records:
+        text.add(record)
+    text.forget_before(s.window.first_turn)
+    return text

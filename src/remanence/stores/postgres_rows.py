@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from remanence.events import ModelCalled, ToolStarted
+from remanence.events import CompactionBegun, ModelCalled, ToolStarted
 from remanence.ports import Fork, SessionRow, Summary, Write
 from remanence.stores.postgres_connect import Connection
 from remanence.stores.postgres_connect import Row as Fields
@@ -102,7 +102,7 @@ def effect_position(write: Write, rows: Sequence[Row]) -> int | None:
     if not write.effects:
         return None
     for event, row in zip(reversed(write.events), reversed(rows), strict=True):
-        if isinstance(event, ModelCalled | ToolStarted):
+        if isinstance(event, ModelCalled | ToolStarted | CompactionBegun):
             return row.position
     return rows[-1].position
 

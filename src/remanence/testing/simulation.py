@@ -30,6 +30,9 @@ from remanence.events import (
     GENESIS,
     BudgetRaised,
     BudgetReached,
+    CompactionBegun,
+    CompactionFailed,
+    ContextCompacted,
     Event,
     MemoryRecalled,
     ModelCalled,
@@ -77,6 +80,7 @@ class Simulation:
         self.records: list[Recorded] = []
         self.writes: list[tuple[Event, ...]] = []
         self.prompts: list[tuple[ModelCalled, tuple[Message, ...]]] = []
+        self.summaries: list[tuple[CompactionBegun, tuple[Message, ...]]] = []
         self.performed: list[ToolStarted] = []
         self.billed = 0
         self.points = 0
@@ -92,9 +96,11 @@ class Simulation:
     def forget(self) -> None:
         """Throw away what the worker knows beyond the journal."""
         self.facts: list[Outcome] = []
+        self.compacted: Outcome | None = None
         self.in_flight: dict[str, Dispatch] = {}
         self._outcomes: dict[str, Event] = {}
         self._asked: set[str] = set()
+        self.may_compact = True
         self._reload()
 
     def _reload(self) -> None:
@@ -165,8 +171,11 @@ class Simulation:
         self.happen(call)
         if self._strikes("crash"):
             return
-        self.facts.append(Outcome(self._outcomes.pop(call), self.in_flight[call].intent.attempt))
-        del self.in_flight[call]
+        outcome = Outcome(self._outcomes.pop(call), self.in_flight.pop(call).intent.attempt)
+        if isinstance(outcome.event, ContextCompacted | CompactionFailed):
+            self.compacted = outcome
+        else:
+            self.facts.append(outcome)
 
     def happen(self, call: str) -> None:
         """The effect of `call` reaches the world; the worker has not heard yet."""
@@ -176,6 +185,9 @@ class Simulation:
         if isinstance(intent, ToolStarted):
             self.performed.append(intent)
             outcome = self.script.tool(intent, self.in_flight[call].arguments)
+        elif isinstance(intent, CompactionBegun):
+            outcome = self.script.summary(intent, self.in_flight[call].messages)
+            self.billed += outcome.usage.total_tokens
         else:
             outcome = self.script.model(intent, self.in_flight[call].messages)
             if isinstance(outcome, ModelReplied):
@@ -197,7 +209,7 @@ class Simulation:
 
     def _plan(self) -> Plan:
         lease = Lease(self.session, f"worker-{self.epoch}", self.epoch, self.now + MINUTE_US)
-        ground = Ground(self.spec, self.text, PRICES, lease)
+        ground = Ground(self.spec, self.text, PRICES, lease, summary=self.compacted, may_compact=self.may_compact)
         return make_plan(self.state, tuple(self.facts), ground, now=self.now)
 
     def _write(self, plan: Plan) -> bool:
@@ -205,6 +217,10 @@ class Simulation:
         try:
             self.book.move(plan.charges)
         except BudgetExceeded as reached:
+            if plan.compacts:
+                self.may_compact = False
+                self._reload()
+                return False
             unit: Unit = "tokens" if reached.unit == "tokens" else "usd_micros"
             fact = BudgetReached(reached.scope, unit, reached.limit, reached.used, reached.needed)
             self.facts.append(Outcome(fact))
@@ -227,6 +243,8 @@ class Simulation:
     # --- dispatching --------------------------------------------------------------------------------------------------
 
     def _settle_in(self, plan: Plan) -> None:
+        if plan.summarised:
+            self.compacted = None
         for dispatch in plan.dispatches:
             self._dispatch(dispatch)
         if self._orphans:
@@ -242,12 +260,17 @@ class Simulation:
 
     def _dispatch(self, dispatch: Dispatch) -> None:
         self.in_flight[dispatch.intent.call] = dispatch
+        if isinstance(dispatch.intent, CompactionBegun):
+            self.summaries.append((dispatch.intent, dispatch.messages))
         if isinstance(dispatch.intent, ModelCalled):
             self.prompts.append((dispatch.intent, dispatch.messages))
 
     def _dispatch_orphans(self) -> None:
         """Intents that a write nobody heard of did journal: they were never dispatched, so they are now."""
-        turn = self.state.turn
+        turn, begun = self.state.turn, self.state.compacting
+        if begun and begun.epoch == self.epoch and begun.call not in self.in_flight and not self.compacted:
+            never = CompactionFailed(begun.call, "lost", "its intent was journaled, and it never left")
+            self.compacted = Outcome(never, begun.attempt)
         busy = {*self.in_flight, *(call for fact in self.facts if (call := getattr(fact.event, "call", None)))}
         if turn is None:
             return
@@ -312,7 +335,7 @@ def simulate(
 
 def _step(simulation: Simulation, rest: Rest, inputs: list[Event]) -> bool:
     """Let something happen after a round; False when nothing will any more."""
-    if rest.why == "struck" or simulation.facts:
+    if rest.why == "struck" or simulation.facts or (simulation.compacted and not simulation.in_flight):
         return True
     if simulation.in_flight:
         simulation.perform(next(iter(simulation.in_flight)))

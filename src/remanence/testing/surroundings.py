@@ -14,7 +14,18 @@ from msgspec.structs import replace
 from remanence.content import Message, Part, Text, ToolCall, Usage
 from remanence.core.state import Doubt, Session, said
 from remanence.errors import BudgetExceeded, ModelError
-from remanence.events import Event, ModelCalled, ModelFailed, ModelReplied, ToolResolved, ToolReturned, ToolStarted
+from remanence.events import (
+    CompactionBegun,
+    CompactionFailed,
+    ContextCompacted,
+    Event,
+    ModelCalled,
+    ModelFailed,
+    ModelReplied,
+    ToolResolved,
+    ToolReturned,
+    ToolStarted,
+)
 from remanence.ports import Charge, ModelReply, ModelRequest, OnDelta
 from remanence.spec import AgentSpec
 
@@ -49,6 +60,13 @@ def _answers(started: ToolStarted, arguments: str) -> Event:
     return ToolReturned(started.call, said(f"{started.tool} did {arguments}"))
 
 
+def _summary(begun: CompactionBegun, messages: tuple[Message, ...]) -> ContextCompacted | CompactionFailed:
+    """A summary that holds what it must."""
+    words = said(f"{len(messages) - 1} messages about {', '.join(begun.keep)}")
+    usage = Usage(sum(len(msgspec.json.encode(message)) for message in messages) // 4, 20)
+    return ContextCompacted(begun.through_turn, words, begun.call, begun.skipped, usage, usage.total_tokens)
+
+
 def _unknown(doubt: Doubt, happened: bool) -> ToolResolved | None:
     return None
 
@@ -63,6 +81,7 @@ class Script(msgspec.Struct, frozen=True):
     `inputs` are told one by one, each when the session has come to rest. `reconcile` is asked about a doubt and is told
     whether the effect happened. `person` is asked when the session waits for somebody; no answer ends the run.
     `versions` are those that a `SessionUpgraded` may name, besides the one the session is opened with.
+    `summary` answers a compaction.
     """
 
     model: ModelScript
@@ -72,6 +91,7 @@ class Script(msgspec.Struct, frozen=True):
     person: Callable[[Session], Sequence[Event]] = _nobody
     budgets: Mapping[tuple[str, Unit], int] = {}
     versions: tuple[AgentSpec, ...] = ()
+    summary: Callable[[CompactionBegun, tuple[Message, ...]], ContextCompacted | CompactionFailed] = _summary
 
 
 class Book:

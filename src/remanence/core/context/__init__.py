@@ -16,8 +16,15 @@ turns of the window, oldest first, each led by what was recalled for it; the run
   turns that leave the window become a summary that keeps the identifiers the rest refers to (`ContextCompacted`).
 """
 
+from remanence.core.context.compaction import (
+    Asked,
+    compaction_due,
+    cut_summary,
+    lost_identifiers,
+    summary_prompt,
+)
 from remanence.core.context.entries import BYTES_PER_TOKEN
-from remanence.core.context.fitting import fit
+from remanence.core.context.fitting import OPEN_RESULT, fit, window_now
 from remanence.core.context.prompt import LAYOUT, Prompt, Rebuilt, instructions_of, prompt_of, rebuild_prompt
 from remanence.core.context.recall import Known, Place, Remembered, places_in, remembered
 from remanence.core.context.transcript import Content, Transcript
@@ -25,6 +32,8 @@ from remanence.core.context.transcript import Content, Transcript
 __all__ = [
     "BYTES_PER_TOKEN",
     "LAYOUT",
+    "OPEN_RESULT",
+    "Asked",
     "Content",
     "Known",
     "Place",
@@ -32,10 +41,15 @@ __all__ = [
     "Rebuilt",
     "Remembered",
     "Transcript",
+    "compaction_due",
+    "cut_summary",
     "fit",
     "instructions_of",
+    "lost_identifiers",
     "places_in",
     "prompt_of",
     "rebuild_prompt",
     "remembered",
+    "summary_prompt",
+    "window_now",
 ]

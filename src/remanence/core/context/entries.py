@@ -65,6 +65,13 @@ class TurnText:
         self.inputs += 1
         self.recalled = True
 
+    def head(self, count: int) -> TurnText:
+        """The same turn with its first messages alone."""
+        turn = TurnText(self.number, self.from_position)
+        turn.inputs, turn.recalled, turn.entries = self.inputs, self.recalled, self.entries[:count]
+        turn.bytes = sum(entry.size for entry in turn.entries)
+        return turn
+
 
 def entry_of(message: Message, position: int = 0) -> Entry:
     """A message, weighed."""

@@ -1,53 +1,118 @@
-"""Which window the next call sees: today's as long as it is under the budget, else one cut to about half of it."""
+"""Which window the next call sees: today's while it is under the budget; else with old results cleared, else cut.
+
+Clearing and cutting both cost the whole prefix once, so both are done in one go and for a long time: clearing when it
+brings the window well under the budget, a cut to about half of it.
+"""
 
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Final
+
+from msgspec.structs import replace
 
 from remanence.core.context.entries import BYTES_PER_TOKEN, TurnText
+from remanence.core.context.stubs import stub_of
 from remanence.core.context.transcript import Transcript
 from remanence.core.state import Session, Window
 from remanence.spec import AgentSpec
 
-__all__ = ["fit"]
+__all__ = ["OPEN_RESULT", "clearing_helps", "cut", "fit", "limit_of", "size_now", "window_now"]
+
+OPEN_RESULT: Final = "open_result"
+"""The tool that opens a cleared result again. An agent without it could not, so its results are never cleared."""
+CLEARED_SHARE: Final = 0.6
+"""Clearing is worth its price when it brings the window down to this share of the budget."""
+FRESH_SHARE: Final = 0.25
+"""The newest results, up to this share of the budget, are not cleared."""
+
+
+def limit_of(spec: AgentSpec) -> int:
+    """The window budget, in the unit that entries are weighed in."""
+    return spec.limits.window_tokens * BYTES_PER_TOKEN
 
 
 def fit(transcript: Transcript, s: Session, spec: AgentSpec) -> Window:
-    """The window of the next call: today's as long as it is under the budget, else cut to about half of it."""
-    limit = spec.limits.window_tokens * BYTES_PER_TOKEN
-    fixed = transcript.fixed_bytes(spec)
-    turns = transcript.window_of(s)
-    window = _window_at(turns, s.window)
-    if not turns or fixed + transcript.size(window) <= limit:
+    """The window of the next call."""
+    limit = limit_of(spec)
+    window = window_now(transcript, s)
+    if not transcript.turns or size_now(transcript, spec, window) <= limit:
         return window
-    if transcript.summary is not None:
-        fixed += transcript.summary.size
+    cleared = _cleared(transcript, spec, window)
+    if cleared != window and size_now(transcript, spec, cleared) <= limit * CLEARED_SHARE:
+        return cleared
+    return cut(transcript, spec, cleared, limit // 2)
+
+
+def window_now(transcript: Transcript, s: Session) -> Window:
+    """Today's window, starting at a turn that is there: a compaction may have taken the first ones."""
+    turns, window = transcript.window_of(s), s.window
+    if not turns:
+        return window
+    first, covered = turns[0], transcript.covered
+    skipped = window.skipped if first.number == window.first_turn else 0
+    if covered.first_turn == first.number:
+        skipped = max(skipped, covered.skipped)
+    return Window(first.number, first.from_position, skipped, window.cleared)
+
+
+def size_now(transcript: Transcript, spec: AgentSpec, window: Window) -> int:
+    """The size of everything that is sent with this window."""
+    return transcript.fixed_bytes(spec) + transcript.size(window)
+
+
+def clearing_helps(transcript: Transcript, spec: AgentSpec, window: Window) -> bool:
+    """Whether clearing old results would make enough room, without anything leaving the window."""
+    cleared = _cleared(transcript, spec, window)
+    return cleared != window and size_now(transcript, spec, cleared) <= limit_of(spec) * CLEARED_SHARE
+
+
+def cut(transcript: Transcript, spec: AgentSpec, window: Window, size: int) -> Window:
+    """The newest whole turns that fit into `size`, everything that is sent included; of the last one at least the
+    newest step."""
+    turns = transcript.turns
+    fixed = transcript.fixed_bytes(spec) + (transcript.summary.size if transcript.summary else 0)
     kept, first = fixed, len(turns) - 1
     for index in range(len(turns) - 1, -1, -1):
-        kept += turns[index].bytes
-        if kept > limit // 2 and index < len(turns) - 1:
+        kept += _size(turns[index], window.cleared)
+        if kept > size and index < len(turns) - 1:
             break
         first = index
     turn = turns[first]
-    skipped = _steps_to_skip(turn, limit // 2 - fixed) if first == len(turns) - 1 else 0
-    return Window(turn.number, turn.from_position, skipped)
+    skipped = _steps_to_skip(turn, size - fixed, window.cleared) if first == len(turns) - 1 else 0
+    if turn.number == window.first_turn:
+        skipped = max(skipped, window.skipped)
+    return Window(turn.number, turn.from_position, skipped, window.cleared)
 
 
-def _window_at(turns: list[TurnText], window: Window) -> Window:
-    """The same window, starting at a turn that is there (a compaction may have taken the first ones)."""
-    if not turns or turns[0].number == window.first_turn:
-        return window if not turns else Window(turns[0].number, turns[0].from_position, window.skipped)
-    return Window(turns[0].number, turns[0].from_position)
+def _cleared(transcript: Transcript, spec: AgentSpec, window: Window) -> Window:
+    """The same window with every result cleared that is not among the newest."""
+    if spec.tool(OPEN_RESULT) is None:
+        return window
+    fresh, cleared = limit_of(spec) * FRESH_SHARE, 0
+    for turn in reversed(transcript.turns):
+        for entry in reversed(turn.entries):
+            fresh -= entry.size
+            if fresh < 0 and entry.position:
+                cleared = max(cleared, entry.position)
+    return replace(window, cleared=max(window.cleared, cleared))
 
 
-def _steps_to_skip(turn: TurnText, limit: int) -> int:
+def _size(turn: TurnText, cleared: int) -> int:
+    if not cleared:
+        return turn.bytes
+    return sum(stub_of(entry, cleared).size for entry in turn.entries)
+
+
+def _steps_to_skip(turn: TurnText, limit: int, cleared: int) -> int:
     """How many messages after the inputs to leave out: whole steps, oldest first, keeping at least the newest."""
     starts = [i for i, message in enumerate(turn.messages) if message.role == "assistant" and i >= turn.inputs]
-    size = turn.bytes
+    size = _size(turn, cleared)
     skipped = 0
     for start, following in pairwise(starts):
         if size <= limit:
             break
-        size -= sum(entry.size for entry in turn.entries[start:following] if entry.message.role != "user")
+        left = turn.entries[start:following]
+        size -= sum(stub_of(entry, cleared).size for entry in left if entry.message.role != "user")
         skipped = following - turn.inputs
     return skipped

@@ -46,9 +46,9 @@ def instructions_of(transcript: Transcript, spec: AgentSpec) -> str:
     return "\n\n".join(text for text in (spec.instructions, blocks) if text)
 
 
-def prompt_of(transcript: Transcript, s: Session, spec: AgentSpec) -> Prompt:
-    """The prompt of the next model call."""
-    window = fit(transcript, s, spec)
+def prompt_of(transcript: Transcript, s: Session, spec: AgentSpec, window: Window | None = None) -> Prompt:
+    """The prompt of the next model call, with this window or the one that fits."""
+    window = window or fit(transcript, s, spec)
     content = transcript.messages(window)
     return Prompt(
         content.messages,

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from typing import NamedTuple
 
+import msgspec
+
 from remanence.content import Message, Part, Text, ToolCall, ToolResult, digest_of
 from remanence.core.context.entries import Entry, TurnText, encode, entry_of
 from remanence.core.context.recall import Known, Place, Remembered, blocks_text, recalled_message
@@ -155,6 +157,13 @@ class Transcript:
         running = self._run(window)
         return Content(tuple(running.messages), running.hash.hexdigest(), running.bytes, running.tokens_max)
 
+    def content_of(self, window: Window, turns: list[TurnText], last: Entry) -> Content:
+        """What a window would hold if it ended with these turns and `last`."""
+        running = _Running(window, self.summary)
+        running.extend(turns)
+        running.take(last)
+        return Content(tuple(running.messages), running.hash.hexdigest(), running.bytes, running.tokens_max)
+
     def size(self, window: Window) -> int:
         """How many bytes a window holds, for its budget."""
         return self._run(window).bytes
@@ -193,7 +202,7 @@ class Transcript:
             shape = spec.settings.output_schema
             size = len(spec.instructions.encode()) + (len(encode(tools)) if tools else 0)
             sent = (spec.model, spec.instructions, spec.tools, spec.settings, spec.limits.output_tokens)
-            digest = bytes.fromhex(digest_of(encode(sent)))
+            digest = bytes.fromhex(digest_of(msgspec.json.encode(sent, order="sorted")))
             self._fixed = _Fixed(spec, size + (len(encode(shape)) if shape else 0), digest)
         return self._fixed
 
@@ -244,7 +253,7 @@ class _Running:
         self._turn = window.first_turn
         self._taken = 0
         if summary is not None:
-            self._take(summary)
+            self.take(summary)
 
     def extend(self, turns: list[TurnText]) -> None:
         start = next((i for i in range(len(turns) - 1, -1, -1) if turns[i].number <= self._turn), 0)
@@ -255,7 +264,7 @@ class _Running:
                 self._turn, self._taken = turn.number, 0
             for index in range(self._taken, len(turn.entries)):
                 if not self._left_out(turn, index):
-                    self._take(stub_of(turn.entries[index], self.window.cleared))
+                    self.take(stub_of(turn.entries[index], self.window.cleared))
             self._taken = len(turn.entries)
 
     def _left_out(self, turn: TurnText, index: int) -> bool:
@@ -268,7 +277,7 @@ class _Running:
         skips = index < turn.inputs + skipped or (role == "tool" and self._left_out(turn, index - 1))
         return skips and role != "user"
 
-    def _take(self, entry: Entry) -> None:
+    def take(self, entry: Entry) -> None:
         self.messages.append(entry.message)
         self.hash.update(entry.digest)
         self.bytes += entry.size
