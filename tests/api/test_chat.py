@@ -56,11 +56,13 @@ def script() -> Scripted:
 
 
 @asynccontextmanager
-async def chatting(tmp_path: Path, model: Scripted | None = None, **options: Any) -> AsyncIterator[Server]:
+async def chatting(place: Path | str, model: Scripted | None = None, **options: Any) -> AsyncIterator[Server]:
+    """A server over a database: of this URL, or a file in this folder."""
+    url = place if isinstance(place, str) else f"sqlite:///{place}/a.db"
     models = {"test": model or script()}
     faces = [("/v1", models_router), ("/v1", chat_router)]
     async with (
-        Remanence(f"sqlite:///{tmp_path}/a.db", models=models, **options) as rt,
+        Remanence(url, models=models, **options) as rt,
         serving(rt, faces) as server,
     ):
         yield server

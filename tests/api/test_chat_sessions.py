@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -37,9 +36,9 @@ def seen(model: Scripted) -> list[str]:
     return [f"{m.role}: {text_of(m.parts)}" for m in model.requests[-1].messages]
 
 
-async def test_the_same_past_is_continued(tmp_path: Path) -> None:
+async def test_the_same_past_is_continued(database: str) -> None:
     model = script()
-    async with chatting(tmp_path, model) as server:
+    async with chatting(database, model) as server:
         messages = [user("one")]
         first, session = await ask(server, messages, "new")
         assert first.message.content == "You said: one"
@@ -54,9 +53,9 @@ async def test_the_same_past_is_continued(tmp_path: Path) -> None:
         assert len(calls_made) == 2
 
 
-async def test_an_edited_past_is_a_fork_and_leaves_what_was(tmp_path: Path) -> None:
+async def test_an_edited_past_is_a_fork_and_leaves_what_was(database: str) -> None:
     model = script()
-    async with chatting(tmp_path, model) as server:
+    async with chatting(database, model) as server:
         messages = [user("one")]
         first, session = await ask(server, messages, "new")
         messages += [first.message, user("alpha")]
@@ -83,18 +82,18 @@ async def test_an_edited_past_is_a_fork_and_leaves_what_was(tmp_path: Path) -> N
         assert same == session
 
 
-async def test_the_same_question_again_is_asked_again_in_a_fork(tmp_path: Path) -> None:
+async def test_the_same_question_again_is_asked_again_in_a_fork(database: str) -> None:
     model = script()
-    async with chatting(tmp_path, model) as server:
+    async with chatting(database, model) as server:
         _, session = await ask(server, [user("one")], "new")
         _, again = await ask(server, [user("one")], session)
         assert again != session
         assert seen(model) == ["user: one"]
 
 
-async def test_a_past_brought_along(tmp_path: Path) -> None:
+async def test_a_past_brought_along(database: str) -> None:
     model = script()
-    async with chatting(tmp_path, model) as server:
+    async with chatting(database, model) as server:
         past = [user("a"), {"role": "assistant", "content": "b"}, user("c"), user("d")]
         last, session = await ask(server, past, "new")
         assert seen(model) == ["user: a", "assistant: b", "user: c\nd"]
@@ -104,9 +103,9 @@ async def test_a_past_brought_along(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_functions_in_a_session(stream: bool, tmp_path: Path) -> None:
+async def test_functions_in_a_session(stream: bool, database: str) -> None:
     model = script()
-    async with chatting(tmp_path, model) as server:
+    async with chatting(database, model) as server:
         messages = [user("two")]
         first, session = await ask(server, messages, "new", tools=[FIND])
         assert first.finish_reason == "tool_calls"
@@ -135,8 +134,8 @@ async def test_functions_in_a_session(stream: bool, tmp_path: Path) -> None:
         assert [(r.call, text_of(r.parts)) for r in results] == [(c.id, f"result {c.id}") for c in asked]
 
 
-async def test_streamed_and_whole_are_the_same(tmp_path: Path) -> None:
-    async with chatting(tmp_path) as server:
+async def test_streamed_and_whole_are_the_same(database: str) -> None:
+    async with chatting(database) as server:
         client = server.client()
         async with client.chat.completions.stream(
             model="test", messages=[user("two")], tools=[FIND], extra_headers={"x-session-id": "new"}
@@ -175,10 +174,10 @@ def agent_script() -> Scripted:
     )
 
 
-async def test_an_agent_runs_its_own_tools(tmp_path: Path) -> None:
+async def test_an_agent_runs_its_own_tools(database: str) -> None:
     model = agent_script()
     support = Agent("support", model="test", instructions="Help.", tools=[look])
-    async with chatting(tmp_path, model, agents=[support]) as server:
+    async with chatting(database, model, agents=[support]) as server:
         messages = [user("where is it")]
         first, session = await ask(server, messages, model="support")
         assert first.message.content == "Let me look.\n\norder 42 is on its way."
@@ -196,15 +195,15 @@ async def test_an_agent_runs_its_own_tools(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_turn_that_waits_for_a_person_says_so(stream: bool, tmp_path: Path) -> None:
+async def test_a_turn_that_waits_for_a_person_says_so(stream: bool, database: str) -> None:
     support = Agent("support", model="test", tools=[refund])
-    async with chatting(tmp_path, agent_script(), agents=[support]) as server:
+    async with chatting(database, agent_script(), agents=[support]) as server:
         with pytest.raises(openai.ConflictError, match="waits for an approval"):
             await ask(server, [user("money")], model="support", stream=stream)
 
 
-async def test_other_projects_and_unknown_sessions_are_not_there(tmp_path: Path) -> None:
-    async with chatting(tmp_path) as server:
+async def test_other_projects_and_unknown_sessions_are_not_there(database: str) -> None:
+    async with chatting(database) as server:
         _, session = await ask(server, [user("one")], "new")
         await server.client().chat.completions.create(model="test", messages=[user("one")])
         for key, name in ((None, "nothing"), (OTHER, session)):
@@ -215,11 +214,11 @@ async def test_other_projects_and_unknown_sessions_are_not_there(tmp_path: Path)
                 )
 
 
-async def test_if_busy(tmp_path: Path) -> None:
+async def test_if_busy(database: str) -> None:
     model = Scripted(
         Script(dialogues=(dialogue("slow", says("a b c d e f", piece_s=0.1)), dialogue("", says("You said: $user"))))
     )
-    async with chatting(tmp_path, model) as server:
+    async with chatting(database, model) as server:
         first, session = await ask(server, [user("one")], "new")
         past = [user("one"), first.message]
         slow = asyncio.create_task(ask(server, [*past, user("slow")], session))
@@ -235,9 +234,9 @@ async def test_if_busy(tmp_path: Path) -> None:
         assert seen(model)[-3:] == ["user: slow", "assistant: a b c d e f", "user: later"]
 
 
-async def test_a_retry_joins_the_answer_that_is_being_made(tmp_path: Path) -> None:
+async def test_a_retry_joins_the_answer_that_is_being_made(database: str) -> None:
     model = Scripted([says("a b c d e f", piece_s=0.1)])
-    async with chatting(tmp_path, model) as server:
+    async with chatting(database, model) as server:
         session = (await server.rt.open(AgentSpec(AGENT, "test"))).id
         first = asyncio.create_task(ask(server, [user("one")], session))
         async with asyncio.timeout(5):
@@ -249,14 +248,14 @@ async def test_a_retry_joins_the_answer_that_is_being_made(tmp_path: Path) -> No
         assert len(model.requests) == 1
 
 
-async def test_a_question_of_the_agent_is_answered_by_the_next_message(tmp_path: Path) -> None:
+async def test_a_question_of_the_agent_is_answered_by_the_next_message(database: str) -> None:
     model = Scripted(
         Script(
             dialogues=(dialogue("", calls(call("ask_human", question="Why?", options=["a", "b"])), says("$result!")),)
         )
     )
     curious = Agent("curious", model="test", tools=[ASK_HUMAN])
-    async with chatting(tmp_path, model, agents=[curious]) as server:
+    async with chatting(database, model, agents=[curious]) as server:
         messages = [user("go")]
         first, session = await ask(server, messages, model="curious")
         assert (first.message.content, first.finish_reason) == ("Why?\n- a\n- b", "stop")
@@ -267,9 +266,9 @@ async def test_a_question_of_the_agent_is_answered_by_the_next_message(tmp_path:
         assert (third.message.content, same) == ("Why?\n- a\n- b", session)
 
 
-async def test_what_is_said_while_a_person_is_waited_for_is_kept(tmp_path: Path) -> None:
+async def test_what_is_said_while_a_person_is_waited_for_is_kept(database: str) -> None:
     support = Agent("support", model="test", tools=[refund])
-    async with chatting(tmp_path, agent_script(), agents=[support]) as server:
+    async with chatting(database, agent_script(), agents=[support]) as server:
         session = (await server.rt.open("support")).id
         for messages in ([user("money")], [user("money")]):
             with pytest.raises(openai.ConflictError, match="waits for an approval"):

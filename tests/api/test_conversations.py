@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -31,9 +30,9 @@ def script(request: ModelRequest) -> ModelReply:
 
 
 @asynccontextmanager
-async def served(path: Path, model: Scripted) -> AsyncIterator[Server]:
+async def served(database: str, model: Scripted) -> AsyncIterator[Server]:
     faces = [("/v1", responses_router), ("/v1", conversations_router)]
-    async with Remanence(f"sqlite:///{path}/a.db", models={"m": model}) as rt, serving(rt, faces) as server:
+    async with Remanence(database, models={"m": model}) as rt, serving(rt, faces) as server:
         yield server
 
 
@@ -43,8 +42,8 @@ def model() -> Scripted:
 
 
 @pytest.fixture
-async def server(tmp_path: Path, model: Scripted) -> AsyncIterator[Server]:
-    async with served(tmp_path, model) as made:
+async def server(database: str, model: Scripted) -> AsyncIterator[Server]:
+    async with served(database, model) as made:
         yield made
 
 
@@ -84,10 +83,10 @@ async def test_the_model_is_sent_the_items_and_what_follows(server: Server, mode
     assert newest.data[0].id == items[-1].id
 
 
-async def test_a_conversation_goes_on_after_a_restart(tmp_path: Path, model: Scripted) -> None:
-    async with served(tmp_path, model) as server:
+async def test_a_conversation_goes_on_after_a_restart(database: str, model: Scripted) -> None:
+    async with served(database, model) as server:
         talk = await server.client().conversations.create(items=[USER, BOT])
-    async with served(tmp_path, model) as server:
+    async with served(database, model) as server:
         await server.client().responses.create(model="m", input="who am I?", conversation=talk.id)
     assert window(model)[0] == ("user", "my name is Ada")
 
@@ -139,9 +138,9 @@ async def test_outputs_of_functions_in_a_conversation(server: Server, model: Scr
     assert items == ["message", "function_call", "function_call_output", "message"]
 
 
-def test_the_sync_client(tmp_path: Path, model: Scripted) -> None:
+def test_the_sync_client(database: str, model: Scripted) -> None:
     async def main() -> None:
-        async with served(tmp_path, model) as server:
+        async with served(database, model) as server:
             await anyio.to_thread.run_sync(drive, server)
 
     anyio.run(main)

@@ -16,12 +16,6 @@ from remanence.testing.load.run import Load, run_load
 LOAD = Load(sessions=12, turns=4, workers=2, kill_every_s=1.0, restart_every_s=2.5, seconds_max=100)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    return f"sqlite:///{tmp_path}/a.db" if request.param == "sqlite" else request.getfixturevalue("postgres_database")
-
-
 @pytest.mark.timeout(150)
 async def test_nothing_lost_nothing_twice_no_session_wedged(database: str, tmp_path: Path) -> None:
     figures = await run_load(LOAD, database, tmp_path, clock=SystemClock())

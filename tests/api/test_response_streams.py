@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -51,8 +50,8 @@ class Dictated:
 
 
 @asynccontextmanager
-async def served(path: Path, model: Any, **options: Any) -> AsyncIterator[Server]:
-    rt = Remanence(f"sqlite:///{path}/a.db", models={"m": model}, options=QUICK, **options)
+async def served(database: str, model: Any, **options: Any) -> AsyncIterator[Server]:
+    rt = Remanence(database, models={"m": model}, options=QUICK, **options)
     async with rt, serving(rt, [("/v1", responses_router)]) as server:
         yield server
 
@@ -77,9 +76,9 @@ def done(events: list[Any]) -> str:
     return next(event.text for event in events if event.type == "response.output_text.done")
 
 
-async def test_a_reader_that_comes_late_goes_on_where_it_stopped(tmp_path: Path) -> None:
+async def test_a_reader_that_comes_late_goes_on_where_it_stopped(database: str) -> None:
     model = Dictated()
-    async with served(tmp_path, model) as server:
+    async with served(database, model) as server:
         responses = server.client().responses
         stream = await responses.create(model="m", input="hi", stream=True)
         model.say("Hel")
@@ -97,9 +96,9 @@ async def test_a_reader_that_comes_late_goes_on_where_it_stopped(tmp_path: Path)
 
 
 @pytest.mark.parametrize(("second", "told"), [("Help me", "Help me"), ("Bye", "Hel")])
-async def test_a_call_that_broke_and_was_tried_again(tmp_path: Path, second: str, told: str) -> None:
+async def test_a_call_that_broke_and_was_tried_again(database: str, second: str, told: str) -> None:
     model = Dictated()
-    async with served(tmp_path, model) as server:
+    async with served(database, model) as server:
         async with await server.client().responses.create(model="m", input="hi", stream=True) as stream:
             model.say("Hel")
             events = await until(stream, "Hel")
@@ -114,15 +113,15 @@ async def test_a_call_that_broke_and_was_tried_again(tmp_path: Path, second: str
         assert spoken(whole) == done(whole) == second
 
 
-async def test_another_server_goes_on_with_a_stream(tmp_path: Path) -> None:
+async def test_another_server_goes_on_with_a_stream(database: str) -> None:
     model = Dictated()
-    async with served(tmp_path, model) as server:
+    async with served(database, model) as server:
         stream = await server.client(max_retries=0).responses.create(model="m", input="hi", stream=True)
         model.say("Hel")
         begun = await until(stream, "Hel")
         await stream.close()
     model.say("Hello", None)
-    async with served(tmp_path, model) as server:
+    async with served(database, model) as server:
         after = begun[-1].sequence_number
         name = begun[0].response.id
         async with await server.client().responses.retrieve(name, stream=True, starting_after=after) as stream:
@@ -130,9 +129,9 @@ async def test_another_server_goes_on_with_a_stream(tmp_path: Path) -> None:
     assert spoken(begun) + spoken(rest) == "Hello" == done(rest)
 
 
-async def test_leaving_changes_nothing_and_cancel_is_explicit(tmp_path: Path) -> None:
+async def test_leaving_changes_nothing_and_cancel_is_explicit(database: str) -> None:
     model = Dictated()
-    async with served(tmp_path, model) as server:
+    async with served(database, model) as server:
         responses = server.client().responses
         stream = await responses.create(model="m", input="hi", stream=True)
         model.say("a")
@@ -149,9 +148,9 @@ async def test_leaving_changes_nothing_and_cancel_is_explicit(tmp_path: Path) ->
         assert after.output_text == "b"
 
 
-async def test_inputs_that_come_while_a_turn_runs_wait_or_are_rejected(tmp_path: Path) -> None:
+async def test_inputs_that_come_while_a_turn_runs_wait_or_are_rejected(database: str) -> None:
     model = Dictated()
-    async with served(tmp_path, model) as server:
+    async with served(database, model) as server:
         responses = server.client().responses
         first = await responses.create(model="m", input="one", background=True)
         assert first.status in ("queued", "in_progress")
@@ -183,9 +182,9 @@ def script(request: ModelRequest) -> ModelReply:
 
 
 @pytest.mark.parametrize("approve", [True, False])
-async def test_a_response_that_waits_for_a_person_says_so(tmp_path: Path, approve: bool) -> None:
+async def test_a_response_that_waits_for_a_person_says_so(database: str, approve: bool) -> None:
     agent = Agent("desk", model="m", tools=[refund])
-    async with served(tmp_path, Scripted(script), agents=[agent]) as server:
+    async with served(database, Scripted(script), agents=[agent]) as server:
         responses = server.client().responses
         made = await responses.create(model="desk", input="500")
         assert made.status == "in_progress"
@@ -203,9 +202,9 @@ async def test_a_response_that_waits_for_a_person_says_so(tmp_path: Path, approv
         assert call.status == ("completed" if approve else "failed")
 
 
-async def test_a_budget_pauses_what_is_stored_and_refuses_what_is_not(tmp_path: Path) -> None:
+async def test_a_budget_pauses_what_is_stored_and_refuses_what_is_not(database: str) -> None:
     model = Dictated()
-    async with served(tmp_path, model) as server:
+    async with served(database, model) as server:
         responses = server.client().responses
         await server.rt.set_budget("project:default", tokens=1)
         made = await responses.create(model="m", input="hi")

@@ -54,8 +54,8 @@ def script(request: ModelRequest) -> ModelReply | ModelError:
 
 
 @asynccontextmanager
-async def served(path: Path, model: Scripted, **options: Any) -> AsyncIterator[Server]:
-    rt = Remanence(f"sqlite:///{path}/a.db", models={"m": model, "n": model}, **options)
+async def served(database: str, model: Scripted, **options: Any) -> AsyncIterator[Server]:
+    rt = Remanence(database, models={"m": model, "n": model}, **options)
     async with rt, serving(rt, [("/v1", responses_router)]) as server:
         yield server
 
@@ -66,8 +66,8 @@ def model() -> Scripted:
 
 
 @pytest.fixture
-async def server(tmp_path: Path, model: Scripted) -> AsyncIterator[Server]:
-    async with served(tmp_path, model) as made:
+async def server(database: str, model: Scripted) -> AsyncIterator[Server]:
+    async with served(database, model) as made:
         yield made
 
 
@@ -165,10 +165,10 @@ async def test_a_chain_appends_and_an_older_response_forks(server: Server, model
     assert (await responses.retrieve(again.id)).output_text == again.output_text
 
 
-async def test_a_chain_goes_on_after_a_restart(tmp_path: Path, model: Scripted) -> None:
-    async with served(tmp_path, model) as server:
+async def test_a_chain_goes_on_after_a_restart(database: str, model: Scripted) -> None:
+    async with served(database, model) as server:
         one = await server.client().responses.create(model="m", input="one")
-    async with served(tmp_path, model) as server:
+    async with served(database, model) as server:
         responses = server.client().responses
         assert (await responses.retrieve(one.id)).to_dict() == one.to_dict()
         await responses.create(model="m", input="two", previous_response_id=one.id)
@@ -218,8 +218,9 @@ async def test_a_client_that_sends_its_whole_history(server: Server, model: Scri
     assert len(set(ids)) == 2
 
 
-async def test_what_is_not_stored_is_nowhere(tmp_path: Path, model: Scripted) -> None:
-    async with served(tmp_path, model) as server:
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+async def test_what_is_not_stored_is_nowhere(database: str, tmp_path: Path, model: Scripted) -> None:
+    async with served(database, model) as server:
         responses = server.client().responses
         one = await responses.create(model="m", input="hello")
         made = await responses.create(model="m", input=SECRET, store=False, previous_response_id=one.id)
@@ -328,6 +329,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.mark.parametrize(("body", "path"), REFUSED)
 async def test_what_cannot_be_honoured_is_refused_with_its_path(
     server: Server, model: Scripted, body: dict[str, Any], path: str
@@ -347,9 +349,9 @@ class Place(BaseModel):
     city: str
 
 
-async def test_a_reply_in_the_shape_that_was_asked_for(tmp_path: Path) -> None:
+async def test_a_reply_in_the_shape_that_was_asked_for(database: str) -> None:
     model = Scripted(lambda request: ModelReply((Text('{"city": "Lyon"}'),)))
-    async with served(tmp_path, model) as server:
+    async with served(database, model) as server:
         made = await server.client().responses.parse(model="m", input="where?", text_format=Place)
     assert made.output_parsed == Place(city="Lyon")
     schema = model.requests[-1].settings.output_schema
@@ -368,9 +370,9 @@ async def test_reasoning_goes_round(server: Server, model: Scripted) -> None:
     await responses.retrieve(stored.id, include=["message.input_image.image_url"])
 
 
-async def test_another_agent_goes_on(tmp_path: Path, model: Scripted) -> None:
+async def test_another_agent_goes_on(database: str, model: Scripted) -> None:
     agent = Agent("butler", model="m", instructions="serve", tools=[clock])
-    async with served(tmp_path, model, agents=[agent]) as server:
+    async with served(database, model, agents=[agent]) as server:
         responses = server.client().responses
         one = await responses.create(model="m", input="one")
         two = await responses.create(model="butler", input="two", previous_response_id=one.id)
@@ -437,9 +439,9 @@ def agent_script(request: ModelRequest) -> ModelReply:
     return ModelReply((ToolCall("x", "clock", "{}"),), stop="tool_calls")
 
 
-async def test_an_agents_tools_are_run_by_the_server(tmp_path: Path) -> None:
+async def test_an_agents_tools_are_run_by_the_server(database: str) -> None:
     agent = Agent("butler", model="m", instructions="serve", tools=[clock])
-    async with served(tmp_path, Scripted(agent_script), agents=[agent]) as server:
+    async with served(database, Scripted(agent_script), agents=[agent]) as server:
         responses = server.client().responses
         made = await responses.create(model="butler", input="what time is it?")
         assert [item.type for item in made.output] == ["mcp_call", "message"]
@@ -451,11 +453,11 @@ async def test_an_agents_tools_are_run_by_the_server(tmp_path: Path) -> None:
             await responses.create(model="butler", input="x", temperature=1.5)
 
 
-def test_the_sync_client(tmp_path: Path, model: Scripted) -> None:
+def test_the_sync_client(database: str, model: Scripted) -> None:
     import anyio
 
     async def main() -> None:
-        async with served(tmp_path, model) as server:
+        async with served(database, model) as server:
             await anyio.to_thread.run_sync(drive, server)
 
     anyio.run(main)
