@@ -155,6 +155,10 @@ def _path(loc: tuple[str | int, ...], body: Any) -> str:
 async def _http(request: Request, error: Exception) -> Response:
     """What routing has to say: no such path, not with this method."""
     assert isinstance(error, HTTPException)
+    lost = getattr(request.app.state, "lost", None)  # the console's page for people, where there is a console
+    page: Response | None = await lost(request, error) if lost is not None else None
+    if page is not None:
+        return page
     path, method = request.url.path, request.method
     code, message = {
         HTTPStatus.NOT_FOUND: ("not_found", f"There is nothing at {path}. See /docs for what there is."),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from remanence.models.detect import Detected
     from remanence.settings import Configuration
 
-__all__ = ["Line", "api_lines", "data_line", "model_line", "print_ready", "try_lines", "worker_line"]
+__all__ = ["Line", "api_lines", "console_line", "data_line", "model_line", "print_ready", "try_lines", "worker_line"]
 
 _NAME_WIDTH = 11
 _VALUE_WIDTH_MAX = 44
@@ -46,6 +46,13 @@ def api_lines(url: str) -> list[Line]:
         Line("API", f"{url}/v1", "Agents, Responses, Conversations, Chat; /admin/v1"),
         Line("Docs", f"{url}/docs"),
     ]
+
+
+def console_line(url: str, *, token: str = "") -> Line:
+    """Where people look. With a token the link signs in whoever opens it."""
+    if token:
+        return Line("Console", f"{url}/?token={token}", "this link signs you in")
+    return Line("Console", f"{url}/", f"sign in with a key: {spelled('keys', 'create', 'NAME', '--scope', 'admin')}")
 
 
 def data_line(rt: Remanence) -> Line:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import secrets
 import time
@@ -53,7 +54,7 @@ async def serve(call: Invocation, *, host: str | None, port: int | None, with_wo
 
     SIGTERM and Ctrl-C drain: what runs is finished, sessions are given back. A second one stops at once.
     """
-    from remanence.cli.banner import api_lines, data_line, print_ready, worker_line
+    from remanence.cli.banner import api_lines, console_line, data_line, print_ready, worker_line
     from remanence.cli.opening import runtime_of
     from remanence.cli.serving import Ending, seconds_since_start, until_ended, url_of
     from remanence.runtime.process import settle
@@ -66,6 +67,7 @@ async def serve(call: Invocation, *, host: str | None, port: int | None, with_wo
                 settle()
                 with ending.signals():
                     lines = [*api_lines(url_of(listener)), data_line(rt), worker_line(rt, agents)]
+                    lines.insert(0, console_line(url_of(listener)))
                     print_ready("server", seconds_since_start(), lines)
                     await until_ended(rt, ending, serving)
     _leave_as(ending)
@@ -121,20 +123,30 @@ async def _http(
     from remanence.api.faces import faces
     from remanence.api.guard import BODY_BYTES_MAX
     from remanence.cli.serving import answers_to, served
+    from remanence.console.entry import Doors
+    from remanence.console.router import console_router, open_console
 
     settings = configuration.settings
     serving = Serving()
-    own = {development_key: development_principal(settings.project)} if development_key else {}
+    principal = development_principal(settings.project)
+    own = {development_key: principal} if development_key else {}
+    links = {link_token(development_key): principal} if development_key else {}
     app = build_app(
         rt,
         serving=serving,
-        faces=faces(),
+        faces=(*faces(), console_router()),
         access=Access(rt.caller, own=own, rate=Rate(settings.requests_per_minute, settings.requests_burst)),
         hosts=answers_to(str(listener.getsockname()[0]), (settings.host, *settings.hosts)),
         body_bytes_max=max(BODY_BYTES_MAX, 2 * settings.input_bytes_max),
     )
+    open_console(app, Doors(links, rt.options.actor, settings.model))
     async with served(app, listener):
         yield serving
+
+
+def link_token(development_key: str) -> str:
+    """What the printed link to the console shows instead of the key: it signs in, and opens nothing else."""
+    return hashlib.sha256(f"console:{development_key}".encode()).hexdigest()[:32]
 
 
 def _leave_as(ending: Ending) -> None:
@@ -222,11 +234,12 @@ async def _serve_changing(how: _Development, rt: Remanence, listener: socket.soc
 
 
 def _print_dev(how: _Development, rt: Remanence, listener: socket.socket, project: _Project) -> None:
-    from remanence.cli.banner import Line, api_lines, data_line, model_line, print_ready, try_lines
+    from remanence.cli.banner import Line, api_lines, console_line, data_line, model_line, print_ready, try_lines
     from remanence.cli.serving import seconds_since_start, url_of
 
     names = ", ".join(agent.spec.name for agent in project.agents)
     lines = [
+        console_line(url_of(listener), token=link_token(_development_key())),
         *api_lines(url_of(listener)),
         Line("Key", _development_key(), "of this run; REMANENCE_API_KEY chooses it, `remanence keys` makes others"),
         data_line(rt),

@@ -1,0 +1,229 @@
+"""The inbox: everything that waits for a person, in one place, to be read exactly and answered by hand or by key.
+
+The arguments of a call are a table of names and values, flattened, because a decision is about values: what a card
+says differently from the one above it of the same tool is marked. Every decision is one journaled event in the name of
+whoever is signed in, also when several are made at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import msgspec
+from fastapi import APIRouter, Response
+
+from remanence.commands import approvals
+from remanence.commands.caller import state_of
+from remanence.commands.shapes import ApprovalShape, DoubtShape
+from remanence.console.entry import Deciding, Fields, Looking, Sent, Talking
+from remanence.console.failures import ConsoleRoute
+from remanence.console.frame import Frame, owned
+from remanence.console.ways import ways
+from remanence.content import Text
+from remanence.core.state import Session
+from remanence.errors import Conflict, InvalidInput, NotFound, RemanenceError
+
+__all__ = ["InboxData", "inbox_router"]
+
+inbox_router = APIRouter(prefix="/inbox", route_class=ConsoleRoute, include_in_schema=False)
+
+SESSIONS_MAX = 100
+CHOSEN_MAX = 200
+
+
+class Argument(msgspec.Struct, frozen=True):
+    """One value in a call's arguments. `differs`: the card above says something else here."""
+
+    path: str
+    value: str
+    differs: bool = False
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """A call that waits, and whether the reader may answer it: `yes`, or why not."""
+
+    approval: ApprovalShape
+    title: str
+    arguments: list[Argument]
+    may: Literal["yes", "scope", "not_you", "said_yes"]
+
+
+class Doubted(msgspec.Struct, frozen=True):
+    """An effect nobody can vouch for. `open`: its turn still runs, so that the call can run again."""
+
+    doubt: DoubtShape
+    agent: str
+    title: str
+    arguments: list[Argument]
+    open: bool
+
+
+class InboxData(msgspec.Struct, frozen=True):
+    """What waits, by kind; approvals of the same tool beside each other."""
+
+    approvals: list[Asked]
+    questions: list[Asked]
+    doubts: list[Doubted]
+
+    @property
+    def count(self) -> int:
+        return len(self.approvals) + len(self.questions) + len(self.doubts)
+
+
+@inbox_router.get(".json")
+@inbox_router.get("")
+async def inbox(frame: Looking) -> Response:
+    """The page."""
+    data = await _data(frame)
+    lines = ways(frame, ["approvals", "list"], "/admin/v1/approvals", "found = await approvals.waiting(rt.caller)")
+    return frame.show("inbox.html", "inbox", data, ways=lines, said="")
+
+
+@inbox_router.get("/parts")
+async def parts(frame: Looking) -> Response:
+    """The same without the frame, for a page that is open."""
+    return frame.page("_inbox.html", data=await _data(frame))
+
+
+@inbox_router.get("/count")
+async def count(frame: Looking) -> Response:
+    """How many wait, for the navigation; nothing when nobody does."""
+    seen = await frame.caller.database.screens.overview(frame.caller.project, since=frame.now)
+    waiting = sum(many for (_, waits), many in seen.counts.items() if waits in ("approval", "answer"))
+    return frame.page("_words.html", words=frame.words.number(waiting + seen.in_doubt) if waiting + seen.in_doubt else "")
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+@inbox_router.post("/decide")
+async def decide(frame: Deciding, fields: Sent) -> Response:
+    """Approve or deny the calls that were chosen, each on its own, in the name of whoever is signed in."""
+    decision = fields.one_of("decision", ("approve", "deny"))
+    done, failures = 0, list[str]()
+    for session, call in _chosen(fields):
+        try:
+            owned(frame, await state_of(frame.caller, session))
+            await approvals.approve(frame.caller, session, call, decision=decision, note=fields.text("note"))
+            done += 1
+        except (Conflict, InvalidInput, NotFound) as error:
+            failures.append(error.message)
+    return await _answer(frame, frame.words.rich(f"inbox.{decision}d", count=done, name=frame.visitor.name), failures)
+
+
+@inbox_router.post("/answer")
+async def answer(frame: Talking, fields: Sent) -> Response:
+    """Answer a question."""
+    ((session, call),) = _chosen(fields)
+    owned(frame, await state_of(frame.caller, session))
+    given = await approvals.answer(frame.caller, session, call, (Text(fields.text("text")),))
+    return await _answer(frame, frame.words.rich("did.answered", position=given.head), [])
+
+
+@inbox_router.post("/settle")
+async def settle(frame: Deciding, fields: Sent) -> Response:
+    """Say what became of an effect."""
+    ((session, call),) = _chosen(fields)
+    owned(frame, await state_of(frame.caller, session))
+    outcome = fields.one_of("outcome", ("happened", "run_again", "give_up"))
+    result, note = fields.text("result"), fields.text("note")
+    await approvals.resolve(frame.caller, session, call, outcome=outcome, result=result, note=note)
+    return await _answer(frame, frame.words.rich("did.resolved", outcome=frame.words(f"act.{outcome}")), [])
+
+
+async def _answer(frame: Frame, words: object, failures: Sequence[str]) -> Response:
+    """What was done, and the inbox as it is now."""
+    return frame.page("_inbox_after.html", data=await _data(frame), words=words, failures=failures)
+
+
+def _chosen(fields: Fields) -> list[tuple[str, str]]:
+    chosen = [tuple(one.split(" ", 1)) for one in fields.texts("choose")]
+    found = [(one[0], one[1]) for one in chosen if len(one) == 2]
+    if not found or len(found) > CHOSEN_MAX:
+        raise InvalidInput(
+            f"Choose between one and {CHOSEN_MAX} calls; {len(found)} were chosen. Nothing was done.", param="choose"
+        )
+    return found
+
+
+# --- what waits -------------------------------------------------------------------------------------------------------
+
+
+async def _data(frame: Frame) -> InboxData:
+    waiting = await approvals.waiting(frame.caller, limit=SESSIONS_MAX)
+    doubted = await approvals.doubts(frame.caller, limit=SESSIONS_MAX)
+    asked = [ApprovalShape.of(one) for one in waiting]
+    titles = await _titles(frame, asked)
+    cards: list[Asked] = []
+    above: dict[tuple[str, str], dict[str, str]] = {}
+    for one in _grouped(asked):
+        rows = dict(flattened(one.arguments))
+        last = above.get((one.agent, one.tool))
+        arguments = [Argument(path, value, _differs(last, path, value)) for path, value in rows.items()]
+        above[one.agent, one.tool] = rows
+        cards.append(Asked(one, titles.get(one.session, ""), arguments, _may(frame, one)))
+    return InboxData(
+        [card for card in cards if card.approval.kind == "approval"],
+        [card for card in cards if card.approval.kind == "answer"],
+        [_doubted(s, DoubtShape.of(s.id, doubt)) for s, doubt in doubted],
+    )
+
+
+def _differs(last: dict[str, str] | None, path: str, value: str) -> bool:
+    return last is not None and last.get(path) != value
+
+
+def _grouped(asked: Sequence[ApprovalShape]) -> list[ApprovalShape]:
+    """Those of the same tool beside each other, in the order in which the tools come."""
+    order = {key: number for number, key in reversed(list(enumerate((one.agent, one.tool) for one in asked)))}
+    return sorted(asked, key=lambda one: order[one.agent, one.tool])
+
+
+async def _titles(frame: Frame, asked: Sequence[ApprovalShape]) -> dict[str, str]:
+    sessions = {one.session for one in asked}
+    try:
+        rows = [await frame.caller.database.views.session(session) for session in sessions]
+    except RemanenceError:
+        return {}  # one was removed just now; the names of the others are no reason to fail
+    return {row.session: row.summary.title for row in rows}
+
+
+def _may(frame: Frame, one: ApprovalShape) -> Literal["yes", "scope", "not_you", "said_yes"]:
+    if not frame.visitor.may("admin" if one.kind == "approval" else "api"):
+        return "scope"
+    if one.approvers and frame.visitor.name not in one.approvers:
+        return "not_you"
+    return "said_yes" if frame.visitor.name in one.approved_by else "yes"
+
+
+def _doubted(s: Session, doubt: DoubtShape) -> Doubted:
+    call = s.call(doubt.call)
+    arguments = [Argument(*each) for each in flattened(call.arguments)] if call is not None else []
+    return Doubted(doubt, s.agent, s.title, arguments, call is not None)
+
+
+# --- arguments --------------------------------------------------------------------------------------------------------
+
+
+def flattened(arguments: str) -> list[tuple[str, str]]:
+    """The values in JSON text, each with its path; text that is no JSON is one value without a path."""
+    try:
+        return list(_leaves("", msgspec.json.decode(arguments)))
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return [("", arguments)]
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, str]]:
+    inner: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        named: dict[str, Any] = value
+        inner = [(f"{path}.{key}" if path else key, each) for key, each in named.items()]
+    elif isinstance(value, list):
+        numbered: list[Any] = value
+        inner = [(f"{path}[{number}]", each) for number, each in enumerate(numbered)]
+    if inner:
+        for name, each in inner:
+            yield from _leaves(name, each)
+    else:
+        yield path, value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -1,0 +1,44 @@
+"""Every page of the console as one router, and what the application has to know for it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+
+from remanence.console.acts import acts_router
+from remanence.console.entry import Doors, entry_router
+from remanence.console.failures import lost
+from remanence.console.home import home_router
+from remanence.console.live import live_router
+from remanence.console.session import session_router
+from remanence.console.sessions import sessions_router
+from remanence.console.static import static_router
+from remanence.console.steps import steps_router
+
+__all__ = ["ROOMS", "console_router", "open_console"]
+
+ROOMS: tuple[APIRouter, ...] = (
+    static_router,
+    entry_router,
+    home_router,
+    sessions_router,
+    acts_router,
+    live_router,
+    steps_router,
+    session_router,
+)
+
+
+def console_router() -> APIRouter:
+    """The console as a face for `build_app`."""
+    router = APIRouter()
+    for room in ROOMS:
+        router.include_router(room)
+    return router
+
+
+def open_console(app: FastAPI, doors: Doors) -> None:
+    """Tell an application with the console's router how people come in, and what to show where nothing is."""
+    app.state.doors = doors
+    app.state.lost = lost
+    # What is not there has no place in the navigation.
+    app.state.pages = frozenset(str(getattr(route, "path", "")) for room in ROOMS for route in room.routes)

@@ -1,0 +1,173 @@
+"""One session: its timeline, its conversation, its raw journal, and what can be done about it.
+
+A journal is never read whole for a page. Each view shows a window of it; what lies before and after is loaded as the
+reader comes near. A window of the timeline begins where a turn does when one begins in it, so that steps stay whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+from fastapi import APIRouter, Response
+
+from remanence.commands import approvals, transfer
+from remanence.commands.caller import state_of
+from remanence.commands.shapes import ApprovalShape, BudgetShape, DoubtShape, RecordShape, SessionShape
+from remanence.console.entry import Looking
+from remanence.console.failures import ConsoleRoute
+from remanence.console.frame import Frame, owned
+from remanence.console.talk import Message, messages_of
+from remanence.console.timeline import Row, Timeline
+from remanence.console.ways import of_session, ways
+from remanence.core.state import Pause, Session
+from remanence.events import Recorded, TurnStarted
+from remanence.spec import AgentSpec
+
+__all__ = ["SessionData", "session_router", "standing", "window"]
+
+session_router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
+
+WINDOW = 200
+View = Literal["timeline", "conversation", "journal"]
+VIEWS: tuple[View, ...] = ("timeline", "conversation", "journal")
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What a session waits for, for a person to answer."""
+
+    session: SessionShape
+    approvals: list[ApprovalShape]
+    doubts: list[DoubtShape]
+    pause: Pause | None
+    budgets: list[BudgetShape]
+
+
+class Window(msgspec.Struct, frozen=True):
+    """A stretch of a journal: the positions `first` to `last`. `earlier`: there are records before it."""
+
+    first: int
+    last: int
+    earlier: bool
+    later: bool
+
+
+class SessionData(msgspec.Struct, frozen=True):
+    """A session and a window of its journal. The twin always has the records."""
+
+    standing: Standing
+    agent: int
+    window: Window
+    records: list[RecordShape]
+
+
+@session_router.get("/sessions/{session}")
+@session_router.get("/sessions/{session}.json")
+async def one_session(
+    frame: Looking, session: str, view: View = "timeline", at: int | None = None, before: int | None = None
+) -> Response:
+    """The page. `at` opens the window around a position."""
+    s = owned(frame, await state_of(frame.caller, session))
+    spec = await frame.caller.database.specs.get(s.version)
+    records, shown = await window(frame, s, at=at, before=before)
+    data = SessionData(
+        await standing(frame, s),
+        await _number(frame, s),
+        shown,
+        [RecordShape.of(record) for record in records] if frame.as_json or view == "journal" else [],
+    )
+    return frame.show(
+        "session.html", "sessions", data, ways=of_session(frame, session), **_shown(view, s, spec, records)
+    )
+
+
+@session_router.get("/sessions/{session}/window")
+async def more(frame: Looking, session: str, view: View = "timeline", before: int = 0, after: int = 0) -> Response:
+    """The window before a position, or after one, as rows to put beside those that are there."""
+    s = owned(frame, await state_of(frame.caller, session))
+    spec = await frame.caller.database.specs.get(s.version)
+    records, shown = await window(frame, s, before=before or None, after=after or None)
+    data = {"window": shown, "records": [RecordShape.of(record) for record in records] if view == "journal" else []}
+    side = "later" if after else "earlier"
+    return frame.page("_window.html", data=data, side=side, **_shown(view, s, spec, records))
+
+
+@session_router.get("/sessions/{session}/verify")
+@session_router.get("/sessions/{session}/verify.json")
+async def verify(frame: Looking, session: str) -> Response:
+    """Every record and link checked, and what the chain of digests says."""
+    owned(frame, await state_of(frame.caller, session))
+    data = await transfer.verify_session(frame.caller, session)
+    lines = ways(
+        frame,
+        ["sessions", "verify", session],
+        f"/admin/v1/sessions/{session}/verify",
+        f"found = await verify_session(rt.caller, {session!r})",
+    )
+    return frame.show("verify.html", "sessions", data, ways=lines)
+
+
+def _shown(view: View, s: Session, spec: AgentSpec, records: Sequence[Recorded]) -> dict[str, Any]:
+    """What the template of a view needs beside the data."""
+    rows: list[Row] = Timeline(records).rows if view == "timeline" else []
+    talk: list[Message] = messages_of(records) if view == "conversation" else []
+    return {
+        "view": view,
+        "views": VIEWS,
+        "s": s,
+        "spec": spec,
+        "rows": rows,
+        "heads": {row.turn: row for row in rows if row.kind == "turn"},
+        "talk": talk,
+        "last": records[-1].at if records else 0,
+    }
+
+
+async def standing(frame: Frame, s: Session) -> Standing:
+    """What waits in a session."""
+    caller = frame.caller
+    waits = await approvals.waiting(caller, session=s.id) if s.turn is not None else []
+    return Standing(
+        SessionShape.of(s, []),
+        [ApprovalShape.of(one) for one in waits],
+        [DoubtShape.of(s.id, doubt) for doubt in s.doubts],
+        s.pause,
+        [BudgetShape.of(budget) for budget in await caller.database.controls.budgets(f"session:{s.id}")],
+    )
+
+
+async def _number(frame: Frame, s: Session) -> int:
+    """Which version of its agent a session pins, as people count them; 0 when it was imported without its agent."""
+    versions = await frame.caller.database.specs.versions(s.project, s.agent)
+    return next((version.number for version in versions if version.version == s.version), 0)
+
+
+async def window(
+    frame: Frame, s: Session, *, at: int | None = None, before: int | None = None, after: int | None = None
+) -> tuple[Sequence[Recorded], Window]:
+    """A stretch of the journal: the newest, or one around, before or after a position."""
+    if after is not None:
+        first = min(after, s.head)
+    elif before is not None:
+        first = max(0, min(before, s.head + 1) - 1 - WINDOW)
+    else:
+        end = s.head if at is None else min(s.head, max(at, 1) + WINDOW // 2)
+        first = max(0, end - WINDOW)
+    last = min(s.head, first + WINDOW) if before is None else min(before - 1, s.head)
+    records = await frame.caller.database.store.read(s.id, after=first, limit=max(last - first, 1))
+    records = [record for record in records if record.position <= last]
+    if first and after is None:
+        records = _whole_turns(records)
+    if not records:
+        return [], Window(first + 1, first, first > 0, False)
+    low, high = records[0].position, records[-1].position
+    return records, Window(low, high, low > 1, high < s.head)
+
+
+def _whole_turns(records: Sequence[Recorded]) -> Sequence[Recorded]:
+    """The records from the first turn that begins among them, unless that would leave too few."""
+    for number, record in enumerate(records):
+        if isinstance(record.event, TurnStarted) and number <= len(records) // 2:
+            return records[number:]
+    return records
