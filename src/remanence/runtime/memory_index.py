@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from remanence.core.memory.grants import Grant, Subject, access_of
 from remanence.core.memory.journal import owner_of
-from remanence.core.memory.projection import Names, changes_of
+from remanence.core.memory.projection import MEMORY, Names, changes_of
 from remanence.core.session import decode_snapshot, fold
 from remanence.core.state import Session
 from remanence.events import (
@@ -36,10 +36,7 @@ from remanence.recollections import MemoryChange, MemoryListing, MemorySelector
 from remanence.spec import MemoryUse
 from remanence.tools.memory_access import ensure_store, grants_for
 
-__all__ = ["MEMORY", "MemoryIndex"]
-
-MEMORY: Final = "memory"
-"""The name of the projection."""
+__all__ = ["MemoryIndex"]
 
 BATCH_SESSIONS: Final = 200
 BATCH_RECORDS: Final = 500
@@ -60,8 +57,9 @@ class MemoryIndex:
         self._clock = clock
         self._uses: dict[str, MemoryUse | None] = {}
         self._who: OrderedDict[str, _Who] = OrderedDict()
-        self._ended: set[str] = set()
-        self._noted: set[str] = set()
+        self._ended: dict[str, int] = {}
+        self._noted: dict[str, int] = {}
+        """Sessions that ended a turn, or wrote a memory, and up to which position they have to be read."""
         self._stores: set[tuple[str, str]] = set()
         self._settling = asyncio.Lock()
 
@@ -73,14 +71,15 @@ class MemoryIndex:
             case SessionOpened(project=project, user=user):
                 self._know(record.session, _Who(project, user))
             case TurnEnded():
-                self._ended.add(record.session)
+                self._ended[record.session] = record.position
             case MemoryKept() | MemoryForgotten():
-                self._noted.add(record.session)
+                self._noted[record.session] = record.position
             case _:
                 pass
 
-    async def settle(self, subject: Subject, *, own: bool = False) -> None:
-        """Index what was kept here and may concern this subject; with `own` also what its own session kept."""
+    async def settle(self, subject: Subject | None = None, *, own: bool = False) -> None:
+        """Index what was kept here and may concern this subject (None: anybody); with `own` also what its own session
+        kept."""
         if not self._wanted(subject, own):
             return
         async with self._settling:
@@ -92,13 +91,22 @@ class MemoryIndex:
                 if cursor.session in wanted:
                     await self.project(cursor)
             if len(cursors) < BATCH_SESSIONS:
-                self._forget(wanted)  # those that were not behind had been read by somebody else
+                for session in wanted.keys() - {cursor.session for cursor in cursors}:
+                    self._read_to(session, wanted[session])  # somebody else had read it
 
-    def _wanted(self, subject: Subject, own: bool) -> set[str]:
+    async def settle_own(self, subject: Subject) -> None:
+        """Index also what the subject's own session kept: what its agent noted a moment ago."""
+        await self.settle(subject, own=True)
+
+    def _wanted(self, subject: Subject | None, own: bool) -> dict[str, int]:
+        """The sessions to read before this subject is answered, and how far."""
+        if subject is None:
+            return self._ended | self._noted
         me = _Who(subject.project, subject.user)
-        ended = {session for session in self._ended if self._who.get(session, me) == me}
-        wanted = ended | self._noted
-        return wanted if own else wanted - {subject.session}
+        wanted = {s: position for s, position in self._ended.items() if self._who.get(s, me) == me} | self._noted
+        if not own:
+            wanted.pop(subject.session, None)
+        return wanted
 
     def _know(self, session: str, who: _Who) -> None:
         self._who[session] = who
@@ -106,16 +114,16 @@ class MemoryIndex:
         if len(self._who) > KNOWN_MAX:
             self._who.popitem(last=False)
 
-    def _forget(self, sessions: set[str]) -> None:
-        self._ended -= sessions
-        self._noted -= sessions
+    def _read_to(self, session: str, position: int) -> None:
+        for waiting in (self._ended, self._noted):
+            if waiting.get(session, position + 1) <= position:
+                del waiting[session]
 
     # --- one session --------------------------------------------------------------------------------------------------
 
     async def project(self, cursor: Cursor) -> None:
         """Read a session from its cursor to its head."""
         store, session = self._database.store, cursor.session
-        self._forget({session})
         s = await self._state(session)
         project = owner_of(s.project)
         self._know(session, _Who(project, s.user))
@@ -127,6 +135,7 @@ class MemoryIndex:
                 r for r in await store.read(session, after=position, limit=BATCH_RECORDS) if r.position <= s.head
             ]
             if not records:
+                self._read_to(session, position)
                 return
             uses = await self._uses_of(s, records, position)
             if grants is None and any(use is not None for use in uses.values()):

@@ -24,7 +24,10 @@ from remanence.events import (
 )
 from remanence.recollections import Close, Keep, Memory, MemoryChange, Place
 
-__all__ = ["EPISODE_CHARS_MAX", "Names", "block_id", "changes_of", "episode_id", "episode_of", "note_of"]
+__all__ = ["EPISODE_CHARS_MAX", "MEMORY", "Names", "block_id", "changes_of", "episode_id", "episode_of", "note_of"]
+
+MEMORY: Final = "memory"
+"""The name of the projection, and of its cursors."""
 
 EPISODE_CHARS_MAX: Final = 8_000
 """What of a long text is indexed. The whole of it stands in the journal."""
