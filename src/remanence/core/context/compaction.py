@@ -31,7 +31,6 @@ SUMMARY_SHARE: Final = 0.1
 """How large a summary drawn by rule may be, as a share of the budget."""
 FAILURES_MAX: Final = 2
 KEEP_MAX: Final = 60
-ASKED_MAX: Final = 12
 _ASKED_CHARS: Final = 160
 _NAMES: Final = "- names: "
 
@@ -104,7 +103,8 @@ def cut_summary(transcript: Transcript, s: Session, spec: AgentSpec, window: Win
     leaving = list(_leaving(transcript, window))
     used = set(_used(transcript, s, window))
     budget = int(limit_of(spec) * SUMMARY_SHARE)
-    lines = [*_asked_lines(transcript, window), *_name_lines(transcript, leaving, used, budget)]
+    asked = _asked_lines(transcript, window, budget // 3)
+    lines = [*asked, *_name_lines(transcript, leaving, used, budget - sum(map(_bytes, asked)))]
     parts: tuple[Part, ...] = (Text("\n".join(lines)),) if lines else (Text("(nothing that is still needed)"),)
     return ContextCompacted(window.first_turn - 1, parts, skipped=window.skipped)
 
@@ -171,42 +171,57 @@ def _words(message: Message) -> str:
 # --- the summary by rule ----------------------------------------------------------------------------------------------
 
 
-def _asked_lines(transcript: Transcript, rest: Window) -> list[str]:
-    lines: list[str] = []
-    if transcript.summary is not None:
-        lines += [line for line in _summary_lines(transcript) if not line.startswith(_NAMES)]
+def _asked_lines(transcript: Transcript, rest: Window, budget: int) -> list[str]:
+    """What people asked in the turns that leave, and in those that left before: the newest."""
+    lines = [line for line in _summary_lines(transcript) if not line.startswith(_NAMES)]
     for turn in transcript.turns:
         if turn.number < rest.first_turn:
             first = 1 if turn.recalled else 0
             said = " ".join(_words(entry.message) for entry in turn.entries[first : turn.inputs])
             if said.strip():
                 lines.append(f"- turn {turn.number}, asked: {_short(said)}")
-    return lines[-ASKED_MAX:]
+    chosen: list[str] = []
+    for line in reversed(lines):
+        budget -= _bytes(line)
+        if budget >= 0:
+            chosen.append(line)
+    return chosen[::-1]
+
+
+class _Named(NamedTuple):
+    """A line of names: whether one of them is in use, when it was said, and the names."""
+
+    used: bool
+    at: int
+    line: str
+    names: frozenset[str]
 
 
 def _name_lines(transcript: Transcript, leaving: Sequence[Entry], used: set[str], budget: int) -> list[str]:
-    """What results, people and calls named, a line for each message: first those with a name in use, then the newest;
-    in the order they were said."""
-    found: list[tuple[bool, int, str]] = []
-    known: set[str] = set()
-    for index, line in enumerate(line for line in _summary_lines(transcript) if line.startswith(_NAMES)):
-        names = identifiers(line)
-        known |= set(names)
-        found.append((any(name in used for name in names), index - 1_000_000, line))
-    for index, entry in enumerate(leaving):
+    """What results, people and calls named, a line for each: first those with a name in use, then the newest; in the
+    order they were said. A line whose names another one holds too is left out."""
+    found: list[_Named] = []
+    earlier = [line for line in _summary_lines(transcript) if line.startswith(_NAMES)]
+    for at, line in enumerate(earlier, start=-len(earlier)):
+        names = frozenset(identifiers(line.replace("=", " ")))
+        found.append(_Named(not used.isdisjoint(names), at, line, names))
+    for at, entry in enumerate(leaving):
         for text in _texts(entry.message):
             pairs = names_in(text)
-            fresh = [(label, name) for label, name in pairs if name not in known]
-            if fresh:
-                known |= {name for _, name in fresh}
-                line = _NAMES + ", ".join(f"{label}={name}" if label else name for label, name in pairs)
-                found.append((any(name in used for _, name in pairs), index, line))
-    chosen: list[tuple[int, str]] = []
-    for _, index, line in sorted(found, key=lambda each: each[:2], reverse=True):
-        budget -= len(line.encode()) + 1
-        if budget >= 0:
-            chosen.append((index, line))
-    return [line for _, line in sorted(chosen)]
+            line = _NAMES + ", ".join(f"{label}={name}" if label else name for label, name in pairs)
+            names = frozenset(name for _, name in pairs)
+            if names:
+                found.append(_Named(not used.isdisjoint(names), at, line, names))
+    chosen: list[_Named] = []
+    for named in sorted(found, key=lambda each: (each.used, len(each.names) > 1, each.at), reverse=True):
+        if not any(named.names <= other.names for other in chosen) and _bytes(named.line) <= budget:
+            budget -= _bytes(named.line)
+            chosen.append(named)
+    return [named.line for named in sorted(chosen, key=lambda each: each.at)]
+
+
+def _bytes(line: str) -> int:
+    return len(line.encode()) + 1
 
 
 def _texts(message: Message) -> list[str]:
