@@ -20,6 +20,7 @@ Either all of a write is durable when the call returns, or none of it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from remanence.content import ToolCall, Usage
@@ -33,8 +34,9 @@ from remanence.recollections import (
     MemoryRemoval,
     MemorySelector,
     MemoryStats,
+    Place,
 )
-from remanence.screens import Hit, Overview, Search, Seen, Tag
+from remanence.screens import Hit, Overview, Search, Seen, Tag, VersionUse
 from remanence.spec import AgentSpec, ToolSpec
 from remanence.values import (
     Appended,
@@ -304,6 +306,10 @@ class Screens(Protocol):
         """The sums of a project now, and its minutes from `since` (microseconds) on."""
         ...
 
+    async def versions(self, project: str, agent: str) -> Sequence[VersionUse]:
+        """How much each version of an agent is used, by what the sessions' rows say now; removed ones left out."""
+        ...
+
     async def clear(self) -> None:
         """Forget all of it and its cursors: the next look at `behind` starts from the first record."""
         ...
@@ -336,6 +342,10 @@ class Memories(Protocol):
 
     async def list(self, listing: MemoryListing) -> Sequence[Memory]: ...
 
+    async def places(self, project: str) -> Sequence[Place]:
+        """Where memories of a project lie, in order."""
+        ...
+
     async def remove(self, selector: MemorySelector) -> MemoryRemoval:
         """Remove memories for good: their rows are overwritten in the file, not only unlinked (see guarantees)."""
         ...
@@ -366,6 +376,8 @@ class Database(Protocol):
     def screens(self) -> Screens: ...
     @property
     def registry(self) -> Registry: ...
+    @property
+    def memories(self) -> Memories: ...
 
     async def raw(self, session: str, *, after: int = 0, limit: int = 1_000) -> Sequence[RawRecord]:
         """The session's own stored rows as they are, undecoded, without those a fork inherits. Raises NotFound."""
@@ -377,6 +389,14 @@ class Database(Protocol):
 
     async def prune_keys(self, *, before: int) -> int:
         """Forget idempotency keys used before a moment (microseconds). Returns how many."""
+        ...
+
+    async def scrub(self) -> None:
+        """Overwrite in the files what deleted and replaced rows left there. May take as long as copying them."""
+        ...
+
+    async def files(self) -> Sequence[Path]:
+        """The files that hold the data, as far as this process can read them; none when they are elsewhere."""
         ...
 
     async def close(self) -> None: ...

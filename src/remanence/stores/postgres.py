@@ -12,6 +12,7 @@ directly, or through a pooler in session mode: prepared statements and LISTEN be
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from remanence.events import Recorded
 from remanence.ports import Appended, Cursor, Database, Fork, Lease, Loaded, RawRecord, Summary, Write
@@ -21,10 +22,12 @@ from remanence.stores.postgres_connect import open_pool, shown
 from remanence.stores.postgres_controls import PostgresBlobs, PostgresControls, PostgresSpecs
 from remanence.stores.postgres_known import KnownSessions
 from remanence.stores.postgres_leases import Leases, Wakes
+from remanence.stores.postgres_memory import PostgresMemories
 from remanence.stores.postgres_reads import Journals
 from remanence.stores.postgres_registry import PostgresRegistry
 from remanence.stores.postgres_schema import is_current, migrate
 from remanence.stores.postgres_screens import PostgresScreens
+from remanence.stores.postgres_scrub import rewrite_tables, table_files
 from remanence.stores.postgres_views import PostgresViews
 from remanence.stores.postgres_writer import Writers
 
@@ -98,6 +101,7 @@ class PostgresDatabase:
 
     def __init__(self, url: str, access: Access, writers: int) -> None:
         self._access = access
+        self._open_url = url
         self._url = shown(url)
         known = KnownSessions()
         wakes = Wakes(url, access)
@@ -109,6 +113,7 @@ class PostgresDatabase:
         self.views = PostgresViews(access)
         self.screens = PostgresScreens(access)
         self.registry = PostgresRegistry(access)
+        self.memories = PostgresMemories(access)
 
     @property
     def url(self) -> str:
@@ -124,6 +129,15 @@ class PostgresDatabase:
     async def prune_keys(self, *, before: int) -> int:
         """Forget idempotency keys used before a moment (microseconds). Returns how many."""
         return await self.store.journals.prune_keys(before)
+
+    async def scrub(self) -> None:
+        """Write every table anew without what its dead rows hold, each locked meanwhile."""
+        await rewrite_tables(self._open_url)
+
+    async def files(self) -> Sequence[Path]:
+        """The files of this database's tables and indexes, on the server's machine and as a user who may read them."""
+        async with self._access.connection("looking for the files") as connection:
+            return await table_files(connection)
 
     async def close(self) -> None:
         """Finish what is under way, then hang up. May be called twice."""

@@ -18,12 +18,14 @@ __all__ = [
     "no_blob",
     "no_entry",
     "no_hold",
+    "no_memory",
     "no_session",
     "no_version",
     "released_unseen",
     "session_exists",
     "unfit_event",
     "unfit_text",
+    "unselective",
 ]
 
 
@@ -117,3 +119,15 @@ def unfit_text(text: str) -> InvalidInput:
 
 def unfit_event(session: str, error: Exception) -> InvalidInput:
     return InvalidInput(f"An event for session {session!r} cannot be stored as JSON ({error}). Nothing was written.")
+
+
+def no_memory(project: str, memory: str, version: int | None) -> NotFound:
+    which = f"memory {memory!r}" if version is None else f"version {version} of memory {memory!r}"
+    return NotFound(f"There is no {which} in project {project!r}. It was never kept here, or it was erased.")
+
+
+def unselective(selector: object) -> InvalidInput:
+    return InvalidInput(
+        f"{selector!r} names no memory, session, subject, store or scope, so it would remove the whole project. "
+        "Nothing was removed; say which memories are meant."
+    )

@@ -45,6 +45,8 @@ from remanence.stores import sqlite_changes, sqlite_leases, sqlite_reads, sqlite
 from remanence.stores.known_specs import KnownSpecs
 from remanence.stores.rows import draft
 from remanence.stores.sqlite_connect import LOCK_TIMEOUT_S, Location, explained
+from remanence.stores.sqlite_ledger import Ledger
+from remanence.stores.sqlite_memory import SqliteMemories
 from remanence.stores.sqlite_reads import Readers
 from remanence.stores.sqlite_registry import SqliteRegistry
 from remanence.stores.sqlite_schema import prepare
@@ -236,6 +238,7 @@ class SqliteDatabase:
         self.views = SqliteViews(location, writer, readers)
         self.screens = SqliteScreens(writer, readers)
         self.registry = SqliteRegistry(writer, readers)
+        self.memories = SqliteMemories(writer, readers)
 
     @property
     def url(self) -> str:
@@ -256,6 +259,14 @@ class SqliteDatabase:
         """Forget idempotency keys used before a moment (microseconds). Returns how many."""
         return await self._writer.do(partial(sqlite_changes.prune_keys, before=before))
 
+    async def scrub(self) -> None:
+        """Empty the write-ahead log. What a deleted row held was overwritten when it was deleted (`secure_delete`)."""
+        await self._writer.do(_mark_erased)
+
+    async def files(self) -> Sequence[Path]:
+        """The database and its write-ahead log."""
+        return [Path(self._location.path), Path(f"{self._location.path}-wal")]
+
     async def backup(self, path: str) -> None:
         """Copy the whole database, as it is at one moment, into a file of its own. Nothing waits for it.
 
@@ -271,6 +282,10 @@ class SqliteDatabase:
         await self._readers.close()
         if self._folder is not None:
             await asyncio.to_thread(self._folder.cleanup)
+
+
+def _mark_erased(ledger: Ledger) -> None:
+    ledger.erased = True
 
 
 def _copy(connection: sqlite3.Connection, path: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from remanence.core.words import wanted, words_of
 from remanence.events import Redacted
 from remanence.ports import Cursor, Database, SessionQuery, Summary
-from remanence.screens import SCREENS, Minute, Overview, Search, Seen, Tag
+from remanence.screens import SCREENS, Minute, Overview, Search, Seen, Tag, VersionUse
 from remanence.testing.conformance.harness import SECOND, T0, Harness, forked, law, opened, said, write
 
 MINUTE = 60 * SECOND
@@ -224,6 +224,17 @@ async def an_overview_counts_what_is_not_at_rest(h: Harness) -> None:
     minutes = (Minute(start, 2, 1), Minute(start + MINUTE, 0, 0, 1))
     assert await db.screens.overview("lab", since=start) == Overview(counts, 0, minutes)
     assert (await db.screens.overview("office", since=start)).counts == {("failed", ""): 1}
+
+
+@law
+async def versions_are_counted_by_the_sessions_that_pin_them(h: Harness) -> None:
+    db = await h.open()
+    for number, (version, status) in enumerate([("v1", "idle"), ("v2", "failed"), ("v1", "idle"), ("v1", "deleted")]):
+        summary = Summary("scribe", version, "lab", status=status, turns=number, usd_micros=10)
+        await db.store.append(opened(f"s{number}", summary=summary, at=T0 + number))
+    uses = [VersionUse("v1", 2, 2, 20, T0 + 2), VersionUse("v2", 1, 1, 10, T0 + 1)]
+    assert await db.screens.versions("lab", "scribe") == uses
+    assert await db.screens.versions("lab", "clerk") == await db.screens.versions("office", "scribe") == []
 
 
 @law

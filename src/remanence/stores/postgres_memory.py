@@ -1,0 +1,295 @@
+"""The index of long-term memory on PostgreSQL: see `ports.Memories`. Changes are here, questions in the reads.
+
+Numbers of sessions and documents are given one after the other within a place, so whoever adds to a place holds its row
+until the end of the transaction; places are locked in the order of their names.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from remanence.core.memory.entries import chunk_of, pack, without
+from remanence.core.memory.laying import Chunk, PlaceCount, SessionCount, endings, lay
+from remanence.core.memory.words import indexed, name_words
+from remanence.ports import Cursor
+from remanence.recollections import (
+    Close,
+    Keep,
+    Memory,
+    MemoryChange,
+    MemoryHit,
+    MemoryListing,
+    MemoryQuery,
+    MemoryRemoval,
+    MemorySelector,
+    MemoryStats,
+    Place,
+)
+from remanence.stores import postgres_memory_reads as reads
+from remanence.stores.memory_rows import FIELDS, INDEX_TABLES, removed_of, row_of
+from remanence.stores.postgres_access import Access
+from remanence.stores.postgres_connect import Connection
+from remanence.stores.postgres_views import CAUGHT_UP, MOVE_CURSOR
+
+__all__ = ["MEMORY", "PostgresMemories"]
+
+MEMORY = "memory"
+"""The name of the projection whose cursors `apply` moves."""
+
+_ADD_WORDS = """
+INSERT INTO memory_words AS w (place, word, chunk, entries)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bytea[])
+ON CONFLICT (place, word, chunk) DO UPDATE SET entries = w.entries || excluded.entries
+"""
+_ADD_NAMES = """
+INSERT INTO memory_names AS n (place, name, memories) SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[])
+ON CONFLICT (place, name) DO UPDATE SET memories = n.memories + excluded.memories
+"""
+_SET_SESSIONS = """
+INSERT INTO memory_sessions (place, session, no, ordinal)
+SELECT * FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[])
+ON CONFLICT (place, session) DO UPDATE SET no = excluded.no, ordinal = excluded.ordinal
+"""
+_LOCK_PLACES = """
+SELECT p.project, p.store, p.scope, p.place, p.sessions, p.memories, p.words
+FROM memory_places p JOIN unnest($1::text[], $2::text[], $3::text[]) AS w (project, store, scope)
+    USING (project, store, scope) ORDER BY p.project, p.store, p.scope FOR UPDATE OF p
+"""
+_SET_PLACES = """
+UPDATE memory_places p SET sessions = w.sessions, memories = w.memories, words = w.words
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS w (place, sessions, memories, words)
+WHERE p.place = w.place
+"""
+_ADD_CLOSINGS = """
+INSERT INTO memory_closings (project, id, at, valid_to)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) ON CONFLICT DO NOTHING
+"""
+_ADD_SUBJECTS = """
+INSERT INTO memory_subjects (seq, project, subject)
+SELECT m.seq, m.project, w.subject FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[])
+    AS w (project, id, version, subject) JOIN memories m USING (project, id, version) ON CONFLICT DO NOTHING
+"""
+
+
+class PostgresMemories:
+    """Memories, and the words they are found by."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def apply(self, changes: Sequence[MemoryChange], cursor: Cursor | None = None) -> bool:
+        async with self._access.transaction("indexing memories") as connection:
+            sid = None
+            if cursor is not None:
+                # What is lost with the server's memory is indexed again from the journal.
+                await connection.execute("SET LOCAL synchronous_commit TO off")
+                sid = await connection.fetchval(MOVE_CURSOR, MEMORY, cursor.session, cursor.position, cursor.head)
+                if sid is None:
+                    return False
+            if changes:
+                await _change(connection, changes)
+            if sid is not None:
+                await connection.execute(CAUGHT_UP, sid)
+        return True
+
+    async def search(self, query: MemoryQuery) -> Sequence[MemoryHit]:
+        async with self._access.connection("searching memories") as connection:
+            return await reads.search(connection, query)
+
+    async def get(self, project: str, memory: str, version: int | None = None) -> Memory:
+        async with self._access.connection("reading a memory") as connection:
+            return await reads.get(connection, project, memory, version)
+
+    async def history(self, project: str, memory: str) -> Sequence[Memory]:
+        async with self._access.connection("reading a memory") as connection:
+            return await reads.history(connection, project, memory)
+
+    async def list(self, listing: MemoryListing) -> Sequence[Memory]:
+        async with self._access.connection("listing memories") as connection:
+            return await reads.listing(connection, listing)
+
+    async def places(self, project: str) -> Sequence[Place]:
+        async with self._access.connection("listing places of memories") as connection:
+            return await reads.places(connection, project)
+
+    async def remove(self, selector: MemorySelector) -> MemoryRemoval:
+        async with self._access.transaction("removing memories") as connection:
+            return await _remove(connection, selector)
+
+    async def clear(self) -> None:
+        async with self._access.transaction("clearing the memory index") as connection:
+            await connection.execute(f"TRUNCATE {', '.join(INDEX_TABLES)}")
+            await connection.execute("DELETE FROM cursors WHERE projection = $1", MEMORY)
+            await connection.execute("INSERT INTO projections VALUES ($1) ON CONFLICT DO NOTHING", MEMORY)
+            await connection.execute("UPDATE sessions SET behind = true WHERE NOT behind")
+
+    async def stats(self) -> MemoryStats:
+        async with self._access.connection("counting memories") as connection:
+            return await reads.stats(connection)
+
+
+# --- keeping and closing ----------------------------------------------------------------------------------------------
+
+
+async def _change(connection: Connection, changes: Sequence[MemoryChange]) -> None:
+    keeps = [change.memory for change in changes if isinstance(change, Keep)]
+    places = await _places(connection, keeps)  # first: it locks out whoever else would add the same
+    kept, settle = await _unknown(connection, keeps)
+    if kept:
+        await _lay_down(connection, kept, places)
+    closings = [change for change in changes if isinstance(change, Close)]
+    if closings:
+        rows = [(closing.project, closing.id, closing.at, closing.valid_to) for closing in closings]
+        await connection.execute(_ADD_CLOSINGS, *_columns(rows, 4))
+        settle.update((closing.project, closing.id) for closing in closings)
+    for project, name in sorted(settle):
+        await _settle(connection, project, name)
+
+
+async def _unknown(connection: Connection, keeps: Sequence[Memory]) -> tuple[list[Memory], set[tuple[str, str]]]:
+    """The versions that are not there yet, and the memories of which more is there than one version."""
+    found: dict[tuple[str, str], set[int]] = {(memory.project, memory.id): set() for memory in keeps}
+    wanted = [list(part) for part in zip(*found, strict=True)] or [[], []]
+    join = "JOIN unnest($1::text[], $2::text[]) AS w (project, id) USING (project, id)"
+    for project, name, version in await connection.fetch(f"SELECT project, id, version FROM memories {join}", *wanted):
+        found[project, name].add(version)
+    closed = await connection.fetch(f"SELECT project, id FROM memory_closings {join}", *wanted)
+    settle = {(project, name) for project, name in closed}
+    kept: list[Memory] = []
+    for memory in keeps:
+        versions = found[memory.project, memory.id]
+        if memory.version not in versions:
+            versions.add(memory.version)
+            kept.append(memory)
+            if len(versions) > 1:
+                settle.add((memory.project, memory.id))
+    return kept, settle
+
+
+async def _lay_down(
+    connection: Connection, kept: Sequence[Memory], places: dict[tuple[str, str, str], PlaceCount]
+) -> None:
+    sessions = await _sessions(connection, kept, places)
+    laid = lay(kept, places, sessions)
+    rows = [row_of(*row) for row in laid.memories]
+    await connection.copy_records_to_table("memories", records=rows, columns=list(FIELDS))
+    # In the order of the key, so that two who add to the same words wait for each other and not in a circle.
+    words = [(*chunk, pack(laid.entries[chunk])) for chunk in sorted(laid.entries)]
+    await connection.execute(_ADD_WORDS, *_columns(words, 4))
+    await connection.execute(_ADD_NAMES, *_columns([(*name, n) for name, n in sorted(laid.names.items())], 3))
+    counted = [(*where, count.no, count.ordinal) for where, count in sorted(sessions.items())]
+    await connection.execute(_SET_SESSIONS, *_columns(counted, 4))
+    used = [(count.no, count.sessions, count.memories, count.words) for count in places.values()]
+    await connection.execute(_SET_PLACES, *_columns(used, 4))
+    subjects = [(m.project, m.id, m.version, subject) for _, _, _, m in laid.memories for subject in m.subjects]
+    if subjects:
+        await connection.execute(_ADD_SUBJECTS, *_columns(subjects, 4))
+
+
+def _columns(rows: Iterable[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)] or [[] for _ in range(width)]
+
+
+async def _places(connection: Connection, keeps: Iterable[Memory]) -> dict[tuple[str, str, str], PlaceCount]:
+    keys = sorted({(memory.project, memory.place.store, memory.place.scope) for memory in keeps})
+    if not keys:
+        return {}
+    columns = _columns(keys, 3)
+    await connection.execute(
+        "INSERT INTO memory_places (project, store, scope) SELECT * FROM unnest($1::text[], $2::text[], $3::text[]) "
+        "ON CONFLICT DO NOTHING",
+        *columns,
+    )
+    rows = await connection.fetch(_LOCK_PLACES, *columns)
+    return {tuple(row[:3]): PlaceCount(*row[3:]) for row in map(tuple, rows)}
+
+
+async def _sessions(
+    connection: Connection, kept: Iterable[Memory], places: dict[tuple[str, str, str], PlaceCount]
+) -> dict[tuple[int, str], SessionCount]:
+    wanted = {
+        (places[memory.project, memory.place.store, memory.place.scope].no, session)
+        for memory in kept
+        for session in (memory.session, "")
+    }
+    rows = await connection.fetch(
+        "SELECT place, session, no, ordinal FROM memory_sessions "
+        "JOIN unnest($1::bigint[], $2::text[]) AS w (place, session) USING (place, session)",
+        *_columns(sorted(wanted), 2),
+    )
+    return {(row["place"], row["session"]): SessionCount(row["no"], row["ordinal"]) for row in rows}
+
+
+async def _settle(connection: Connection, project: str, name: str) -> None:
+    """Close what was superseded or closed, whatever came first."""
+    versions = await reads.versions(connection, project, name)
+    rows = await connection.fetch(
+        "SELECT at, valid_to FROM memory_closings WHERE project = $1 AND id = $2", project, name
+    )
+    closings = [Close(project, name, row["at"], row["valid_to"]) for row in rows]
+    for end in endings(versions, closings):
+        await connection.execute(
+            "UPDATE memories SET closed_at = $1, ended_at = $2 WHERE project = $3 AND id = $4 AND version = $5",
+            *(end.closed_at, end.ended_at, project, name, end.version),
+        )
+
+
+# --- removing ---------------------------------------------------------------------------------------------------------
+
+
+async def _remove(connection: Connection, selector: MemorySelector) -> MemoryRemoval:
+    rows = await reads.selected(connection, selector)
+    if not rows:
+        return MemoryRemoval()
+    places = sorted({place for _, place, _, _ in rows})
+    await connection.execute(
+        "SELECT FROM memory_places WHERE place = ANY ($1::bigint[]) ORDER BY project, store, scope FOR UPDATE", places
+    )
+    counts: dict[str, int] = {"memory_words": await _remove_words(connection, rows)}
+    for _seq, place, _document, memory in rows:
+        await connection.execute(
+            "UPDATE memory_places SET memories = memories - 1, words = words - $1 WHERE place = $2",
+            indexed(memory.text).length,
+            place,
+        )
+        await connection.execute(
+            "UPDATE memory_names SET memories = memories - 1 WHERE place = $1 AND name = ANY ($2::text[])",
+            place,
+            list(name_words(memory.speaker)),
+        )
+    seqs = [seq for seq, _, _, _ in rows]
+    for table in ("memory_subjects", "memories"):
+        counts[table] = _count(await connection.execute(f"DELETE FROM {table} WHERE seq = ANY ($1::bigint[])", seqs))
+    counts["memory_names"] = _count(await connection.execute("DELETE FROM memory_names WHERE memories <= 0"))
+    counts["memory_closings"] = 0
+    for key in sorted({(memory.project, memory.id) for _, _, _, memory in rows}):
+        if await reads.versions(connection, *key):
+            await _settle(connection, *key)
+        else:
+            gone = await connection.execute("DELETE FROM memory_closings WHERE project = $1 AND id = $2", *key)
+            counts["memory_closings"] += _count(gone)
+    removed = tuple(removed_of(memory) for _, _, _, memory in rows)
+    return MemoryRemoval(removed, {table: count for table, count in counts.items() if count})
+
+
+def _count(tag: str) -> int:
+    return int(tag.rpartition(" ")[2])
+
+
+async def _remove_words(connection: Connection, rows: Sequence[tuple[int, int, int, Memory]]) -> int:
+    """Take documents out of their words' entries. Returns how many entries are gone."""
+    gone: defaultdict[Chunk, set[int]] = defaultdict(set)
+    for _seq, place, document, memory in rows:
+        for word in indexed(memory.text).words:
+            gone[place, word, chunk_of(document)].add(document)
+    where = "WHERE place = $1 AND word = $2 AND chunk = $3"
+    for chunk, documents in sorted(gone.items()):
+        entries = await connection.fetchval(f"SELECT entries FROM memory_words {where} FOR UPDATE", *chunk)
+        left = without(entries or b"", documents)
+        if left:
+            await connection.execute(f"UPDATE memory_words SET entries = $4 {where}", *chunk, left)
+        else:
+            await connection.execute(f"DELETE FROM memory_words {where}", *chunk)
+    return sum(len(documents) for documents in gone.values())

@@ -1,0 +1,164 @@
+"""Questions to the memory on SQLite. Every function here is one read, in a reader's thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from remanence.core.memory.recall import Candidate, Recall, Totals
+from remanence.recollections import (
+    Memory,
+    MemoryHit,
+    MemoryListing,
+    MemoryQuery,
+    MemorySelector,
+    MemoryStats,
+    Place,
+)
+from remanence.stores.memory_rows import COLUMNS, by_place, candidate_of, listed, memory_of, terms_of
+from remanence.stores.refusals import no_memory, unselective
+
+__all__ = ["get", "history", "listing", "places", "search", "selected", "stats", "versions"]
+
+_FROM = "FROM memories m JOIN memory_places p ON p.place = m.place"
+_PAGE = 200
+_TERMS_MAX = 64
+"""Words of one question that are looked for."""
+
+
+def search(connection: sqlite3.Connection, query: MemoryQuery) -> list[MemoryHit]:
+    """The best hits, best first."""
+    recall = Recall(query)
+    stems = recall.stems[:_TERMS_MAX]
+    places = {row[0]: row[1:] for place in dict.fromkeys(query.readable) for row in _place(connection, query, place)}
+    if not stems or not places:
+        return []
+    marks = f"({', '.join('?' * len(stems))})"
+    entries: list[tuple[int, str, bytes]] = []
+    speakers: dict[str, int] = {}
+    for place in places:
+        words = f"SELECT place, word, entries FROM memory_words WHERE place = ? AND word IN {marks}"
+        entries += connection.execute(words, (place, *stems)).fetchall()
+        names = f"SELECT name, memories FROM memory_names WHERE place = ? AND name IN {marks}"
+        for name, count in connection.execute(names, (place, *stems)):
+            speakers[name] = speakers.get(name, 0) + count
+    totals = Totals(sum(row[0] for row in places.values()), sum(row[1] for row in places.values()))
+    recall.score(totals, entries, speakers)
+    while wanted := recall.wanted():
+        recall.take(
+            candidate
+            for place, documents in by_place(wanted).items()
+            for candidate in _candidates(connection, place, documents)
+        )
+    return list(recall.hits())
+
+
+def _place(connection: sqlite3.Connection, query: MemoryQuery, place: Place) -> list[tuple[int, int, int]]:
+    return connection.execute(
+        "SELECT place, memories, words FROM memory_places WHERE project = ? AND store = ? AND scope = ?",
+        (query.project, place.store, place.scope),
+    ).fetchall()
+
+
+def _candidates(connection: sqlite3.Connection, place: int, documents: Sequence[int]) -> Iterator[Candidate]:
+    marks = ", ".join("?" * len(documents))
+    rows = connection.execute(
+        f"SELECT {COLUMNS} {_FROM} WHERE m.place = ? AND m.document IN ({marks})", (place, *documents)
+    )
+    return map(candidate_of, rows.fetchall())
+
+
+# --- one memory, lists, counts ----------------------------------------------------------------------------------------
+
+
+def versions(connection: sqlite3.Connection, project: str, memory: str) -> list[Memory]:
+    """Every version, oldest first; none when there is no such memory."""
+    rows = connection.execute(
+        f"SELECT {COLUMNS} {_FROM} WHERE m.project = ? AND m.id = ? ORDER BY m.version", (project, memory)
+    )
+    return [memory_of(row) for row in rows.fetchall()]
+
+
+def history(connection: sqlite3.Connection, project: str, memory: str) -> list[Memory]:
+    """Every version, oldest first. Raises NotFound."""
+    found = versions(connection, project, memory)
+    if not found:
+        raise no_memory(project, memory, None)
+    return found
+
+
+def get(connection: sqlite3.Connection, project: str, memory: str, version: int | None) -> Memory:
+    """One version, by default the newest. Raises NotFound."""
+    for found in reversed(history(connection, project, memory)):
+        if version is None or found.version == version:
+            return found
+    raise no_memory(project, memory, version)
+
+
+def listing(connection: sqlite3.Connection, asked: MemoryListing) -> list[Memory]:
+    """The memories of a listing, newest first."""
+    terms, values = _where({"p.project": asked.project, **terms_of(asked)}, asked.subject)
+    if asked.places is not None:
+        pairs = ", ".join(["(?, ?)"] * len(asked.places))
+        terms.append(f"(p.store, p.scope) IN (VALUES {pairs})" if asked.places else "0")
+        values += [name for place in asked.places for name in (place.store, place.scope)]
+    rows: list[Candidate] = []
+    start = 0
+    while True:
+        page = connection.execute(
+            f"SELECT {COLUMNS} {_FROM} WHERE {' AND '.join(terms)} "
+            "ORDER BY m.recorded_at DESC, m.id DESC, m.version DESC LIMIT ? OFFSET ?",
+            (*values, _PAGE, start),
+        ).fetchall()
+        rows += map(candidate_of, page)
+        start += _PAGE
+        found = listed(rows, asked)
+        if len(page) < _PAGE or len(found) >= asked.limit:
+            return found[: asked.limit]
+
+
+def selected(connection: sqlite3.Connection, selector: MemorySelector) -> list[tuple[int, int, int, Memory]]:
+    """What a selector means: number, place, document and memory of each version. Raises InvalidInput for everything."""
+    given = terms_of(selector)
+    if not given and selector.subject is None:
+        raise unselective(selector)
+    terms, values = _where({"m.project": selector.project, **given}, selector.subject)
+    rows = connection.execute(f"SELECT m.seq, {COLUMNS} {_FROM} WHERE {' AND '.join(terms)} ORDER BY m.seq", values)
+    return [(seq, row[2], row[3], memory_of(row)) for seq, *row in rows.fetchall()]
+
+
+def _where(given: dict[str, Any], subject: str | None) -> tuple[list[str], list[Any]]:
+    terms: list[str] = []
+    values: list[Any] = []
+    for column, value in given.items():
+        if isinstance(value, list):
+            many: list[Any] = value  # pyright: ignore[reportUnknownVariableType]
+            terms.append(f"{column} IN ({', '.join('?' * len(many))})")
+            values += many
+        else:
+            terms.append(f"{column} = ?")
+            values.append(value)
+    if subject is not None:
+        project = given.get("p.project", given.get("m.project"))
+        terms.append("m.seq IN (SELECT seq FROM memory_subjects WHERE project = ? AND subject = ?)")
+        values += (project, subject)
+    return terms, values
+
+
+def places(connection: sqlite3.Connection, project: str) -> list[Place]:
+    """Where memories of a project lie, in order."""
+    query = "SELECT store, scope FROM memory_places WHERE project = ? AND memories > 0 ORDER BY store, scope"
+    return [Place(*row) for row in connection.execute(query, (project,))]
+
+
+def stats(connection: sqlite3.Connection) -> MemoryStats:
+    """Counts."""
+    by_kind = dict(
+        connection.execute("SELECT kind, count(*) FROM memories WHERE version = 1 GROUP BY kind ORDER BY kind")
+    )
+
+    def count(table: str) -> int:
+        return connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+
+    return MemoryStats(by_kind, count("memories"), count("memory_places"), count("memory_words"))
