@@ -26,7 +26,7 @@ from remanence.commands.caller import Caller
 from remanence.commands.keys import Principal, Scope
 from remanence.console.static import digest_of_files
 from remanence.console.wording import LANGUAGES, Wording, negotiated, wording
-from remanence.core.state import Session
+from remanence.core.state import Session, status_of
 from remanence.errors import NotFound
 
 __all__ = ["COOKIE", "HEADERS", "THEMES", "Frame", "Visitor", "cookie_name", "owned", "prefix_of"]
@@ -151,6 +151,7 @@ class Frame:
                 ready=self.request.app.state.pages,
                 languages=LANGUAGES,
                 themes=THEMES,
+                status_of=status_of,
                 **values,
             )
         )

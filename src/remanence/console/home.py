@@ -9,24 +9,41 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 
 from remanence.commands import approvals, usage
+from remanence.commands.search import catch_up
 from remanence.commands.shapes import ApprovalShape, BudgetShape, CostShape, DoubtShape, SessionRowShape
 from remanence.console.entry import Looking, by_link, looking
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame
-from remanence.console.ways import Ways, listing
+from remanence.console.ways import listing
 from remanence.ports import SessionQuery, UsageQuery
+from remanence.screens import Minute, Overview
 
 __all__ = ["HomeData", "home_router"]
 
 home_router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
 SHOWN = 8
+MINUTES = 60
+CATCH_UP_S = 0.05
 _DAY_US = 86_400_000_000
+_MINUTE_US = 60_000_000
+
+
+class Sums(msgspec.Struct, frozen=True):
+    """How many sessions stand where. `waiting` for a person: approvals, questions and effects in doubt."""
+
+    waiting: int
+    running: int
+    failed: int
+    in_doubt: int
 
 
 class HomeData(msgspec.Struct, frozen=True):
-    """What the first page says. `today` sums what was spent since midnight UTC, by agent."""
+    """What the first page says. `today` sums what was spent since midnight UTC, by agent; `minutes` are those of the
+    last hour in which turns ended."""
 
+    sums: Sums
+    minutes: list[Minute]
     approvals: list[ApprovalShape]
     doubts: list[DoubtShape]
     running: list[SessionRowShape]
@@ -45,15 +62,29 @@ async def home(request: Request) -> Response:
         return entered
     frame = await looking(request)
     data = await _data(frame)
-    spent = sum(row.usd_micros for row in data.today)
-    return frame.show("home.html", "home", data, spent=spent, ways=_ways(frame))
+    return frame.show("home.html", "home", data, ways=listing(frame, {}), **_more(frame, data))
 
 
 @home_router.get("/home/parts")
 async def parts(frame: Looking) -> Response:
     """The same without the frame, for a page that is open."""
     data = await _data(frame)
-    return frame.page("_home.html", data=data, spent=sum(row.usd_micros for row in data.today))
+    return frame.page("_home.html", data=data, **_more(frame, data))
+
+
+def _more(frame: Frame, data: HomeData) -> dict[str, Any]:
+    """What the template needs besides: the sum of the day, and the last hour minute by minute for the chart."""
+    ended = {minute.at // _MINUTE_US: minute for minute in data.minutes}
+    last = frame.now // _MINUTE_US
+    hour = range(last - MINUTES + 1, last + 1)
+    return {
+        "spent": sum(row.usd_micros for row in data.today),
+        "chart": [
+            [at * 60 for at in hour],
+            [ended[at].completed if at in ended else 0 for at in hour],
+            [ended[at].failed + ended[at].cancelled if at in ended else 0 for at in hour],
+        ],
+    }
 
 
 async def _data(frame: Frame) -> HomeData:
@@ -63,9 +94,13 @@ async def _data(frame: Frame) -> HomeData:
         query = SessionQuery(project=caller.project, limit=SHOWN, without_status="deleted", **fields)
         return [SessionRowShape.of(row) for row in await caller.database.views.sessions(query)]
 
+    await catch_up(caller, within_s=CATCH_UP_S)
+    overview = await caller.database.screens.overview(caller.project, since=frame.now - MINUTES * _MINUTE_US)
     spent, _ = await usage.usage(caller, UsageQuery(("agent",), caller.project, frame.now // _DAY_US * _DAY_US))
     project = await caller.database.controls.budgets(f"project:{caller.project}")
     return HomeData(
+        sums=_sums(overview),
+        minutes=list(overview.minutes),
         approvals=[ApprovalShape.of(one) for one in (await approvals.waiting(caller, limit=SHOWN))[:SHOWN]],
         doubts=[DoubtShape.of(s.id, doubt) for s, doubt in (await approvals.doubts(caller, limit=SHOWN))[:SHOWN]],
         running=await rows(status="in_progress"),
@@ -76,8 +111,11 @@ async def _data(frame: Frame) -> HomeData:
     )
 
 
-def _ways(frame: Frame) -> Ways:
-    return listing(frame, {})
+def _sums(overview: Overview) -> Sums:
+    by_person = sum(count for (_, word), count in overview.counts.items() if word in ("approval", "answer"))
+    running = sum(count for (status, _), count in overview.counts.items() if status == "in_progress")
+    failed = sum(count for (status, _), count in overview.counts.items() if status == "failed")
+    return Sums(by_person + overview.in_doubt, running, failed, overview.in_doubt)
 
 
 # --- the health line --------------------------------------------------------------------------------------------------

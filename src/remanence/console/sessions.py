@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from datetime import UTC, datetime
+from typing import Annotated, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Request, Response
+from msgspec.structs import replace
 
+from remanence.commands.search import search
 from remanence.commands.shapes import SessionRowShape
+from remanence.commands.versions import find_version
 from remanence.console.entry import Looking
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame
 from remanence.console.ways import listing
+from remanence.core.ledger import usd_to_micros
 from remanence.errors import InvalidInput
 from remanence.ports import SessionQuery
 
@@ -22,29 +27,66 @@ sessions_router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 PAGE = 50
 STATUSES = ("in_progress", "queued", "waiting", "failed", "frozen", "budget_reached", "idle")
 WAITING_ON = ("approval", "doubt", "answer", "budget", "thaw", "client", "timer")
+WITHIN_S = {"1h": 3_600, "24h": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400}
+Sort = Literal["changed", "cost", "turns"]
+_MICROS = 1_000_000
 
 
-class Filters(msgspec.Struct, frozen=True):
-    """What a list was narrowed to; empty: not by that."""
+class Filters(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a list was narrowed to; empty: not by that. `tag` is `key=value`, `since` and `until` are days in UTC
+    (`2026-11-22`, both included), `cost_min` is in dollars, `version` a number of the agent or a digest."""
 
+    q: str = ""
     agent: str = ""
+    version: str = ""
     status: str = ""
     waiting_on: str = ""
     user: str = ""
+    tag: str = ""
+    within: str = ""
+    since: str = ""
+    until: str = ""
+    cost_min: str = ""
+    doubt: str = ""
     fork_of: str = ""
+    sort: Sort = "changed"
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Those that narrow, by name."""
+        return {name: value for name, value in msgspec.to_builtins(self).items() if value}
+
+
+class FoundShape(msgspec.Struct, frozen=True):
+    """A session in which the words were said: where, last, and the words around; those that fit marked true."""
+
+    session: SessionRowShape
+    position: int
+    kind: str
+    excerpt: list[tuple[str, bool]]
 
 
 class SessionsData(msgspec.Struct, frozen=True):
-    """A page of sessions, newest change first. `next` is what to send as `after` for more."""
+    """A page of sessions, newest change first (`found` instead, the last opened first, when words are looked for).
+
+    `next` is what to send as `after` for more; `unread` counts sessions whose newest words were not looked at yet.
+    """
 
     filters: Filters
     sessions: list[SessionRowShape]
+    found: list[FoundShape]
     next: str | None
+    unread: int = 0
 
 
-def filters_of(agent: str = "", status: str = "", waiting_on: str = "", user: str = "", fork_of: str = "") -> Filters:
-    """The filters in a query; fields of a form that were left empty count as not given."""
-    return Filters(agent.strip(), status, waiting_on, user.strip(), fork_of.strip())
+def filters_of(request: Request) -> Filters:
+    """The filters in a query. What a form left empty counts as not given."""
+    given = {name: value.strip() for name, value in request.query_params.items() if value.strip()}
+    known = {name: value for name, value in given.items() if name in Filters.__struct_fields__}
+    try:
+        return msgspec.convert(known, Filters)
+    except msgspec.ValidationError as error:
+        raise InvalidInput(f"The list cannot be narrowed like this ({error}). Nothing was read.") from None
 
 
 Given = Annotated[Filters, Depends(filters_of)]
@@ -55,43 +97,100 @@ Given = Annotated[Filters, Depends(filters_of)]
 async def sessions(frame: Looking, filters: Given, after: str = "") -> Response:
     """The list."""
     data = await _data(frame, filters, after)
-    names = sorted({version.agent for version in await frame.caller.database.specs.versions(frame.caller.project)})
-    given = msgspec.structs.asdict(filters)
+    versions = await frame.caller.database.specs.versions(frame.caller.project)
     return frame.show(
         "sessions.html",
         "sessions",
         data,
-        agents=names,
+        agents=sorted({version.agent for version in versions}),
+        tags=await frame.caller.database.screens.tags(frame.caller.project, limit=50),
         statuses=STATUSES,
         kinds_of_wait=WAITING_ON,
-        given={name: value for name, value in given.items() if value},
-        ways=listing(frame, given),
+        spans=WITHIN_S,
+        given=filters.given,
+        ways=listing(frame, filters.given),
     )
 
 
 @sessions_router.get("/sessions-rows")
 async def rows(frame: Looking, filters: Given, after: str = "") -> Response:
     """More rows of the list."""
-    data = await _data(frame, filters, after)
-    given = {name: value for name, value in msgspec.structs.asdict(filters).items() if value}
-    return frame.page("_sessions.html", data=data, given=given)
+    return frame.page("_sessions.html", data=await _data(frame, filters, after), given=filters.given)
 
 
 async def _data(frame: Frame, filters: Filters, after: str) -> SessionsData:
-    query = SessionQuery(
+    query = await _query(frame, filters)
+    if filters.q:
+        return await _found(frame, filters, replace(query, after=after or None))
+    found = await frame.caller.database.views.sessions(replace(query, before=_cursor(after) if after else None))
+    following = None
+    if len(found) == PAGE:
+        last = found[-1]
+        value = {"changed": last.updated_at, "cost": last.summary.usd_micros, "turns": last.summary.turns}[filters.sort]
+        following = f"{value}:{last.session}"
+    return SessionsData(filters, [SessionRowShape.of(row) for row in found], [], following)
+
+
+async def _found(frame: Frame, filters: Filters, query: SessionQuery) -> SessionsData:
+    searched = await search(frame.caller, filters.q, query)
+    found = [FoundShape(SessionRowShape.of(hit.row), hit.position, hit.kind, hit.excerpt) for hit in searched.found]
+    following = found[-1].session.session if len(found) == PAGE else None
+    return SessionsData(filters, [], found, following, searched.unread)
+
+
+async def _query(frame: Frame, filters: Filters) -> SessionQuery:
+    key, equals, value = filters.tag.partition("=")
+    if filters.tag and not (key and equals):
+        raise InvalidInput("tag: write it as key=value. Nothing was read.", param="tag")
+    since, until = _day(filters.since, "since"), _day(filters.until, "until")
+    if filters.within in WITHIN_S:
+        since = frame.now - WITHIN_S[filters.within] * _MICROS
+    return SessionQuery(
         project=frame.caller.project,
         agent=filters.agent or None,
+        version=await _version(frame, filters),
         user=filters.user or None,
         status=filters.status or None,
         waiting_on=filters.waiting_on or None,
         parent=filters.fork_of or None,
-        before=_cursor(after) if after else None,
+        tag=(key, value) if filters.tag else None,
+        since=since,
+        until=None if until is None else until + 86_400 * _MICROS,
+        usd_micros_min=_money(filters.cost_min),
+        doubt=bool(filters.doubt),
+        sort=filters.sort,
         limit=PAGE,
         without_status="deleted",
     )
-    found = await frame.caller.database.views.sessions(query)
-    following = f"{found[-1].updated_at}:{found[-1].session}" if len(found) == PAGE else None
-    return SessionsData(filters, [SessionRowShape.of(row) for row in found], following)
+
+
+async def _version(frame: Frame, filters: Filters) -> str | None:
+    """A version by its digest; a number is looked up."""
+    if not filters.version:
+        return None
+    if not filters.version.isdecimal():
+        return filters.version
+    if not filters.agent:
+        raise InvalidInput("version: a number says which one only with an agent. Nothing was read.", param="version")
+    return (await find_version(frame.caller, filters.agent, filters.version)).version
+
+
+def _day(text: str, name: str) -> int | None:
+    if not text:
+        return None
+    try:
+        return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()) * _MICROS
+    except ValueError:
+        raise InvalidInput(f"{name}: write a day as 2026-11-22. Nothing was read.", param=name) from None
+
+
+def _money(text: str) -> int | None:
+    if not text:
+        return None
+    try:
+        return usd_to_micros(text.replace(",", "."))
+    except InvalidInput:
+        raise InvalidInput(f"{text[:40]!r} is no amount. Nothing was read.", param="cost_min") from None
 
 
 def _cursor(after: str) -> tuple[int, str]:

@@ -7,7 +7,8 @@ them, but taken from `REMANENCE_API_KEY`.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from urllib.parse import urlencode
 
 import msgspec
 
@@ -45,15 +46,27 @@ def of_session(frame: Frame, session: str) -> Ways:
     )
 
 
-def listing(frame: Frame, filters: dict[str, str]) -> Ways:
-    """The sessions that fit."""
-    given = {name: value for name, value in filters.items() if value}
-    options = [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
-    query = "&".join(f"{name}={value}" for name, value in given.items())
-    named = ", ".join(f"{name}={value!r}" for name, value in given.items())
-    return ways(
-        frame,
-        ["sessions", "list", *options],
-        f"/admin/v1/sessions?{query}".removesuffix("?"),
-        f"rows = await rt.database.views.sessions(SessionQuery({named}))",
-    )
+_OPTIONS = {
+    "q": "search",
+    "agent": "agent",
+    "status": "status",
+    "user": "user",
+    "waiting_on": "waiting-on",
+    "tag": "tag",
+}
+"""Filters of a list of sessions, and the option of the command that does the same."""
+
+
+def listing(frame: Frame, filters: Mapping[str, str]) -> Ways:
+    """The sessions that fit, by what command, API and Python know of the filters."""
+    given = {name: value for name, value in filters.items() if name in _OPTIONS}
+    options = [word for name, value in given.items() for word in (f"--{_OPTIONS[name]}", value)]
+    words = given.pop("q", None)
+    tag = given.pop("tag", None)
+    named = [f"{name}={value!r}" for name, value in given.items()]
+    named += [f"tag={tuple(tag.split('=', 1))!r}"] if tag else []
+    query = f"SessionQuery({', '.join(named)})"
+    asked = {**given, **({"tag": tag} if tag else {}), **({"q": words} if words else {})}
+    python = f"await search(rt.caller, {words!r}, {query})" if words else f"await rt.database.views.sessions({query})"
+    path = f"/admin/v1/sessions?{urlencode(asked)}".removesuffix("?")
+    return ways(frame, ["sessions", "list", *options], path, f"found = {python}")

@@ -126,8 +126,8 @@ class Wording:
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
-    def duration(self, micros: int) -> str:
-        """How long something took, in the two largest units."""
+    def duration(self, micros: int, *, exact: bool = True) -> str:
+        """How long something took, in the two largest units; otherwise in one."""
         seconds = max(0, micros) / _MICROS
         if seconds < 1:
             return f"{self.number(round(seconds * 1000))}{_HARD}ms"
@@ -136,17 +136,19 @@ class Wording:
         for large, small, size in (("min", "s", 60), ("h", "min", 3600), (self("time.day"), "h", 86_400)):
             if seconds < size * (60 if size < 3600 else 24 if size == 3600 else 10**9):
                 rest = int(seconds % size * (24 if size == 86_400 else 60) / size)
-                return f"{self.number(int(seconds // size))}{_HARD}{large}" + (f" {rest}{_HARD}{small}" if rest else "")
+                return f"{self.number(int(seconds // size))}{_HARD}{large}" + (
+                    f" {rest}{_HARD}{small}" if rest and exact else ""
+                )
         raise AssertionError("days have no end")
 
     def ago(self, at: int, now: int) -> Markup:
         """How long ago a moment was, with the moment itself for whoever points at it."""
-        text = self("time.now") if now - at < _MICROS else self("time.ago", span=self.duration(now - at))
+        text = self("time.now") if now - at < _MICROS else self("time.ago", span=self.duration(now - at, exact=False))
         return self._time(at, text, "ago")
 
     def until(self, at: int, now: int) -> Markup:
         """In how long a moment comes."""
-        text = self("time.over") if at <= now else self("time.until", span=self.duration(at - now))
+        text = self("time.over") if at <= now else self("time.until", span=self.duration(at - now, exact=False))
         return self._time(at, text, "until")
 
     def at(self, at: int, form: str = "full") -> Markup:

@@ -146,7 +146,7 @@
     const wanted = location.hash.match(/^#(\d+)$/)?.[1];
     if (wanted) goTo(wanted, !new URLSearchParams(location.search).has("at"));
     else if (location.hash === "#waiting") one("#waiting").scrollIntoView();
-    else if (!one("#rows > .more:last-child:not(:first-child)")) requestAnimationFrame(() => window.scrollTo(0, document.documentElement.scrollHeight));
+    else if (one("[data-follow]") && !one("#rows > .more:last-child:not(:first-child)")) requestAnimationFrame(() => window.scrollTo(0, document.documentElement.scrollHeight));
     addEventListener("hashchange", () => { const now = location.hash.match(/^#(\d+)$/)?.[1]; if (now) goTo(now, true); });
     /* What came before is loaded as the reader comes near it, not before the page has settled at its place. */
     setTimeout(() => new IntersectionObserver((seen) => {
