@@ -29,10 +29,13 @@ from remanence.agent import Agent
 from remanence.commands import approvals, controls, search, sessions, usage
 from remanence.commands.caller import INPUT_BYTES_MAX, Caller, state_of
 from remanence.commands.follow import follow, follow_batches
+from remanence.commands.memory_handles import ProjectMemory, SessionMemory
 from remanence.commands.sessions import Opening
+from remanence.commands.versions import newest
 from remanence.content import Part, text_of
 from remanence.core import state as core
 from remanence.core.ledger import usd_to_micros
+from remanence.core.memory.projection import MEMORY
 from remanence.errors import InvalidConfig, InvalidInput, NotFound
 from remanence.events import Event, InputJoined, ModelReplied, Recorded, TurnEnded, TurnStarted
 from remanence.models.configuration import ModelConfig
@@ -40,12 +43,16 @@ from remanence.models.gateway import Gateway
 from remanence.ports import Appended, Budget, Clock, Database, Delta, Hold, Model, Tool, Want
 from remanence.runtime.clock import SystemClock
 from remanence.runtime.live import Hub
+from remanence.runtime.memory_index import MemoryIndex
 from remanence.runtime.projector import Projection, Projector
+from remanence.runtime.recollector import MemoryRecollector
 from remanence.runtime.services import Services, Times
 from remanence.runtime.worker import Worker
 from remanence.screens import SCREENS
 from remanence.spec import AgentSpec, IfBusy
 from remanence.stores.schema_state import SchemaState, schema_state
+from remanence.tools.memory import memory_tools
+from remanence.tools.paging import open_result_tool
 
 __all__ = ["Options", "Remanence", "Reply", "Session", "Shelf", "make_id", "open_database"]
 
@@ -152,6 +159,7 @@ class Remanence:
         self._database: Database | None = None
         self._worker: Worker | None = None
         self._projector: Projector | None = None
+        self._memory_index: MemoryIndex | None = None
         self._gateway: Gateway | None = None
         self._caller: Caller | None = None
 
@@ -179,11 +187,15 @@ class Remanence:
         self._caller = Caller(
             database, hub, options.clock, options.make_id, options.actor, options.project, options.input_bytes_max
         )
+        index = self._memory_index = MemoryIndex(database, options.clock)
+        hub.listen(index.heard)
         if self._with_worker:
             services = Services(
                 database=database,
                 model=self.model,
                 tools=self.shelf,
+                recollector=MemoryRecollector(database, options.clock, index),
+                builtins={**memory_tools(database, options.clock, index.settle_own), **open_result_tool(database)},
                 live=hub,
                 clock=options.clock,
                 dice=options.dice,
@@ -193,7 +205,7 @@ class Remanence:
             )
             self._worker = Worker(services)
             await self._worker.start()
-            worker, projections = self._worker, _projections(self._caller)
+            worker, projections = self._worker, [*_projections(self._caller), (MEMORY, index.project)]
             self._projector = Projector(database, options.clock, projections, lambda: worker.sessions > 0)
             await self._projector.start()
 
@@ -239,6 +251,18 @@ class Remanence:
         return self._gateway
 
     @property
+    def memory(self) -> ProjectMemory:
+        """The long-term memory of the project."""
+        return ProjectMemory(self.caller, self.memory_index.project, self.memory_index.settle)
+
+    @property
+    def memory_index(self) -> MemoryIndex:
+        """What brings the index of the memory up to the journals."""
+        if self._memory_index is None:
+            raise InvalidConfig("This Remanence is not open. Use it as `async with Remanence(...) as rt:`.")
+        return self._memory_index
+
+    @property
     def model(self) -> Model:
         """What calls models here: the one that was handed in, or the gateway."""
         return self.options.model or self.gateway
@@ -267,7 +291,7 @@ class Remanence:
         versions = await self.database.specs.versions(self.caller.project, agent)
         if not versions:
             raise NotFound(f"There is no agent called {agent!r}. `remanence agents list` shows those there are.")
-        return versions[-1].spec
+        return newest(versions).spec
 
     async def get(self, session: str) -> Session:
         """A handle on a session that exists. Raises NotFound."""
@@ -321,6 +345,11 @@ class Session:
     ) -> Appended:
         """Say something and do not wait: durable when this returns."""
         return await sessions.send(self._speaker, self.id, text, if_busy=if_busy or self._if_busy, key=key)
+
+    @property
+    def memory(self) -> SessionMemory:
+        """What the session may see of the long-term memory."""
+        return SessionMemory(self._speaker, self.id, self._runtime.memory_index.settle)
 
     async def state(self) -> core.Session:
         """The session as it stands."""

@@ -93,7 +93,7 @@ def test_a_bad_wake_up_says_what_is_wrong(arguments: str, says: str) -> None:
 
 
 def test_the_schemas_name_what_the_parsers_take() -> None:
-    assert set(BUILTINS) == {"ask_human", "sleep_until", *MEMORY_TOOLS}
+    assert set(BUILTINS) == {"ask_human", "sleep_until", "open_result", *MEMORY_TOOLS}
     for name, spec in BUILTINS.items():
         assert spec.name == name
         assert spec.kind == "builtin"

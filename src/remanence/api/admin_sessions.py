@@ -27,6 +27,7 @@ from remanence.api.bodies import JsonRoute
 from remanence.api.once import once
 from remanence.commands import sessions, transfer
 from remanence.commands.lists import list_sessions, tag_of
+from remanence.commands.prompts import PromptShape, past_prompt
 from remanence.commands.sessions import Opening
 from remanence.commands.shapes import RecordShape, SentShape, SessionRowShape, SessionShape
 from remanence.commands.transfer import Imported, Verification
@@ -137,6 +138,15 @@ async def read_records(
     records = await caller.database.store.read(session, after=after, limit=limit)
     following = str(records[-1].position) if len(records) == limit else None
     return page_answer([RecordShape.of(record) for record in records], following=following)
+
+
+@sessions_router.get(
+    "/sessions/{session}/prompts/{call}", summary="Rebuild a prompt", response_model=shown(PromptShape)
+)
+async def rebuild_prompt(caller: Admin, session: str, call: str) -> Response:
+    """What a model call was sent, word for word, by its id or the position of its intent. `exact` is the proof."""
+    await owned_session(caller, session)
+    return json_answer(PromptShape.of(await past_prompt(caller, session, call)))
 
 
 @sessions_router.get("/sessions/{session}/verify", summary="Verify a journal", response_model=shown(Verification))

@@ -13,6 +13,7 @@ from remanence.cli.freezing import freeze, thaw
 from remanence.cli.lines import Lines, call_words
 from remanence.cli.moving import export, import_, verify
 from remanence.cli.output import counted, facts, moment, note, say, show, table, usd
+from remanence.cli.prompts import prompt
 from remanence.cli.run import follow_answer, input_text
 from remanence.cli.talking import speak
 from remanence.cli.watching import Rest, Watch, hold_over, rest_of
@@ -50,6 +51,7 @@ sessions.add_command(thaw)
 sessions.add_command(export)
 sessions.add_command(import_)
 sessions.add_command(verify)
+sessions.add_command(prompt)
 
 
 # --- looking ----------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import msgspec
 
 from remanence.commands.caller import Caller, check_size, commit
 from remanence.content import Message, Text, ToolCall, ToolResult
+from remanence.core.context import shown_bytes
 from remanence.core.session import fold
 from remanence.core.state import CLIENT_EPOCH, Call, Session
 from remanence.core.summary import summary_of
@@ -56,7 +57,7 @@ def calls_with_client(s: Session) -> tuple[Call, ...]:
 
 def check(caller: Caller, messages: Sequence[Message]) -> tuple[Event, ...]:
     """What these messages would be journaled as in a new session. Raises InvalidInput when they cannot be answered."""
-    return _Past(caller, Session(""), 0).answered(messages)
+    return _Past(caller, Session(""), 0, None).answered(messages)
 
 
 async def say(
@@ -75,7 +76,7 @@ async def say(
     if calls_with_client(s):
         events = (*upgrade, *_results(caller, s, spec, messages))
     else:
-        events = (*upgrade, *_Past(caller, s, len(upgrade)).answered(messages))
+        events = (*upgrade, *_Past(caller, s, len(upgrade), spec).answered(messages))
     return await _append(caller, s, spec, events, key=key)
 
 
@@ -83,7 +84,7 @@ async def keep(
     caller: Caller, s: Session, messages: Sequence[Message], *, spec: AgentSpec, key: Key | None = None
 ) -> Appended:
     """Journal `messages` after a session at rest, without having them answered. The same `key` again: once."""
-    return await _append(caller, s, spec, _Past(caller, s, 0).closed(messages), quiet=True, key=key)
+    return await _append(caller, s, spec, _Past(caller, s, 0, spec).closed(messages), quiet=True, key=key)
 
 
 async def erase(caller: Caller, session: str, positions: Sequence[int], *, reason: str) -> None:
@@ -135,7 +136,9 @@ def _results(caller: Caller, s: Session, spec: AgentSpec, messages: Sequence[Mes
     if any(message.role == "assistant" for message in messages):
         raise InvalidInput("A reply cannot be put between a call and its output. Nothing was written.", param="input")
     spoken: list[Event] = [
-        InputReceived(caller.make_id("in"), message.parts, caller.actor, if_busy="steer")
+        InputReceived(
+            caller.make_id("in"), message.parts, caller.actor, "steer", shown=shown_bytes(spec, message.parts)
+        )
         for message in messages
         if message.role == "user"
     ]
@@ -160,8 +163,9 @@ def _no_output(call: str) -> InvalidInput:
 class _Past:
     """Builds the events of messages that follow a session at rest."""
 
-    def __init__(self, caller: Caller, s: Session, before: int) -> None:
+    def __init__(self, caller: Caller, s: Session, before: int, spec: AgentSpec | None) -> None:
         self._caller = caller
+        self._spec = spec
         self._next = s.head + 1 + before
         self._turn = s.turns
         self._events: list[Event] = []
@@ -204,7 +208,12 @@ class _Past:
                     self._end()
                     self._inputs.append(self._next + len(self._events))
                     self._events.append(
-                        InputReceived(self._caller.make_id("in"), message.parts, user=self._caller.actor)
+                        InputReceived(
+                            self._caller.make_id("in"),
+                            message.parts,
+                            self._caller.actor,
+                            shown=shown_bytes(self._spec, message.parts) if self._spec else 0,
+                        )
                     )
                 case "assistant":
                     self._reply(message)

@@ -12,6 +12,7 @@ import msgspec
 
 from remanence.commands.caller import Caller, body_digest, check_name, check_size, commit, state_of
 from remanence.content import Part, Text
+from remanence.core.context import shown_bytes
 from remanence.core.session import encode_snapshot, evolve, fold
 from remanence.core.state import Session
 from remanence.core.summary import summary_of
@@ -49,6 +50,8 @@ __all__ = [
 ]
 
 _READ_RECORDS = 2_000
+LONG_INPUT_CHARS = 4_096
+"""Shorter inputs are always shown whole: no limit of a result is smaller in earnest."""
 _NOWHERE = -1
 """A position no session is at: a write that expects it only asks what its idempotency key stands for."""
 
@@ -134,7 +137,8 @@ async def send(
         parts = (Text(parts),)
     check_input(caller, parts)
     expect = await _idle_head(caller, session) if if_busy == "reject" else None
-    event = InputReceived(caller.make_id("in"), parts, user=caller.actor, if_busy=if_busy)
+    shown = await _shown(caller, session, parts)
+    event = InputReceived(caller.make_id("in"), parts, user=caller.actor, if_busy=if_busy, shown=shown)
     return await commit(
         caller,
         Write(
@@ -156,6 +160,14 @@ def check_input(caller: Caller, parts: tuple[Part, ...]) -> None:
     if not parts or all(isinstance(part, Text) and not part.text.strip() for part in parts):
         raise InvalidInput("The input is empty. Nothing was written; say something.", param="input")
     check_size(caller, len(msgspec.json.encode(parts)))
+
+
+async def _shown(caller: Caller, session: str, parts: tuple[Part, ...]) -> int:
+    """How much of an input the model is shown: see `shown_bytes`. Only for a long one is the agent looked up."""
+    if sum(len(part.text) for part in parts if isinstance(part, Text)) <= LONG_INPUT_CHARS:
+        return 0
+    s = await state_of(caller, session)
+    return shown_bytes(await caller.database.specs.get(s.version), parts)
 
 
 async def _idle_head(caller: Caller, session: str) -> int:

@@ -13,7 +13,7 @@ from remanence.content import parse_arguments
 from remanence.core.memory_tools import MEMORY_TOOLS
 from remanence.spec import ToolSpec
 
-__all__ = ["ANSWERED", "ASK_HUMAN", "BUILTINS", "SLEEP_UNTIL", "parse_question", "parse_wake"]
+__all__ = ["ANSWERED", "ASK_HUMAN", "BUILTINS", "OPEN_RESULT", "SLEEP_UNTIL", "parse_question", "parse_wake"]
 
 OPTIONS_MAX: Final = 20
 SLEEP_MAX_S: Final = 10 * 366 * 86_400
@@ -73,10 +73,38 @@ SLEEP_UNTIL: Final = ToolSpec(
     replay="safe",
 )
 
+OPEN_RESULT: Final = ToolSpec(
+    name="open_result",
+    description=(
+        "Read again what is not shown whole any more: a result that was cut or cleared, a long input, or earlier turns "
+        "that were summarised. With a query you get the passages that fit it; without one, a page."
+    ),
+    parameters={
+        "type": "object",
+        "properties": {
+            "ref": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": 200,
+                "description": "What to open, as it was shown to you; turns:3-12 opens turns 3 to 12.",
+            },
+            "query": {"type": "string", "maxLength": 500, "description": "Words, names or numbers to look for in it."},
+            "page": {"type": "integer", "minimum": 1, "description": "Which page, from 1; without a query."},
+        },
+        "required": ["ref"],
+        "additionalProperties": False,
+    },
+    kind="builtin",
+    replay="safe",
+)
+"""An agent that has it gets old bulky results cleared to a line, and long inputs and results shown in part."""
+
 ANSWERED: Final = frozenset((ASK_HUMAN.name, SLEEP_UNTIL.name))
 """The built-ins that the loop answers by itself. The others run, like any tool."""
 
-BUILTINS: Final[dict[str, ToolSpec]] = {spec.name: spec for spec in (ASK_HUMAN, SLEEP_UNTIL)} | MEMORY_TOOLS
+BUILTINS: Final[dict[str, ToolSpec]] = {
+    spec.name: spec for spec in (ASK_HUMAN, SLEEP_UNTIL, OPEN_RESULT, *MEMORY_TOOLS.values())
+}
 """Every built-in tool by its name."""
 
 

@@ -143,13 +143,17 @@ class SessionThawed(_Fact, frozen=True):
 
 
 class InputReceived(_Fact, frozen=True):
-    """Somebody said something. `input` is unique in the session; `answers` names the question it answers, if any."""
+    """Somebody said something. `input` is unique in the session; `answers` names the question it answers, if any.
+
+    Of a long text the model is shown the first `shown` bytes (0: all), and can open the rest.
+    """
 
     input: str
     parts: tuple[Part, ...]
     user: str = ""
     if_busy: IfBusy = "queue"
     answers: str | None = None
+    shown: int = 0
 
 
 class TurnStarted(_Fact, frozen=True):

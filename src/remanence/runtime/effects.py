@@ -16,6 +16,7 @@ import structlog
 from msgspec.structs import replace
 
 from remanence.content import Message, Part, Text, ToolCall, text_of
+from remanence.core.context import OPEN_RESULT, turns_line
 from remanence.core.state import Doubt, Session, said
 from remanence.errors import EffectInDoubt, ModelError, StoreError
 from remanence.events import (
@@ -137,6 +138,8 @@ async def summarise(
     if not words or any(isinstance(part, ToolCall) for part in reply.parts):
         why = "the model called a tool" if words else "the model said nothing"
         return CompactionFailed(begun.call, "invalid_reply", why, reply.usage, cost, model=model)
+    if spec.tool(OPEN_RESULT) is not None:
+        words += f"\n{turns_line(begun.through_turn)}"
     return ContextCompacted(begun.through_turn, said(words), begun.call, begun.skipped, reply.usage, cost, model)
 
 
@@ -267,7 +270,9 @@ async def _returned(services: Services, spec: AgentSpec, started: ToolStarted, o
     whole = text_of(outcome.parts).encode() or encoded
     digest = await _keep(services, whole)
     shown = whole[:limit].decode(errors="ignore")
-    words = f"{shown}\n[cut: {limit} of {len(whole)} bytes shown; the whole result is blob {digest}]"
+    opens = spec.tool(OPEN_RESULT) is not None
+    again = f'open_result(ref="{started.call}") shows the rest' if opens else f"the whole result is blob {digest}"
+    words = f"{shown}\n[cut: {limit} of {len(whole)} bytes shown; {again}]"
     return ToolReturned(started.call, (Text(words),), outcome.error, blob=digest, size=len(whole), untrusted=distrusted)
 
 

@@ -12,14 +12,15 @@ from typing import Protocol
 
 import structlog
 
-from remanence.core.context import Place, Remembered, Transcript, places_in, remembered
+from remanence.core.context import Transcript, places_in
 from remanence.core.state import Session
-from remanence.errors import NotFound, RemanenceError
+from remanence.errors import RemanenceError
 from remanence.events import MemoryRecalled, Recalled, Recorded
 from remanence.ports import Store
 from remanence.spec import AgentSpec
+from remanence.stores.reading import texts_of
 
-__all__ = ["Recollector", "read_transcript", "recall", "texts_of", "understand"]
+__all__ = ["Recollector", "read_transcript", "recall", "understand"]
 
 log = structlog.get_logger("remanence.recall")
 
@@ -45,21 +46,6 @@ async def recall(recollector: Recollector | None, s: Session, spec: AgentSpec, t
     except RemanenceError as error:
         log.warning("the memory could not be asked", session=s.id, error=error.message)
         return MemoryRecalled(s.turns, note=f"the memory could not be asked: {error.message}")
-
-
-async def texts_of(store: Store, places: Iterable[Place]) -> dict[Place, Remembered]:
-    """The texts of these records. What was erased, or is not there, is missing from the answer."""
-    found: dict[Place, Remembered] = {}
-    for session, position in places:
-        try:
-            records = await store.read(session, after=position - 1, limit=1)
-        except NotFound:
-            continue
-        for record in records:
-            what = remembered(record) if record.position == position else None
-            if what is not None:
-                found[(session, position)] = what
-    return found
 
 
 async def understand(

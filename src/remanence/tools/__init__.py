@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from remanence.tools.builtin import ask_human, sleep_until
+from remanence.tools.builtin import ask_human, open_result, sleep_until
 from remanence.tools.client import client_tool
 from remanence.tools.functions import NOT_HAPPENED, FunctionTool, ToolOptions, tool
 
-__all__ = ["NOT_HAPPENED", "FunctionTool", "ToolOptions", "ask_human", "client_tool", "sleep_until", "tool"]
+__all__ = [
+    "NOT_HAPPENED",
+    "FunctionTool",
+    "ToolOptions",
+    "ask_human",
+    "client_tool",
+    "open_result",
+    "sleep_until",
+    "tool",
+]

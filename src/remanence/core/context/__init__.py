@@ -22,11 +22,13 @@ from remanence.core.context.compaction import (
     cut_summary,
     lost_identifiers,
     summary_prompt,
+    turns_line,
 )
 from remanence.core.context.entries import BYTES_PER_TOKEN
-from remanence.core.context.fitting import OPEN_RESULT, fit, window_now
+from remanence.core.context.fitting import fit, window_now
 from remanence.core.context.prompt import LAYOUT, Prompt, Rebuilt, instructions_of, prompt_of, rebuild_prompt
 from remanence.core.context.recall import Known, Place, Remembered, places_in, remembered
+from remanence.core.context.stubs import OPEN_RESULT, shown_bytes
 from remanence.core.context.transcript import Content, Transcript
 
 __all__ = [
@@ -50,6 +52,8 @@ __all__ = [
     "prompt_of",
     "rebuild_prompt",
     "remembered",
+    "shown_bytes",
     "summary_prompt",
+    "turns_line",
     "window_now",
 ]

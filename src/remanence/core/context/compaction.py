@@ -15,13 +15,21 @@ from typing import Final, NamedTuple
 from remanence.content import Message, Part, Text, ToolCall, ToolResult, text_of
 from remanence.core.context.entries import Entry, TurnText, entry_of
 from remanence.core.context.fitting import clearing_helps, cut, limit_of, size_now, window_now
-from remanence.core.context.stubs import identifiers, names_in
+from remanence.core.context.stubs import OPEN_RESULT, identifiers, names_in
 from remanence.core.context.transcript import Content, Transcript
 from remanence.core.state import Session, Window
 from remanence.events import ContextCompacted
 from remanence.spec import AgentSpec
 
-__all__ = ["Asked", "ask_for_summary", "compaction_due", "cut_summary", "lost_identifiers", "summary_prompt"]
+__all__ = [
+    "Asked",
+    "ask_for_summary",
+    "compaction_due",
+    "cut_summary",
+    "lost_identifiers",
+    "summary_prompt",
+    "turns_line",
+]
 
 BEGIN_SHARE: Final = 0.75
 """How full the window is when a model is asked for a summary."""
@@ -33,6 +41,7 @@ FAILURES_MAX: Final = 2
 KEEP_MAX: Final = 60
 _ASKED_CHARS: Final = 160
 _NAMES: Final = "- names: "
+_AGAIN: Final = "- to read again: "
 
 
 class Asked(NamedTuple):
@@ -105,8 +114,15 @@ def cut_summary(transcript: Transcript, s: Session, spec: AgentSpec, window: Win
     budget = int(limit_of(spec) * SUMMARY_SHARE)
     asked = _asked_lines(transcript, window, budget // 3)
     lines = [*asked, *_name_lines(transcript, leaving, used, budget - sum(map(_bytes, asked)))]
-    parts: tuple[Part, ...] = (Text("\n".join(lines)),) if lines else (Text("(nothing that is still needed)"),)
+    if spec.tool(OPEN_RESULT) is not None:
+        lines.append(turns_line(window.first_turn - 1))
+    parts: tuple[Part, ...] = (Text("\n".join(lines) or "(nothing that is still needed)"),)
     return ContextCompacted(window.first_turn - 1, parts, skipped=window.skipped)
+
+
+def turns_line(through_turn: int) -> str:
+    """How to read again what a summary stands for."""
+    return f'{_AGAIN}open_result(ref="turns:1-{max(1, through_turn)}", query=...) searches what was said until then'
 
 
 # --- what leaves, and what refers to it -------------------------------------------------------------------------------
@@ -173,7 +189,7 @@ def _words(message: Message) -> str:
 
 def _asked_lines(transcript: Transcript, rest: Window, budget: int) -> list[str]:
     """What people asked in the turns that leave, and in those that left before: the newest."""
-    lines = [line for line in _summary_lines(transcript) if not line.startswith(_NAMES)]
+    lines = [line for line in _summary_lines(transcript) if not line.startswith((_NAMES, _AGAIN))]
     for turn in transcript.turns:
         if turn.number < rest.first_turn:
             first = 1 if turn.recalled else 0

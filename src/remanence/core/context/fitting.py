@@ -12,15 +12,13 @@ from typing import Final
 from msgspec.structs import replace
 
 from remanence.core.context.entries import BYTES_PER_TOKEN, TurnText
-from remanence.core.context.stubs import stub_of
+from remanence.core.context.stubs import OPEN_RESULT, stub_of
 from remanence.core.context.transcript import Transcript
 from remanence.core.state import Session, Window
 from remanence.spec import AgentSpec
 
-__all__ = ["OPEN_RESULT", "clearing_helps", "cut", "fit", "limit_of", "size_now", "window_now"]
+__all__ = ["clearing_helps", "cut", "fit", "limit_of", "size_now", "window_now"]
 
-OPEN_RESULT: Final = "open_result"
-"""The tool that opens a cleared result again. An agent without it could not, so its results are never cleared."""
 CLEARED_SHARE: Final = 0.6
 """Clearing is worth its price when it brings the window down to this share of the budget."""
 FRESH_SHARE: Final = 0.25

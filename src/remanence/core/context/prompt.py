@@ -7,11 +7,12 @@ from collections.abc import Iterable
 import msgspec
 
 from remanence.content import Message
+from remanence.core.context.compaction import summary_prompt
 from remanence.core.context.fitting import fit
 from remanence.core.context.recall import Known
-from remanence.core.context.transcript import Transcript
+from remanence.core.context.transcript import Content, Transcript
 from remanence.core.state import Session, Window
-from remanence.events import ModelCalled, Recorded
+from remanence.events import CompactionBegun, ModelCalled, Recorded
 from remanence.spec import AgentSpec
 
 __all__ = ["LAYOUT", "Prompt", "Rebuilt", "instructions_of", "prompt_of", "rebuild_prompt"]
@@ -61,7 +62,10 @@ def prompt_of(transcript: Transcript, s: Session, spec: AgentSpec, window: Windo
 
 
 def rebuild_prompt(
-    records: Iterable[Recorded], called: ModelCalled, spec: AgentSpec | None = None, known: Known | None = None
+    records: Iterable[Recorded],
+    called: ModelCalled | CompactionBegun,
+    spec: AgentSpec | None = None,
+    known: Known | None = None,
 ) -> Rebuilt:
     """What a past call was sent, from the journal.
 
@@ -73,13 +77,20 @@ def rebuild_prompt(
     text = Transcript(known)
     for record in records:
         event = record.event
-        if isinstance(event, ModelCalled) and (event.call, event.attempt) == (called.call, called.attempt):
+        if isinstance(event, type(called)) and (event.call, event.attempt) == (called.call, called.attempt):
             break
         text.add(record)
-    content = text.messages(Window(called.first_turn, called.window_from, called.skipped, called.cleared))
-    if called.layout == 0:
+    content = _content(text, called)
+    if isinstance(called, ModelCalled) and called.layout == 0:
         return Rebuilt(content.messages, content.digest == called.prompt, spec.instructions if spec else "")
     if spec is None:
         return Rebuilt(content.messages, exact=False)
     exact = text.sent_digest(spec, content.digest) == called.prompt
     return Rebuilt(content.messages, exact, instructions_of(text, spec))
+
+
+def _content(text: Transcript, called: ModelCalled | CompactionBegun) -> Content:
+    if isinstance(called, ModelCalled):
+        return text.messages(Window(called.first_turn, called.window_from, called.skipped, called.cleared))
+    window = Window(called.first_turn, called.window_from, called.left_out, called.cleared)
+    return summary_prompt(text, window, called.through_turn, called.skipped, called.keep)

@@ -13,11 +13,14 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from remanence.content import Message, Text, ToolResult, text_of
+from remanence.content import Message, Part, Text, ToolResult, text_of
 from remanence.core.context.entries import Entry, entry_of
+from remanence.spec import AgentSpec
 
-__all__ = ["CLEAR_BYTES", "identifiers", "names_in", "ref_of", "stub_of"]
+__all__ = ["CLEAR_BYTES", "OPEN_RESULT", "identifiers", "names_in", "ref_of", "shown_bytes", "shown_of", "stub_of"]
 
+OPEN_RESULT: Final = "open_result"
+"""The tool that opens again what is not shown. An agent without it could not, so it is shown everything."""
 CLEAR_BYTES: Final = 1_024
 """Results up to this size are never cleared: the line would hardly be shorter."""
 NAMES_MAX: Final = 24
@@ -72,6 +75,31 @@ def _leaves(value: Any, label: str) -> Iterator[tuple[str, str]]:
 def ref_of(call: str, position: int) -> str:
     """How a result is named to the model: the call, and the record it came in."""
     return f"{call}@{position}"
+
+
+def shown_bytes(spec: AgentSpec, parts: tuple[Part, ...]) -> int:
+    """How many bytes of an input its model is shown (0: all): of a long one as much as of a result, if the agent has
+    the tool that opens the rest."""
+    limit = spec.limits.tool_result_bytes
+    size = sum(len(part.text.encode()) for part in parts if isinstance(part, Text))
+    return limit if size > limit and spec.tool(OPEN_RESULT) is not None else 0
+
+
+def shown_of(parts: tuple[Part, ...], shown: int, position: int) -> tuple[Part, ...]:
+    """An input of which the model is shown the first `shown` bytes of text; what is no text stays."""
+    made: list[Part] = []
+    for part in parts:
+        if not isinstance(part, Text):
+            made.append(part)
+            continue
+        whole = part.text.encode()
+        text = whole[:shown].decode(errors="ignore")
+        if len(whole) > shown:
+            ref = ref_of("input", position)
+            text += f'\n[cut: {shown:,} of {len(whole):,} bytes shown; open_result(ref="{ref}") shows the rest]'
+        shown = max(0, shown - len(whole))
+        made.append(Text(text))
+    return tuple(made)
 
 
 def stub_of(entry: Entry, cleared: int) -> Entry:

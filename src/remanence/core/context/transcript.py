@@ -14,7 +14,7 @@ import msgspec
 from remanence.content import Message, Part, Text, ToolCall, ToolResult, digest_of
 from remanence.core.context.entries import Entry, TurnText, encode, entry_of
 from remanence.core.context.recall import Known, Place, Remembered, blocks_text, recalled_message
-from remanence.core.context.stubs import stub_of
+from remanence.core.context.stubs import shown_of, stub_of
 from remanence.core.ledger import TOOL_OVERHEAD_TOKENS, TOOLS_OVERHEAD_TOKENS, input_tokens_bound
 from remanence.core.state import Session, Window
 from remanence.events import (
@@ -83,8 +83,8 @@ class Transcript:
     def add(self, r: Recorded) -> None:
         """Take one more record."""
         match r.event:
-            case InputReceived(parts=parts):
-                self._inputs[r.position] = parts
+            case InputReceived(parts=parts, shown=shown):
+                self._inputs[r.position] = shown_of(parts, shown, r.position) if shown else parts
             case TurnStarted(turn=number, inputs=inputs):
                 self._begin(number, inputs, r.position)
             case InputJoined(position=position):

@@ -1,0 +1,189 @@
+"""The window of a real session: results cleared and opened again, long inputs in part, prompts that can be proved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from remanence import Agent, Remanence, tool
+from remanence.app import Options
+from remanence.commands.prompts import PromptShape, past_prompt
+from remanence.content import Text, ToolCall, ToolResult, text_of
+from remanence.core.state import Session
+from remanence.errors import NotFound
+from remanence.events import CompactionBegun, ContextCompacted, ModelCalled, ModelReplied, ToolReturned
+from remanence.models.scripted import Scripted, last_result, last_user_text, step_of
+from remanence.ports import ModelReply, ModelRequest
+from remanence.spec import Limits
+from remanence.tools import open_result
+
+SECRET = "the code is ZX-4711"
+
+
+@tool(replay="safe")
+async def read_log(day: int) -> str:
+    """Read the log of a day."""
+    lines = [f"line {n} of day {day}: nothing to see" for n in range(40)]
+    lines[17] = f"line 17 of day {day}: {SECRET} on day {day}"
+    return "\n".join(lines)
+
+
+@tool(replay="safe")
+async def read_book() -> str:
+    """A long text."""
+    return "\n".join(f"chapter {n}: {'words ' * 40}{SECRET if n == 300 else ''}" for n in range(400))
+
+
+def reader(requests: list[ModelRequest]) -> Scripted:
+    """`log N` reads a day's log; `open REF [QUERY]` opens something; everything else is answered at once."""
+
+    def answer(request: ModelRequest) -> ModelReply:
+        requests.append(request)
+        words = last_user_text(request).split()
+        if words[:2] == ["Summarise", "the"]:
+            return ModelReply((Text("They read logs. " + " ".join(words)),))
+        if step_of(request):
+            return ModelReply((Text(last_result(request) if words[0] == "open" else "noted"),))
+        match words:
+            case ["log", day]:
+                return ModelReply((ToolCall("x", "read_log", json.dumps({"day": int(day)})),))
+            case ["book"]:
+                return ModelReply((ToolCall("x", "read_book", "{}"),))
+            case ["open", ref, *query]:
+                given = {"ref": ref} | ({"query": " ".join(query)} if query else {})
+                return ModelReply((ToolCall("x", "open_result", json.dumps(given)),))
+            case _:
+                return ModelReply((Text("heard"),))
+
+    return Scripted(answer)
+
+
+def agent(**limits: object) -> Agent:
+    return Agent(
+        "reader",
+        model="scripted",
+        instructions="Read.",
+        tools=[read_log, read_book, open_result],
+        limits=Limits(window_tokens=4_000, **limits),  # pyright: ignore[reportArgumentType]
+    )
+
+
+async def opened(tmp_path: Path, requests: list[ModelRequest]) -> Remanence:
+    rt = Remanence(f"sqlite:///{tmp_path}/r.db", options=Options(model=reader(requests)))
+    await rt.start()
+    return rt
+
+
+async def test_old_results_are_cleared_to_a_line_and_opened_again(tmp_path: Path) -> None:
+    requests: list[ModelRequest] = []
+    rt = await opened(tmp_path, requests)
+    session = await rt.open(agent(), user="ada")
+    for day in range(1, 13):
+        await session.send(f"log {day}")
+    cleared = [r for r in requests if "[cleared: " in str(r.messages)]
+    assert cleared
+    results = [part for message in cleared[-1].messages for part in message.parts if isinstance(part, ToolResult)]
+    line = next(text for part in results if "[cleared: " in (text := text_of(part.parts)))
+    assert "ZX-4711" in line, "its identifiers are kept"
+    ref = line.split('ref="')[1].split('"')[0]
+    assert SECRET in await session.send(f"open {ref}")
+    assert "line 17" in await session.send(f"open {ref} ZX-4711")
+    assert "nothing under" in await session.send("open call_9_9_9@3")
+    assert "nothing under" in await session.send(f"open call_1_1_1@{10**17}")
+    await rt.stop()
+
+
+async def test_every_prompt_can_be_rebuilt_and_proved(tmp_path: Path) -> None:
+    requests: list[ModelRequest] = []
+    rt = await opened(tmp_path, requests)
+    session = await rt.open(agent(), user="ada")
+    for day in range(1, 30):
+        await session.send(f"log {day}")
+    records = await rt.caller.database.store.read(session.id)
+    intents = [r for r in records if isinstance(r.event, ModelCalled)]
+    assert len(intents) == len(requests)
+    assert any(isinstance(r.event, ContextCompacted) for r in records), "the window was cut meanwhile"
+    for record, request in zip(intents, requests, strict=True):
+        assert isinstance(record.event, ModelCalled)
+        found = await past_prompt(rt.caller, session.id, record.event.call)
+        assert found == await past_prompt(rt.caller, session.id, str(record.position))
+        assert found.exact
+        assert (found.messages, found.instructions, found.tools) == (
+            request.messages,
+            request.instructions,
+            request.tools,
+        )
+        assert PromptShape.of(found).messages
+    with pytest.raises(NotFound, match="no model call 'model_99_1'"):
+        await past_prompt(rt.caller, session.id, "model_99_1")
+    await rt.stop()
+
+
+async def test_a_compaction_by_the_model_runs_beside_the_turns(tmp_path: Path) -> None:
+    requests: list[ModelRequest] = []
+    rt = await opened(tmp_path, requests)
+    session = await rt.open(agent(compaction="model"), user="ada")
+    for day in range(1, 12):
+        await session.send(f"log {day}" if day % 3 == 0 else f"say {'something ' * 150}")
+    await rt.stop()
+    rt = await opened(tmp_path, requests)
+    records = await rt.caller.database.store.read(session.id)
+    begun = [r.event for r in records if isinstance(r.event, CompactionBegun)]
+    landed = [r.event for r in records if isinstance(r.event, ContextCompacted)]
+    assert begun
+    assert [e.call for e in landed if e.call] == [e.call for e in begun]
+    for event in begun:
+        found = await past_prompt(rt.caller, session.id, event.call)
+        assert (found.exact, found.compaction) == (True, True)
+        assert text_of(found.messages[-1].parts).startswith("Summarise the conversation")
+    shown = [r for r in requests if "They read logs." in str(r.messages[0])]
+    assert shown, "later prompts begin with the summary"
+    await rt.stop()
+
+
+async def test_long_results_and_inputs_are_shown_in_part_and_paged(tmp_path: Path) -> None:
+    requests: list[ModelRequest] = []
+    rt = await opened(tmp_path, requests)
+    session = await rt.open(agent(tool_result_bytes=4_000), user="ada")
+    await session.send("book")
+    records = await rt.caller.database.store.read(session.id)
+    result = next(r.event for r in records if isinstance(r.event, ToolReturned))
+    assert result.blob
+    assert 'open_result(ref="call_1_1_1") shows the rest' in text_of(result.parts)
+    assert SECRET in await session.send("open call_1_1_1 ZX-4711")
+    assert "[page 1 of " in str(await session.send("open call_1_1_1")) or "chapter 0" in str(requests[-1].messages[-1])
+    await session.send(f"long {'x ' * 5_000} {SECRET}")
+    heard = next(r for r in reversed(await rt.caller.database.store.read(session.id)) if getattr(r.event, "shown", 0))
+    assert f'open_result(ref="input@{heard.position}")' in str(requests[-1].messages)
+    assert SECRET not in str(requests[-1].messages[-1])
+    assert SECRET in await session.send(f"open input@{heard.position} ZX-4711")
+    await rt.stop()
+
+
+async def test_summarised_turns_stay_searchable(tmp_path: Path) -> None:
+    requests: list[ModelRequest] = []
+    rt = await opened(tmp_path, requests)
+    session = await rt.open(agent(compaction="rule"), user="ada")
+    await session.send("my cat is called Mirabelle")
+    for number in range(12):
+        await session.send(f"say {number} {'something ' * 150}")
+    assert "Mirabelle" not in str(requests[-1].messages[1:])
+    assert 'open_result(ref="turns:1-' in str(requests[-1].messages[0])
+    assert "cat is called Mirabelle" in await session.send("open turns:1-5 Mirabelle")
+    await rt.stop()
+
+
+async def test_replies_are_what_they_were(tmp_path: Path) -> None:
+    """A session without any of it is as it was: no cleared result, no summary."""
+    requests: list[ModelRequest] = []
+    rt = await opened(tmp_path, requests)
+    session = await rt.open(agent(), user="ada")
+    assert await session.send("hello") == "heard"
+    records = await rt.caller.database.store.read(session.id)
+    called = next(r.event for r in records if isinstance(r.event, ModelCalled))
+    assert (called.layout, called.cleared, called.compacted_at, called.shown_at) == (1, 0, 0, 0)
+    assert isinstance((await session.state()), Session)
+    assert any(isinstance(r.event, ModelReplied) for r in records)
+    await rt.stop()
