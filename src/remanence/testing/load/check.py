@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-import httpx2
 import msgspec
 
 from remanence.content import text_of
 from remanence.events import InputReceived, ModelReplied, Recorded, ToolReturned, TurnEnded
 from remanence.ports import Database
 from remanence.stores.verify import verify_session
-from remanence.testing.load.person import Person, canonical
+from remanence.testing.load.person import Person
+from remanence.testing.load.responder import Responder
 
 __all__ = ["Figures", "check"]
 
@@ -51,7 +51,7 @@ class Figures(msgspec.Struct):
 
 
 async def check(
-    figures: Figures, database: Database, client: httpx2.AsyncClient, person: Person, turns: int, *, finished: bool
+    figures: Figures, database: Database, person: Person | Responder, turns: int, *, finished: bool
 ) -> None:
     """Add one person's session to the figures."""
     figures.sessions += 1
@@ -66,12 +66,10 @@ async def check(
     if not finished:
         return
     _count(figures, records, person, turns)
-    whole = await canonical(client, person.session, turns)
-    same = (person.heard.order, person.heard.done) == (whole.order, whole.done)
-    figures.streams_differ += not (same and not person.heard.begun)
+    figures.streams_differ += not await person.is_same(turns)
 
 
-def _count(figures: Figures, records: Sequence[Recorded], person: Person, turns: int) -> None:
+def _count(figures: Figures, records: Sequence[Recorded], person: Person | Responder, turns: int) -> None:
     """Every turn has one input, one result of the function and one answer that says what the function saw."""
     held: Counter[str] = Counter()
     for r in records:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import httpx2
@@ -16,24 +15,27 @@ from remanence.ports import Clock
 from remanence.runtime.bell import Bell
 from remanence.testing.load.check import Figures, check
 from remanence.testing.load.person import Person
+from remanence.testing.load.responder import Responder
+from remanence.testing.load.sender import Sender
 from remanence.testing.load.site import Site
 
 __all__ = ["Load", "run_load"]
 
 _MICROS = 1_000_000
-_ENDS = (signal.SIGKILL, signal.SIGTERM)
+_LOOK_S = 0.01
 
 
 class Load(Struct, frozen=True):
-    """How much. A worker is killed every `kill_every_s`, the server restarted every `restart_every_s`; a session that
-    is not done after `seconds_max` is wedged."""
+    """How much. A worker is killed about every `turns_to_kill` turns of all sessions together, the server restarted
+    about every `turns_to_restart`: faults come with progress, so a slow machine meets as many as a fast one. A session
+    that is not done after `seconds_max` is wedged."""
 
     sessions: int = 200
     turns: int = 20
     workers: int = 2
-    kill_every_s: float = 4.0
-    restart_every_s: float = 15.0
-    seconds_max: float = 600.0
+    turns_to_kill: int = 80
+    turns_to_restart: int = 400
+    seconds_max: float = 900.0
     seed: int = 0
 
 
@@ -52,13 +54,17 @@ async def run_load(
         headers = {"authorization": f"Bearer {site.key}", "openai-beta": "agents=v1"}
         async with httpx2.AsyncClient(base_url=site.url, headers=headers, limits=limits, timeout=timeout) as client:
             people = [
-                Person(client, number, clock=clock, dice=random.Random(dice.random()))
+                (Person, Responder)[number % 2](client, number, clock=clock, dice=random.Random(dice.random()))
                 for number in range(load.sessions)
             ]
             began_at, over = clock.now(), Bell()
             lives = [asyncio.create_task(person.live(load.turns)) for person in people]
-            fates = _kill(site, load, clock, dice, over), _restart(site, load, clock, over)
-            fate = [asyncio.create_task(befall) for befall in fates]
+            ways = clock, dice, over
+            fates = (
+                _befall(lambda: site.kill_worker(dice), load.turns_to_kill, people, ways),
+                _befall(site.restart_server, load.turns_to_restart, people, ways),
+            )
+            fate = [asyncio.create_task(one) for one in fates]
             try:
                 finished = await _wait(lives, fate, people, load, tell)
                 over.set()
@@ -67,7 +73,7 @@ async def run_load(
                 await _end([*lives, *fate])
             figures.seconds = round((clock.now() - began_at) / _MICROS, 1)
             figures.kills, figures.restarts = site.kills, site.restarts
-            await _judge(figures, database, client, list(zip(people, finished, strict=True)), load)
+            await _judge(figures, database, list(zip(people, finished, strict=True)), load)
             site.check()
     return figures
 
@@ -75,7 +81,7 @@ async def run_load(
 async def _wait(
     lives: list[asyncio.Task[None]],
     fate: list[asyncio.Task[None]],
-    people: list[Person],
+    people: Sequence[Sender],
     load: Load,
     tell: Callable[[str], None] | None,
 ) -> list[bool]:
@@ -101,22 +107,24 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _kill(site: Site, load: Load, clock: Clock, dice: random.Random, over: Bell) -> None:
-    while not await clock.wait(over, load.kill_every_s * dice.uniform(0.5, 1.5)):
-        await site.kill_worker(dice)
-
-
-async def _restart(site: Site, load: Load, clock: Clock, over: Bell) -> None:
-    while not await clock.wait(over, load.restart_every_s):
-        await site.restart_server(_ENDS[site.restarts % len(_ENDS)])
-
-
-async def _judge(
-    figures: Figures, url: str, client: httpx2.AsyncClient, lives: list[tuple[Person, bool]], load: Load
+async def _befall(
+    act: Callable[[], Awaitable[None]], every: int, people: Sequence[Sender], ways: tuple[Clock, random.Random, Bell]
 ) -> None:
+    """Do something about every so many turns, until it is over."""
+    clock, dice, over = ways
+    due = 0.0
+    while not over.is_set():
+        due += every * dice.uniform(0.5, 1.5)
+        while sum(person.turns_done for person in people) < due:
+            if await clock.wait(over, _LOOK_S):
+                return
+        await act()
+
+
+async def _judge(figures: Figures, url: str, lives: list[tuple[Person | Responder, bool]], load: Load) -> None:
     database = await open_database(url)
     try:
         for person, finished in lives:
-            await check(figures, database, client, person, load.turns, finished=finished)
+            await check(figures, database, person, load.turns, finished=finished)
     finally:
         await database.close()

@@ -1,6 +1,6 @@
 """A site as it is run in production: one HTTP server and some workers, real processes over one database.
 
-Workers die by `SIGKILL`. The server is restarted, in turn by `SIGTERM` (it drains) and by `SIGKILL`; it comes back on
+Workers die by `SIGKILL`. The server is restarted, in turn by `SIGKILL` and by `SIGTERM` (it drains); it comes back on
 the same port, and meanwhile whoever connects is refused.
 """
 
@@ -25,6 +25,7 @@ __all__ = ["LEASE_S", "Site"]
 
 LEASE_S = 2.0
 UP_S_MAX = 60.0
+_ENDS = (signal.SIGKILL, signal.SIGTERM)
 _SETTINGS = """\
 database = {database}
 model = "scripted:script.json"
@@ -88,8 +89,9 @@ class Site:
         self.kills += 1
         self._workers[number] = await self._run("worker")
 
-    async def restart_server(self, number: signal.Signals) -> None:
-        """End the server by this signal and start it again; returns when it answers."""
+    async def restart_server(self) -> None:
+        """End the server, in turn by SIGKILL and by SIGTERM, and start it again; returns when it can be reached."""
+        number = _ENDS[self.restarts % len(_ENDS)]
         if self._server is None:
             raise RuntimeError("the site is not open")
         self._check_lives(self._server, "the server")
