@@ -48,6 +48,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "approvals": Entry("approvals", "Answer calls that wait for a person."),
         "doubts": Entry("doubts", "Settle effects nobody can vouch for."),
         "agents": Entry("agents", "Check, register and compare versions of agents."),
+        "memory": Entry("memory", "What agents remember: search, read, edit, forget."),
         "models": Entry("models", "See, choose, add and try models."),
         "cost": Entry("cost", "What was spent, by agent, user, model or day."),
         "budgets": Entry("budgets", "Limits in money and tokens."),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Final
 
-from remanence.commands import memory, memory_stores
+from remanence.commands import erasure, memory, memory_stores
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.memory import Dates, Looking, Writing
 from remanence.commands.memory_stores import MemoryStore
+from remanence.commands.receipts import Receipt, What
 from remanence.core.memory.grants import Access, Grant, Subject
 from remanence.core.memory.projection import MEMORY
 from remanence.errors import InvalidInput
@@ -97,6 +98,11 @@ class ProjectMemory:
     async def revoke(self, store: str, to: str) -> Grant:
         """Take every right away, also the one that the agent's version gives it."""
         return await memory_stores.grant(self._caller, store, to, reads=(), writes=())
+
+    async def erase(self, what: What, name: str, *, reason: str) -> Receipt:
+        """Erase a memory, a session, a subject or a user wherever it has gone, and prove it. See `commands/erasure`."""
+        await self.catch_up()
+        return await erasure.erase(self._caller, what, name, reason=reason)
 
     async def rebuild(self) -> int:
         """Make the index again from the first record of every journal. Returns how many sessions were read."""

@@ -1,0 +1,212 @@
+"""`/admin/v1/memory`: search, look, write, edit, withdraw; stores and grants. Erasure has routes of its own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Response
+from msgspec.structs import replace
+from pydantic import BaseModel, ConfigDict, Field
+
+from remanence.api.admin_access import REFUSALS, Admin, Paged
+from remanence.api.admin_shapes import json_answer, listed, page_answer, shown
+from remanence.api.bodies import JsonRoute
+from remanence.commands import memory, memory_stores
+from remanence.commands.memory import Dates, Looking, Writing
+from remanence.commands.memory_shapes import GrantShape, HitShape, MemoryShape, RebuiltShape, StoreShape
+from remanence.recollections import Place
+from remanence.spec import MemoryScope
+
+__all__ = ["memory_router"]
+
+memory_router = APIRouter(prefix="/memory", tags=["memory"], route_class=JsonRoute, responses=REFUSALS)
+
+_Moment = Annotated[int | None, Field(ge=0, lt=2**62)]
+_Word = Annotated[str, Field(min_length=1, max_length=200)]
+_Id = Annotated[str, Query(alias="id", min_length=1, max_length=500, description="The id of a memory.")]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class DatesBody(_Body):
+    """When it is true and how long it is kept, in microseconds since 1970-01-01 UTC."""
+
+    valid_from: _Moment = None
+    valid_to: _Moment = None
+    expires_at: _Moment = None
+
+
+class KeepBody(DatesBody):
+    """A note. `scope`: project, agent:NAME, user:ID or session:ID."""
+
+    text: Annotated[str, Field(min_length=1, max_length=memory.TEXT_BYTES_MAX)]
+    scope: _Word
+    store: _Word = memory_stores.DEFAULT_STORE
+    subjects: Annotated[list[_Word], Field(max_length=20)] = []
+
+
+class EditBody(_Body):
+    """A new text. `seen` is the version you looked at: when there is a newer one, nothing is changed. `dates` replaces
+    all three; without, they stay."""
+
+    text: Annotated[str, Field(min_length=1, max_length=memory.TEXT_BYTES_MAX)]
+    seen: Annotated[int | None, Field(ge=1, lt=2**31)] = None
+    dates: DatesBody | None = None
+
+
+class BlockBody(_Body):
+    """The whole text of a block."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    text: Annotated[str, Field(min_length=1, max_length=memory.TEXT_BYTES_MAX)]
+    scope: _Word
+    store: _Word = memory_stores.DEFAULT_STORE
+
+
+class StoreBody(_Body):
+    """A new store."""
+
+    name: _Word
+    description: Annotated[str, Field(max_length=1_000)] = ""
+
+
+class GrantBody(_Body):
+    """What `to` (agent:NAME or session:ID) may read and write from now on; nothing: every right is taken away."""
+
+    store: _Word = memory_stores.DEFAULT_STORE
+    to: _Word
+    reads: list[MemoryScope] = []
+    writes: list[MemoryScope] = []
+
+
+class Where:
+    """Which memories: those that fit all that is given; `store` and `scope` may be given several times."""
+
+    def __init__(
+        self,
+        store: Annotated[list[str] | None, Query()] = None,
+        scope: Annotated[list[str] | None, Query(description="project, agent:NAME, user:ID or session:ID.")] = None,
+        kind: Annotated[list[Literal["episode", "note", "block"]] | None, Query()] = None,
+        believed_at: Annotated[int | None, Query(ge=0, lt=2**62, description="What was believed then.")] = None,
+        valid_at: Annotated[int | None, Query(ge=0, lt=2**62, description="What was true then.")] = None,
+    ) -> None:
+        self.looking = Looking(
+            tuple(store or ()), tuple(scope or ()), tuple(kind or ()), believed_at=believed_at, valid_at=valid_at
+        )
+
+
+Looked = Annotated[Where, Depends()]
+
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+
+@memory_router.get("/search", summary="Search the memory", response_model=listed(HitShape))
+async def search_memory(
+    caller: Admin,
+    where: Looked,
+    query: Annotated[str, Query(min_length=1, max_length=4_000)],
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> Response:
+    """What fits, best first, each with its reasons. What was journaled within the last second may be missing."""
+    hits = await memory.search(caller, query, replace(where.looking, limit=limit))
+    return page_answer([HitShape.of(hit) for hit in hits])
+
+
+@memory_router.get("/memories", summary="List memories", response_model=listed(MemoryShape))
+async def list_memories(caller: Admin, page: Paged, where: Looked, closed: bool = False) -> Response:
+    """By their newest version, newest first; with `closed` those that were withdrawn, too."""
+    looking = replace(where.looking, closed=closed, after=page.after, limit=page.limit)
+    found = await memory.listed(caller, looking)
+    following = found[-1].id if len(found) == page.limit else None
+    return page_answer([MemoryShape.of(one) for one in found], following=following)
+
+
+@memory_router.get("/memory", summary="Get a memory", response_model=shown(MemoryShape))
+async def get_memory(
+    caller: Admin, memory_id: _Id, version: Annotated[int | None, Query(ge=1, lt=2**31)] = None
+) -> Response:
+    """One version of a memory, by default the newest."""
+    return json_answer(MemoryShape.of(await memory.show(caller, memory_id, version=version)))
+
+
+@memory_router.get("/history", summary="The history of a memory", response_model=listed(MemoryShape))
+async def get_history(caller: Admin, memory_id: _Id) -> Response:
+    """Every version, oldest first: what was believed when."""
+    return page_answer([MemoryShape.of(one) for one in await memory.history(caller, memory_id)])
+
+
+# --- changing ---------------------------------------------------------------------------------------------------------
+
+
+@memory_router.post("/memories", status_code=201, summary="Write a note", response_model=shown(MemoryShape))
+async def keep_memory(caller: Admin, body: KeepBody) -> Response:
+    """Write a note, in the name of the key. It is found by whatever is recalled next."""
+    writing = Writing(body.text, Place(body.store, body.scope), tuple(body.subjects), _dates(body))
+    return json_answer(MemoryShape.of(await memory.keep(caller, writing)), status=201)
+
+
+@memory_router.put("/memory", summary="Edit a memory", response_model=shown(MemoryShape))
+async def edit_memory(caller: Admin, memory_id: _Id, body: EditBody) -> Response:
+    """A new version of a note or a block; the old one stays in the history."""
+    dates = None if body.dates is None else _dates(body.dates)
+    return json_answer(MemoryShape.of(await memory.edit(caller, memory_id, body.text, dates=dates, seen=body.seen)))
+
+
+@memory_router.delete("/memory", summary="Forget a memory", response_model=shown(MemoryShape))
+async def forget_memory(
+    caller: Admin, memory_id: _Id, reason: Annotated[str, Query(max_length=1_000)] = ""
+) -> Response:
+    """It is recalled no more. Its versions stay in the history, until they are erased."""
+    return json_answer(MemoryShape.of(await memory.forget(caller, memory_id, reason=reason)))
+
+
+@memory_router.put("/blocks", summary="Set a block", response_model=shown(MemoryShape))
+async def set_block(caller: Admin, body: BlockBody) -> Response:
+    """Set a block, in the name of the key, which vouches for it: agents take it for an instruction."""
+    return json_answer(
+        MemoryShape.of(await memory.set_block(caller, Place(body.store, body.scope), body.name, body.text))
+    )
+
+
+@memory_router.post("/rebuild", status_code=202, summary="Make the index again", response_model=shown(RebuiltShape))
+async def rebuild_index(caller: Admin) -> Response:
+    """Throw the index away, of every project; workers make it again from the journals in idle time."""
+    await memory.rebuild(caller)
+    return json_answer(RebuiltShape(None), status=202)
+
+
+# --- stores and grants ------------------------------------------------------------------------------------------------
+
+
+@memory_router.get("/stores", summary="List memory stores", response_model=listed(StoreShape))
+async def list_stores(caller: Admin) -> Response:
+    """The stores of the project."""
+    return page_answer([StoreShape.of(store) for store in await memory_stores.list_stores(caller)])
+
+
+@memory_router.post("/stores", status_code=201, summary="Make a memory store", response_model=shown(StoreShape))
+async def create_store(caller: Admin, body: StoreBody) -> Response:
+    """What lies in one store is not found in another."""
+    made = await memory_stores.create_store(caller, body.name, description=body.description)
+    return json_answer(StoreShape.of(made), status=201)
+
+
+@memory_router.get("/grants", summary="List grants", response_model=listed(GrantShape))
+async def list_grants(caller: Admin, store: str | None = None, to: str | None = None) -> Response:
+    """What was granted, and what was taken away."""
+    found = await memory_stores.list_grants(caller, store=store, to=to)
+    return page_answer([GrantShape.of(one) for one in found])
+
+
+@memory_router.put("/grants", summary="Grant or take away", response_model=shown(GrantShape))
+async def put_grant(caller: Admin, body: GrantBody) -> Response:
+    """It holds from the next recall and the next call on."""
+    made = await memory_stores.grant(caller, body.store, body.to, reads=body.reads, writes=body.writes)
+    return json_answer(GrantShape.of(made))
+
+
+def _dates(body: DatesBody) -> Dates:
+    return Dates(body.valid_from, body.valid_to, body.expires_at)

@@ -1,0 +1,96 @@
+"""`memory stores`, `memory grants`, `memory grant`, `memory revoke`: what is kept apart, and who may see it."""
+
+from __future__ import annotations
+
+import click
+
+from remanence.cli.command import Command, Format, Group, Invocation, asynchronous
+from remanence.cli.output import moment, say, show, table
+from remanence.commands import memory_stores as verbs
+from remanence.commands.memory_shapes import GrantShape, StoreShape
+from remanence.core.memory.grants import SCOPES
+from remanence.spec import MemoryScope
+
+__all__ = ["grant", "grants", "revoke", "stores"]
+
+
+@click.group("stores", cls=Group)
+def stores() -> None:
+    """Memory stores. What lies in one is not found in another."""
+
+
+@stores.command("list", shape=list[StoreShape])
+@asynchronous
+async def list_(call: Invocation, *, output: Format) -> None:
+    """The stores of the project. `declared` ones were named by an agent before anybody made them."""
+    async with call.caller() as caller:
+        found = [StoreShape.of(store) for store in await verbs.list_stores(caller)]
+    rows = [(s.store, "declared" if s.declared else s.by, moment(s.created_at), s.description) for s in found]
+    show(found, output, lambda: table(("STORE", "BY", "MADE", "DESCRIPTION"), rows, empty="There is no store yet."))
+
+
+@stores.command("create", shape=StoreShape)
+@click.argument("name")
+@click.option("--description", default="", metavar="TEXT", help="What it is for.")
+@asynchronous
+async def create(call: Invocation, name: str, *, description: str, output: Format) -> None:
+    """Make a store. Agents see it once it is granted to them, or when their version names it."""
+    async with call.caller(create=True) as caller:
+        found = StoreShape.of(await verbs.create_store(caller, name, description=description))
+    show(found, output, lambda: say(f"Store {found.store} is there."))
+
+
+@click.command("grants", cls=Command, shape=list[GrantShape])
+@click.option("--store", metavar="NAME", help="Only of this store.")
+@click.option("--to", metavar="WHO", help="Only to agent:NAME or session:ID.")
+@asynchronous
+async def grants(call: Invocation, *, store: str | None, to: str | None, output: Format) -> None:
+    """Who may read and write what. A grant to a session comes before one to its agent, that before its version."""
+    async with call.caller() as caller:
+        found = [GrantShape.of(one) for one in await verbs.list_grants(caller, store=store, to=to)]
+    rows = [(g.store, g.to, ", ".join(g.reads) or "-", ", ".join(g.writes) or "-", g.by, moment(g.at)) for g in found]
+    columns = ("STORE", "TO", "READS", "WRITES", "BY", "SINCE")
+    empty = "Nothing was granted or taken away: each agent has what its version says."
+    show(found, output, lambda: table(columns, rows, empty=empty))
+
+
+@click.command("grant", cls=Command, shape=GrantShape)
+@click.argument("store")
+@click.argument("to", metavar="WHO")
+@click.option("--read", "reads", multiple=True, type=click.Choice(SCOPES), help="It may read this kind of scope.")
+@click.option("--write", "writes", multiple=True, type=click.Choice(SCOPES), help="It may write this kind of scope.")
+@asynchronous
+async def grant(
+    call: Invocation,
+    store: str,
+    to: str,
+    *,
+    reads: tuple[MemoryScope, ...],
+    writes: tuple[MemoryScope, ...],
+    output: Format,
+) -> None:
+    """Say what WHO (agent:NAME or session:ID) may do with a store from its next call on.
+
+    This replaces what was granted before. The user scope is that of the session's own user, never of another.
+    """
+    if not reads and not writes:
+        raise click.UsageError("Grant something: --read or --write. To take everything away: remanence memory revoke.")
+    async with call.caller(create=True) as caller:
+        found = GrantShape.of(await verbs.grant(caller, store, to, reads=reads, writes=writes))
+    show(found, output, lambda: say(_words(found)))
+
+
+@click.command("revoke", cls=Command, shape=GrantShape)
+@click.argument("store")
+@click.argument("to", metavar="WHO")
+@asynchronous
+async def revoke(call: Invocation, store: str, to: str, *, output: Format) -> None:
+    """Take every right of WHO on a store away, also the one its agent's version gives it."""
+    async with call.caller(create=True) as caller:
+        found = GrantShape.of(await verbs.grant(caller, store, to, reads=(), writes=()))
+    show(found, output, lambda: say(_words(found)))
+
+
+def _words(found: GrantShape) -> str:
+    reads, writes = ", ".join(found.reads) or "nothing", ", ".join(found.writes) or "nothing"
+    return f"{found.to} reads {reads} and writes {writes} of store {found.store}, from its next call on."
