@@ -12,7 +12,7 @@ import msgspec
 
 from remanence.values import SessionQuery, SessionRow
 
-__all__ = ["SCREENS", "Hit", "Minute", "Overview", "Search", "Seen", "Tag", "TurnEnd"]
+__all__ = ["SCREENS", "Hit", "Minute", "Overview", "Search", "Seen", "Tag", "TurnEnd", "VersionUse"]
 
 SCREENS = "screens"
 """The name of the projection, under which its cursors are kept."""
@@ -81,3 +81,13 @@ class Overview(msgspec.Struct, frozen=True):
     counts: dict[tuple[str, str], int]
     in_doubt: int
     minutes: tuple[Minute, ...]
+
+
+class VersionUse(msgspec.Struct, frozen=True):
+    """How much one version of an agent is used: sessions that pin it now, their turns and cost, the last change."""
+
+    version: str
+    sessions: int
+    turns: int
+    usd_micros: int
+    updated_at: int

@@ -62,7 +62,8 @@ async def sum_usage(
 @money_router.get("/agents", summary="List agents", response_model=listed(VersionShape))
 async def list_agents(caller: Admin) -> Response:
     """Each agent of the project with its newest version."""
-    newest = {version.agent: version for version in await versions.versions_of(caller)}
+    known = [version for version in await versions.versions_of(caller) if not versions.is_trial(version)]
+    newest = {version.agent: version for version in known}
     return page_answer([VersionShape.of(version) for version in newest.values()])
 
 

@@ -22,6 +22,7 @@ from remanence.api.named import Served, known_names
 from remanence.commands import saved
 from remanence.commands.caller import Caller, body_digest
 from remanence.commands.saved import SavedAgent
+from remanence.commands.versions import newest
 from remanence.content import digest_of
 from remanence.errors import InvalidConfig, InvalidInput, NotFound
 
@@ -106,9 +107,9 @@ async def saved_agent(served: Served, caller: Caller, agent: str) -> SavedAgent:
         return await saved.find_agent(caller, agent)
     except NotFound:
         versions = await caller.database.specs.versions(caller.project, agent)
-        if not versions or versions[-1].spec.face:
+        if not versions or newest(versions).spec.face:
             raise
-    await saved.announce(caller, versions[-1].spec)
+    await saved.announce(caller, newest(versions).spec)
     return await saved.find_agent(caller, agent)
 
 

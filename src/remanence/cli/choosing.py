@@ -11,6 +11,7 @@ from remanence.app import Remanence
 from remanence.cli.opening import agents_of, declared, is_target
 from remanence.cli.output import note
 from remanence.commands.caller import Caller
+from remanence.commands.versions import newest
 from remanence.errors import InvalidInput, NotFound
 from remanence.ports import SessionQuery, Version
 from remanence.settings import Configuration
@@ -57,7 +58,7 @@ async def _only_agent(rt: Remanence, known: Mapping[str, Agent | AgentSpec]) -> 
     versions = await rt.database.specs.versions(rt.caller.project)
     names = sorted({*known, *(version.agent for version in versions)})
     if len(names) == 1:
-        return versions[-1].spec
+        return newest(versions).spec
     if names:
         raise InvalidInput(f"Say which agent: {', '.join(names)}. Nothing was started.", param="agent")
     raise NotFound(
@@ -73,7 +74,7 @@ async def version_called(caller: Caller, text: str, known: Mapping[str, object] 
     name, at, which = text.partition("@")
     own = [version for version in versions if version.agent == name]
     if own and not at:
-        return own[-1]
+        return newest(own)
     if not own and not at and len(text) >= 4:
         own, which = list(versions), text
     found = [version for version in own if _is(version, which)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 
 import msgspec
 
@@ -12,7 +13,10 @@ from remanence.errors import InvalidInput, NotFound
 from remanence.ports import Version
 from remanence.spec import AgentSpec
 
-__all__ = ["Diff", "difference", "find_version", "lines_of", "versions_of"]
+__all__ = ["TRIAL", "Diff", "difference", "find_version", "is_trial", "lines_of", "newest", "versions_of"]
+
+TRIAL = "playground"
+"""The metadata of a version that somebody tried with another model: no name stands for it."""
 
 _DIGEST = re.compile(r"[0-9a-f]{6,64}")
 
@@ -31,6 +35,16 @@ async def versions_of(caller: Caller, agent: str | None = None) -> list[Version]
     if agent is not None and not found:
         raise NotFound(f"There is no agent called {agent!r}. `remanence agents list` shows those there are.")
     return found
+
+
+def is_trial(version: Version) -> bool:
+    """Whether this version was made for a trial."""
+    return TRIAL in version.spec.metadata
+
+
+def newest(versions: Sequence[Version]) -> Version:
+    """The version an agent's name stands for, of those given oldest first: the last that is no trial, if any is not."""
+    return next((version for version in reversed(versions) if not is_trial(version)), versions[-1])
 
 
 async def find_version(caller: Caller, agent: str, which: str) -> Version:

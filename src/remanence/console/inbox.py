@@ -8,7 +8,7 @@ whoever is signed in, also when several are made at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 from fastapi import APIRouter, Response
@@ -77,7 +77,7 @@ async def inbox(frame: Looking) -> Response:
     """The page."""
     data = await _data(frame)
     lines = ways(frame, ["approvals", "list"], "/admin/v1/approvals", "found = await approvals.waiting(rt.caller)")
-    return frame.show("inbox.html", "inbox", data, ways=lines, said="")
+    return frame.show("inbox.html", "inbox", data, ways=lines)
 
 
 @inbox_router.get("/parts")
@@ -91,7 +91,8 @@ async def count(frame: Looking) -> Response:
     """How many wait, for the navigation; nothing when nobody does."""
     seen = await frame.caller.database.screens.overview(frame.caller.project, since=frame.now)
     waiting = sum(many for (_, waits), many in seen.counts.items() if waits in ("approval", "answer"))
-    return frame.page("_words.html", words=frame.words.number(waiting + seen.in_doubt) if waiting + seen.in_doubt else "")
+    many = waiting + seen.in_doubt
+    return frame.page("_words.html", words=frame.words.number(many) if many else "")
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -217,10 +218,10 @@ def flattened(arguments: str) -> list[tuple[str, str]]:
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, str]]:
     inner: list[tuple[str, Any]] = []
     if isinstance(value, dict):
-        named: dict[str, Any] = value
+        named = cast("dict[str, Any]", value)
         inner = [(f"{path}.{key}" if path else key, each) for key, each in named.items()]
     elif isinstance(value, list):
-        numbered: list[Any] = value
+        numbered = cast("list[Any]", value)
         inner = [(f"{path}[{number}]", each) for number, each in enumerate(numbered)]
     if inner:
         for name, each in inner:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from fastapi import APIRouter, FastAPI
 
 from remanence.console.acts import acts_router
+from remanence.console.agents import agents_router
+from remanence.console.cost import cost_router
 from remanence.console.entry import Doors, entry_router
 from remanence.console.failures import lost
 from remanence.console.home import home_router
+from remanence.console.inbox import inbox_router
+from remanence.console.keys import keys_router
 from remanence.console.live import live_router
+from remanence.console.playground import playground_router
 from remanence.console.session import session_router
 from remanence.console.sessions import sessions_router
 from remanence.console.static import static_router
@@ -25,6 +30,11 @@ ROOMS: tuple[APIRouter, ...] = (
     live_router,
     steps_router,
     session_router,
+    inbox_router,
+    playground_router,
+    agents_router,
+    cost_router,
+    keys_router,
 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from remanence.core.words import scope_word
 from remanence.ports import Cursor
-from remanence.screens import SCREENS, Hit, Minute, Overview, Search, Seen, Tag
+from remanence.screens import SCREENS, Hit, Minute, Overview, Search, Seen, Tag, VersionUse
 from remanence.stores.postgres_access import Access
 from remanence.stores.postgres_connect import Connection
 from remanence.stores.postgres_journal import fetch
@@ -41,6 +41,10 @@ _DOUBTS = (
 _TAGS = (
     "SELECT t.key, t.value, count(*) AS many FROM search_tags t JOIN sessions s USING (sid) "
     "WHERE s.project = $1 AND s.status <> 'deleted' GROUP BY t.key, t.value ORDER BY many DESC, t.key, t.value LIMIT $2"
+)
+_VERSIONS = (
+    "SELECT version, count(*), sum(turns)::bigint, sum(usd_micros)::bigint, max(updated_at) FROM sessions "
+    "WHERE project = $1 AND agent = $2 AND status <> 'deleted' GROUP BY version ORDER BY version"
 )
 _EMPTIED = ("search_words", "search_tags", "search_doubts", "turn_minutes")
 
@@ -114,6 +118,10 @@ class PostgresScreens:
         return Overview(
             {(row[0], row[1]): row[2] for row in counts}, in_doubt, tuple(Minute(*minute) for minute in minutes)
         )
+
+    async def versions(self, project: str, agent: str) -> Sequence[VersionUse]:
+        async with self._access.connection("counting versions") as connection:
+            return [VersionUse(*row) for row in await connection.fetch(_VERSIONS, project, agent)]
 
     async def clear(self) -> None:
         async with self._access.transaction("emptying what screens ask") as connection:

@@ -9,7 +9,7 @@ from functools import partial
 
 from remanence.core.words import scope_word
 from remanence.ports import Cursor
-from remanence.screens import SCREENS, Hit, Minute, Overview, Search, Seen, Tag
+from remanence.screens import SCREENS, Hit, Minute, Overview, Search, Seen, Tag, VersionUse
 from remanence.stores.sqlite_changes import move_cursor
 from remanence.stores.sqlite_ledger import Ledger
 from remanence.stores.sqlite_reads import Readers
@@ -40,6 +40,11 @@ _TAGS = (
     "SELECT t.key, t.value, count(*) AS many FROM search_tags t JOIN summaries m ON m.id = t.id "
     "WHERE m.project = ? AND m.status <> 'deleted' GROUP BY t.key, t.value ORDER BY many DESC, t.key, t.value LIMIT ?"
 )
+_VERSIONS = (
+    "SELECT m.version, count(*), sum(m.turns), sum(m.usd_micros), max(h.updated_at) FROM summaries m "
+    "CROSS JOIN heads h ON h.id = m.id WHERE m.project = ? AND m.agent = ? AND m.status <> 'deleted' GROUP BY m.version "
+    "ORDER BY m.version"
+)
 _NO_END = (1 << 63) - 1
 _EMPTIED = ("search_words", "search_tags", "search_doubts", "turn_minutes")
 
@@ -62,6 +67,9 @@ class SqliteScreens:
 
     async def overview(self, project: str, *, since: int) -> Overview:
         return await self._readers.run(partial(_overview, project=project, since=since))
+
+    async def versions(self, project: str, agent: str) -> Sequence[VersionUse]:
+        return await self._readers.run(partial(_versions, project=project, agent=agent))
 
     async def clear(self) -> None:
         await self._writer.do(_clear)
@@ -137,6 +145,10 @@ def _search(connection: sqlite3.Connection, search: Search) -> list[Hit]:
 
 def _tags(connection: sqlite3.Connection, project: str, limit: int) -> list[Tag]:
     return [Tag(*row) for row in connection.execute(_TAGS, (project, limit)).fetchall()]
+
+
+def _versions(connection: sqlite3.Connection, project: str, agent: str) -> list[VersionUse]:
+    return [VersionUse(*row) for row in connection.execute(_VERSIONS, (project, agent)).fetchall()]
 
 
 def _overview(connection: sqlite3.Connection, project: str, since: int) -> Overview:

@@ -1,0 +1,164 @@
+"""Agents: which there are, their versions and what changed between them, and what each promises and allows.
+
+Read-only: an agent is declared in code or pushed from a file, and a version is never changed. What a page adds to the
+declaration is use: how many sessions pin a version, and what they cost.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import msgspec
+from fastapi import APIRouter, Response
+
+from remanence.commands import versions
+from remanence.commands.shapes import VersionShape
+from remanence.console.entry import Looking
+from remanence.console.failures import ConsoleRoute
+from remanence.console.frame import Frame
+from remanence.console.ways import ways
+from remanence.ports import Version
+from remanence.screens import VersionUse
+from remanence.spec import AgentSpec, AllowRule, AskRule, DenyRule, Rule
+
+__all__ = ["AgentsData", "VersionData", "agents_router"]
+
+agents_router = APIRouter(prefix="/agents", route_class=ConsoleRoute, include_in_schema=False)
+
+
+class Used(msgspec.Struct, frozen=True):
+    """A version and how much it is used."""
+
+    version: VersionShape
+    sessions: int
+    turns: int
+    usd_micros: int
+    updated_at: int | None
+
+
+class AgentsData(msgspec.Struct, frozen=True):
+    """Each agent with its newest version; the sums are those of all its versions."""
+
+    agents: list[Used]
+
+
+class RuleData(msgspec.Struct, frozen=True):
+    """A rule that speaks of a tool. `approvers` may answer (empty: anyone allowed in); `needed` of them have to."""
+
+    verdict: Literal["allow", "ask", "deny"]
+    tools: str
+    when: str
+    approvers: list[str] = []
+    needed: int = 1
+    expires_s: float | None = None
+    reason: str = ""
+
+
+class ToolData(msgspec.Struct, frozen=True):
+    """A tool as it was declared, and the rules that speak of it, in their order."""
+
+    name: str
+    kind: str
+    replay: str
+    reconciles: bool
+    description: str
+    rules: list[RuleData]
+    silent: Literal["allow", "deny"]
+    """What happens when no rule speaks: allow for what only reads, deny for what writes."""
+
+
+class VersionData(msgspec.Struct, frozen=True):
+    """One version of an agent, whole, beside all of them. `diff` is against `against`, another number."""
+
+    agent: str
+    number: int
+    spec: AgentSpec
+    tools: list[ToolData]
+    versions: list[Used]
+    against: int | None
+    diff: list[str]
+
+
+@agents_router.get(".json")
+@agents_router.get("")
+async def agents(frame: Looking) -> Response:
+    """All of them."""
+    known = [version for version in await versions.versions_of(frame.caller) if not versions.is_trial(version)]
+    newest = {version.agent: version for version in known}
+    data = AgentsData([await _whole(frame, version) for version in newest.values()])
+    lines = ways(frame, ["agents", "list"], "/admin/v1/agents", "found = await versions_of(rt.caller)")
+    return frame.show("agents.html", "agents", data, ways=lines)
+
+
+@agents_router.get("/{agent}.json")
+@agents_router.get("/{agent}")
+async def agent_page(frame: Looking, agent: str, version: str = "", against: str = "") -> Response:
+    """One of them: its newest version, or the one that was asked for."""
+    known = await versions.versions_of(frame.caller, agent)
+    shown = await versions.find_version(frame.caller, agent, version) if version else versions.newest(known)
+    earlier = [one for one in known if one.number < shown.number]
+    base = await versions.find_version(frame.caller, agent, against) if against else (earlier[-1] if earlier else None)
+    lines = list[str]()
+    if base is not None and base.version != shown.version:
+        found = await versions.difference(frame.caller, agent, str(base.number), str(shown.number))
+        lines = list(found.lines)
+    uses = {use.version: use for use in await frame.caller.database.screens.versions(frame.caller.project, agent)}
+    data = VersionData(
+        agent,
+        shown.number,
+        shown.spec,
+        [_tool(shown.spec, tool.name) for tool in shown.spec.tools],
+        [_used(one, uses.get(one.version)) for one in reversed(known)],
+        base.number if base is not None else None,
+        lines,
+    )
+    ways_ = ways(
+        frame,
+        ["agents", "versions", agent],
+        f"/admin/v1/agents/{agent}/versions",
+        f"found = await find_version(rt.caller, {agent!r}, {str(shown.number)!r})",
+    )
+    return frame.show("agent.html", "agents", data, ways=ways_, digest=shown.version, at=shown.at)
+
+
+async def _whole(frame: Frame, newest: Version) -> Used:
+    uses = await frame.caller.database.screens.versions(frame.caller.project, newest.agent)
+    return Used(
+        VersionShape.of(newest),
+        sum(use.sessions for use in uses),
+        sum(use.turns for use in uses),
+        sum(use.usd_micros for use in uses),
+        max((use.updated_at for use in uses), default=None),
+    )
+
+
+def _used(version: Version, use: VersionUse | None) -> Used:
+    if use is None:
+        return Used(VersionShape.of(version), 0, 0, 0, None)
+    return Used(VersionShape.of(version), use.sessions, use.turns, use.usd_micros, use.updated_at)
+
+
+def _tool(spec: AgentSpec, name: str) -> ToolData:
+    tool = spec.tool(name)
+    assert tool is not None, "it was named by the spec itself"
+    spoken = [_rule(rule) for rule in spec.rules if fnmatchcase(name, rule.tools)]
+    return ToolData(
+        tool.name,
+        tool.kind,
+        tool.replay,
+        tool.reconciles,
+        tool.description,
+        spoken,
+        "deny" if tool.writes else "allow",
+    )
+
+
+def _rule(rule: Rule) -> RuleData:
+    match rule:
+        case AllowRule(tools=tools, when=when):
+            return RuleData("allow", tools, when)
+        case AskRule(tools=tools, when=when, approvers=names, needed=needed, expires_s=expires_s):
+            return RuleData("ask", tools, when, list(names), needed, expires_s)
+        case DenyRule(tools=tools, when=when, reason=reason):
+            return RuleData("deny", tools, when, reason=reason)

@@ -1,0 +1,70 @@
+"""Keys: which there are, a new one (its text is shown this once), and taking one back."""
+
+from __future__ import annotations
+
+import msgspec
+from fastapi import APIRouter, Response
+
+from remanence.commands import keys
+from remanence.commands.keys import SCOPES, Key
+from remanence.console.entry import Deciding, Sent
+from remanence.console.failures import ConsoleRoute
+from remanence.console.frame import Frame
+from remanence.console.ways import Ways, ways
+from remanence.errors import InvalidInput
+
+__all__ = ["KeysData", "keys_router"]
+
+keys_router = APIRouter(prefix="/keys", route_class=ConsoleRoute, include_in_schema=False)
+
+DAYS = (0, 7, 30, 90, 365)
+"""How long a key may be good for, in days; 0: until it is revoked."""
+_DAY_S = 86_400
+
+
+class KeysData(msgspec.Struct, frozen=True):
+    """The keys of the project, the newest first, without their secrets."""
+
+    keys: list[Key]
+
+
+@keys_router.get(".json")
+@keys_router.get("")
+async def show_keys(frame: Deciding) -> Response:
+    """The page."""
+    return frame.show("keys.html", "keys", await _data(frame), scopes=SCOPES, days=DAYS, ways=_ways(frame))
+
+
+@keys_router.post("")
+async def create(frame: Deciding, fields: Sent) -> Response:
+    """Make a key. The answer is the one place where its text is ever shown; it is not part of a page."""
+    try:
+        days = int(fields.text("days", "0"))
+    except ValueError:
+        raise InvalidInput("days: a whole number is needed. Nothing was made.", param="days") from None
+    expires_s = days * _DAY_S if days else None
+    key, text = await keys.create_key(
+        frame.caller, fields.text("name").strip(), scopes=fields.texts("scopes"), expires_s=expires_s
+    )
+    return frame.page("_key_made.html", key=key, text=text, data=await _data(frame))
+
+
+@keys_router.post("/{key}/revoke")
+async def revoke(frame: Deciding, key: str) -> Response:
+    """Let a key open nothing any more."""
+    revoked = await keys.revoke_key(frame.caller, key)
+    words = frame.words.rich("keys.revoked", name=revoked.name)
+    return frame.page("_keys_after.html", data=await _data(frame), words=words)
+
+
+async def _data(frame: Frame) -> KeysData:
+    return KeysData((await keys.list_keys(frame.caller))[::-1])
+
+
+def _ways(frame: Frame) -> Ways:
+    return ways(
+        frame,
+        ["keys", "create", "NAME", "--scope", "api"],
+        "/v1/models",
+        'key, text = await create_key(rt.caller, "NAME", scopes=("api",))',
+    )

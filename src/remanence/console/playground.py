@@ -1,0 +1,133 @@
+"""The playground: an agent, one of its versions, any model; talk, and see what happens beside it.
+
+What is said here is a session like every other, with the tag `playground=yes`, so nothing about it is pretended.
+Another model makes another version of the agent, marked as a trial: it is pinned by this session and never what the
+agent's name stands for.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+from fastapi import APIRouter, Request, Response
+from msgspec.structs import replace
+
+from remanence.commands import sessions, versions
+from remanence.commands.caller import state_of
+from remanence.commands.sessions import Opening
+from remanence.commands.shapes import VersionShape
+from remanence.console.entry import Looking, Sent, Talking
+from remanence.console.failures import ConsoleRoute
+from remanence.console.frame import Frame, owned
+from remanence.console.session import standing, window
+from remanence.console.talk import messages_of
+from remanence.console.timeline import Row, Timeline
+from remanence.console.ways import ways
+from remanence.content import Text
+from remanence.ports import Version
+
+__all__ = ["PlaygroundData", "playground_router"]
+
+playground_router = APIRouter(prefix="/playground", route_class=ConsoleRoute, include_in_schema=False)
+
+TITLE_CHARS = 60
+STEPS = 120
+
+
+class _Gateway(Protocol):
+    def names(self) -> list[str]: ...
+    def resolve(self, model: str) -> object: ...
+
+
+class PlaygroundData(msgspec.Struct, frozen=True):
+    """What can be tried: agents by name, the versions of the chosen one (the newest first), and models by name."""
+
+    agents: list[str]
+    agent: str
+    version: int
+    versions: list[VersionShape]
+    model: str
+    models: list[str]
+
+
+class TrialData(msgspec.Struct, frozen=True):
+    """A session that is tried here. The twin of its page is that of the session, `/sessions/ID.json`."""
+
+    session: str
+    agent: str
+    version: int
+    model: str
+    standing: Any
+    window: Any
+
+
+@playground_router.get(".json")
+@playground_router.get("")
+async def playground(request: Request, frame: Looking, agent: str = "", version: str = "") -> Response:
+    """Where a trial begins."""
+    data = await _data(request, frame, agent, version)
+    chosen = data.agent or "AGENT"
+    lines = ways(frame, ["chat", chosen], "/v1/agents", f"session = await rt.open({chosen!r})")
+    return frame.show("playground.html", "playground", data, ways=lines)
+
+
+@playground_router.post("")
+async def begin(request: Request, frame: Talking, fields: Sent) -> Response:
+    """Open a session with what was chosen, say the first thing, and go there."""
+    found = await versions.find_version(frame.caller, fields.text("agent"), fields.text("version"))
+    spec, text, model = found.spec, fields.text("text"), fields.text("model").strip()
+    if model and model != spec.model:
+        _gateway(request).resolve(model)
+        spec = replace(spec, model=model, metadata={**spec.metadata, versions.TRIAL: "yes"})
+    opening = Opening(title=" ".join(text.split())[:TITLE_CHARS], metadata={"playground": "yes"})
+    session = await sessions.open_session(frame.caller, spec, opening)
+    await sessions.send(frame.caller, session, (Text(text),))
+    return frame.go(f"/playground/{session}")
+
+
+@playground_router.get("/{session}")
+async def trial(frame: Looking, session: str) -> Response:
+    """A trial: the conversation, and its steps beside it."""
+    s = owned(frame, await state_of(frame.caller, session))
+    spec = await frame.caller.database.specs.get(s.version)
+    records, shown = await window(frame, s)
+    known = await frame.caller.database.specs.versions(s.project, s.agent)
+    number = next((one.number for one in known if one.version == s.version), 0)
+    data = TrialData(s.id, s.agent, number, spec.model, await standing(frame, s), shown)
+    more = {"s": s, "spec": spec, "talk": messages_of(records), "view": "conversation", "side": ""}
+    return frame.page("trial.html", tab="playground", data=data, **more, **_steps(records))
+
+
+@playground_router.get("/{session}/steps")
+async def steps(frame: Looking, session: str) -> Response:
+    """The newest steps, for a page that is open."""
+    s = owned(frame, await state_of(frame.caller, session))
+    records = await frame.caller.database.store.read(s.id, after=max(0, s.head - STEPS))
+    return frame.page("_trace.html", s=s, **_steps(records))
+
+
+def _steps(records: Any) -> dict[str, Any]:
+    rows: list[Row] = Timeline(records).rows
+    return {"rows": rows, "last": records[-1].at if records else 0}
+
+
+def _gateway(request: Request) -> _Gateway:
+    return request.app.state.runtime.gateway
+
+
+async def _data(request: Request, frame: Frame, agent: str, version: str) -> PlaygroundData:
+    known = [one for one in await versions.versions_of(frame.caller) if not versions.is_trial(one)]
+    names = sorted({one.agent for one in known})
+    if not names:
+        return PlaygroundData([], "", 0, [], "", [])
+    chosen = agent if agent in names else max(known, key=_made).agent
+    own = [one for one in known if one.agent == chosen]
+    shown = next((one for one in own if str(one.number) == version), own[-1])
+    models = sorted({*_gateway(request).names(), *(one.spec.model for one in known)})
+    listed = [VersionShape.of(one) for one in reversed(own)]
+    return PlaygroundData(names, chosen, shown.number, listed, shown.spec.model, models)
+
+
+def _made(version: Version) -> int:
+    return version.at
