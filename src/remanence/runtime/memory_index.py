@@ -40,6 +40,8 @@ __all__ = ["MemoryIndex"]
 
 BATCH_SESSIONS: Final = 200
 BATCH_RECORDS: Final = 500
+ROUNDS: Final = 5
+"""How often `settle` looks again when the projector, or another process, was faster with one of its sessions."""
 LOOK_BACK: Final = 200
 KNOWN_MAX: Final = 10_000
 
@@ -83,16 +85,17 @@ class MemoryIndex:
         if not self._wanted(subject, own):
             return
         async with self._settling:
-            wanted = self._wanted(subject, own)
-            if not wanted:
-                return
-            cursors = await self._database.store.behind(MEMORY, limit=BATCH_SESSIONS)
-            for cursor in cursors:
-                if cursor.session in wanted:
-                    await self.project(cursor)
-            if len(cursors) < BATCH_SESSIONS:
-                for session in wanted.keys() - {cursor.session for cursor in cursors}:
-                    self._read_to(session, wanted[session])  # somebody else had read it
+            for _ in range(ROUNDS):
+                wanted = self._wanted(subject, own)
+                if not wanted:
+                    return
+                cursors = await self._database.store.behind(MEMORY, limit=BATCH_SESSIONS)
+                for cursor in cursors:
+                    if cursor.session in wanted:
+                        await self.project(cursor)
+                if len(cursors) < BATCH_SESSIONS:
+                    for session in wanted.keys() - {cursor.session for cursor in cursors}:
+                        self._read_to(session, wanted[session])  # somebody else had read it
 
     async def settle_own(self, subject: Subject) -> None:
         """Index also what the subject's own session kept: what its agent noted a moment ago."""
@@ -152,7 +155,8 @@ class MemoryIndex:
             await self._erase(subject, records)
             await self._declare(subject.project, use)
             last = records[-1].position
-            await self._database.memories.apply(changes, Cursor(session, position, last))
+            if not await self._database.memories.apply(changes, Cursor(session, position, last)):
+                return  # somebody else reads it, from where this one began
             position = last
 
     async def _state(self, session: str) -> Session:
