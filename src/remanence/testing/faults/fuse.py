@@ -118,10 +118,13 @@ class FaultyDatabase:
         self.controls = database.controls
         self.views = database.views
         self.screens = database.screens
+        self.memories = database.memories
         self.registry = database.registry
         self.raw = database.raw
         self.restore = database.restore
         self.prune_keys = database.prune_keys
+        self.scrub = database.scrub
+        self.files = database.files
         self.close = database.close
 
 

@@ -1,0 +1,274 @@
+"""Erasure: an order is written down, carried out wherever what it names has gone, and answered with a signed receipt.
+
+What is erased are *records*: their payloads become skeletons, their digests stay, so the chain still verifies and the
+sessions still fold. Everything else that is remembered is a projection of records and goes with them. From what was
+ordered, the reach grows until nothing is added any more:
+
+* a session: what it said itself (what it inherited belongs to its source, and is named there);
+* a user: all their sessions, and what was noted in their scope;
+* a subject, a memory: every version, and the record each was learned from;
+
+and from each of these records: notes that were learned from it, summaries that cover it, what a recall says about it,
+and, for a memory, records of the same person's sessions that repeat its text.
+
+The order is an entry of the registry (kind `erasure`) before anything is erased, and grows before every step. A process
+that dies leaves an order that `resume` carries on; erasing twice is erasing once. A legal hold refuses an order whole.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import AsyncIterator, Collection, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
+
+from remanence.commands.caller import Caller, check_name, commit
+from remanence.commands.reach import Reach
+from remanence.commands.receipts import Order, Reached, Receipt, What, sign, tracer_of
+from remanence.commands.traces import Tracer, texts_of
+from remanence.errors import Conflict, InvalidInput, NotFound
+from remanence.events import Redacted, payload_digest
+from remanence.ports import Entry, EntryQuery, RawRecord, SessionRow, Write
+from remanence.recollections import MemorySelector
+from remanence.stores.rows import blobs_named
+
+__all__ = ["KIND", "LegalHold", "erase", "hold", "holds", "receipts", "resume", "unhold"]
+
+KIND: Final = "erasure"
+HOLD_KIND: Final = "legal_hold"
+ANSWER_KIND: Final = "kept_answer"
+_PAGE = 200
+_NO_SNAPSHOT = b""
+"""A snapshot that no release can read: the next load folds from the first record."""
+_BEYOND = (
+    "bundles, copies and backups made before this moment",
+    "what model providers and tools keep of what they were sent",
+)
+
+
+class LegalHold(msgspec.Struct, frozen=True):
+    """Nothing under `scope` may be erased: `project`, `user:ID`, `session:ID`, `subject:NAME` or `memory:ID`."""
+
+    scope: str
+    by: str
+    reason: str
+    at: int
+
+
+class _State(msgspec.Struct, frozen=True):
+    """An order and what it has reached so far."""
+
+    order: Order
+    records: tuple[Reached, ...] = ()
+    memories: tuple[str, ...] = ()
+    prints: tuple[str, ...] = ()
+    removed: dict[str, int] = {}
+    receipt: Receipt | None = None
+
+
+# --- legal holds ------------------------------------------------------------------------------------------------------
+
+
+async def hold(caller: Caller, scope: str, *, reason: str) -> LegalHold:
+    """Keep everything under a scope from being erased until the hold is lifted."""
+    kind, _, name = scope.partition(":")
+    if (kind == "project") == bool(name) or kind not in ("project", "user", "session", "subject", "memory"):
+        raise InvalidInput(
+            f"{scope!r} is not something to hold. Use project, user:ID, session:ID, subject:NAME or memory:ID. Nothing "
+            "was changed.",
+            param="scope",
+        )
+    now = caller.clock.now()
+    kept = LegalHold(scope, caller.actor, reason, now)
+    entry = Entry(HOLD_KIND, caller.project, _hold_id(caller, scope), now, now, msgspec.json.encode(kept))
+    await caller.database.registry.put(entry)
+    return kept
+
+
+async def unhold(caller: Caller, scope: str) -> None:
+    """Lift a legal hold. Raises NotFound when none stands."""
+    await caller.database.registry.remove(HOLD_KIND, _hold_id(caller, scope))
+
+
+async def holds(caller: Caller) -> Sequence[LegalHold]:
+    """The legal holds that stand in the caller's project."""
+    return [msgspec.json.decode(e.body, type=LegalHold) async for e in _entries(caller, HOLD_KIND)]
+
+
+def _hold_id(caller: Caller, scope: str) -> str:
+    return f"{caller.project}/{scope}"
+
+
+# --- orders -----------------------------------------------------------------------------------------------------------
+
+
+async def erase(caller: Caller, what: What, name: str, *, reason: str) -> Receipt:
+    """Erase a memory, a session, a subject or a user of the caller's project, wherever it has gone.
+
+    Raises NotFound when there is nothing of the kind, Conflict when a legal hold stands over any of it: then nothing
+    was erased.
+    """
+    check_name(what, name)
+    order = Order(caller.make_id("erasure"), caller.project, what, name, caller.actor, reason, caller.clock.now())
+    receipt = await _Work(caller, _State(order), await tracer_of(caller)).carry_out()
+    if not receipt.records and not receipt.memories:
+        raise NotFound(f"There is no {what} {name!r} with anything to erase. Nothing was changed.")
+    return receipt
+
+
+async def resume(caller: Caller) -> Sequence[Receipt]:
+    """Carry on the orders of the caller's project that a dead process left unfinished."""
+    unfinished = [state async for state in _states(caller) if state.receipt is None]
+    return [await _Work(caller, state, await tracer_of(caller)).carry_out() for state in unfinished]
+
+
+async def receipts(caller: Caller) -> Sequence[Receipt]:
+    """The receipts of the caller's project, newest first."""
+    found = [state.receipt async for state in _states(caller) if state.receipt is not None]
+    return sorted(found, key=lambda receipt: receipt.order.at, reverse=True)
+
+
+async def _states(caller: Caller) -> AsyncIterator[_State]:
+    async for entry in _entries(caller, KIND):
+        yield msgspec.json.decode(entry.body, type=_State)
+
+
+async def _entries(caller: Caller, kind: str) -> AsyncIterator[Entry]:
+    query = EntryQuery(kind, caller.project, limit=_PAGE)
+    while entries := await caller.database.registry.list(query):
+        for entry in entries:
+            yield entry
+        query = replace(query, after=entries[-1].id)
+
+
+# --- the work ---------------------------------------------------------------------------------------------------------
+
+
+class _Work:
+    """One order being carried out."""
+
+    def __init__(self, caller: Caller, state: _State, tracer: Tracer) -> None:
+        self._caller = caller
+        self._state = state
+        self._tracer = tracer
+
+    async def carry_out(self) -> Receipt:
+        """Erase, look again, until nothing is left to erase; then sign. An order that reaches nothing is not kept."""
+        order, caller = self._state.order, self._caller
+        while reach := await self._look():
+            await self._refuse_held(reach)
+            await self._write_down(reach)
+            for session, records in reach.records.items():
+                await self._redact(await reach.row(session), sorted(records))
+            await self._remove_memories(reach)
+        state = self._state
+        receipt = Receipt(
+            order, caller.clock.now(), state.records, state.memories, state.removed, state.prints, _BEYOND
+        )
+        if state.records or state.memories:
+            await self._empty_answers()
+            await caller.database.scrub()
+            receipt = await sign(caller, replace(receipt, removed=self._state.removed, finished_at=caller.clock.now()))
+            await self._save(replace(self._state, receipt=receipt))
+        return receipt
+
+    async def _look(self) -> Reach:
+        known = [(one.session, one.position) for one in self._state.records]
+        reach = Reach(self._caller, self._state.order, self._tracer, known)
+        await reach.look()
+        return reach
+
+    async def _refuse_held(self, reach: Reach) -> None:
+        order = self._state.order
+        touched = {"project", f"{order.what}:{order.name}", *(f"memory:{name}" for name in reach.memories)}
+        touched |= {f"subject:{name}" for memory in reach.memories.values() for name in memory.subjects}
+        for session in reach.records:
+            touched |= {f"session:{session}", f"user:{(await reach.row(session)).summary.user}"}
+        for one in await holds(self._caller):
+            if one.scope in touched:
+                kept = "What was reached before stays erased" if self._state.records else "Nothing was erased"
+                raise Conflict(
+                    f"A legal hold stands over {one.scope}, by {one.by}: {one.reason or 'no reason given'}. {kept}. "
+                    f"Lift it first: remanence memory unhold {one.scope}"
+                )
+
+    async def _write_down(self, reach: Reach) -> None:
+        """The order remembers what it is about to erase, so that a receipt can be written after a crash, too."""
+        state, prints = self._state, dict.fromkeys(self._state.prints)
+        records = set(state.records)
+        for session, found in reach.records.items():
+            async for row in self._stored(session, found):
+                records.add(Reached(session, row.position, payload_digest(row.payload).hex()))
+                said = texts_of(found[row.position].event)
+                blobs = [await self._caller.database.blobs.get(name) for name in blobs_named(row.payload)]
+                said += [blob.decode(errors="ignore") for blob in blobs]
+                for text in said:
+                    prints |= dict.fromkeys(self._tracer.prints_of(text))
+        memories = {*state.memories, *reach.memories}
+        await self._save(
+            replace(state, records=tuple(sorted(records)), memories=tuple(sorted(memories)), prints=tuple(prints))
+        )
+
+    async def _stored(self, session: str, positions: Collection[int]) -> AsyncIterator[RawRecord]:
+        """The rows as they lie in the table: the digest of a record is over those bytes."""
+        after, last = min(positions) - 1, max(positions)
+        while after < last:
+            for row in await self._caller.database.raw(session, after=after, limit=_PAGE):
+                after = row.position
+                if row.position in positions:
+                    yield row
+
+    async def _redact(self, row: SessionRow, positions: Sequence[int]) -> None:
+        caller, order = self._caller, self._state.order
+        summary = replace(row.summary, title="") if row.summary.title else None
+        for start in range(0, len(positions), _PAGE):
+            events = tuple(Redacted(p, order.by, order.reason) for p in positions[start : start + _PAGE])
+            now = caller.clock.now()
+            write = Write(row.session, events, now, caller.actor, summary=summary, snapshot=_NO_SNAPSHOT)
+            await commit(caller, write)
+        self._count({"records": len(positions)})
+
+    async def _remove_memories(self, reach: Reach) -> None:
+        memories, project = self._caller.database.memories, self._state.order.project
+        if reach.memories:
+            selector = MemorySelector(project=project, ids=tuple(reach.memories))
+            self._count((await memories.remove(selector)).rows)
+        for session, records in reach.records.items():
+            selector = MemorySelector(project=project, session=session, positions=tuple(records))
+            self._count((await memories.remove(selector)).rows)
+
+    async def _empty_answers(self) -> None:
+        """Answers kept for retried requests say what was said: those that do are emptied, and still refuse a reuse."""
+        prints, emptied = frozenset(self._state.prints), 0
+        sessions = {one.session.encode() for one in self._state.records}
+        async for entry in _entries(self._caller, ANSWER_KIND):
+            claim = msgspec.json.decode(entry.body, type=dict[str, Any])
+            said = _decoded(claim.get("body", ""))
+            if any(name in said for name in sessions) or self._tracer.find(prints, (said,)):
+                body = msgspec.json.encode({**claim, "body": "", "too_large": True})
+                await self._caller.database.registry.put(replace(entry, body=body, updated_at=self._caller.clock.now()))
+                emptied += 1
+        if emptied:
+            self._count({"kept answers": emptied})
+
+    def _count(self, rows: dict[str, int]) -> None:
+        removed = dict(self._state.removed)
+        for where, number in rows.items():
+            removed[where] = removed.get(where, 0) + number
+        self._state = replace(self._state, removed=removed)
+
+    async def _save(self, state: _State) -> None:
+        self._state, order = state, state.order
+        body = msgspec.json.encode(state)
+        entry = Entry(KIND, order.project, order.id, order.at, self._caller.clock.now(), body)
+        await self._caller.database.registry.put(entry)
+
+
+def _decoded(body: Any) -> bytes:
+    try:
+        return base64.b64decode(body)
+    except (TypeError, binascii.Error):
+        return str(body).encode()

@@ -1,0 +1,211 @@
+"""How far an erasure reaches: from what an order names to every record and memory that must go with it.
+
+The reach grows until nothing is added any more. From a record it goes on to notes that were learned from it, summaries
+that cover it and what a recall says about it; from a memory, to the records its versions stand in, the record each was
+learned from, and what the same person's sessions repeat of its text. Only what is still there is found: a look after
+an erasure finds what was written meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+
+from msgspec.structs import replace
+
+from remanence.commands.caller import Caller
+from remanence.commands.receipts import Order
+from remanence.commands.traces import Tracer, texts_of
+from remanence.errors import NotFound
+from remanence.events import BlocksShown, ContextCompacted, MemoryKept, MemoryRecalled, Recorded, Redacted, TurnStarted
+from remanence.ports import SessionQuery, SessionRow
+from remanence.recollections import Memory, MemoryListing
+
+__all__ = ["Reach"]
+
+_PAGE = 200
+_READ = 500
+
+Place = tuple[str, int]
+"""A session and a position."""
+
+
+class Reach:
+    """What one order reaches. `erased` is what it had reached before, and erased."""
+
+    def __init__(self, caller: Caller, order: Order, tracer: Tracer, erased: Iterable[Place] = ()) -> None:
+        self._database = caller.database
+        self._order = order
+        self._tracer = tracer
+        self._erased = frozenset(erased)
+        self._rows: dict[str, SessionRow] = {}
+        self.records: dict[str, dict[int, Recorded]] = {}
+        """The records to erase, by session and position."""
+        self.memories: dict[str, Memory] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.records or self.memories)
+
+    async def look(self) -> None:
+        """Find everything. Raises NotFound for a session that is not there."""
+        order = self._order
+        match order.what:
+            case "session":
+                await self._take_session(order.name)
+            case "user":
+                async for row in self._sessions(SessionQuery(project=order.project, user=order.name)):
+                    await self._take_session(row.session)
+                await self._take_memories(lambda memory: memory.place.scope == f"user:{order.name}")
+            case "subject":
+                await self._take_memories(lambda memory: order.name in memory.subjects)
+            case "memory":
+                await self._take_memories(lambda memory: memory.id == order.name)
+        await self._follow()
+
+    async def row(self, session: str) -> SessionRow:
+        """The row of a session of the order's project. Raises NotFound."""
+        if session not in self._rows:
+            row = await self._database.views.session(session)
+            if row.summary.project != self._order.project:
+                raise NotFound(f"There is no session {session!r}. Nothing was changed.")
+            self._rows[session] = row
+        return self._rows[session]
+
+    # --- what an order names ------------------------------------------------------------------------------------------
+
+    async def _take_session(self, session: str) -> None:
+        for record in await self._own_records(await self.row(session)):
+            self._take(record)
+        for memory in await self._listed(MemoryListing(project=self._order.project, session=session, closed=True)):
+            self.memories[memory.id] = memory
+
+    async def _take_memories(self, wanted: Callable[[Memory], bool]) -> None:
+        for memory in await self._listed(MemoryListing(project=self._order.project, closed=True)):
+            if wanted(memory):
+                await self._take_memory(memory)
+
+    async def _take_memory(self, memory: Memory) -> None:
+        """A memory with all its versions, the records they stand in, and those they were learned from."""
+        if memory.id in self.memories:
+            return
+        self.memories[memory.id] = memory
+        for version in await self._database.memories.history(memory.project, memory.id):
+            kept = await self._record(version.session, version.position)
+            if kept is None:
+                continue
+            self._take(kept)
+            if isinstance(kept.event, MemoryKept) and kept.event.source is not None:
+                source = await self._record(kept.event.source_session or kept.session, kept.event.source)
+                if source is not None:
+                    self._take(source)
+            await self._take_copies(await self.row(version.session), version.text)
+
+    async def _take_copies(self, row: SessionRow, text: str) -> None:
+        """What a session, and the others of the same person, repeat of a text: a call that wrote it, a reply."""
+        prints = frozenset(self._tracer.prints_of(text))
+        rows = [row]
+        if row.summary.user and prints:
+            query = SessionQuery(project=row.summary.project, user=row.summary.user)
+            rows += [other async for other in self._sessions(query) if other.session != row.session]
+        for one in rows:
+            for record in await self._own_records(one):
+                said = texts_of(record.event)
+                if self._tracer.find(prints, (s.encode() for s in said)) or any(text in s for s in said):
+                    self._take(record)
+
+    # --- what follows from it -----------------------------------------------------------------------------------------
+
+    async def _follow(self) -> None:
+        before = (-1, -1)
+        while before != (now := (sum(map(len, self.records.values())), len(self.memories))):
+            before = now
+            gone = self._erased | {(s, position) for s, records in self.records.items() for position in records}
+            for session in {session for session, _ in gone}:
+                for row in await self._with_forks(session):
+                    await self._follow_in(row, gone)
+            await self._follow_notes(gone)
+
+    async def _follow_in(self, row: SessionRow, gone: frozenset[Place]) -> None:
+        """Summaries that cover what is erased, and recalls that speak of it, in one session."""
+        first = 0 if row.fork is None else row.fork.position
+        source = row.session if row.fork is None else row.fork.source
+        erased = {position for session, position in gone if session in (row.session, source)}
+        turn, turn_of = 0, dict[int, int]()
+        for record in await self._database.store.read(row.session):
+            turn = record.event.turn if isinstance(record.event, TurnStarted) else turn
+            turn_of[record.position] = turn
+            match record.event:
+                case _ if record.position <= first:
+                    pass
+                case ContextCompacted(through_turn=through, skipped=skipped):
+                    if any(turn_of.get(position, turn) <= through + (skipped > 0) for position in erased):
+                        self._take(record)
+                case MemoryRecalled(items=items) | BlocksShown(items=items):
+                    if any((one.session, one.position) in gone or one.memory in self.memories for one in items):
+                        self._take(record)
+                case _:
+                    pass
+
+    async def _follow_notes(self, gone: frozenset[Place]) -> None:
+        listing = MemoryListing(project=self._order.project, kinds=("note", "block"), closed=True)
+        for memory in await self._listed(listing):
+            if memory.id not in self.memories and await self._learned_from(memory, gone):
+                await self._take_memory(memory)
+
+    async def _learned_from(self, memory: Memory, gone: frozenset[Place]) -> bool:
+        for version in await self._database.memories.history(memory.project, memory.id):
+            if (version.session, version.position) in gone:
+                return True
+            kept = await self._record(version.session, version.position)
+            if kept is not None and isinstance(kept.event, MemoryKept):
+                source = (kept.event.source_session or kept.session, kept.event.source)
+                if source in gone:
+                    return True
+        return False
+
+    # --- looking things up --------------------------------------------------------------------------------------------
+
+    def _take(self, record: Recorded) -> None:
+        if not (record.redacted or isinstance(record.event, Redacted)) and texts_of(record.event):
+            self.records.setdefault(record.session, {})[record.position] = record
+
+    async def _record(self, session: str, position: int) -> Recorded | None:
+        """One record that the session wrote itself; None when it is not there any more."""
+        try:
+            row = await self.row(session)
+        except NotFound:
+            return None
+        if row.fork is not None and position <= row.fork.position:
+            return await self._record(row.fork.source, position)
+        found = await self._database.store.read(session, after=position - 1, limit=1)
+        return found[0] if found and found[0].position == position else None
+
+    async def _own_records(self, row: SessionRow) -> list[Recorded]:
+        after, records = row.fork.position if row.fork is not None else 0, list[Recorded]()
+        while page := await self._database.store.read(row.session, after=after, limit=_READ):
+            records += page
+            after = page[-1].position
+        return records
+
+    async def _with_forks(self, session: str) -> list[SessionRow]:
+        """A session, what was forked from it, and from that."""
+        family = [await self.row(session)]
+        for member in family:
+            query = SessionQuery(project=member.summary.project, parent=member.session)
+            known = {other.session for other in family}
+            family += [row async for row in self._sessions(query) if row.session not in known]
+        return family
+
+    async def _sessions(self, query: SessionQuery) -> AsyncIterator[SessionRow]:
+        query = replace(query, opened="oldest_first", limit=_PAGE)
+        while rows := await self._database.views.sessions(query):
+            for row in rows:
+                yield row
+            query = replace(query, after=rows[-1].session)
+
+    async def _listed(self, listing: MemoryListing) -> list[Memory]:
+        found: list[Memory] = []
+        listing = replace(listing, limit=_PAGE)
+        while page := await self._database.memories.list(listing):
+            found += page
+            listing = replace(listing, after=page[-1].id)
+        return found

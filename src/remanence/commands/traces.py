@@ -1,0 +1,103 @@
+"""Traces of an erased text: how to recognise it later without keeping it.
+
+A *print* is a keyed digest of a few words in a row. Whoever holds the prints of a text and the key can say whether some
+bytes still contain a piece of it, and nothing about the text itself; without the key, not even that. So a receipt can
+carry prints of what it erased, and the database's own files can be searched for them years later, page by page,
+whatever table, index or free page the bytes lie in.
+
+Words are compared as bytes, without the case of ASCII letters; escapes of JSON count as gaps. A text of very few words,
+such as "yes, please", has no print: it would be found everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from remanence.events import Event, skeleton
+
+__all__ = ["Tracer", "file_chunks", "texts_of"]
+
+WORDS = 4
+"""How many words in a row make a print; of shorter texts, all of them."""
+PRINTS_PER_TEXT = 8
+CHARS_MIN = 12
+"""What is shorter than this in all is said by everybody."""
+CHUNK_BYTES = 4 << 20
+OVERLAP_BYTES = 1_024
+DIGEST_BYTES = 8
+
+_ESCAPE = re.compile(rb"\\+[nrtbf\"/]?")
+_WORD = re.compile(rb"[0-9A-Za-z\x80-\xff]+")
+
+
+class Tracer:
+    """Makes prints and finds them. `key` is at most 64 bytes, and secret."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def prints_of(self, text: str) -> tuple[str, ...]:
+        """The prints of a text: a few, spread over it; none when it is too short to be known again."""
+        words = _words(text.encode())
+        size = min(WORDS, len(words))
+        if sum(map(len, words)) < CHARS_MIN or not size:
+            return ()
+        starts = range(len(words) - size + 1)
+        step = max(1, len(starts) // PRINTS_PER_TEXT)
+        chosen = [start for start in starts[::step] if sum(map(len, words[start : start + size])) >= CHARS_MIN]
+        chosen = chosen[:PRINTS_PER_TEXT] or [0]
+        return tuple(dict.fromkeys(self._print(words[start : start + size]) for start in chosen))
+
+    def find(self, prints: Collection[str], content: Iterable[bytes]) -> set[str]:
+        """Which of these prints are somewhere in the content, given piece by piece."""
+        sizes = sorted({int(one[0]) for one in prints})
+        found: set[str] = set()
+        for piece in content if sizes else ():
+            words = _words(piece)
+            for size in sizes:
+                made = (self._print(words[start : start + size]) for start in range(len(words) - size + 1))
+                found.update(one for one in made if one in prints)
+        return found
+
+    def _print(self, words: list[bytes]) -> str:
+        digest = hashlib.blake2b(b" ".join(words), digest_size=DIGEST_BYTES, key=self._key)
+        return f"{len(words)}{digest.hexdigest()}"
+
+
+def _words(content: bytes) -> list[bytes]:
+    return _WORD.findall(_ESCAPE.sub(b" ", content).lower())
+
+
+def file_chunks(path: Path) -> Iterator[bytes]:
+    """The bytes of a file, in pieces that overlap. Blocks."""
+    with path.open("rb") as file:
+        before = b""
+        while chunk := file.read(CHUNK_BYTES):
+            yield before + chunk
+            before = chunk[-OVERLAP_BYTES:]
+
+
+def texts_of(event: Event) -> list[str]:
+    """Everything said in an event that erasing it takes away."""
+    return list(_lost(msgspec.to_builtins(event), msgspec.to_builtins(skeleton(event))))
+
+
+def _lost(whole: object, left: object) -> Iterator[str]:
+    """The texts of `whole` that are not in the same place of `left`."""
+    if isinstance(whole, str):
+        if whole != left:
+            yield whole
+    elif isinstance(whole, dict):
+        kept = cast("dict[str, object]", left) if isinstance(left, dict) else {}
+        for name, value in cast("dict[str, object]", whole).items():
+            yield from _lost(value, kept.get(name))
+    elif isinstance(whole, list | tuple):
+        rest = cast("Sequence[object]", left) if isinstance(left, list | tuple) else ()
+        for index, value in enumerate(cast("Sequence[object]", whole)):
+            yield from _lost(value, rest[index] if index < len(rest) else None)

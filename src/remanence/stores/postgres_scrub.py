@@ -1,0 +1,52 @@
+"""What deleted and replaced rows leave in PostgreSQL's files, and how it goes: the tables are written anew.
+
+A row that is deleted stays in its page until the page is needed, and a page that VACUUM compacts keeps old bytes in the
+gap. Only VACUUM FULL writes a new file without them (the planner's statistics quote no column that holds what was said:
+`schema/postgres/0006_nothing_quoted.sql`). It needs the table for itself while it works and as much room as
+the table takes; erasures are rare. What the server's write-ahead log, its replicas and its backups hold is beyond our
+reach: they forget when they are recycled.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+from remanence.stores.postgres_connect import SCHEMA, Connection, connect, hang_up
+from remanence.stores.postgres_errors import DRIVER_ERRORS, explain
+
+__all__ = ["rewrite_tables", "table_files"]
+
+_TABLES = """
+SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = $1 AND c.relkind = 'r' ORDER BY c.relname
+"""
+_FOLDER = """
+SELECT current_setting('data_directory', true) || '/base/' || oid FROM pg_database WHERE datname = current_database()
+"""
+
+
+async def rewrite_tables(url: str) -> None:
+    """Rewrite every table of ours. Raises StoreError; the tables done by then stay rewritten."""
+    connection = await connect(url, patient=True)
+    try:
+        for row in await connection.fetch(_TABLES, SCHEMA):
+            await connection.execute(f'VACUUM (FULL) {SCHEMA}."{row["relname"]}"')
+    except DRIVER_ERRORS as error:
+        raise explain(error, "rewriting the tables") from error
+    finally:
+        await hang_up(connection)
+
+
+async def table_files(connection: Connection) -> Sequence[Path]:
+    """Every file of the database, none when this process cannot see them."""
+    folder = await connection.fetchval(_FOLDER)
+    return await asyncio.to_thread(_readable, Path(folder)) if folder else ()
+
+
+def _readable(folder: Path) -> list[Path]:
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file())
+    except OSError:
+        return []  # on another machine, or not ours to read
