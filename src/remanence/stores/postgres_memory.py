@@ -67,9 +67,8 @@ INSERT INTO memory_closings (project, id, at, valid_to)
 SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) ON CONFLICT DO NOTHING
 """
 _ADD_SUBJECTS = """
-INSERT INTO memory_subjects (seq, project, subject)
-SELECT m.seq, m.project, w.subject FROM unnest($1::text[], $2::text[], $3::integer[], $4::text[])
-    AS w (project, id, version, subject) JOIN memories m USING (project, id, version) ON CONFLICT DO NOTHING
+INSERT INTO memory_subjects (project, subject, place, document)
+SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) ON CONFLICT DO NOTHING
 """
 
 
@@ -183,7 +182,7 @@ async def _lay_down(
     await connection.execute(_SET_SESSIONS, *_columns(counted, 4))
     used = [(count.no, count.sessions, count.memories, count.words) for count in places.values()]
     await connection.execute(_SET_PLACES, *_columns(used, 4))
-    subjects = [(m.project, m.id, m.version, subject) for _, _, _, m in laid.memories for subject in m.subjects]
+    subjects = [(m.project, subject, place, at) for place, at, _, m in laid.memories for subject in m.subjects]
     if subjects:
         await connection.execute(_ADD_SUBJECTS, *_columns(subjects, 4))
 
@@ -243,12 +242,12 @@ async def _remove(connection: Connection, selector: MemorySelector) -> MemoryRem
     rows = await reads.selected(connection, selector)
     if not rows:
         return MemoryRemoval()
-    places = sorted({place for _, place, _, _ in rows})
+    places = sorted({place for place, _, _ in rows})
     await connection.execute(
         "SELECT FROM memory_places WHERE place = ANY ($1::bigint[]) ORDER BY project, store, scope FOR UPDATE", places
     )
     counts: dict[str, int] = {"memory_words": await _remove_words(connection, rows)}
-    for _seq, place, _document, memory in rows:
+    for place, _document, memory in rows:
         await connection.execute(
             "UPDATE memory_places SET memories = memories - 1, words = words - $1 WHERE place = $2",
             indexed(memory.text).length,
@@ -259,18 +258,23 @@ async def _remove(connection: Connection, selector: MemorySelector) -> MemoryRem
             place,
             list(name_words(memory.speaker)),
         )
-    seqs = [seq for seq, _, _, _ in rows]
+    keys = _columns([(place, document) for place, document, _ in rows], 2)
     for table in ("memory_subjects", "memories"):
-        counts[table] = _count(await connection.execute(f"DELETE FROM {table} WHERE seq = ANY ($1::bigint[])", seqs))
+        gone = await connection.execute(
+            f"DELETE FROM {table} t USING unnest($1::bigint[], $2::bigint[]) AS w (place, document) "
+            "WHERE t.place = w.place AND t.document = w.document",
+            *keys,
+        )
+        counts[table] = _count(gone)
     counts["memory_names"] = _count(await connection.execute("DELETE FROM memory_names WHERE memories <= 0"))
     counts["memory_closings"] = 0
-    for key in sorted({(memory.project, memory.id) for _, _, _, memory in rows}):
+    for key in sorted({(memory.project, memory.id) for _, _, memory in rows}):
         if await reads.versions(connection, *key):
             await _settle(connection, *key)
         else:
             gone = await connection.execute("DELETE FROM memory_closings WHERE project = $1 AND id = $2", *key)
             counts["memory_closings"] += _count(gone)
-    removed = tuple(removed_of(memory) for _, _, _, memory in rows)
+    removed = tuple(removed_of(memory) for _, _, memory in rows)
     return MemoryRemoval(removed, {table: count for table, count in counts.items() if count})
 
 
@@ -278,10 +282,10 @@ def _count(tag: str) -> int:
     return int(tag.rpartition(" ")[2])
 
 
-async def _remove_words(connection: Connection, rows: Sequence[tuple[int, int, int, Memory]]) -> int:
+async def _remove_words(connection: Connection, rows: Sequence[tuple[int, int, Memory]]) -> int:
     """Take documents out of their words' entries. Returns how many entries are gone."""
     gone: defaultdict[Chunk, set[int]] = defaultdict(set)
-    for _seq, place, document, memory in rows:
+    for place, document, memory in rows:
         for word in indexed(memory.text).words:
             gone[place, word, chunk_of(document)].add(document)
     where = "WHERE place = $1 AND word = $2 AND chunk = $3"

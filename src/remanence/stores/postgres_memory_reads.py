@@ -113,17 +113,17 @@ async def places(connection: Connection, project: str) -> list[Place]:
     return [Place(row["store"], row["scope"]) for row in rows]
 
 
-async def selected(connection: Connection, selector: MemorySelector) -> list[tuple[int, int, int, Memory]]:
-    """What a selector means: number, place, document and memory of each version. Raises InvalidInput for everything."""
+async def selected(connection: Connection, selector: MemorySelector) -> list[tuple[int, int, Memory]]:
+    """What a selector means: place, document and memory of each version. Raises InvalidInput for everything."""
     given = terms_of(selector)
     if not given and selector.subject is None:
         raise unselective(selector)
     terms, values = _where({"m.project": selector.project, **given}, selector.subject)
     rows = await connection.fetch(
-        f"SELECT {COLUMNS}, m.seq {_FROM} WHERE {' AND '.join(terms)} ORDER BY m.seq", *values
+        f"SELECT {COLUMNS} {_FROM} WHERE {' AND '.join(terms)} ORDER BY m.place, m.document", *values
     )
     found = [tuple(row) for row in rows]
-    return [(row[-1], row[2], row[3], memory_of(row[:-1])) for row in found]
+    return [(row[2], row[3], memory_of(row)) for row in found]
 
 
 def _where(given: dict[str, Any], subject: str | None) -> tuple[list[str], list[Any]]:
@@ -135,7 +135,10 @@ def _where(given: dict[str, Any], subject: str | None) -> tuple[list[str], list[
         terms.append(f"{column} = ANY (${len(values)})" if isinstance(value, list) else f"{column} = ${len(values)}")
     if subject is not None:
         values.append(subject)
-        terms.append(f"m.seq IN (SELECT seq FROM memory_subjects WHERE project = $1 AND subject = ${len(values)})")
+        terms.append(
+            "(m.place, m.document) IN (SELECT place, document FROM memory_subjects "
+            f"WHERE project = $1 AND subject = ${len(values)})"
+        )
     return terms, values
 
 

@@ -51,7 +51,9 @@ _ADD_NAMES = (
     "INSERT INTO memory_names VALUES (?, ?, ?) ON CONFLICT (place, name) "
     "DO UPDATE SET memories = memories + excluded.memories"
 )
-_SEQ = "SELECT seq FROM memories WHERE project = ? AND id = ? AND version = ?"
+
+
+_IDS_AT_ONCE = 500
 
 
 class SqliteMemories:
@@ -116,25 +118,27 @@ def _unknown(
     connection: sqlite3.Connection, changes: Sequence[MemoryChange]
 ) -> tuple[list[Memory], set[tuple[str, str]]]:
     """The versions that are not there yet, and the memories of which more is there than one version."""
-    found: dict[tuple[str, str], set[int]] = {}
+    keeps = [change.memory for change in changes if isinstance(change, Keep)]
+    found: dict[tuple[str, str], set[int]] = {(memory.project, memory.id): set() for memory in keeps}
+    ids = sorted({memory.id for memory in keeps})
     settle: set[tuple[str, str]] = set()
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        some = ids[start : start + _IDS_AT_ONCE]
+        where = f"WHERE project = ? AND id IN ({', '.join('?' * len(some))})"
+        for project in {memory.project for memory in keeps}:
+            rows = connection.execute(f"SELECT id, version FROM memories {where}", (project, *some))
+            for name, version in rows:
+                found.get((project, name), set()).add(version)
+            rows = connection.execute(f"SELECT DISTINCT id FROM memory_closings {where}", (project, *some))
+            settle.update((project, name) for (name,) in rows)
     kept: list[Memory] = []
-    for change in changes:
-        if not isinstance(change, Keep):
-            continue
-        memory = change.memory
-        key = memory.project, memory.id
-        if key not in found:
-            rows = connection.execute("SELECT version FROM memories WHERE project = ? AND id = ?", key)
-            found[key] = {version for (version,) in rows}
-            closed = connection.execute("SELECT 1 FROM memory_closings WHERE project = ? AND id = ? LIMIT 1", key)
-            if closed.fetchone() is not None:
-                settle.add(key)
-        if memory.version not in found[key]:
-            found[key].add(memory.version)
+    for memory in keeps:
+        versions = found[memory.project, memory.id]
+        if memory.version not in versions:
+            versions.add(memory.version)
             kept.append(memory)
-            if len(found[key]) > 1:
-                settle.add(key)
+            if len(versions) > 1:
+                settle.add((memory.project, memory.id))
     return kept, settle
 
 
@@ -197,13 +201,12 @@ def _sessions(
 
 
 def _name_subjects(connection: sqlite3.Connection, laid: Laid) -> None:
-    for _place, _document, _asks, memory in laid.memories:
-        if memory.subjects:
-            (seq,) = connection.execute(_SEQ, (memory.project, memory.id, memory.version)).fetchone()
-            connection.executemany(
-                "INSERT OR IGNORE INTO memory_subjects VALUES (?, ?, ?)",
-                [(memory.project, subject, seq) for subject in memory.subjects],
-            )
+    rows = [
+        (memory.project, subject, place, document)
+        for place, document, _asks, memory in laid.memories
+        for subject in memory.subjects
+    ]
+    connection.executemany("INSERT OR IGNORE INTO memory_subjects VALUES (?, ?, ?, ?)", rows)
 
 
 def _settle(connection: sqlite3.Connection, project: str, name: str) -> None:
@@ -227,9 +230,9 @@ def _remove(ledger: Ledger, selector: MemorySelector) -> MemoryRemoval:
         return MemoryRemoval()
     ledger.erased = True
     counts: dict[str, int] = defaultdict(int)
-    names = {(memory.project, memory.id) for _, _, _, memory in rows}
+    names = {(memory.project, memory.id) for _, _, memory in rows}
     counts["memory_words"] = _remove_words(connection, rows)
-    for seq, place, _document, memory in rows:
+    for place, document, memory in rows:
         length = indexed(memory.text).length
         connection.execute(
             "UPDATE memory_places SET memories = memories - 1, words = words - ? WHERE place = ?", (length, place)
@@ -238,10 +241,14 @@ def _remove(ledger: Ledger, selector: MemorySelector) -> MemoryRemoval:
             connection.execute(
                 "UPDATE memory_names SET memories = memories - 1 WHERE place = ? AND name = ?", (place, name)
             )
-        counts["memory_subjects"] += connection.execute(
-            "DELETE FROM memory_subjects WHERE project = ? AND seq = ?", (memory.project, seq)
+        for subject in memory.subjects:
+            counts["memory_subjects"] += connection.execute(
+                "DELETE FROM memory_subjects WHERE project = ? AND subject = ? AND place = ? AND document = ?",
+                (memory.project, subject, place, document),
+            ).rowcount
+        counts["memories"] += connection.execute(
+            "DELETE FROM memories WHERE place = ? AND document = ?", (place, document)
         ).rowcount
-        counts["memories"] += connection.execute("DELETE FROM memories WHERE seq = ?", (seq,)).rowcount
     counts["memory_names"] = connection.execute("DELETE FROM memory_names WHERE memories <= 0").rowcount
     for key in sorted(names):
         if reads.versions(connection, *key):
@@ -250,14 +257,14 @@ def _remove(ledger: Ledger, selector: MemorySelector) -> MemoryRemoval:
             counts["memory_closings"] += connection.execute(
                 "DELETE FROM memory_closings WHERE project = ? AND id = ?", key
             ).rowcount
-    removed = tuple(removed_of(memory) for _, _, _, memory in rows)
+    removed = tuple(removed_of(memory) for _, _, memory in rows)
     return MemoryRemoval(removed, {table: count for table, count in counts.items() if count})
 
 
-def _remove_words(connection: sqlite3.Connection, rows: Sequence[tuple[int, int, int, Memory]]) -> int:
+def _remove_words(connection: sqlite3.Connection, rows: Sequence[tuple[int, int, Memory]]) -> int:
     """Take documents out of their words' entries. Returns how many entries are gone."""
     gone: defaultdict[Chunk, set[int]] = defaultdict(set)
-    for _seq, place, document, memory in rows:
+    for place, document, memory in rows:
         for word in indexed(memory.text).words:
             gone[place, word, chunk_of(document)].add(document)
     for chunk, documents in sorted(gone.items()):

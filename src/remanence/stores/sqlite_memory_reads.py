@@ -118,14 +118,16 @@ def listing(connection: sqlite3.Connection, asked: MemoryListing) -> list[Memory
             return found[: asked.limit]
 
 
-def selected(connection: sqlite3.Connection, selector: MemorySelector) -> list[tuple[int, int, int, Memory]]:
-    """What a selector means: number, place, document and memory of each version. Raises InvalidInput for everything."""
+def selected(connection: sqlite3.Connection, selector: MemorySelector) -> list[tuple[int, int, Memory]]:
+    """What a selector means: place, document and memory of each version. Raises InvalidInput for everything."""
     given = terms_of(selector)
     if not given and selector.subject is None:
         raise unselective(selector)
     terms, values = _where({"m.project": selector.project, **given}, selector.subject)
-    rows = connection.execute(f"SELECT m.seq, {COLUMNS} {_FROM} WHERE {' AND '.join(terms)} ORDER BY m.seq", values)
-    return [(seq, row[2], row[3], memory_of(row)) for seq, *row in rows.fetchall()]
+    rows = connection.execute(
+        f"SELECT {COLUMNS} {_FROM} WHERE {' AND '.join(terms)} ORDER BY m.place, m.document", values
+    )
+    return [(row[2], row[3], memory_of(row)) for row in rows.fetchall()]
 
 
 def _where(given: dict[str, Any], subject: str | None) -> tuple[list[str], list[Any]]:
@@ -141,7 +143,9 @@ def _where(given: dict[str, Any], subject: str | None) -> tuple[list[str], list[
             values.append(value)
     if subject is not None:
         project = given.get("p.project", given.get("m.project"))
-        terms.append("m.seq IN (SELECT seq FROM memory_subjects WHERE project = ? AND subject = ?)")
+        terms.append(
+            "(m.place, m.document) IN (SELECT place, document FROM memory_subjects WHERE project = ? AND subject = ?)"
+        )
         values += (project, subject)
     return terms, values
 

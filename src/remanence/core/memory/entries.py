@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
 
 __all__ = [
     "ALONE_STEP",
@@ -30,6 +30,7 @@ __all__ = [
     "entries_of",
     "entry",
     "pack",
+    "repeated",
     "session_number",
     "without",
 ]
@@ -62,13 +63,20 @@ def chunk_of(document: int) -> int:
     return (document >> ORDINAL_BITS >> _SESSIONS_BITS) << (ORDINAL_BITS - _ORDINALS_BITS) | ordinal >> _ORDINALS_BITS
 
 
-def entry(document: int, length: int, count: int, asks: bool) -> int:
-    """One word of one memory."""
-    return document << DOCUMENT_SHIFT | min(length, LENGTH_MAX) << 9 | min(count, COUNT_MAX) << 1 | asks
+def entry(document: int, length: int, asks: bool) -> int:
+    """A word that a memory has once."""
+    return document << DOCUMENT_SHIFT | min(length, LENGTH_MAX) << 9 | 2 | asks
 
 
-def pack(entries: Iterable[int]) -> bytes:
+def repeated(once: int, count: int) -> int:
+    """The same for a word that a memory has so many times."""
+    return once + (min(count, COUNT_MAX) - 1 << 1)
+
+
+def pack(entries: Sequence[int]) -> bytes:
     """Entries as they are stored: 8 bytes each, little-endian, in any order."""
+    if len(entries) == 1:
+        return entries[0].to_bytes(_ENTRY_BYTES, "little")
     packed = array("Q", entries)
     if sys.byteorder == "big":
         packed.byteswap()
@@ -86,4 +94,4 @@ def entries_of(packed: bytes) -> array[int]:
 
 def without(packed: bytes, documents: Collection[int]) -> bytes:
     """Stored entries without those of some documents."""
-    return pack(entry for entry in entries_of(packed) if entry >> DOCUMENT_SHIFT not in documents)
+    return pack([entry for entry in entries_of(packed) if entry >> DOCUMENT_SHIFT not in documents])

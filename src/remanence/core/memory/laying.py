@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from remanence.core.memory.entries import ALONE_STEP, ORDINAL_MAX, chunk_of, document, entry
+from remanence.core.memory.entries import ALONE_STEP, ORDINAL_MAX, chunk_of, document, entry, repeated
 from remanence.core.memory.words import indexed, name_words
 from remanence.recollections import Close, Memory
 
@@ -65,8 +65,9 @@ def lay(
         place.words += text.length
         laid.memories.append((place.no, number, text.asks, memory))
         chunk = chunk_of(number)
+        once = entry(number, text.length, text.asks)
         for word, count in text.words.items():
-            entries[place.no, word, chunk].append(entry(number, text.length, count, text.asks))
+            entries[place.no, word, chunk].append(once if count == 1 else repeated(once, count))
         for name in name_words(memory.speaker):
             laid.names[place.no, name] = laid.names.get((place.no, name), 0) + 1
     laid.entries = entries

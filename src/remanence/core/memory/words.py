@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
+from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ __all__ = ["Asked", "Indexed", "asked", "fold", "indexed", "language_of", "name_
 WORD_CHARACTERS_MAX = 64
 """Longer ones are no words (keys, encoded data); they are found by their beginning."""
 LIGHT_WEIGHT = 0.3
+_NAMES_REMEMBERED = 4_096
 
 _IDEOGRAMS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af"
 _TOKEN = re.compile(f"[{_IDEOGRAMS}]+|[^\\W_{_IDEOGRAMS}]+(?:'[^\\W_{_IDEOGRAMS}]+)*")
@@ -61,15 +63,10 @@ def indexed(text: str) -> Indexed:
     """The words of a memory's text."""
     tokens = _tokens(text)
     language = language_of(tokens)
-    function, stem = FUNCTION[language], _STEMS[language]
-    words: dict[str, int] = {}
-    length = 0
-    for token in tokens:
-        if token not in function:
-            word = stem(token)
-            words[word] = words.get(word, 0) + 1
-            length += 1
-    return Indexed(words, length, _ASKS.search(text) is not None)
+    function = FUNCTION[language]
+    kept = [token for token in tokens if token not in function]
+    asks = ("?" in text or "\uff1f" in text) and _ASKS.search(text) is not None
+    return Indexed(Counter(map(_STEMS[language], kept)), len(kept), asks)
 
 
 def asked(text: str) -> tuple[Asked, ...]:
@@ -86,6 +83,7 @@ def asked(text: str) -> tuple[Asked, ...]:
     return tuple(found.values())
 
 
+@lru_cache(_NAMES_REMEMBERED)
 def name_words(name: str) -> tuple[str, ...]:
     """The words a speaker may be called by in a question."""
     return tuple(dict.fromkeys(stem for word in _tokens(name) for stem in (_english(word), _french(word))))
@@ -93,10 +91,11 @@ def name_words(name: str) -> tuple[str, ...]:
 
 def language_of(tokens: list[str]) -> Language:
     """French when its function words are more than those of English; else English, whose stemmer spares the others."""
-    french = sum(token in TELLING["fr"] for token in tokens)
-    if french == 0:
-        return "fr" if len(_ACCENTED.findall(" ".join(tokens))) > len(tokens) // 4 else "en"
-    return "fr" if french > sum(token in TELLING["en"] for token in tokens) else "en"
+    french = len(TELLING["fr"].intersection(tokens))
+    if french:
+        return "fr" if french > len(TELLING["en"].intersection(tokens)) else "en"
+    joined = "".join(tokens)
+    return "fr" if not joined.isascii() and len(_ACCENTED.findall(joined)) > len(tokens) // 4 else "en"
 
 
 def fold(text: str) -> str:

@@ -23,7 +23,6 @@ CREATE TABLE memory_sessions (
 ) WITH (fillfactor = 70);
 
 CREATE TABLE memories (
-    seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     place       bigint NOT NULL,
     document    bigint NOT NULL,
     position    bigint NOT NULL,
@@ -43,19 +42,19 @@ CREATE TABLE memories (
     speaker     text NOT NULL,
     subjects    text NOT NULL,          -- a JSON array
     label       text NOT NULL,
-    text        text NOT NULL
+    text        text NOT NULL,
+    PRIMARY KEY (place, document)
 );
 
-CREATE UNIQUE INDEX memories_by_document ON memories (place, document);
 CREATE UNIQUE INDEX memories_by_id ON memories (project, id, version);
 CREATE INDEX memories_by_session ON memories (session, position);
-CREATE INDEX memories_by_time ON memories (place, recorded_at);
 
 CREATE TABLE memory_subjects (
-    seq     bigint NOT NULL,
-    project text COLLATE "C" NOT NULL,
-    subject text COLLATE "C" NOT NULL,
-    PRIMARY KEY (project, subject, seq)
+    place    bigint NOT NULL,
+    document bigint NOT NULL,
+    project  text COLLATE "C" NOT NULL,
+    subject  text COLLATE "C" NOT NULL,
+    PRIMARY KEY (project, subject, place, document)
 );
 
 -- Closings are kept for themselves: a version may be indexed after what closed it.

@@ -23,7 +23,6 @@ CREATE TABLE memory_sessions (
 ) WITHOUT ROWID;
 
 CREATE TABLE memories (
-    seq         INTEGER PRIMARY KEY,
     place       INTEGER NOT NULL,
     document    INTEGER NOT NULL,
     asks        INTEGER NOT NULL,
@@ -43,19 +42,19 @@ CREATE TABLE memories (
     valid_from  INTEGER,
     valid_to    INTEGER,
     ended_at    INTEGER,                -- true until then, as was learned when it was closed
-    expires_at  INTEGER
-);
+    expires_at  INTEGER,
+    PRIMARY KEY (place, document)
+) WITHOUT ROWID;
 
-CREATE UNIQUE INDEX memories_by_document ON memories (place, document);
 CREATE UNIQUE INDEX memories_by_id ON memories (project, id, version);
 CREATE INDEX memories_by_session ON memories (session, position);
-CREATE INDEX memories_by_time ON memories (place, recorded_at);
 
 CREATE TABLE memory_subjects (
-    project TEXT NOT NULL,
-    subject TEXT NOT NULL,
-    seq     INTEGER NOT NULL,
-    PRIMARY KEY (project, subject, seq)
+    project  TEXT NOT NULL,
+    subject  TEXT NOT NULL,
+    place    INTEGER NOT NULL,
+    document INTEGER NOT NULL,
+    PRIMARY KEY (project, subject, place, document)
 ) WITHOUT ROWID;
 
 -- Closings are kept for themselves: a version may be indexed after what closed it.

@@ -1,0 +1,223 @@
+"""How fast the memory is: made conversations in many places, indexed in batches, asked at random.
+
+    python -m bench.memory.speed --items 100000 --places 100
+    python -m bench.memory.speed --items 1000000 --places 1000 --store postgres
+
+Texts have the lengths and the word frequencies of talk (a Zipf distribution over 20,000 words, 8 to 40 words each), in
+sessions of 20 messages. A question has four to eight words of one message of the place it is asked in. Each batch is
+one session or more of one place, as a rebuild indexes them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from remanence.core.memory.stopwords import FUNCTION
+from remanence.ports import Database
+from remanence.recollections import Keep, Memory, MemoryQuery, Place
+from remanence.stores.postgres import open_postgres
+from remanence.stores.sqlite import open_sqlite
+from remanence.testing.postgres import postgres_database, postgres_server
+
+PROJECT = "bench"
+SESSION_ITEMS = 20
+VOCABULARY = 20_000
+NOW = 1_790_000_000_000_000
+MINUTE_US = 60_000_000
+SYLLABLES = [
+    "ba",
+    "ce",
+    "di",
+    "fo",
+    "gu",
+    "ha",
+    "je",
+    "ki",
+    "lo",
+    "mu",
+    "na",
+    "pe",
+    "ri",
+    "so",
+    "tu",
+    "va",
+    "we",
+    "xi",
+    "yo",
+    "zu",
+]
+
+
+class Talk:
+    """Texts as people write them, from a seed."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        words = [
+            "".join(parts)
+            for n in (2, 3, 4)
+            for parts in itertools.islice(itertools.product(SYLLABLES, repeat=n), 8_000)
+        ]
+        self._random.shuffle(words)
+        self._words = words[: VOCABULARY - 120] + sorted(FUNCTION["en"])[:120]
+        self._random.shuffle(self._words)
+        # The most frequent words of a language are its function words.
+        function = [word for word in self._words if word in FUNCTION["en"]]
+        self._words = function + [word for word in self._words if word not in FUNCTION["en"]]
+        self._weights = list(itertools.accumulate(1 / (rank + 3) for rank in range(len(self._words))))
+
+    def text(self) -> str:
+        """One message."""
+        count = self._random.randrange(8, 41)
+        return " ".join(self._random.choices(self._words, cum_weights=self._weights, k=count)) + "."
+
+    def question(self, text: str) -> str:
+        """What somebody may ask about a message."""
+        words = text.rstrip(".").split()
+        return " ".join(self._random.sample(words, min(len(words), self._random.randrange(4, 9)))) + "?"
+
+    def place(self, count: int) -> int:
+        """One of so many places."""
+        return self._random.randrange(count)
+
+
+def place_of(number: int) -> Place:
+    """The place with a number."""
+    return Place("default", f"user:{number}")
+
+
+def sessions(talk: Talk, items: int, places: int) -> Iterator[list[Keep]]:
+    """Every session, whole, place by place in turn."""
+    for number in range(items // SESSION_ITEMS):
+        where = place_of(number % places)
+        yield [
+            Keep(
+                Memory(
+                    id=f"s{number}#{position}",
+                    kind="episode",
+                    project=PROJECT,
+                    place=where,
+                    text=talk.text(),
+                    session=f"s{number}",
+                    position=position,
+                    author="user:ada",
+                    speaker=("Ada", "Bob")[position % 2],
+                    recorded_at=NOW - number * MINUTE_US + position,
+                )
+            )
+            for position in range(1, SESSION_ITEMS + 1)
+        ]
+
+
+async def fill(database: Database, talk: Talk, items: int, places: int, batch: int) -> tuple[float, list[str]]:
+    """Index everything; returns the seconds it took (making the texts left out) and some of the texts."""
+    took, texts = 0.0, list[str]()
+    made = sessions(talk, items, places)
+    while group := list(itertools.islice(made, max(1, batch // SESSION_ITEMS))):
+        changes = [change for one in group for change in one]
+        texts.append(changes[0].memory.text + "\0" + changes[0].memory.place.scope)
+        started = time.perf_counter()
+        await database.memories.apply(changes)
+        took += time.perf_counter() - started
+    return took, texts
+
+
+async def ask(database: Database, talk: Talk, texts: Sequence[str], queries: int) -> list[float]:
+    """Ask about some of the texts, where they are; the milliseconds of each question."""
+    took, found = list[float](), 0
+    for number in range(queries):
+        text, _, scope = texts[number % len(texts)].partition("\0")
+        query = MemoryQuery(project=PROJECT, readable=(Place("default", scope),), text=talk.question(text), now=NOW)
+        started = time.perf_counter()
+        hits = await database.memories.search(query)
+        took.append((time.perf_counter() - started) * 1e3)
+        found += len(hits)
+    assert found > queries, "hardly anything is found: the questions do not fit the texts"
+    return took
+
+
+async def single(database: Database, talk: Talk, turns: int) -> list[float]:
+    """Two items at a time, as a turn adds them; the milliseconds of each."""
+    took: list[float] = []
+    for number, session in enumerate(itertools.islice(sessions(talk, turns * SESSION_ITEMS, turns), turns)):
+        renamed = [
+            Keep(
+                Memory(
+                    **{**_fields(change.memory), "id": f"t{number}#{change.memory.position}", "session": f"t{number}"}
+                )
+            )
+            for change in session[:2]
+        ]
+        started = time.perf_counter()
+        await database.memories.apply(renamed)
+        took.append((time.perf_counter() - started) * 1e3)
+    return took
+
+
+def _fields(memory: Memory) -> dict[str, Any]:
+    return {name: getattr(memory, name) for name in memory.__struct_fields__}
+
+
+def quantiles(values: Sequence[float]) -> dict[str, float]:
+    """Median, 95th and 99th percentile."""
+    cuts = statistics.quantiles(values, n=100)
+    return {"p50": round(cuts[49], 3), "p95": round(cuts[94], 3), "p99": round(cuts[98], 3)}
+
+
+async def run(arguments: argparse.Namespace) -> dict[str, Any]:
+    """One run on one store."""
+    async with AsyncExitStack() as stack:
+        if arguments.store == "postgres":
+            server = stack.enter_context(postgres_server(durable=True))
+            database = await open_postgres(await asyncio.to_thread(stack.enter_context, postgres_database(server)))
+        else:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="remanence-bench-"))
+            database = await open_sqlite(str(Path(folder) / "memory.db"))
+        stack.push_async_callback(database.close)
+        talk = Talk(1)
+        took, texts = await fill(database, talk, arguments.items, arguments.places, arguments.batch)
+        random.Random(2).shuffle(texts)
+        await ask(database, talk, texts, 50)  # stems are remembered and pages read as in a running server
+        asked = await ask(database, talk, texts, arguments.queries)
+        turns = await single(database, talk, 200)
+        stats = await database.views.stats()
+    return {
+        "store": arguments.store,
+        "items": arguments.items,
+        "places": arguments.places,
+        "indexed_per_s": round(arguments.items / took),
+        "query_ms": quantiles(asked),
+        "turn_ms": quantiles(turns),
+        "bytes_per_item": round(stats["bytes"] / arguments.items),
+    }
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--items", type=int, default=100_000)
+    parser.add_argument("--places", type=int, default=100)
+    parser.add_argument("--batch", type=int, default=1_000)
+    parser.add_argument("--queries", type=int, default=500)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    result = asyncio.run(run(arguments))
+    print(json.dumps(result))
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
