@@ -158,6 +158,9 @@ class MemoryIndex:
             if not await self._database.memories.apply(changes, Cursor(session, position, last)):
                 return  # somebody else reads it, from where this one began
             position = last
+            if position >= s.head:
+                self._read_to(session, position)
+                return
 
     async def _state(self, session: str) -> Session:
         store = self._database.store
