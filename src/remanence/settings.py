@@ -42,6 +42,7 @@ LogLevel = Literal["debug", "info", "warning", "error"]
 OTHER_VARIABLES: dict[str, str] = {
     "REMANENCE_CONFIG": "The path of the settings file, like `--config`.",
     "REMANENCE_USER": "Who you are, like `--as`: the name that is journaled with what you say and answer.",
+    "REMANENCE_DIRECT": "With `1`, commands ask the database itself also when a server runs, like `--direct`.",
     "REMANENCE_API_KEY": "The key `remanence dev` accepts. Without it, one is made and printed at every start.",
     "REMANENCE_UPSTREAM_URL": "A model server that then serves every model name that is not an alias.",
     "REMANENCE_UPSTREAM_KEY": "The key for that server.",

@@ -9,14 +9,24 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from remanence.api.admin_line import line_router
 from remanence.api.admin_memory import memory_router
 from remanence.api.admin_money import money_router
 from remanence.api.admin_people import people_router
 from remanence.api.admin_sessions import sessions_router
 from remanence.api.admin_state import state_router
+from remanence.api.admin_versions import versions_router
 
 __all__ = ["admin_router"]
 
 admin_router = APIRouter(prefix="/admin/v1")
-for _router in (sessions_router, people_router, memory_router, money_router, state_router):
+for _router in (
+    sessions_router,
+    people_router,
+    memory_router,
+    money_router,
+    state_router,
+    line_router,
+    versions_router,
+):
     admin_router.include_router(_router)

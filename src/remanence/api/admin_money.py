@@ -33,12 +33,15 @@ async def list_budgets(caller: Admin, scope: str | None = None) -> Response:
 @once
 async def set_budget(caller: Admin, body: BudgetBody) -> Response:
     """Set the limit of a scope, or raise one that stands; sessions that paused at it go on."""
-    if (body.limit is None) == (body.raise_by is None):
-        raise InvalidInput("limit: give either `limit` or `raise_by`. Nothing was changed.", param="limit")
+    if [body.limit, body.raise_by, body.raise_to].count(None) != 2:
+        words = "limit: give one of `limit`, `raise_by` and `raise_to`. Nothing was changed."
+        raise InvalidInput(words, param="limit")
     if not await _is_mine(caller, body.scope):
         raise NotFound(f"There is no {body.scope} in project {caller.project!r}. Nothing was changed.", param="scope")
     if body.limit is not None:
         budget = await controls.set_budget(caller, body.scope, body.unit, body.limit)
+    elif body.raise_to is not None:
+        budget = await controls.raise_budget(caller, body.scope, body.unit, to=body.raise_to)
     else:
         budget = await controls.raise_budget(caller, body.scope, body.unit, by=body.raise_by or 0)
     return json_answer(BudgetShape.of(budget))
@@ -52,8 +55,8 @@ async def sum_usage(
 ) -> Response:
     """Calls, tokens and money of the project up to now, summed by these fields."""
     fields = tuple(by.split(","))
-    rows, _ = await usage.usage(caller, UsageQuery(fields, caller.project, since))
-    return page_answer([CostShape.of(fields, row) for row in rows])
+    rows, unread = await usage.usage(caller, UsageQuery(fields, caller.project, since))
+    return page_answer([CostShape.of(fields, row) for row in rows], unread=unread)
 
 
 # --- agents -----------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from remanence.errors import NotFound
 __all__ = ["people_router"]
 
 people_router = APIRouter(tags=["people"], route_class=JsonRoute, responses=REFUSALS)
-_Limit = Annotated[int, Query(ge=1, le=200, description="How many sessions to look at.")]
+_Limit = Annotated[int, Query(ge=1, le=1_000, description="How many sessions to look at.")]
 
 
 @people_router.get("/approvals", summary="List what waits for an answer", response_model=listed(ApprovalShape))
@@ -94,6 +94,7 @@ async def list_freezes(caller: Admin) -> Response:
 async def freeze_scope(caller: Admin, body: FreezeBody) -> Response:
     """No effect starts under the scope once this answers; the answer names the last one that did."""
     _check(caller, body.scope)
+    await controls.check_agent(caller, body.scope)
     return json_answer(FreezeShape.of(await controls.freeze_scope(caller, body.scope, reason=body.reason)), status=201)
 
 

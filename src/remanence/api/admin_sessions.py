@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import tempfile
 from collections.abc import AsyncGenerator
 from typing import IO, Annotated, Literal, cast
+from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from msgspec.structs import replace
 
 from remanence.api.admin_access import REFUSALS, Admin, Paged
+from remanence.api.admin_line import owned_row
 from remanence.api.admin_shapes import (
     CancelBody,
     ForkBody,
+    OpenBody,
     ReasonBody,
     SendBody,
     json_answer,
@@ -24,18 +29,23 @@ from remanence.api.admin_shapes import (
 )
 from remanence.api.auth import owned_session
 from remanence.api.bodies import JsonRoute
-from remanence.api.once import once
-from remanence.commands import sessions, transfer
+from remanence.api.once import IdempotencyKey, once, only_once
+from remanence.commands import approvals, sessions, transfer, verification, versions
 from remanence.commands.lists import list_sessions, tag_of
 from remanence.commands.prompts import PromptShape, past_prompt
 from remanence.commands.sessions import Opening
 from remanence.commands.shapes import RecordShape, SentShape, SessionRowShape, SessionShape
-from remanence.commands.transfer import Imported, Verification
+from remanence.commands.transfer import Imported
+from remanence.commands.verification import Verification
+from remanence.content import Text
+from remanence.errors import NotFound
 from remanence.ports import SessionQuery
 
 __all__ = ["sessions_router"]
 
 _CHUNK_BYTES = 1 << 16
+EXPORTED = "x-remanence-exported"
+"""What was exported (`Exported` as JSON, percent-encoded), beside the file itself."""
 
 sessions_router = APIRouter(tags=["sessions"], route_class=JsonRoute, responses=REFUSALS)
 
@@ -117,7 +127,7 @@ async def search_sessions(
 ) -> Response:
     """The sessions of the project that fit every filter, newest change first; with `q` the last opened first."""
     found = await list_sessions(caller, replace(wish.query, limit=page.limit), text=q, after=page.after)
-    return page_answer(found.rows, following=found.next)
+    return page_answer(found.rows, following=found.next, unread=found.unread)
 
 
 @sessions_router.get("/sessions/{session}", summary="Get a session", response_model=shown(SessionShape))
@@ -150,25 +160,44 @@ async def rebuild_prompt(caller: Admin, session: str, call: str) -> Response:
 
 
 @sessions_router.get("/sessions/{session}/verify", summary="Verify a journal", response_model=shown(Verification))
-async def verify_session(caller: Admin, session: str) -> Response:
+async def verify_session(
+    caller: Admin,
+    session: str,
+    inherited: Annotated[bool, Query(description="Also the records that a fork inherits.")] = True,
+) -> Response:
     """Check every record, link, blob and the row. `faults` is 0 when everything is as it was written."""
-    await owned_session(caller, session)
-    return json_answer(await transfer.verify_session(caller, session))
+    await owned_row(caller, session)
+    return json_answer(await verification.verify_session(caller, session, inherited=inherited))
 
 
 # --- acting -----------------------------------------------------------------------------------------------------------
 
 
+@sessions_router.post("/sessions", status_code=201, summary="Open a session", response_model=shown(SessionRowShape))
+async def open_session(caller: Admin, body: OpenBody, idempotency_key: IdempotencyKey = None) -> Response:
+    """A new session of a registered agent, in which nothing was said yet."""
+    known = await versions.versions_of(caller, body.agent)
+    found = [versions.newest(known)] if body.version is None else [v for v in known if v.version == body.version]
+    if not found:
+        raise NotFound(f"Agent {body.agent!r} has no version {body.version!r}. Nothing was opened.", param="version")
+    opening = Opening(body.user, body.title, body.metadata, session=body.session, key=idempotency_key)
+    made = await sessions.open_session(caller, found[0].spec, opening)
+    return json_answer(SessionRowShape.of(await caller.database.views.session(made)), status=201)
+
+
 @sessions_router.post(
     "/sessions/{session}/send", status_code=202, summary="Say something", response_model=shown(SentShape)
 )
-async def send_input(
-    caller: Admin, session: str, body: SendBody, idempotency_key: Annotated[str | None, Header()] = None
-) -> Response:
+async def send_input(caller: Admin, session: str, body: SendBody, idempotency_key: IdempotencyKey = None) -> Response:
     """Accept an input. It is durable when this answers; the turn belongs to the server."""
     s = await owned_session(caller, session)
-    if_busy = body.if_busy or (await caller.database.specs.get(s.version)).if_busy
-    appended = await sessions.send(caller, session, body.text, if_busy=if_busy, key=idempotency_key)
+    if body.answers is not None:
+        said = (Text(body.text),)
+        once_only = sessions.Once(idempotency_key, (body.answers, said)) if idempotency_key else None
+        appended = await approvals.answer(caller, session, body.answers, said, once=once_only)
+    else:
+        if_busy = body.if_busy or (await caller.database.specs.get(s.version)).if_busy
+        appended = await sessions.send(caller, session, body.text, if_busy=if_busy, key=idempotency_key)
     return json_answer(SentShape(session, appended.head, appended.replayed), status=202)
 
 
@@ -220,14 +249,17 @@ async def thaw_session(caller: Admin, session: str, body: ReasonBody) -> Respons
 )
 async def export_session(caller: Admin, session: str) -> Response:
     """The whole session in one file, checked while it is written: it ends as an error rather than damaged."""
-    await owned_session(caller, session)
+    await owned_row(caller, session)
     file = cast("IO[bytes]", await asyncio.to_thread(tempfile.TemporaryFile))
     try:
-        await transfer.export_session(caller, session, file)
+        exported = await transfer.export_session(caller, session, file)
     except BaseException:
         file.close()
         raise
-    headers = {"content-disposition": f'attachment; filename="{_file_name(session)}.remanence"'}
+    headers = {
+        "content-disposition": f'attachment; filename="{_file_name(session)}.remanence"',
+        EXPORTED: quote(msgspec.json.encode(exported)),
+    }
     return StreamingResponse(_read(file), headers=headers, media_type="application/zip")
 
 
@@ -238,13 +270,24 @@ async def export_session(caller: Admin, session: str) -> Response:
     response_model=shown(Imported),
     openapi_extra={"requestBody": {"required": True, "content": {"application/zip": {}}}},
 )
-async def import_session(caller: Admin, request: Request, as_session: str | None = None) -> Response:
+async def import_session(
+    caller: Admin, request: Request, as_session: str | None = None, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Lay an exported session down, under its own id or another. Everything is checked before anything is written."""
     with tempfile.TemporaryFile() as file:
+        digest = hashlib.sha256()
         async for chunk in request.stream():
+            digest.update(chunk)
             await asyncio.to_thread(file.write, chunk)
-        made = await transfer.import_session(caller, cast("IO[bytes]", file), as_session=as_session)
-    return json_answer(made, status=201)
+
+        async def lay_down() -> Response:
+            made = await transfer.import_session(caller, cast("IO[bytes]", file), as_session=as_session)
+            return json_answer(made, status=201)
+
+        if idempotency_key is None:
+            return await lay_down()
+        request_digest = f"import {as_session} {digest.hexdigest()}"
+        return await only_once(caller, idempotency_key, request_digest, lay_down)
 
 
 async def _read(file: IO[bytes]) -> AsyncGenerator[bytes]:

@@ -25,6 +25,7 @@ __all__ = [
     "DecisionBody",
     "ForkBody",
     "FreezeBody",
+    "OpenBody",
     "ReasonBody",
     "ResolutionBody",
     "SendBody",
@@ -52,11 +53,24 @@ class CancelBody(ReasonBody):
     """Why the turn shall stop."""
 
 
-class SendBody(_Body):
-    """Something to say. `if_busy` is what it does while a turn runs; by default what the agent says."""
+class OpenBody(_Body):
+    """A new session of an agent: of its newest version, or of the one with this digest."""
 
-    text: str = Field(min_length=1)
+    agent: str
+    version: str | None = None
+    session: str | None = None
+    user: str = ""
+    title: Text = ""
+    metadata: dict[str, str] = {}
+
+
+class SendBody(_Body):
+    """Something to say. `if_busy` is what it does while a turn runs; by default what the agent says. `answers` is the
+    call of a question that it answers."""
+
+    text: str
     if_busy: IfBusy | None = None
+    answers: str | None = None
 
 
 class ForkBody(_Body):
@@ -92,16 +106,17 @@ class ResolutionBody(_Body):
 class AnswerBody(_Body):
     """The answer to a question of the agent."""
 
-    text: str = Field(min_length=1)
+    text: str
 
 
 class BudgetBody(_Body):
-    """A limit in micro-USD or tokens: `limit` sets it, `raise_by` raises one that stands. Give one of the two."""
+    """A limit in micro-USD or tokens: `limit` sets it, `raise_by` and `raise_to` raise one that stands. Give one."""
 
     scope: str = Field(description="session:ID, agent:NAME, user:NAME or project:NAME.")
     unit: Literal["usd_micros", "tokens"]
     limit: int | None = Field(default=None, ge=0, lt=2**62)
     raise_by: int | None = Field(default=None, gt=0, lt=2**62)
+    raise_to: int | None = Field(default=None, gt=0, lt=2**62)
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -112,9 +127,12 @@ def json_answer(value: object, *, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
 
 
-def page_answer(data: Sequence[object], *, following: str | None = None) -> Response:
-    """A list; `next` is what to send as `after` for more, null at the end."""
-    return json_answer({"object": "list", "data": data, "next": following})
+def page_answer(
+    data: Sequence[object], *, following: str | None = None, unread: int | Sequence[str] | None = None
+) -> Response:
+    """A list; `next` is what to send as `after` for more, null at the end. `unread`: what could not be looked at."""
+    page = {"object": "list", "data": data, "next": following}
+    return json_answer({**page, "unread": unread} if unread else page)
 
 
 @cache

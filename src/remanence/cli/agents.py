@@ -19,7 +19,7 @@ from remanence.ports import Version
 from remanence.spec import AgentSpec, spec_digest
 
 if TYPE_CHECKING:
-    from remanence.commands.caller import Caller
+    from remanence.cli.reach import Reach
 
 __all__ = ["agents"]
 
@@ -47,8 +47,8 @@ async def list_(call: Invocation, *, output: Format) -> None:
         code = {name: _spec(agent) for name, agent in agents_of(call.configuration).items()}
     except RemanenceError as error:
         note(f"The declared agents are left out: {error.message}")
-    async with call.caller() as caller:
-        versions = await caller.database.specs.versions(caller.project)
+    async with call.reach() as reach:
+        versions = await reach.agents.versions()
     newest = {version.agent: version for version in versions if not is_trial(version)}
     found = [_agent(name, newest.get(name), code.get(name)) for name in sorted({*newest, *code})]
     show(found, output, lambda: _list_table(found))
@@ -92,9 +92,9 @@ async def versions(call: Invocation, agent: str, *, output: Format) -> None:
     """The registered versions of an agent, oldest first."""
     from remanence.cli.choosing import version_called
 
-    async with call.caller() as caller:
-        name = (await version_called(caller, agent)).agent
-        found = [VersionShape.of(version) for version in await caller.database.specs.versions(caller.project, name)]
+    async with call.reach() as reach:
+        name = (await version_called(reach, agent)).agent
+        found = [VersionShape.of(version) for version in await reach.agents.versions(name)]
     rows = [(f"{v.agent}@{v.number}", v.version[:12], v.model, moment(v.at)) for v in found]
     show(found, output, lambda: table(("VERSION", "DIGEST", "MODEL", "REGISTERED"), rows))
 
@@ -132,11 +132,8 @@ async def push(call: Invocation, places: tuple[str, ...], *, output: Format) -> 
     The same declaration again is the same version. Sessions keep the version they opened with.
     """
     specs = _declared(call, places)
-    async with call.caller(create=True) as caller:
-        before = {version.version for version in await caller.database.specs.versions(caller.project)}
-        now = caller.clock.now()
-        pushed = [await caller.database.specs.put(spec, project=caller.project, at=now) for spec in specs]
-    found = [VersionShape.of(version, created=version.version not in before) for version in pushed]
+    async with call.reach(create=True) as reach:
+        found = [await reach.agents.push(spec) for spec in specs]
 
     def told() -> None:
         for version in found:
@@ -178,22 +175,22 @@ async def diff(call: Invocation, first: str, second: str | None, *, output: Form
 
     With a name alone: from its registered version before the last to the last.
     """
-    async with call.caller() as caller:
+    async with call.reach() as reach:
         if second is None:
-            (a, old), (b, latest) = await _last_two(caller, first)
+            (a, old), (b, latest) = await _last_two(reach, first)
         else:
-            (a, old), (b, latest) = [await _spec_at(caller, text) for text in (first, second)]
+            (a, old), (b, latest) = [await _spec_at(reach, text) for text in (first, second)]
     lines = list(difflib.unified_diff(_lines(old), _lines(latest), a, b, lineterm=""))
     shape = DiffShape(a, b, not lines, lines)
     show(shape, output, lambda: _print_diff(shape))
 
 
-async def _spec_at(caller: Caller, text: str) -> tuple[str, AgentSpec]:
+async def _spec_at(reach: Reach, text: str) -> tuple[str, AgentSpec]:
     from remanence.cli.choosing import version_called
     from remanence.cli.opening import declared, is_target
 
     if not is_target(text):
-        version = await version_called(caller, text)
+        version = await version_called(reach, text)
         return f"{version.agent}@{version.number}", version.spec
     found = declared(text, Path.cwd())
     if len(found) > 1:
@@ -201,11 +198,11 @@ async def _spec_at(caller: Caller, text: str) -> tuple[str, AgentSpec]:
     return text, _spec(found[0])
 
 
-async def _last_two(caller: Caller, name: str) -> list[tuple[str, AgentSpec]]:
+async def _last_two(reach: Reach, name: str) -> list[tuple[str, AgentSpec]]:
     from remanence.cli.choosing import version_called
 
-    last = await version_called(caller, name)
-    known = [v for v in await caller.database.specs.versions(caller.project, last.agent) if v.number <= last.number]
+    last = await version_called(reach, name)
+    known = [v for v in await reach.agents.versions(last.agent) if v.number <= last.number]
     if len(known) < 2:
         push_line = spelled("agents", "push")
         raise InvalidInput(

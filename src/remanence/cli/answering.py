@@ -10,21 +10,24 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from remanence.cli.background import Background
 from remanence.cli.output import bold, clean, facts, say
+from remanence.cli.reach import Resolution
 from remanence.cli.watching import Rest
+from remanence.commands.approvals import Ruling
+from remanence.core.ledger import usd_to_micros
 from remanence.core.state import Call, Session
 from remanence.errors import RemanenceError
 
 if TYPE_CHECKING:
-    from remanence.app import Remanence
+    from remanence.cli.reach import Reach
 
 __all__ = ["Desk", "answered"]
 
 
 class Desk(NamedTuple):
-    """Where somebody sits: the loop, the runtime, and the name that answers are journaled under."""
+    """Where somebody sits: the loop, whoever answers, and the name that answers are journaled under."""
 
     loop: Background
-    rt: Remanence
+    reach: Reach
     person: str
 
 
@@ -61,13 +64,11 @@ def _approval(desk: Desk, s: Session, call: Call) -> bool:
     question = f"Approve as {desk.person}? [y]es, [n]o, [d]etails, Enter: later"
     while (word := _ask(question).lower()) not in ("", "l", "later"):
         if word in ("y", "yes"):
-            session = desk.loop.call(desk.rt.get(s.id))
-            desk.loop.call(session.approve(call.call, by=desk.person))
+            desk.loop.call(desk.reach.people.decide(s.id, call.call, Ruling()))
             return True
         if word in ("n", "no"):
             why = _ask("Why? The agent reads it. Enter: no reason")
-            session = desk.loop.call(desk.rt.get(s.id))
-            desk.loop.call(session.deny(call.call, by=desk.person, note=why))
+            desk.loop.call(desk.reach.people.decide(s.id, call.call, Ruling("deny", why)))
             return True
         if word in ("d", "details"):
             _details(call)
@@ -106,8 +107,7 @@ def _doubt(desk: Desk, s: Session, call: Call) -> bool:
     while (word := _ask(question).lower()[:1]) not in ("", "l"):
         if word in outcomes:
             result = _ask("What came of it? The agent reads it.") if word == "h" else ""
-            session = desk.loop.call(desk.rt.get(s.id))
-            desk.loop.call(session.resolve(call.call, by=desk.person, outcome=outcomes[word], result=result))
+            desk.loop.call(desk.reach.people.resolve(s.id, call.call, Resolution(outcomes[word], result)))
             return True
         if word == "d":
             _details(call)
@@ -126,15 +126,14 @@ def _budget(desk: Desk, s: Session) -> bool:
         say(f"{clean(amount)!r} is not a number of tokens.")
         return False
     if tokens:
-        desk.loop.call(desk.rt.raise_budget(pause.scope, tokens=int(amount)))
+        desk.loop.call(desk.reach.money.raise_budget(pause.scope, "tokens", by=int(amount)))
     else:
-        desk.loop.call(desk.rt.raise_budget(pause.scope, usd=amount))
+        desk.loop.call(desk.reach.money.raise_budget(pause.scope, "usd_micros", by=usd_to_micros(amount)))
     return True
 
 
 def _thaw(desk: Desk, s: Session) -> bool:
     if s.frozen is None or _ask(f"Thaw it as {desk.person}? [y]es, Enter: no").lower() not in ("y", "yes"):
         return False
-    session = desk.loop.call(desk.rt.get(s.id))
-    desk.loop.call(session.thaw())
+    desk.loop.call(desk.reach.steering.thaw(s.id, ""))
     return True

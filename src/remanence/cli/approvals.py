@@ -12,18 +12,17 @@ import click
 from remanence.cli.command import Format, Group, Invocation, asynchronous, leave, spelled
 from remanence.cli.lines import call_words, question_words
 from remanence.cli.output import bold, clean, facts, moment, note, say, show, table
-from remanence.commands import approvals as verbs
-from remanence.commands.approvals import Waiting
-from remanence.commands.caller import state_of
+from remanence.commands.approvals import Ruling
 from remanence.commands.shapes import ApprovalShape, SettledShape
 from remanence.errors import Conflict, InvalidInput, NotFound
 
 if TYPE_CHECKING:
-    from remanence.commands.caller import Caller
+    from remanence.cli.reach import Reach
 
 __all__ = ["approvals"]
 
 POLL_S = 0.5
+LIMIT = 1_000
 
 
 @click.group(cls=Group)
@@ -49,13 +48,13 @@ async def list_(call: Invocation, *, session: str | None, limit: int, output: Fo
     """Calls that wait for a yes or no, and questions that wait for an answer."""
     from remanence.cli.choosing import session_called
 
-    async with call.caller() as caller:
-        only = await session_called(caller, session) if session else None
-        found = await verbs.waiting(caller, session=only, limit=limit)
-    show([ApprovalShape.of(waiting) for waiting in found], output, lambda: _list_table(found))
+    async with call.reach() as reach:
+        only = await session_called(reach, session) if session else None
+        found = await reach.people.waiting(only, limit)
+    show(found, output, lambda: _list_table(found))
 
 
-def _list_table(found: list[Waiting]) -> None:
+def _list_table(found: list[ApprovalShape]) -> None:
     rows = [
         (
             waiting.session,
@@ -73,17 +72,17 @@ def _list_table(found: list[Waiting]) -> None:
         note(f"Answer with, for example:\n  {_command(first)}")
 
 
-def _what(waiting: Waiting) -> str:
+def _what(waiting: ApprovalShape) -> str:
     words = question_words if waiting.kind == "answer" else call_words
     return words(waiting.tool, waiting.arguments)
 
 
-def _who(waiting: Waiting) -> str:
+def _who(waiting: ApprovalShape) -> str:
     count = f" ({len(waiting.approved_by)}/{waiting.needed})" if waiting.needed > 1 else ""
     return (", ".join(waiting.approvers) or "anyone") + count
 
 
-def _command(waiting: Waiting) -> str:
+def _command(waiting: ApprovalShape) -> str:
     if waiting.kind == "answer":
         return spelled("sessions", "send", waiting.session, "YOUR ANSWER", "--answers", waiting.call)
     return spelled("approvals", "approve", waiting.session, waiting.call)
@@ -137,33 +136,26 @@ async def _answer(
 ) -> None:
     from remanence.cli.choosing import session_called
 
-    async with call.caller() as caller:
-        found = await session_called(caller, session)
-        waiting = await _meant(caller, found, called)
+    async with call.reach() as reach:
+        found = await session_called(reach, session)
+        waiting = await _meant(reach, found, called)
         if called is None and not options.get("yes"):
-            _confirm(waiting, decision, caller.actor)
-        appended = await verbs.approve(
-            caller,
-            found,
-            waiting.call,
-            decision=decision,
-            note=options.get("note", ""),
-            expires_s=options.get("expires_s"),
-        )
-    shape = SettledShape(found, waiting.call, decision, caller.actor, appended.head)
+            _confirm(waiting, decision, reach.person)
+        ruling = Ruling(decision, options.get("note", ""), options.get("expires_s"))
+        shape = await reach.people.decide(found, waiting.call, ruling)
     word = "Approved" if decision == "approve" else "Denied"
-    told = f"{word} by {caller.actor}: {call_words(waiting.tool, waiting.arguments)}"
+    told = f"{word} by {shape.by}: {call_words(waiting.tool, waiting.arguments)}"
     show(shape, options.get("output", "table"), lambda: say(told))
 
 
-async def _meant(caller: Caller, session: str, called: str | None) -> Waiting:
+async def _meant(reach: Reach, session: str, called: str | None) -> ApprovalShape:
     """The call that is answered. Raises NotFound and InvalidInput, saying which there are."""
-    found = [waiting for waiting in await verbs.waiting(caller, session=session) if waiting.kind == "approval"]
+    found = [waiting for waiting in await reach.people.waiting(session, LIMIT) if waiting.kind == "approval"]
     if called is not None:
         for waiting in found:
             if waiting.call == called:
                 return waiting
-        raise await _not_waiting(caller, session, called)
+        raise await _not_waiting(reach, session, called)
     if not found:
         raise NotFound(f"No call of session {session} waits for an approval. Nothing was recorded.", param="call")
     if len(found) > 1:
@@ -172,8 +164,8 @@ async def _meant(caller: Caller, session: str, called: str | None) -> Waiting:
     return found[0]
 
 
-async def _not_waiting(caller: Caller, session: str, called: str) -> NotFound | Conflict:
-    known = (await state_of(caller, session)).call(called)
+async def _not_waiting(reach: Reach, session: str, called: str) -> NotFound | Conflict:
+    known = (await reach.journals.state(session)).call(called)
     if known is None:
         return NotFound(
             f"Session {session} has no open call {called}; its turn may have ended. Nothing was recorded.", param="call"
@@ -181,7 +173,7 @@ async def _not_waiting(caller: Caller, session: str, called: str) -> NotFound | 
     return Conflict(f"Call {called} does not wait for an approval (it is {known.state}). Nothing was recorded.")
 
 
-def _confirm(waiting: Waiting, decision: str, person: str) -> None:
+def _confirm(waiting: ApprovalShape, decision: str, person: str) -> None:
     """Show the exact call and ask. Without a terminal nobody can be asked, so nothing is answered."""
     if not sys.stdin.isatty():
         raise InvalidInput(
@@ -194,7 +186,7 @@ def _confirm(waiting: Waiting, decision: str, person: str) -> None:
             ("rule", waiting.rule),
             ("agent", waiting.agent),
             ("for", waiting.user),
-            ("digest", waiting.digest),
+            ("digest", waiting.arguments_digest),
         ]
     )
     click.confirm(f"{decision.capitalize()} it as {person}?", abort=True)
@@ -221,11 +213,11 @@ def _pretty(arguments: str) -> str:
 async def watch(call: Invocation, *, timeout_s: float | None, output: Format) -> None:
     """Print what comes to wait for an answer, as it comes. -o json prints one object a line."""
     seen: set[tuple[str, str]] = set()
-    async with call.caller() as caller:
+    async with call.reach() as reach:
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
-                    for waiting in await verbs.waiting(caller, limit=1000):
+                    for waiting in await reach.people.waiting(None, LIMIT):
                         if (waiting.session, waiting.call) not in seen:
                             seen.add((waiting.session, waiting.call))
                             _print_waiting(waiting, output)
@@ -239,8 +231,8 @@ async def watch(call: Invocation, *, timeout_s: float | None, output: Format) ->
     leave(0)
 
 
-def _print_waiting(waiting: Waiting, output: Format) -> None:
+def _print_waiting(waiting: ApprovalShape, output: Format) -> None:
     def told() -> None:
         say(f"{bold(_what(waiting))}  {waiting.rule}\n  {_command(waiting)}")
 
-    show(ApprovalShape.of(waiting), "jsonl" if output == "json" else output, told)
+    show(waiting, "jsonl" if output == "json" else output, told)

@@ -8,13 +8,12 @@ import click
 
 from remanence.cli.command import Format, Group, Invocation, asynchronous
 from remanence.cli.output import say, show, table, usd
-from remanence.commands import controls
 from remanence.commands.controls import Unit
 from remanence.commands.shapes import BudgetShape
 from remanence.core.ledger import usd_to_micros
 
 if TYPE_CHECKING:
-    from remanence.commands.caller import Caller
+    from remanence.cli.reach import Reach
 
 __all__ = ["budgets"]
 
@@ -44,12 +43,12 @@ def _amount(options: AmountOptions) -> tuple[Unit, int]:
     return "usd_micros", usd_to_micros(options["usd"] or "0")
 
 
-async def _scope(caller: Caller, scope: str) -> str:
+async def _scope(reach: Reach, scope: str) -> str:
     """The scope, with the session it means. That must exist: a budget on a misspelt id would limit nothing."""
     from remanence.cli.choosing import session_called
 
     kind, _, name = scope.partition(":")
-    return f"session:{await session_called(caller, name)}" if kind == "session" and name else scope
+    return f"session:{await session_called(reach, name)}" if kind == "session" and name else scope
 
 
 @budgets.command("set", shape=BudgetShape)
@@ -60,8 +59,8 @@ async def _scope(caller: Caller, scope: str) -> str:
 async def set_(call: Invocation, scope: str, **options: Unpack[AmountOptions]) -> None:
     """Set a limit. Use counts from now on; a limit that is changed keeps its count."""
     unit, limit = _amount(options)
-    async with call.caller(create=True) as caller:
-        found = BudgetShape.of(await controls.set_budget(caller, await _scope(caller, scope), unit, limit))
+    async with call.reach(create=True) as reach:
+        found = await reach.money.set_budget(await _scope(reach, scope), unit, limit)
     show(found, options["output"], lambda: say(_words(found)))
 
 
@@ -80,13 +79,12 @@ class RaiseOptions(AmountOptions):
 async def raise_(call: Invocation, scope: str, **options: Unpack[RaiseOptions]) -> None:
     """Raise a limit by an amount; sessions that paused at it go on."""
     unit, amount = _amount(options)
-    async with call.caller() as caller:
-        known = await _scope(caller, scope)
+    async with call.reach() as reach:
+        known = await _scope(reach, scope)
         if options["to"]:
-            budget = await controls.raise_budget(caller, known, unit, to=amount)
+            found = await reach.money.raise_budget(known, unit, to=amount)
         else:
-            budget = await controls.raise_budget(caller, known, unit, by=amount)
-    found = BudgetShape.of(budget)
+            found = await reach.money.raise_budget(known, unit, by=amount)
     show(found, options["output"], lambda: say(f"{_words(found)} Sessions that paused at it go on."))
 
 
@@ -95,9 +93,9 @@ async def raise_(call: Invocation, scope: str, **options: Unpack[RaiseOptions]) 
 @asynchronous
 async def list_(call: Invocation, scope: str | None, *, output: Format) -> None:
     """Limits and what is left of them."""
-    async with call.caller() as caller:
-        known = await _scope(caller, scope) if scope else None
-        found = [BudgetShape.of(budget) for budget in await caller.database.controls.budgets(known)]
+    async with call.reach() as reach:
+        known = await _scope(reach, scope) if scope else None
+        found = await reach.money.budgets(known)
     rows = [
         (
             budget.scope,

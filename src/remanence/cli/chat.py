@@ -24,7 +24,7 @@ from remanence.core.state import status_of, waiting_on
 from remanence.errors import RemanenceError
 
 if TYPE_CHECKING:
-    from remanence.app import Remanence
+    from remanence.cli.reach import Reach
 
 __all__ = ["chat"]
 
@@ -73,27 +73,28 @@ async def _open(
     stack: AsyncExitStack, loop: Background, call: Invocation, agent: str | None, options: ChatOptions
 ) -> Conversation:
     from remanence.cli.choosing import agent_called, agents_for, session_called, warn_of_missing_functions
-    from remanence.cli.opening import is_target, with_functions
+    from remanence.cli.opening import with_functions
+    from remanence.cli.run import is_own
     from remanence.commands.sessions import Opening
 
     known = agents_for(call.configuration, agent)
     agents = with_functions(known.values())
     create = options["session"] is None and bool(known)
-    rt = await stack.enter_async_context(call.runtime(worker=options["worker"], create=create, agents=agents))
-    place = () if agent is None or not is_target(agent) or agent in call.configuration.settings.agents else (agent,)
-    desk = Desk(loop, rt, call.person)
+    own = is_own(call, agent)
+    answers = call.reach(worker=options["worker"], own=own, create=create, agents=agents)
+    reach = await stack.enter_async_context(answers)
+    place = (str(agent),) if own else ()
+    desk = Desk(loop, reach, call.person)
     if options["session"]:
-        watch = await Watch.of(rt.caller, await session_called(rt.caller, options["session"]))
-        spec = await rt.database.specs.get(watch.state.version)
-        warn_of_missing_functions(rt, spec)
+        watch = await Watch.of(reach, await session_called(reach, options["session"]))
+        warn_of_missing_functions(reach, await reach.agents.spec(watch.state.version))
         return Conversation(desk, place, watch)
-    chosen = await agent_called(rt, known, agent)
-    spec = await rt.spec_of(chosen)
-    warn_of_missing_functions(rt, spec)
+    spec = await agent_called(reach, known, agent)
+    warn_of_missing_functions(reach, spec)
 
     async def begin() -> Watch:
         opening = Opening(user=options["user"] or call.person, title=options["title"])
-        return await Watch.of(rt.caller, (await rt.open(chosen, opening=opening)).id)
+        return await Watch.of(reach, await reach.steering.open(spec, opening))
 
     return Conversation(desk, place, Unopened(spec.name, begin))
 
@@ -124,8 +125,8 @@ class Conversation:
         return self._where
 
     @property
-    def _rt(self) -> Remanence:
-        return self._desk.rt
+    def _reach(self) -> Reach:
+        return self._desk.reach
 
     @property
     def _session(self) -> str:
@@ -187,8 +188,8 @@ class Conversation:
     # --- saying -------------------------------------------------------------------------------------------------------
 
     def _say(self, line: str) -> Ended | None:
-        appended = self._desk.loop.call(speak(self._rt.caller, self._session, line))
-        return self._follow(appended.head)
+        sent = self._desk.loop.call(speak(self._reach, self._session, line))
+        return self._follow(sent.position)
 
     def _catch_up(self) -> Ended | None:
         return self._follow(None)
@@ -205,21 +206,20 @@ class Conversation:
         return ended
 
     def _cancel(self, reason: str) -> Ended | None:
-        session = self._desk.loop.call(self._rt.get(self._session))
-        self._desk.loop.call(session.cancel(reason=reason))
+        self._desk.loop.call(self._reach.steering.cancel(self._session, reason))
         return self._catch_up()
 
     def _fork(self, turn: str) -> None:
         if turn and not turn.isdigit():
             say("A turn is a number: /fork 2")
             return
-        session = self._desk.loop.call(self._rt.get(self._session))
-        forked = self._desk.loop.call(session.fork(turn=int(turn) if turn else None))
-        self._where = self._desk.loop.call(Watch.of(self._rt.caller, forked.id))
-        say(dim(f"Now in {forked.id}, a copy of {session.id}; that one stays as it is."))
+        source, number = self._session, int(turn) if turn else None
+        forked = self._desk.loop.call(self._reach.steering.fork(source, turn=number, position=None, title=""))
+        self._where = self._desk.loop.call(Watch.of(self._reach, forked.session))
+        say(dim(f"Now in {forked.session}, a copy of {source}; that one stays as it is."))
 
     def _facts(self) -> None:
-        self._where = self._desk.loop.call(Watch.of(self._rt.caller, self._session))
+        self._where = self._desk.loop.call(Watch.of(self._reach, self._session))
         s = self._watch.state
         cost = usd(s.ledger.usd_micros) + (" and calls without a price" if s.ledger.unpriced_calls else "")
         facts(

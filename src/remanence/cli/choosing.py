@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from remanence.agent import Agent
-from remanence.app import Remanence
 from remanence.cli.opening import agents_of, declared, is_target
 from remanence.cli.output import note
-from remanence.commands.caller import Caller
+from remanence.cli.reach import Reach
 from remanence.commands.versions import newest
 from remanence.errors import InvalidInput, NotFound
 from remanence.ports import SessionQuery, Version
@@ -41,21 +40,25 @@ def _only(agents: Sequence[Agent | AgentSpec], target: str) -> Sequence[Agent | 
     return agents
 
 
-async def agent_called(rt: Remanence, known: Mapping[str, Agent | AgentSpec], text: str | None) -> Agent | AgentSpec:
+async def agent_called(reach: Reach, known: Mapping[str, Agent | AgentSpec], text: str | None) -> AgentSpec:
     """The agent meant by a name, `NAME@VERSION`, a place, or by nothing when there is only one. Raises NotFound."""
     if text is not None and is_target(text):
-        return known[declared(text, Path.cwd())[0].name]
+        return _spec(known[declared(text, Path.cwd())[0].name])
     if text is None:
-        return await _only_agent(rt, known)
+        return await _only_agent(reach, known)
     if text in known:
-        return known[text]
-    return (await version_called(rt.caller, text, known)).spec
+        return _spec(known[text])
+    return (await version_called(reach, text, known)).spec
 
 
-async def _only_agent(rt: Remanence, known: Mapping[str, Agent | AgentSpec]) -> Agent | AgentSpec:
+def _spec(agent: Agent | AgentSpec) -> AgentSpec:
+    return agent.spec if isinstance(agent, Agent) else agent
+
+
+async def _only_agent(reach: Reach, known: Mapping[str, Agent | AgentSpec]) -> AgentSpec:
     if len(known) == 1:
-        return next(iter(known.values()))
-    versions = await rt.database.specs.versions(rt.caller.project)
+        return _spec(next(iter(known.values())))
+    versions = await reach.agents.versions()
     names = sorted({*known, *(version.agent for version in versions)})
     if len(names) == 1:
         return newest(versions).spec
@@ -68,9 +71,9 @@ async def _only_agent(rt: Remanence, known: Mapping[str, Agent | AgentSpec]) -> 
     )
 
 
-async def version_called(caller: Caller, text: str, known: Mapping[str, object] | None = None) -> Version:
+async def version_called(reach: Reach, text: str, known: Mapping[str, object] | None = None) -> Version:
     """A registered version: `NAME` (the newest), `NAME@NUMBER`, `NAME@DIGEST` or the beginning of a digest."""
-    versions = await caller.database.specs.versions(caller.project)
+    versions = await reach.agents.versions()
     name, at, which = text.partition("@")
     own = [version for version in versions if version.agent == name]
     if own and not at:
@@ -97,12 +100,14 @@ def _is(version: Version, which: str) -> bool:
     return which == str(version.number) if which.isdigit() and len(which) < 8 else version.version.startswith(which)
 
 
-def warn_of_missing_functions(rt: Remanence, spec: AgentSpec) -> None:
-    """Say so when the tools of this agent are Python functions that this process does not have."""
-    missing = [tool.name for tool in spec.tools if tool.kind == "function" and not rt.shelf.find(spec.name, tool.name)]
+def warn_of_missing_functions(reach: Reach, spec: AgentSpec) -> None:
+    """Say so when the tools of this agent are Python functions that whoever does the work does not have."""
+    has = reach.agents.has_functions
+    missing = [tool.name for tool in spec.tools if tool.kind == "function" and not has(spec.name, tool.name)]
+    who = "the server" if reach.url else "this process"
     if missing:
         note(
-            f"The tools of {spec.name} are Python functions this process does not have: {', '.join(missing)}. The "
+            f"The tools of {spec.name} are Python functions {who} does not have: {', '.join(missing)}. The "
             "session waits for a worker that has them; to be one, name the agent's file in the setting `agents`."
         )
 
@@ -110,14 +115,14 @@ def warn_of_missing_functions(rt: Remanence, spec: AgentSpec) -> None:
 # --- sessions ---------------------------------------------------------------------------------------------------------
 
 
-async def session_called(caller: Caller, text: str) -> str:
+async def session_called(reach: Reach, text: str) -> str:
     """The id of a session: as it stands, or `last`, the one that changed last. Raises NotFound."""
     try:
-        return (await caller.database.views.session(text)).session
+        return (await reach.journals.row(text)).session
     except NotFound:
         if text != LAST:
             raise
-    rows = await caller.database.views.sessions(SessionQuery(project=caller.project, limit=1))
+    rows = (await reach.journals.rows(SessionQuery(limit=1))).rows
     if not rows:
         raise NotFound("There is no session yet. Begin one with: remanence chat")
     return rows[0].session

@@ -19,6 +19,7 @@ import click
 if TYPE_CHECKING:
     from remanence.agent import Agent
     from remanence.app import Remanence
+    from remanence.cli.reach import Reach
     from remanence.commands.caller import Caller
     from remanence.settings import Configuration
 
@@ -37,6 +38,7 @@ class Invocation:
     config: Path | None = None
     name: str = ""
     debug: bool = False
+    direct: bool = False
     _configuration: Configuration | None = None
 
     @property
@@ -62,6 +64,16 @@ class Invocation:
 
         async with opened(self, worker=worker, create=create, agents=agents) as rt:
             yield rt
+
+    @asynccontextmanager
+    async def reach(
+        self, *, worker: bool = False, own: bool = False, create: bool = False, agents: Sequence[Agent] = ()
+    ) -> AsyncGenerator[Reach, None]:
+        """Whoever answers: the server that runs for this database, or the database itself (see `reaching`)."""
+        from remanence.cli.reaching import Work, reached
+
+        async with reached(self, Work(worker, own, agents), create=create) as reach:
+            yield reach
 
     @asynccontextmanager
     async def caller(self, *, create: bool = False) -> AsyncGenerator[Caller, None]:
@@ -131,6 +143,8 @@ def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Non
             invocation.name = value
         case "debug":
             invocation.debug = value
+        case "direct":
+            invocation.direct = value
         case name:
             invocation.options[str(name)] = value
 
@@ -145,6 +159,12 @@ def _shared_options() -> list[click.Parameter]:
         _shared("--database", metavar="URL", help="sqlite:///PATH or postgresql://..."),
         _shared("--project", metavar="NAME", help="The tenant."),
         _shared("--as", "person", metavar="NAME", help="Who you are, in the journal. Default: REMANENCE_USER, or you."),
+        _shared(
+            "--direct",
+            is_flag=True,
+            envvar="REMANENCE_DIRECT",
+            help="Ask the database itself, also when a server runs. REMANENCE_DIRECT=1 does the same.",
+        ),
         _shared("--log-level", metavar="LEVEL", help="debug, info, warning or error."),
         _shared("--debug", is_flag=True, help="Show the traceback of an error."),
     ]

@@ -57,10 +57,14 @@ async def cost(call: Invocation, *, by: str, since: int | None, all_projects: bo
     Several fields are separated by commas: --by user,model. Calls whose price nobody knows are counted apart.
     """
     fields = tuple(field.strip() for field in by.split(",") if field.strip())
-    async with call.caller() as caller:
-        project = None if all_projects else caller.project
-        rows, unread = await usage(caller, UsageQuery(by=fields, project=project, since=since))
-    found = [CostShape.of(fields, row) for row in rows]
+    if all_projects:
+        # A key of a server reaches no further than its project.
+        async with call.caller() as caller:
+            rows, unread = await usage(caller, UsageQuery(by=fields, since=since))
+        found = [CostShape.of(fields, row) for row in rows]
+    else:
+        async with call.reach() as reach:
+            found, unread = await reach.money.usage(fields, since)
     show(found, output, lambda: _print_cost(fields, found))
     for session in unread:
         note(f"Session {session} could not be read and is not counted; `remanence sessions verify {session}` says why.")

@@ -8,9 +8,8 @@ import click
 
 from remanence.cli.command import Format, Group, Invocation, asynchronous, spelled
 from remanence.cli.output import moment, note, say, show, table
-from remanence.commands import approvals as verbs
+from remanence.cli.reach import Resolution
 from remanence.commands.shapes import DoubtShape, SettledShape
-from remanence.core.state import Doubt, Session
 from remanence.errors import InvalidInput, NotFound
 
 __all__ = ["doubts"]
@@ -34,20 +33,18 @@ async def list_(call: Invocation, *, session: str | None, output: Format) -> Non
     """Effects in doubt, with the keys to look for outside."""
     from remanence.cli.choosing import session_called
 
-    async with call.caller() as caller:
-        only = await session_called(caller, session) if session else None
-        found = await verbs.doubts(caller, session=only)
-    show([DoubtShape.of(s.id, doubt) for s, doubt in found], output, lambda: _list_table(found))
+    async with call.reach() as reach:
+        only = await session_called(reach, session) if session else None
+        found = await reach.people.doubts(only)
+    show(found, output, lambda: _list_table(found))
 
 
-def _list_table(found: list[tuple[Session, Doubt]]) -> None:
-    rows = [(s.id, d.call, d.tool, d.effect_key, moment(d.at), d.reason) for s, d in found]
+def _list_table(found: list[DoubtShape]) -> None:
+    rows = [(d.session, d.call, d.tool, d.effect_key, moment(d.at), d.reason) for d in found]
     table(("SESSION", "CALL", "TOOL", "EFFECT KEY", "SINCE", "WHY"), rows, empty="Nothing is in doubt.")
     if found:
-        s, doubt = found[0]
-        note(
-            f"Settle one with, for example:\n  {spelled('doubts', 'resolve', s.id, doubt.call, '--happened', 'RESULT')}"
-        )
+        words = spelled("doubts", "resolve", found[0].session, found[0].call, "--happened", "RESULT")
+        note(f"Settle one with, for example:\n  {words}")
 
 
 class ResolveOptions(TypedDict):
@@ -73,15 +70,13 @@ async def resolve(call: Invocation, session: str, called: str | None, **options:
     from remanence.cli.choosing import session_called
 
     outcome = _outcome(options)
-    async with call.caller() as caller:
-        found = await session_called(caller, session)
-        known = called or _only([d for _, d in await verbs.doubts(caller, session=found)], found)
-        appended = await verbs.resolve(
-            caller, found, known, outcome=outcome, result=options["happened"] or "", note=options["note"]
-        )
-    shape = SettledShape(found, known, outcome, caller.actor, appended.head)
+    async with call.reach() as reach:
+        found = await session_called(reach, session)
+        known = called or _only(await reach.people.doubts(found), found)
+        resolution = Resolution(outcome, options["happened"] or "", options["note"])
+        shape = await reach.people.resolve(found, known, resolution)
     words = {"happened": "it happened", "run_again": "it did not happen and runs now", "give_up": "it is given up"}
-    show(shape, options["output"], lambda: say(f"Settled by {caller.actor}: {words[outcome]}."))
+    show(shape, options["output"], lambda: say(f"Settled by {shape.by}: {words[outcome]}."))
 
 
 def _outcome(options: ResolveOptions) -> Outcome:
@@ -96,7 +91,7 @@ def _outcome(options: ResolveOptions) -> Outcome:
     return chosen[0]
 
 
-def _only(found: list[Doubt], session: str) -> str:
+def _only(found: list[DoubtShape], session: str) -> str:
     if not found:
         raise NotFound(f"Nothing is in doubt in session {session}. Nothing was recorded.", param="call")
     if len(found) > 1:

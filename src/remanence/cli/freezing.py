@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
 import click
 
 from remanence.cli.command import Command, Format, Invocation, asynchronous, spelled
 from remanence.cli.output import say, show
-from remanence.commands import controls
-from remanence.commands import sessions as verbs
 from remanence.commands.shapes import FreezeShape
-from remanence.errors import NotFound
-
-if TYPE_CHECKING:
-    from remanence.commands.caller import Caller
 
 __all__ = ["freeze", "thaw"]
 
@@ -41,14 +35,6 @@ def _scope(call: Invocation, session: str | None, options: ScopeOptions) -> tupl
     return (f"agent:{options['agent']}", ("--agent", str(options["agent"]))) if options["agent"] else ("", ())
 
 
-async def _check_agent(caller: Caller, agent: str) -> None:
-    """A misspelt name must not look as if something had been stopped. Raises NotFound."""
-    known = sorted({version.agent for version in await caller.database.specs.versions(None)})
-    if agent not in known:
-        names = f"The agents there are: {', '.join(known)}." if known else "There are none yet."
-        raise NotFound(f"There is no agent called {agent!r} in this database. Nothing was frozen. {names}")
-
-
 @click.command(cls=Command, shape=FreezeShape)
 @click.argument("session", metavar="[ID]", required=False)
 @click.option("--agent", metavar="NAME", help="Every session of this agent.")
@@ -65,17 +51,13 @@ async def freeze(call: Invocation, session: str | None, **options: Unpack[ScopeO
     from remanence.cli.choosing import session_called
 
     scope, words = _scope(call, session, options)
-    async with call.caller() as caller:
-        if options["agent"]:
-            await _check_agent(caller, options["agent"])
+    async with call.reach() as reach:
         if words:
-            shape = FreezeShape.of(await controls.freeze_scope(caller, scope, reason=options["reason"]))
+            shape = await reach.steering.freeze_scope(scope, options["reason"])
         else:
-            found = await session_called(caller, str(session))
-            s = await verbs.freeze(caller, found, reason=options["reason"])
+            found = await session_called(reach, str(session))
             words = (found,)
-            last = (found, s.last_effect) if s.last_effect else (None, None)
-            shape = FreezeShape(f"session:{found}", True, caller.actor, options["reason"], *last)
+            shape = await reach.steering.freeze(found, options["reason"])
     show(shape, options["output"], lambda: _print_freeze(shape, words))
 
 
@@ -101,12 +83,10 @@ async def thaw(call: Invocation, session: str | None, **options: Unpack[ScopeOpt
     from remanence.cli.choosing import session_called
 
     scope, words = _scope(call, session, options)
-    async with call.caller() as caller:
+    async with call.reach() as reach:
         if words:
-            await controls.thaw_scope(caller, scope)
+            shape = await reach.steering.thaw_scope(scope, options["reason"])
         else:
-            found = await session_called(caller, str(session))
-            scope = f"session:{found}"
-            await verbs.thaw(caller, found, reason=options["reason"])
-        shape = FreezeShape(scope, False, caller.actor, options["reason"], None, None)
-    show(shape, options["output"], lambda: say(f"{'Everything' if scope == 'all' else scope} is thawed and goes on."))
+            shape = await reach.steering.thaw(await session_called(reach, str(session)), options["reason"])
+    what = "Everything" if shape.scope == "all" else shape.scope
+    show(shape, options["output"], lambda: say(f"{what} is thawed and goes on."))

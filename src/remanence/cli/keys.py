@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
 
 import click
-import msgspec
 
 from remanence.cli.command import Format, Group, Invocation, asynchronous
 from remanence.cli.output import bold, moment, say, show, table
-from remanence.commands.keys import SCOPES, Key, create_key, list_keys, revoke_key
+from remanence.commands.keys import SCOPES, CreatedKey, Key
 
-__all__ = ["CreatedKey", "keys"]
+__all__ = ["keys"]
 
 _UNITS = {"m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-
-
-class CreatedKey(msgspec.Struct, frozen=True):
-    """A new key with its text, which is shown this once."""
-
-    key: Key
-    text: str
 
 
 @click.group(cls=Group)
@@ -49,9 +42,9 @@ async def create(call: Invocation, name: str, *, scopes: tuple[str, ...], expire
 
     The scope `api` is everything under /v1, `read` only reading there, `admin` everything under /admin/v1.
     """
-    async with call.caller(create=True) as caller:
-        made, text = await create_key(caller, name, scopes=scopes, expires_s=_seconds(expires))
-    show(CreatedKey(made, text), output, lambda: _say_created(made, text))
+    async with call.reach(create=True) as reach:
+        made = await reach.keys.create(name, scopes, _seconds(expires))
+    show(made, output, lambda: _say_created(made.key, made.text))
 
 
 def _say_created(made: Key, text: str) -> None:
@@ -64,9 +57,9 @@ def _say_created(made: Key, text: str) -> None:
 @asynchronous
 async def list_(call: Invocation, *, output: Format) -> None:
     """Keys, without their secrets: when they were made and last used, and whether they still open anything."""
-    async with call.caller() as caller:
-        found = await list_keys(caller)
-        now = caller.clock.now()
+    async with call.reach() as reach:
+        found = await reach.keys.list()
+    now = time.time_ns() // 1_000
     rows = [
         (
             key.prefix,
@@ -87,8 +80,8 @@ async def list_(call: Invocation, *, output: Format) -> None:
 @asynchronous
 async def revoke(call: Invocation, key: str, *, output: Format) -> None:
     """Let a key open nothing any more. KEY is its id, or how it begins."""
-    async with call.caller() as caller:
-        found = await revoke_key(caller, key)
+    async with call.reach() as reach:
+        found = await reach.keys.revoke(key)
     show(found, output, lambda: say(f"Key {found.id} ({found.name}) opens nothing any more, within five seconds."))
 
 

@@ -9,8 +9,8 @@ import click
 
 from remanence.cli.command import Command, Format, Invocation, asynchronous, leave, spelled
 from remanence.cli.output import counted, note, say, show, table
-from remanence.commands.transfer import Exported, Imported, export_session, import_session
-from remanence.commands.verification import Verification, sessions_all, verify_session
+from remanence.commands.transfer import Exported, Imported
+from remanence.commands.verification import Verification
 
 __all__ = ["export", "import_", "verify"]
 
@@ -26,13 +26,13 @@ async def export(call: Invocation, session: str, file: Path | None, *, output: F
     """
     from remanence.cli.choosing import session_called
 
-    async with call.caller() as caller:
-        found = await session_called(caller, session)
+    async with call.reach() as reach:
+        found = await session_called(reach, session)
         if str(file) == "-":
-            await export_session(caller, found, sys.stdout.buffer)
+            await reach.moving.export(found, sys.stdout.buffer)
             return
         target = file or Path(f"{found}.remanence")
-        exported = await export_session(caller, found, target)
+        exported = await reach.moving.export(found, target)
     show(exported, output, lambda: _print_export(exported, target))
 
 
@@ -57,8 +57,8 @@ async def import_(call: Invocation, file: Path, *, as_session: str | None, outpu
 
     Everything in the file is checked before anything is written.
     """
-    async with call.caller(create=True) as caller:
-        found = await import_session(caller, file, as_session=as_session)
+    async with call.reach(create=True) as reach:
+        found = await reach.moving.lay_down(file, as_session)
     words = f"{found.session}: {counted(found.records, 'record')} of agent {found.agent}, {found.status}. Go on with:"
     show(found, output, lambda: say(f"{words}\n  {spelled('chat', '--session', found.session)}"))
 
@@ -78,11 +78,11 @@ async def verify(call: Invocation, sessions: tuple[str, ...], *, everything: boo
     if bool(sessions) == everything:
         raise click.UsageError("Give the sessions to verify, or --all.")
     found: list[Verification] = []
-    async with call.caller() as caller:
+    async with call.reach() as reach:
         if everything:
             # Whatever a session inherits is verified where it was written.
-            found += [await verify_session(caller, name, inherited=False) async for name in sessions_all(caller)]
-        found += [await verify_session(caller, await session_called(caller, name)) for name in sessions]
+            found += [await reach.moving.verify(name, inherited=False) async for name in reach.moving.every()]
+        found += [await reach.moving.verify(await session_called(reach, name)) for name in sessions]
     show(found, output, lambda: _print_verified(found))
     leave(0 if all(result.intact for result in found) else 1)
 

@@ -22,9 +22,10 @@ async def prompt(call: Invocation, session: str, model_call: str, *, output: For
     CALL is the id of the call, such as model_3_1 (`sessions tail` shows them), or the number of its record.
     """
     from remanence.cli.choosing import session_called
+    from remanence.cli.reach_store import reach_store
 
-    async with call.caller() as caller:
-        found = await past_prompt(caller, await session_called(caller, session), model_call)
+    async with call.runtime() as rt:
+        found = await past_prompt(rt.caller, await session_called(reach_store(rt), session), model_call)
     show(PromptShape.of(found), output, lambda: _print_prompt(found))
 
 

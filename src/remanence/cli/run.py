@@ -16,9 +16,9 @@ from remanence.commands.shapes import OutcomeShape
 from remanence.spec import IfBusy
 
 if TYPE_CHECKING:
-    from remanence.app import Remanence
+    from remanence.cli.reach import Reach
 
-__all__ = ["attach", "follow_answer", "input_text", "run"]
+__all__ = ["attach", "follow_answer", "input_text", "is_own", "run"]
 
 
 class RunOptions(TypedDict):
@@ -62,35 +62,38 @@ async def run(call: Invocation, agent: str, text: str, **options: Unpack[RunOpti
     known = agents_for(call.configuration, agent)
     said, key = input_text(text), options["idempotency_key"]
     agents = with_functions(known.values())
-    async with call.runtime(worker=options["wait"], create=bool(known), agents=agents) as rt:
+    async with call.reach(worker=options["wait"], own=is_own(call, agent), create=bool(known), agents=agents) as reach:
         if options["session"]:
-            session = await session_called(rt.caller, options["session"])
+            session = await session_called(reach, options["session"])
         else:
-            chosen = await agent_called(rt, known, agent)
-            spec = await rt.spec_of(chosen)
-            warn_of_missing_functions(rt, spec)
+            spec = await agent_called(reach, known, agent)
+            warn_of_missing_functions(reach, spec)
             opening = Opening(user=options["user"] or call.person, title=options["title"], key=key)
-            session = (await rt.open(chosen, opening=opening)).id
-        watch = await Watch.of(rt.caller, session)
-        appended = await speak(rt.caller, session, said, if_busy=options["if_busy"], key=key)
+            session = await reach.steering.open(spec, opening)
+        watch = await Watch.of(reach, session)
+        sent = await speak(reach, session, said, if_busy=options["if_busy"], key=key)
         output: Format = "json" if options["as_json"] else options["output"]
         come_back = _come_back(call, session, agent)
         if options["wait"]:
-            if appended.replayed:
-                watch = await Watch.before(rt.caller, session, appended.head)
-            await follow_answer(watch, appended.head, call.person, output, come_back)
-        answer = outcome_of(watch, appended.head, Ended(None, "accepted"))
+            if sent.replayed:
+                watch = await Watch.before(reach, session, sent.position)
+            await follow_answer(watch, sent.position, call.person, output, come_back)
+        answer = outcome_of(watch, sent.position, Ended(None, "accepted"))
         show(answer, output, lambda: say(session))
         if output == "table":
-            note(f"Accepted as record {appended.head}; a worker answers it. See it with:\n  {come_back}")
+            note(f"Accepted as record {sent.position}; a worker answers it. See it with:\n  {come_back}")
 
 
 def _come_back(call: Invocation, session: str, agent: str | None) -> str:
     """The command that comes back to a session: with the agent's place where the settings do not have it."""
+    return spelled("attach", session, *(("--agent", str(agent)) if is_own(call, agent) else ()))
+
+
+def is_own(call: Invocation, agent: str | None) -> bool:
+    """Whether an agent is named by a place that only this command line knows: then no server can run it."""
     from remanence.cli.opening import is_target
 
-    known = agent is None or not is_target(agent) or agent in call.configuration.settings.agents
-    return spelled("attach", session, *(() if known else ("--agent", str(agent))))
+    return agent is not None and is_target(agent) and agent not in call.configuration.settings.agents
 
 
 def input_text(text: str) -> str:
@@ -132,14 +135,15 @@ async def attach(call: Invocation, session: str, *, agent: str | None, worker: b
     from remanence.cli.opening import with_functions
 
     known = agents_for(call.configuration, agent) if worker else {}
-    async with call.runtime(worker=worker, agents=with_functions(known.values())) as rt:
-        found = await session_called(rt.caller, session)
-        watch = await Watch.of(rt.caller, found)
+    agents = with_functions(known.values())
+    async with call.reach(worker=worker, own=is_own(call, agent), agents=agents) as reach:
+        found = await session_called(reach, session)
+        watch = await Watch.of(reach, found)
         s = watch.state
         if worker and (s.turn is not None or s.queue):
-            warn_of_missing_functions(rt, await rt.database.specs.get(s.version))
+            warn_of_missing_functions(reach, await reach.agents.spec(s.version))
         view = View("")
-        await _show_last_turn(rt, watch, view)
+        await _show_last_turn(reach, watch, view)
         come_back = _come_back(call, found, agent)
         try:
             ended = await until_done(watch, None, view)
@@ -153,14 +157,15 @@ async def attach(call: Invocation, session: str, *, agent: str | None, worker: b
         leave(0 if watch.state.last_turn != "failed" else 1)
 
 
-async def _show_last_turn(rt: Remanence, watch: Watch, view: View) -> None:
+async def _show_last_turn(reach: Reach, watch: Watch, view: View) -> None:
     """What was said in the turn that runs, or in the last one."""
     from remanence.events import InputReceived, TurnStarted
 
     s = watch.state
     say(bold(f"{s.agent}  {s.id}") + (f"  {s.title}" if s.title else ""))
     start = s.turn.position if s.turn else 0
-    records = await rt.database.store.read(s.id, after=max(start - 200, 0) if start else max(s.head - 400, 0))
+    after = max(start - 200, 0) if start else max(s.head - 400, 0)
+    records = await reach.journals.records(s.id, after=after, limit=s.head - after) if s.head > after else ()
     records = [record for record in records if record.position <= s.head]
     started = [record for record in records if isinstance(record.event, TurnStarted)]
     if not started:

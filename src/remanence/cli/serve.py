@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -119,17 +119,18 @@ async def _http(
 ) -> AsyncGenerator[Serving, None]:
     """The HTTP server over an open runtime, meanwhile. `development_key` opens everything in the runtime's project."""
     from remanence.api.app import Serving, build_app
-    from remanence.api.auth import Access, Rate, development_principal
+    from remanence.api.auth import Access, Rate, development_principal, local_principal
     from remanence.api.faces import faces
     from remanence.api.guard import BODY_BYTES_MAX
-    from remanence.cli.serving import answers_to, served
+    from remanence.cli.server_file import announcing
+    from remanence.cli.serving import answers_to, served, url_of
     from remanence.console.entry import Doors
     from remanence.console.router import console_router, open_console
 
     settings = configuration.settings
-    serving = Serving()
+    serving, local_key = Serving(), f"rmn_local_{secrets.token_urlsafe(32)}"
     principal = development_principal(settings.project)
-    own = {development_key: principal} if development_key else {}
+    own = {local_key: local_principal(settings.project)} | ({development_key: principal} if development_key else {})
     links = {link_token(development_key): principal} if development_key else {}
     app = build_app(
         rt,
@@ -141,7 +142,8 @@ async def _http(
     )
     open_console(app, Doors(links, rt.options.actor, settings.model))
     async with served(app, listener):
-        yield serving
+        with nullcontext() if rt.options.ephemeral else announcing(configuration, url_of(listener), local_key):
+            yield serving
 
 
 def link_token(development_key: str) -> str:

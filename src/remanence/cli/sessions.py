@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
+from typing import Literal, TypedDict, Unpack
 
 import click
 
@@ -14,22 +14,16 @@ from remanence.cli.lines import Lines, call_words
 from remanence.cli.moving import export, import_, verify
 from remanence.cli.output import counted, facts, moment, note, say, show, table, usd
 from remanence.cli.prompts import prompt
+from remanence.cli.reach import Reach, Said
 from remanence.cli.run import follow_answer, input_text
-from remanence.cli.talking import speak
 from remanence.cli.watching import Rest, Watch, hold_over, rest_of
-from remanence.commands import approvals, follow
-from remanence.commands import sessions as verbs
-from remanence.commands.lists import list_sessions, tag_of
+from remanence.commands.lists import tag_of
 from remanence.commands.shapes import PieceShape, RecordShape, SentShape, SessionRowShape, SessionShape
-from remanence.content import Text
 from remanence.core.ledger import usd_to_micros
 from remanence.core.state import Session
 from remanence.events import Recorded
 from remanence.ports import SessionQuery
 from remanence.spec import IfBusy
-
-if TYPE_CHECKING:
-    from remanence.commands.caller import Caller
 
 __all__ = ["sessions"]
 
@@ -115,8 +109,8 @@ async def list_(call: Invocation, **options: Unpack[ListOptions]) -> None:
         sort=options["sort"],
         limit=options["limit"],
     )
-    async with call.caller() as caller:
-        found = await list_sessions(caller, query, text=options["search"])
+    async with call.reach() as reach:
+        found = await reach.journals.rows(query, text=options["search"])
     show(found.rows, options["output"], lambda: _list_table(found.rows))
     if found.unread:
         note(f"{counted(found.unread, 'session')} could not be searched in time; ask again in a moment.")
@@ -152,9 +146,9 @@ async def get(call: Invocation, session: str, *, output: Format) -> None:
     """A session as it stands: status, what it waits for, its window, what it used."""
     from remanence.cli.choosing import session_called
 
-    async with call.caller() as caller:
-        s = (await Watch.of(caller, await session_called(caller, session))).state
-        rest = rest_of(s) or hold_over(s, await caller.database.controls.holds())
+    async with call.reach() as reach:
+        s = (await Watch.of(reach, await session_called(reach, session))).state
+        rest = rest_of(s) or hold_over(s, await reach.journals.freezes())
     shape = SessionShape.of(s, list(rest.commands) if rest else [])
     show(shape, output, lambda: _print_session(s, shape, rest))
 
@@ -219,15 +213,15 @@ async def tail(call: Invocation, session: str, **options: Unpack[TailOptions]) -
     from remanence.cli.choosing import session_called
 
     output: Format = "jsonl" if options["raw"] else options["output"]
-    async with call.caller() as caller:
-        found = await session_called(caller, session)
-        head = (await caller.database.views.session(found)).head
+    async with call.reach() as reach:
+        found = await session_called(reach, session)
+        head = (await reach.journals.row(found)).head
         after = max(head - options["lines"], 0) if options["after"] is None else options["after"]
         if not options["follow_on"]:
-            await _print_records(caller, found, after, head, output)
+            await _print_records(reach, found, after, head, output)
             return
         try:
-            await _follow_records(caller, found, after, "jsonl" if output == "json" else output)
+            await _follow_records(reach, found, after, "jsonl" if output == "json" else output)
         except asyncio.CancelledError:
             note(f"\nThe session goes on. See more with:\n  {spelled('sessions', 'tail', found, '--follow')}")
             task = asyncio.current_task()
@@ -236,11 +230,11 @@ async def tail(call: Invocation, session: str, **options: Unpack[TailOptions]) -
     leave(0)
 
 
-async def _print_records(caller: Caller, session: str, after: int, head: int, output: Format) -> None:
+async def _print_records(reach: Reach, session: str, after: int, head: int, output: Format) -> None:
     lines = Lines()
     kept: list[RecordShape] = []
     while after < head:
-        records = await caller.database.store.read(session, after=after, limit=min(PAGE_RECORDS, head - after))
+        records = await reach.journals.records(session, after=after, limit=min(PAGE_RECORDS, head - after))
         for record in records:
             after = record.position
             if output == "json":
@@ -251,9 +245,9 @@ async def _print_records(caller: Caller, session: str, after: int, head: int, ou
         show(kept, output, lambda: None)
 
 
-async def _follow_records(caller: Caller, session: str, after: int, output: Format) -> None:
+async def _follow_records(reach: Reach, session: str, after: int, output: Format) -> None:
     lines = Lines()
-    async for item in follow.follow(caller, session, after=after):
+    async for item in reach.journals.follow(session, after=after):
         if isinstance(item, Recorded):
             _print_record(item, lines, output)
 
@@ -296,22 +290,16 @@ async def send(call: Invocation, session: str, text: str, **options: Unpack[Send
     from remanence.cli.opening import with_functions
 
     agents = with_functions(agents_for(call.configuration, None).values()) if options["wait"] else []
-    async with call.runtime(worker=options["wait"], agents=agents) as rt:
-        caller = rt.caller
-        found = await session_called(caller, session)
-        watch = await Watch.of(caller, found)
-        said, key = (Text(input_text(text)),), options["idempotency_key"]
-        if options["answers"]:
-            once = verbs.Once(key, (options["answers"], said)) if key else None
-            appended = await approvals.answer(caller, found, options["answers"], said, once=once)
-        else:
-            appended = await speak(caller, found, said, if_busy=options["if_busy"], key=key)
+    async with call.reach(worker=options["wait"], agents=agents) as reach:
+        found = await session_called(reach, session)
+        watch = await Watch.of(reach, found)
+        said = Said(input_text(text), options["if_busy"], options["answers"], options["idempotency_key"])
+        shape = await reach.steering.send(found, said)
         if options["wait"]:
-            if appended.replayed:
-                watch = await Watch.before(caller, found, appended.head)
+            if shape.replayed:
+                watch = await Watch.before(reach, found, shape.position)
             come_back = spelled("attach", found)
-            await follow_answer(watch, appended.head, call.person, options["output"], come_back)
-    shape = SentShape(found, appended.head, appended.replayed)
+            await follow_answer(watch, shape.position, call.person, options["output"], come_back)
     show(shape, options["output"], lambda: _print_sent(shape))
 
 
@@ -329,10 +317,9 @@ async def cancel(call: Invocation, session: str, *, reason: str, output: Format)
     """Ask the running turn to stop. What already happened is reported when it ends."""
     from remanence.cli.choosing import session_called
 
-    async with call.caller() as caller:
-        found = await session_called(caller, session)
-        appended = await verbs.cancel(caller, found, reason=reason)
-    shape = SentShape(found, appended.head, appended.replayed)
+    async with call.reach() as reach:
+        found = await session_called(reach, session)
+        shape = await reach.steering.cancel(found, reason)
     show(shape, output, lambda: say(f"Cancel of {found} asked for, as record {shape.position}."))
 
 
@@ -357,10 +344,9 @@ async def fork(call: Invocation, session: str, **options: Unpack[ForkOptions]) -
 
     if options["turn"] is not None and options["position"] is not None:
         raise click.UsageError("Give --turn or --position, not both.")
-    async with call.caller() as caller:
-        source = await session_called(caller, session)
-        opening = verbs.Opening(title=options["title"])
-        forked = await verbs.fork(caller, source, position=options["position"], turn=options["turn"], opening=opening)
-        shape = SessionRowShape.of(await caller.database.views.session(forked))
-    words = f"{forked} begins after record {shape.fork_position} of {source}. Talk to it with:"
-    show(shape, options["output"], lambda: say(f"{words}\n  {spelled('chat', '--session', forked)}"))
+    async with call.reach() as reach:
+        source = await session_called(reach, session)
+        where = {"turn": options["turn"], "position": options["position"]}
+        shape = await reach.steering.fork(source, **where, title=options["title"])
+    words = f"{shape.session} begins after record {shape.fork_position} of {source}. Talk to it with:"
+    show(shape, options["output"], lambda: say(f"{words}\n  {spelled('chat', '--session', shape.session)}"))

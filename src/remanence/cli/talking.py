@@ -19,11 +19,10 @@ import msgspec
 from remanence.cli.command import leave
 from remanence.cli.lines import Lines, parts_words
 from remanence.cli.output import clean, clock_time, dim, note, shortened
+from remanence.cli.reach import Reach, Said
 from remanence.cli.watching import Quiet, Rest, Watch, hold_over, rest_of
-from remanence.commands import sessions
-from remanence.commands.caller import Caller
-from remanence.commands.shapes import OutcomeShape
-from remanence.content import Part, Text, text_of
+from remanence.commands.shapes import OutcomeShape, SentShape
+from remanence.content import Text, text_of
 from remanence.core.state import Session
 from remanence.events import (
     ApprovalExpired,
@@ -43,7 +42,7 @@ from remanence.events import (
     TurnEnded,
     TurnStarted,
 )
-from remanence.ports import Appended, Delta
+from remanence.ports import Delta
 from remanence.spec import IfBusy
 
 __all__ = ["Ended", "View", "detached", "exit_code_of", "outcome_of", "say_rest", "speak", "until_done"]
@@ -159,18 +158,10 @@ class View:
 
 
 async def speak(
-    caller: Caller,
-    session: str,
-    said: str | tuple[Part, ...],
-    *,
-    if_busy: IfBusy | None = None,
-    key: str | None = None,
-) -> Appended:
+    reach: Reach, session: str, text: str, *, if_busy: IfBusy | None = None, key: str | None = None
+) -> SentShape:
     """Say something as whoever sits at the terminal. Without `if_busy`, what the session's agent says about it."""
-    if if_busy is None:
-        row = await caller.database.views.session(session)
-        if_busy = (await caller.database.specs.get(row.summary.version)).if_busy
-    return await sessions.send(caller, session, said, if_busy=if_busy, key=key)
+    return await reach.steering.send(session, Said(text, if_busy, key=key))
 
 
 # --- following --------------------------------------------------------------------------------------------------------
@@ -188,7 +179,7 @@ async def until_done(watch: Watch, position: int | None, view: View | None) -> E
         s = watch.state
         if isinstance(item, Quiet):
             quiet += 1
-            rest = rest_of(s) or hold_over(s, await watch.caller.database.controls.holds())
+            rest = rest_of(s) or hold_over(s, await watch.reach.journals.freezes())
             if rest is not None and rest.human:
                 return Ended(turn, "waiting", text, rest.sentence, rest)
             if position is None and s.turn is None and not s.queue:
@@ -232,12 +223,14 @@ async def _explain(watch: Watch, rest: Rest | None, view: View) -> None:
     s = watch.state
     if rest is not None:
         view.aside(f"{rest.sentence} It costs nothing; leave with Ctrl-C whenever you like.")
-    elif not watch.caller.live.driver_of(s.id):
-        row = await watch.caller.database.views.session(s.id)
-        if row.lease_until is None:
+    else:
+        holder = await watch.reach.journals.holder(s.id)
+        if holder.alive:
+            return
+        if holder.until is None:
             view.aside("No worker has taken the session yet; it stays in the journal until one does.")
         else:
-            until = clock_time(row.lease_until)
+            until = clock_time(holder.until)
             view.aside(f"Another worker has the session. Should it be dead, another takes over at {until}; following.")
 
 

@@ -14,13 +14,13 @@ from typing import Literal, NamedTuple
 from remanence.cli.command import spelled
 from remanence.cli.lines import call_words, question_words
 from remanence.cli.output import clean, moment, usd
-from remanence.commands.caller import Caller, state_of
-from remanence.commands.follow import follow
+from remanence.cli.reach import Reach
+from remanence.commands.shapes import FreezeShape
 from remanence.core.decide import KEYED_ATTEMPTS
 from remanence.core.session import evolve, fold
 from remanence.core.state import CLIENT_EPOCH, Call, Pause, Session
 from remanence.events import Recorded
-from remanence.ports import Delta, Hold
+from remanence.ports import Delta
 
 __all__ = ["QUIET_S", "Quiet", "Rest", "Watch", "hold_over", "rest_of"]
 
@@ -53,31 +53,31 @@ class Quiet(NamedTuple):
 class Watch:
     """One session, followed from where it stands. `state` is folded along with what `items` gives."""
 
-    def __init__(self, caller: Caller, state: Session) -> None:
-        self.caller = caller
+    def __init__(self, reach: Reach, state: Session) -> None:
+        self.reach = reach
         self.state = state
 
     @classmethod
-    async def of(cls, caller: Caller, session: str) -> Watch:
+    async def of(cls, reach: Reach, session: str) -> Watch:
         """A watch from the session's present. Raises NotFound."""
-        return cls(caller, await state_of(caller, session))
+        return cls(reach, await reach.journals.state(session))
 
     @classmethod
-    async def before(cls, caller: Caller, session: str, position: int) -> Watch:
+    async def before(cls, reach: Reach, session: str, position: int) -> Watch:
         """A watch from right before a record: what followed it comes again. Reads the journal up to there."""
         s = Session(session)
         while s.head < position - 1:
             limit = min(_READ_RECORDS, position - 1 - s.head)
-            s = fold(s, await caller.database.store.read(session, after=s.head, limit=limit))
-        return cls(caller, s)
+            s = fold(s, await reach.journals.records(session, after=s.head, limit=limit))
+        return cls(reach, s)
 
     async def items(self) -> AsyncIterator[Recorded | Delta | Quiet]:
         """What happens from now on, for ever; `Quiet` each time that nothing did for `QUIET_S`."""
-        async with aclosing(follow(self.caller, self.state.id, after=self.state.head)) as source:  # pyright: ignore[reportArgumentType, reportUnknownVariableType]
+        async with aclosing(self.reach.journals.follow(self.state.id, after=self.state.head)) as source:
             coming: asyncio.Task[Recorded | Delta] | None = None
             try:
                 while True:
-                    coming = coming or asyncio.ensure_future(anext(source))  # pyright: ignore[reportUnknownArgumentType]
+                    coming = coming or asyncio.ensure_future(anext(source))
                     done, _ = await asyncio.wait([coming], timeout=QUIET_S)
                     if not done:
                         yield Quiet()
@@ -126,7 +126,7 @@ def rest_of(s: Session) -> Rest | None:
     return None
 
 
-def hold_over(s: Session, holds: Sequence[Hold]) -> Rest | None:
+def hold_over(s: Session, holds: Sequence[FreezeShape]) -> Rest | None:
     """The freeze of something larger than the session that stops it, if one stands."""
     scopes = ("all", f"project:{s.project}", f"agent:{s.agent}")
     hold = next((hold for hold in holds if hold.scope in scopes), None)

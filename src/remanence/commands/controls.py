@@ -15,7 +15,7 @@ from remanence.errors import InvalidInput, NotFound
 from remanence.events import BudgetRaised
 from remanence.ports import Budget, Hold, SessionQuery
 
-__all__ = ["freeze_scope", "raise_budget", "set_budget", "thaw_scope"]
+__all__ = ["check_agent", "freeze_scope", "raise_budget", "set_budget", "thaw_scope"]
 
 _PAGE = 200
 Unit = Literal["usd_micros", "tokens"]
@@ -25,6 +25,17 @@ async def freeze_scope(caller: Caller, scope: str, *, reason: str = "") -> Hold:
     """Freeze `all`, `project:NAME` or `agent:NAME`: the kill switch."""
     _check(scope, r"all|project:.+|agent:.+", "all, project:NAME or agent:NAME")
     return await caller.database.controls.freeze(scope, at=caller.clock.now(), by=caller.actor, reason=reason)
+
+
+async def check_agent(caller: Caller, scope: str) -> None:
+    """A misspelt name must not look as if something had been stopped. Raises NotFound for an agent nobody declared."""
+    kind, _, agent = scope.partition(":")
+    if kind != "agent":
+        return
+    known = sorted({version.agent for version in await caller.database.specs.versions(None)})
+    if agent not in known:
+        names = f"The agents there are: {', '.join(known)}." if known else "There are none yet."
+        raise NotFound(f"There is no agent called {agent!r} in this database. Nothing was frozen. {names}")
 
 
 async def thaw_scope(caller: Caller, scope: str) -> None:

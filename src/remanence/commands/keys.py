@@ -28,7 +28,18 @@ from remanence.ports import Clock, Entry, EntryQuery, Registry
 if TYPE_CHECKING:
     from argon2 import PasswordHasher
 
-__all__ = ["KIND", "SCOPES", "Key", "Keyring", "Principal", "Scope", "create_key", "list_keys", "revoke_key"]
+__all__ = [
+    "KIND",
+    "SCOPES",
+    "CreatedKey",
+    "Key",
+    "Keyring",
+    "Principal",
+    "Scope",
+    "create_key",
+    "list_keys",
+    "revoke_key",
+]
 
 log = structlog.get_logger("remanence.keys")
 
@@ -64,6 +75,13 @@ class Key(msgspec.Struct, frozen=True):
     def prefix(self) -> str:
         """How the key begins."""
         return f"{PREFIX}_{self.id}_"
+
+
+class CreatedKey(msgspec.Struct, frozen=True):
+    """A new key with its text, which is shown this once."""
+
+    key: Key
+    text: str
 
 
 class Principal(msgspec.Struct, frozen=True):

@@ -23,6 +23,9 @@ __all__ = [
     "CheckedShape",
     "CostShape",
     "DiffShape",
+    "StandingShape",
+    "ServerShape",
+    "RegisteredShape",
     "DoubtShape",
     "FreezeShape",
     "OutcomeShape",
@@ -390,3 +393,36 @@ class BudgetShape(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, b: Budget) -> BudgetShape:
         return cls(b.scope, b.unit, b.limit, b.spent, b.reserved)
+
+
+class RegisteredShape(msgspec.Struct, frozen=True):
+    """A registered version with what it says: `spec` is the agent as it was declared."""
+
+    project: str
+    agent: str
+    number: int
+    version: str
+    at: int
+    spec: dict[str, Any]
+
+    @classmethod
+    def of(cls, v: Version) -> RegisteredShape:
+        spec = msgspec.json.decode(msgspec.json.encode(v.spec), type=dict[str, Any])
+        return cls(v.project, v.agent, v.number, v.version, v.at, spec)
+
+
+class ServerShape(msgspec.Struct, frozen=True):
+    """A server: its release, whether it runs sessions, the agents it has the functions of (name to version), and the
+    project of the key that asked."""
+
+    version: str
+    worker: bool
+    agents: dict[str, str]
+    project: str
+
+
+class StandingShape(msgspec.Struct, frozen=True):
+    """A session's state as the runtime folds it, and until when a worker has it."""
+
+    state: dict[str, Any]
+    lease_until: int | None

@@ -1,0 +1,199 @@
+"""What commands ask for, whoever answers: the server of this database, when one runs, or the database itself.
+
+Both answer with the same values and raise the same errors, so that a command does not know which it is: `reach_store`
+calls the verbs, `reach_server` asks `/admin/v1`, which calls the same verbs over there.
+
+What stays with the database: `db` and `doctor`, which look at it itself; `cost --all-projects`, because a key reaches
+no further than its project; and work that this process has to do because no server's worker can (`Invocation.reach`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
+
+import msgspec
+
+from remanence.spec import AgentSpec, IfBusy
+
+if TYPE_CHECKING:
+    from remanence.commands.approvals import Ruling
+    from remanence.commands.controls import Unit
+    from remanence.commands.keys import CreatedKey, Key
+    from remanence.commands.lists import Listed
+    from remanence.commands.sessions import Opening
+    from remanence.commands.shapes import (
+        ApprovalShape,
+        BudgetShape,
+        CostShape,
+        DoubtShape,
+        FreezeShape,
+        SentShape,
+        SessionRowShape,
+        SettledShape,
+        VersionShape,
+    )
+    from remanence.commands.transfer import Exported, Imported
+    from remanence.commands.verification import Verification
+    from remanence.core.state import Session
+    from remanence.events import Recorded
+    from remanence.ports import Delta, SessionQuery, Version
+
+__all__ = [
+    "Agents",
+    "Holder",
+    "Journals",
+    "Keys",
+    "Money",
+    "Moving",
+    "People",
+    "Reach",
+    "Resolution",
+    "Said",
+    "Steering",
+]
+
+
+class Said(msgspec.Struct, frozen=True):
+    """An input: what is said, what it does while a turn runs (None: as the agent says), which question it answers, and
+    the idempotency key it comes under."""
+
+    text: str
+    if_busy: IfBusy | None = None
+    answers: str | None = None
+    key: str | None = None
+
+
+class Holder(NamedTuple):
+    """Who works on a session: a worker we know to live, or one somewhere, until then, or (None) nobody."""
+
+    alive: bool
+    until: int | None = None
+
+
+class Resolution(msgspec.Struct, frozen=True):
+    """What became of an effect in doubt: happened, run_again or give_up."""
+
+    outcome: str
+    result: str = ""
+    note: str = ""
+
+
+class Journals(Protocol):
+    """Sessions, read."""
+
+    async def rows(self, query: SessionQuery, *, text: str = "") -> Listed: ...
+
+    async def row(self, session: str) -> SessionRowShape: ...
+
+    async def state(self, session: str) -> Session: ...
+
+    async def records(self, session: str, *, after: int, limit: int) -> Sequence[Recorded]: ...
+
+    def follow(self, session: str, *, after: int) -> AsyncGenerator[Recorded | Delta]:
+        """Everything after a position, for ever."""
+        ...
+
+    async def freezes(self) -> Sequence[FreezeShape]: ...
+
+    async def holder(self, session: str) -> Holder: ...
+
+
+class Steering(Protocol):
+    """Sessions, changed."""
+
+    async def open(self, spec: AgentSpec, opening: Opening) -> str: ...
+
+    async def send(self, session: str, said: Said) -> SentShape: ...
+
+    async def cancel(self, session: str, reason: str) -> SentShape: ...
+
+    async def fork(self, session: str, *, turn: int | None, position: int | None, title: str) -> SessionRowShape: ...
+
+    async def freeze(self, session: str, reason: str) -> FreezeShape: ...
+
+    async def thaw(self, session: str, reason: str) -> FreezeShape: ...
+
+    async def freeze_scope(self, scope: str, reason: str) -> FreezeShape: ...
+
+    async def thaw_scope(self, scope: str, reason: str) -> FreezeShape: ...
+
+
+class People(Protocol):
+    """What waits for people."""
+
+    async def waiting(self, session: str | None, limit: int) -> list[ApprovalShape]: ...
+
+    async def decide(self, session: str, call: str, ruling: Ruling) -> SettledShape: ...
+
+    async def doubts(self, session: str | None) -> list[DoubtShape]: ...
+
+    async def resolve(self, session: str, call: str, resolution: Resolution) -> SettledShape: ...
+
+
+class Agents(Protocol):
+    """Versions of agents."""
+
+    async def versions(self, agent: str | None = None) -> Sequence[Version]: ...
+
+    async def push(self, spec: AgentSpec) -> VersionShape: ...
+
+    async def spec(self, version: str) -> AgentSpec: ...
+
+    def has_functions(self, agent: str, tool: str) -> bool:
+        """Whether whoever runs sessions here has the code of a tool."""
+        ...
+
+
+class Money(Protocol):
+    """Budgets and costs."""
+
+    async def budgets(self, scope: str | None) -> list[BudgetShape]: ...
+
+    async def set_budget(self, scope: str, unit: Unit, limit: int) -> BudgetShape: ...
+
+    async def raise_budget(self, scope: str, unit: Unit, *, by: int = 0, to: int | None = None) -> BudgetShape: ...
+
+    async def usage(self, by: tuple[str, ...], since: int | None) -> tuple[list[CostShape], Sequence[str]]:
+        """Sums, and the sessions that could not be read for them."""
+        ...
+
+
+class Keys(Protocol):
+    """Who may use the server."""
+
+    async def create(self, name: str, scopes: Sequence[str], expires_s: float | None) -> CreatedKey: ...
+
+    async def list(self) -> Sequence[Key]: ...
+
+    async def revoke(self, key: str) -> Key: ...
+
+
+class Moving(Protocol):
+    """Sessions as files."""
+
+    async def export(self, session: str, target: Path | IO[bytes]) -> Exported: ...
+
+    async def lay_down(self, file: Path, as_session: str | None) -> Imported: ...
+
+    async def verify(self, session: str, *, inherited: bool = True) -> Verification: ...
+
+    def every(self) -> AsyncIterator[str]:
+        """Every session of the project."""
+        ...
+
+
+class Reach(NamedTuple):
+    """Everything at once. `person` is who asks; `url` is the server's, or empty when it is the database."""
+
+    person: str
+    project: str
+    url: str
+    journals: Journals
+    steering: Steering
+    people: People
+    agents: Agents
+    money: Money
+    keys: Keys
+    moving: Moving

@@ -1,0 +1,78 @@
+"""Who answers a command: the server that runs for this database, or the database itself.
+
+A server answers when one runs and nothing speaks against it: `--direct` was not given, it is of this release, and, for
+commands that wait for a session's work (`run`, `chat`, `attach`, `send --wait`), its worker has the agents' functions
+as they are declared here. Else this process opens the database and does the work itself, beside any server: sessions
+are leased, so both can.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import NamedTuple
+
+from remanence import __version__
+from remanence.agent import Agent
+from remanence.cli.command import Invocation
+from remanence.cli.output import note
+from remanence.cli.reach import Reach
+from remanence.commands.shapes import ServerShape
+from remanence.errors import StoreUnavailable, Unauthenticated
+from remanence.spec import spec_digest
+
+__all__ = ["Work", "reached"]
+
+
+class Work(NamedTuple):
+    """Whether the work of sessions is to be done too (`worker`), there or here, and the agents whose functions that
+    takes; `own`: one of them is only known here."""
+
+    worker: bool = False
+    own: bool = False
+    agents: Sequence[Agent] = ()
+
+
+@asynccontextmanager
+async def reached(invocation: Invocation, work: Work, *, create: bool = False) -> AsyncGenerator[Reach]:
+    """What answers here. A missing database is made with `create`."""
+    async with AsyncExitStack() as stack:
+        reach = await _server(stack, invocation, work)
+        if reach is None:
+            from remanence.cli.opening import opened
+            from remanence.cli.reach_store import reach_store
+
+            runtime = opened(invocation, worker=work.worker, create=create, agents=work.agents)
+            reach = reach_store(await stack.enter_async_context(runtime))
+        yield reach
+
+
+async def _server(stack: AsyncExitStack, invocation: Invocation, work: Work) -> Reach | None:
+    from remanence.cli.server_file import announced, place_of, withdraw
+
+    if invocation.direct or (work.worker and work.own):
+        return None
+    said = announced(invocation.configuration)
+    if said is None:
+        return None
+    from remanence.cli.client import opened_client
+    from remanence.cli.reach_server import reach_server
+
+    project = invocation.configuration.settings.project
+    client = await stack.enter_async_context(opened_client(said, invocation.person, project))
+    try:
+        server = await client.get("/server", ServerShape)
+    except (StoreUnavailable, Unauthenticated):
+        # The process that wrote the file is gone, and another has its number or its port.
+        withdraw(place_of(invocation.configuration), said)
+        return None
+    if server.version != __version__:
+        note(f"The server at {said.url} is of release {server.version}, not {__version__}: asking the database itself.")
+        return None
+    if work.worker and not _can_work(server, work.agents):
+        return None
+    return reach_server(client, server, invocation.person, project)
+
+
+def _can_work(server: ServerShape, agents: Sequence[Agent]) -> bool:
+    return server.worker and all(server.agents.get(agent.name) == spec_digest(agent.spec) for agent in agents)
