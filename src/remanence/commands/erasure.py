@@ -23,23 +23,28 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any, Final
 
 import msgspec
+import structlog
 from msgspec.structs import replace
 
 from remanence.commands.caller import Caller, check_name, commit
 from remanence.commands.reach import Reach
 from remanence.commands.receipts import Order, Reached, Receipt, What, sign, tracer_of
 from remanence.commands.traces import Tracer, texts_of
-from remanence.errors import Conflict, InvalidInput, NotFound
+from remanence.errors import Conflict, InvalidInput, NotFound, RemanenceError
 from remanence.events import Redacted, payload_digest
 from remanence.ports import Entry, EntryQuery, RawRecord, SessionRow, Write
 from remanence.recollections import MemorySelector
 from remanence.stores.rows import blobs_named
 
-__all__ = ["KIND", "LegalHold", "erase", "hold", "holds", "receipts", "resume", "unhold"]
+__all__ = ["KIND", "LegalHold", "carry_on", "erase", "hold", "holds", "receipt_of", "receipts", "resume", "unhold"]
+
+log = structlog.get_logger("remanence.erasure")
 
 KIND: Final = "erasure"
 HOLD_KIND: Final = "legal_hold"
 ANSWER_KIND: Final = "kept_answer"
+IDLE_S: Final = 60.0
+"""After which an order that did not move is taken to be nobody's."""
 _PAGE = 200
 _NO_SNAPSHOT = b""
 """A snapshot that no release can read: the next load folds from the first record."""
@@ -95,7 +100,9 @@ async def unhold(caller: Caller, scope: str) -> None:
 
 async def holds(caller: Caller) -> Sequence[LegalHold]:
     """The legal holds that stand in the caller's project."""
-    return [msgspec.json.decode(e.body, type=LegalHold) async for e in _entries(caller, HOLD_KIND)]
+    return [
+        msgspec.json.decode(e.body, type=LegalHold) async for e in _entries(caller, HOLD_KIND, project=caller.project)
+    ]
 
 
 def _hold_id(caller: Caller, scope: str) -> str:
@@ -119,25 +126,47 @@ async def erase(caller: Caller, what: What, name: str, *, reason: str) -> Receip
     return receipt
 
 
-async def resume(caller: Caller) -> Sequence[Receipt]:
-    """Carry on the orders of the caller's project that a dead process left unfinished."""
-    unfinished = [state async for state in _states(caller) if state.receipt is None]
-    return [await _Work(caller, state, await tracer_of(caller)).carry_out() for state in unfinished]
+async def resume(caller: Caller, *, idle_s: float = 0) -> Sequence[Receipt]:
+    """Carry on the orders of every project that a dead process left, those nobody worked at for `idle_s`."""
+    before, done = caller.clock.now() - int(idle_s * 1_000_000), list[Receipt]()
+    for entry in [entry async for entry in _entries(caller, KIND, project=None)]:
+        state = msgspec.json.decode(entry.body, type=_State)
+        if state.receipt is None and entry.updated_at <= before:
+            there = replace(caller, project=entry.project)
+            done.append(await _Work(there, state, await tracer_of(there)).carry_out())
+    return done
+
+
+async def carry_on(caller: Caller) -> None:
+    """Look for unfinished orders now and again, for as long as this process lives."""
+    while True:
+        try:
+            await resume(caller, idle_s=IDLE_S)
+        except RemanenceError as error:
+            log.warning("an unfinished erasure goes on later", why=error.message)
+        await caller.clock.sleep(IDLE_S)
 
 
 async def receipts(caller: Caller) -> Sequence[Receipt]:
     """The receipts of the caller's project, newest first."""
-    found = [state.receipt async for state in _states(caller) if state.receipt is not None]
+    states = [msgspec.json.decode(e.body, type=_State) async for e in _entries(caller, KIND, project=caller.project)]
+    found = [state.receipt for state in states if state.receipt is not None]
     return sorted(found, key=lambda receipt: receipt.order.at, reverse=True)
 
 
-async def _states(caller: Caller) -> AsyncIterator[_State]:
-    async for entry in _entries(caller, KIND):
-        yield msgspec.json.decode(entry.body, type=_State)
+async def receipt_of(caller: Caller, order: str) -> Receipt:
+    """The receipt of an order of the caller's project. Raises NotFound, Conflict while it is being carried out."""
+    entry = await caller.database.registry.get(KIND, order)
+    if entry.project != caller.project:
+        raise NotFound(f"There is no erasure {order!r}.")
+    receipt = msgspec.json.decode(entry.body, type=_State).receipt
+    if receipt is None:
+        raise Conflict(f"Erasure {order} is still being carried out. Ask again, or: remanence memory erase --resume")
+    return receipt
 
 
-async def _entries(caller: Caller, kind: str) -> AsyncIterator[Entry]:
-    query = EntryQuery(kind, caller.project, limit=_PAGE)
+async def _entries(caller: Caller, kind: str, *, project: str | None) -> AsyncIterator[Entry]:
+    query = EntryQuery(kind, project, limit=_PAGE)
     while entries := await caller.database.registry.list(query):
         for entry in entries:
             yield entry
@@ -244,7 +273,7 @@ class _Work:
         """Answers kept for retried requests say what was said: those that do are emptied, and still refuse a reuse."""
         prints, emptied = frozenset(self._state.prints), 0
         sessions = {one.session.encode() for one in self._state.records}
-        async for entry in _entries(self._caller, ANSWER_KIND):
+        async for entry in _entries(self._caller, ANSWER_KIND, project=self._state.order.project):
             claim = msgspec.json.decode(entry.body, type=dict[str, Any])
             said = _decoded(claim.get("body", ""))
             if any(name in said for name in sessions) or self._tracer.find(prints, (said,)):
