@@ -79,9 +79,12 @@ def database(request: pytest.FixtureRequest, tmp_path: Any) -> str:
 @asynccontextmanager
 async def world(database: str) -> AsyncIterator[World]:
     rt = Remanence(database, models={"test": Scripted(obedient)}, agents=[AGENT])
-    async with rt, serving(rt, [("/v1", responses_router), ("", admin_router)]) as server:
-        async with httpx2.AsyncClient(base_url=server.url) as http:
-            yield World(server, http)
+    async with (
+        rt,
+        serving(rt, [("/v1", responses_router), ("", admin_router)]) as server,
+        httpx2.AsyncClient(base_url=server.url) as http,
+    ):
+        yield World(server, http)
 
 
 async def test_told_known_corrected_forgotten_and_never_another_users(database: str) -> None:
@@ -96,6 +99,7 @@ async def test_told_known_corrected_forgotten_and_never_another_users(database: 
         (note,) = await w.found("green tea", kind="note")
         fix = {"memory": note["memory"], "text": "Ada drinks black tea."}
         await w.say(f"memory_update {msgspec.json.encode(fix).decode()}")
+        await w.server.rt.memory.catch_up()
         history = (await w.admin("GET", "/history", params={"id": note["memory"]}))["data"]
         assert [(one["version"], one["text"]) for one in history] == [
             (1, "Ada drinks green tea."),
