@@ -134,6 +134,7 @@ class _Page:
 
     async def _records(self, records: Sequence[Recorded]) -> list[str]:
         pieces: list[str] = []
+        self.s = await state_of(self.frame.caller, self.s.id)
         if self.view == "timeline":
             changed: dict[str, Row] = {}
             for record in records:

@@ -23,7 +23,7 @@ from remanence.console.timeline import Row, Timeline
 from remanence.console.ways import of_session, ways
 from remanence.core.state import Pause, Session
 from remanence.events import Recorded, TurnStarted
-from remanence.spec import AgentSpec
+from remanence.spec import IfBusy
 
 __all__ = ["SessionData", "session_router", "standing", "window"]
 
@@ -69,16 +69,16 @@ async def one_session(
 ) -> Response:
     """The page. `at` opens the window around a position."""
     s = owned(frame, await state_of(frame.caller, session))
-    spec = await frame.caller.database.specs.get(s.version)
     records, shown = await window(frame, s, at=at, before=before)
+    number, if_busy = await _version(frame, s)
     data = SessionData(
         await standing(frame, s),
-        await _number(frame, s),
+        number,
         shown,
         [RecordShape.of(record) for record in records] if frame.as_json or view == "journal" else [],
     )
     return frame.show(
-        "session.html", "sessions", data, ways=of_session(frame, session), **_shown(view, s, spec, records)
+        "session.html", "sessions", data, ways=of_session(frame, session), if_busy=if_busy, **_shown(view, s, records)
     )
 
 
@@ -86,11 +86,10 @@ async def one_session(
 async def more(frame: Looking, session: str, view: View = "timeline", before: int = 0, after: int = 0) -> Response:
     """The window before a position, or after one, as rows to put beside those that are there."""
     s = owned(frame, await state_of(frame.caller, session))
-    spec = await frame.caller.database.specs.get(s.version)
     records, shown = await window(frame, s, before=before or None, after=after or None)
     data = {"window": shown, "records": [RecordShape.of(record) for record in records] if view == "journal" else []}
     side = "later" if after else "earlier"
-    return frame.page("_window.html", data=data, side=side, **_shown(view, s, spec, records))
+    return frame.page("_window.html", data=data, side=side, **_shown(view, s, records))
 
 
 @session_router.get("/sessions/{session}/verify")
@@ -108,7 +107,7 @@ async def verify(frame: Looking, session: str) -> Response:
     return frame.show("verify.html", "sessions", data, ways=lines)
 
 
-def _shown(view: View, s: Session, spec: AgentSpec, records: Sequence[Recorded]) -> dict[str, Any]:
+def _shown(view: View, s: Session, records: Sequence[Recorded]) -> dict[str, Any]:
     """What the template of a view needs beside the data."""
     rows: list[Row] = Timeline(records).rows if view == "timeline" else []
     talk: list[Message] = messages_of(records) if view == "conversation" else []
@@ -116,7 +115,6 @@ def _shown(view: View, s: Session, spec: AgentSpec, records: Sequence[Recorded])
         "view": view,
         "views": VIEWS,
         "s": s,
-        "spec": spec,
         "rows": rows,
         "heads": {row.turn: row for row in rows if row.kind == "turn"},
         "talk": talk,
@@ -137,10 +135,15 @@ async def standing(frame: Frame, s: Session) -> Standing:
     )
 
 
-async def _number(frame: Frame, s: Session) -> int:
-    """Which version of its agent a session pins, as people count them; 0 when it was imported without its agent."""
-    versions = await frame.caller.database.specs.versions(s.project, s.agent)
-    return next((version.number for version in versions if version.version == s.version), 0)
+async def _version(frame: Frame, s: Session) -> tuple[int, IfBusy]:
+    """Which version of its agent a session pins, as people count them, and what an input does there while it is busy.
+
+    0 for a session that came without its agent.
+    """
+    for version in await frame.caller.database.specs.versions(s.project, s.agent):
+        if version.version == s.version:
+            return version.number, version.spec.if_busy
+    return 0, "queue"
 
 
 async def window(

@@ -19,6 +19,7 @@ from remanence.core.context import rebuild_prompt
 from remanence.core.state import Session
 from remanence.errors import NotFound
 from remanence.events import InputReceived, ModelCalled, ModelReplied, Recorded, ToolReturned, ToolStarted
+from remanence.spec import AgentSpec
 
 __all__ = ["StepData", "steps_router"]
 
@@ -113,14 +114,22 @@ async def prompt(frame: Looking, session: str, position: int) -> Response:
     called = found[0].event if found else None
     if not isinstance(called, ModelCalled):
         raise NotFound(f"Record {position} of session {session} is no model call.")
-    spec = await frame.caller.database.specs.get(s.version)
+    spec = await _spec(frame, s)
     records = await _records(frame, session, _start(called), position)
     rebuilt = rebuild_prompt(records, called, spec)
-    tools = tuple(tool.name for tool in spec.tools)
+    tools = tuple(tool.name for tool in spec.tools) if spec is not None else ()
     data = PromptData(
         session, position, called.model, rebuilt.instructions, rebuilt.messages, tools, rebuilt.exact, called.prompt
     )
     return frame.show("_prompt.html", "sessions", data)
+
+
+async def _spec(frame: Frame, s: Session) -> AgentSpec | None:
+    """The version the session pins, unless it came without its agent."""
+    try:
+        return await frame.caller.database.specs.get(s.version)
+    except NotFound:
+        return None
 
 
 def _start(called: ModelCalled) -> int:

@@ -171,7 +171,7 @@ class Timeline:
         row.position, row.positions = -record.position, []
         row.at = max((r.at for r in cut), default=record.at)
         row.attempts = record.epoch
-        row.name = ", ".join(r.name for r in cut)
+        row.name, row.text = ", ".join(r.name for r in cut), cut[0].kind if cut else ""
         return [row]
 
     # --- records ------------------------------------------------------------------------------------------------------
@@ -241,7 +241,8 @@ class Timeline:
             case ModelFailed(kind=kind, message=message, retry_at=retry_at, cost_usd_micros=cost):
                 row.state = "retrying" if retry_at is not None else "cancelled" if kind == "cancelled" else "failed"
                 row.ended_at = record.at
-                self._mark(row, record, "lost" if kind == "lost" else "failed", text=message, by=kind)
+                lost = kind == "lost"
+                self._mark(row, record, "lost" if lost else "failed", text=message, by="" if lost else kind)
                 self._cost(row, cost)
                 if retry_at is not None:
                     row.waits.append((record.at, None))
