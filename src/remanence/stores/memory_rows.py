@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
-from remanence.core.memory.recall import Candidate, Key, eligible
+from remanence.core.memory.recall import Candidate, eligible, key_of
 from remanence.recollections import Memory, MemoryListing, MemoryQuery, MemorySelector, Place, Removed
 
 __all__ = [
     "COLUMNS",
     "FIELDS",
     "INDEX_TABLES",
-    "by_place",
     "candidate_of",
     "listed",
     "memory_of",
@@ -87,18 +85,12 @@ def candidate_of(row: Sequence[Any]) -> Candidate:
     valid_to, ended_at = row[_VALID_TO : _VALID_TO + 2]
     if memory.valid_to != valid_to:
         memory = msgspec.structs.replace(memory, valid_to=valid_to)
-    return Candidate((place, document), memory, bool(asks), ended_at)
+    return Candidate(key_of(place, document), memory, bool(asks), ended_at)
 
 
 def removed_of(memory: Memory) -> Removed:
     """What is said of a version that is removed."""
     return Removed(memory.id, memory.version, memory.kind, memory.place, memory.session, memory.position)
-
-
-def by_place(keys: Iterable[Key]) -> Mapping[int, list[int]]:
-    """Documents by their place."""
-    ordered = sorted(keys)
-    return {place: [key[1] for key in found] for place, found in groupby(ordered, key=lambda key: key[0])}
 
 
 def terms_of(asked: MemoryListing | MemorySelector) -> dict[str, Any]:

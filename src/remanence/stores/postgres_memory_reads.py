@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from remanence.core.memory.recall import Candidate, Recall, Totals
+from remanence.core.memory.recall import Candidate, Recall, Totals, documents_by_place
 from remanence.recollections import Memory, MemoryHit, MemoryListing, MemoryQuery, MemorySelector, MemoryStats, Place
-from remanence.stores.memory_rows import COLUMNS, by_place, candidate_of, listed, memory_of, terms_of
+from remanence.stores.memory_rows import COLUMNS, candidate_of, listed, memory_of, terms_of
 from remanence.stores.postgres_connect import Connection
 from remanence.stores.refusals import no_memory, unselective
 
@@ -46,7 +46,7 @@ async def search(connection: Connection, query: MemoryQuery) -> list[MemoryHit]:
     recall.score(totals, entries, speakers)
     while wanted := recall.wanted():
         candidates: list[Candidate] = []
-        for place, documents in by_place(wanted).items():
+        for place, documents in documents_by_place(wanted).items():
             found = await connection.fetch(
                 f"SELECT {COLUMNS} {_FROM} WHERE m.place = $1 AND m.document = ANY ($2::bigint[])", place, documents
             )

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from remanence.core.memory.recall import Candidate, Recall, Totals
+from remanence.core.memory.recall import Candidate, Recall, Totals, documents_by_place
 from remanence.recollections import (
     Memory,
     MemoryHit,
@@ -16,7 +16,7 @@ from remanence.recollections import (
     MemoryStats,
     Place,
 )
-from remanence.stores.memory_rows import COLUMNS, by_place, candidate_of, listed, memory_of, terms_of
+from remanence.stores.memory_rows import COLUMNS, candidate_of, listed, memory_of, terms_of
 from remanence.stores.refusals import no_memory, unselective
 
 __all__ = ["get", "history", "listing", "places", "search", "selected", "stats", "versions"]
@@ -48,7 +48,7 @@ def search(connection: sqlite3.Connection, query: MemoryQuery) -> list[MemoryHit
     while wanted := recall.wanted():
         recall.take(
             candidate
-            for place, documents in by_place(wanted).items()
+            for place, documents in documents_by_place(wanted).items()
             for candidate in _candidates(connection, place, documents)
         )
     return list(recall.hits())

@@ -21,6 +21,7 @@ from collections.abc import Collection, Sequence
 
 __all__ = [
     "ALONE_STEP",
+    "COUNT_MAX",
     "DOCUMENT_SHIFT",
     "LENGTH_MAX",
     "ORDINAL_BITS",

@@ -27,19 +27,26 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from remanence.core.memory.dates import Period, nearness, periods
-from remanence.core.memory.entries import DOCUMENT_SHIFT, LENGTH_MAX, entries_of, session_number
+from remanence.core.memory.entries import (
+    COUNT_MAX,
+    DOCUMENT_SHIFT,
+    LENGTH_MAX,
+    ORDINAL_BITS,
+    entries_of,
+    session_number,
+)
 from remanence.core.memory.words import Asked, asked, name_words
 from remanence.recollections import Memory, MemoryHit, MemoryQuery, Share, ShareBy
 
-__all__ = ["Candidate", "Key", "Recall", "Totals", "eligible"]
+__all__ = ["Candidate", "Key", "Recall", "Totals", "documents_by_place", "eligible", "key_of"]
 
 K = 0.8
 B = 0.35
 NAME_WEIGHT = 0.2
 """A speaker's name in a text says little: people call each other by it."""
-CARRY_AFTER = {1: 0.4, 2: 0.2}
+CARRY_AFTER = (0.4, 0.2)
 """What a memory gets of the one before it, and of the one before that."""
-CARRY_BEFORE = {1: 0.3, 2: 0.15}
+CARRY_BEFORE = (0.3, 0.15)
 """What it gets of those that follow."""
 QUESTION_CARRY = 2.0
 """The memory right after a question gets so many times as much."""
@@ -48,15 +55,30 @@ SESSION_BEST = 3
 SPEAKER = 0.3
 DATE = 0.25
 QUESTION = 0.1
-RISE_MAX = (1 + SPEAKER) * (1 + DATE)
 
-SPREAD_MAX = 4_000
+SPREAD_MAX = 1_500
 """How many entries are spread to their neighbours; those of more frequent words only add to what was found by then."""
-FETCH = 48
+FETCH_MIN = 14
+"""How many candidates more than hits are fetched at once: some may not answer, or fall behind."""
 NOTHING = 1e-9
 
-Key = tuple[int, int]
-"""A place's number and a document in it."""
+Key = int
+"""A place's number and a document in it, in one: see `key_of`."""
+_DOCUMENT_BITS = 46
+_DOCUMENT_MASK = (1 << _DOCUMENT_BITS) - 1
+
+
+def key_of(place: int, document: int) -> Key:
+    """The key of a document in a place."""
+    return place << _DOCUMENT_BITS | document
+
+
+def documents_by_place(keys: Iterable[Key]) -> dict[int, list[int]]:
+    """Keys taken apart."""
+    found: dict[int, list[int]] = {}
+    for key in sorted(keys):
+        found.setdefault(key >> _DOCUMENT_BITS, []).append(key & _DOCUMENT_MASK)
+    return found
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -90,18 +112,19 @@ class _Word(msgspec.Struct):
 
 
 class Recall:
-    """One question on its way. Ask `stems` and `names` for what to fetch first, then `score`, then `wanted`."""
+    """One question on its way: `score` takes the entries of its `stems`; `take` what is `wanted`, till nothing is."""
 
     def __init__(self, query: MemoryQuery) -> None:
         self.query = query
         self._asked = asked(query.text)
         self._periods: tuple[Period, ...] = periods(query.text, query.now)
         self._words: list[_Word] = []
-        self._ranked: list[tuple[float, Key]] = []
-        self._sessions: dict[Key, float] = {}
+        self._totals: dict[Key, float] = {}
+        self._ranked: list[Key] = []
+        self._sessions: dict[int, float] = {}
         self._next = 0
         self._named: frozenset[str] = frozenset()
-        self._hits: list[MemoryHit] = []
+        self._found: list[tuple[tuple[float, int, str, int, str, int], Candidate]] = []
 
     @property
     def stems(self) -> Sequence[str]:
@@ -114,69 +137,49 @@ class Recall:
         """Take what was fetched: rows `(place, word, entries)`, and how many memories each name has spoken."""
         if not totals.memories:
             return
+        self._named = frozenset(stem for word in self._asked for stem in word.stems if speakers.get(stem))
         found: dict[str, list[tuple[int, array[int]]]] = defaultdict(list)
         for place, word, packed in entries:
             found[word].append((place, entries_of(packed)))
-        self._name(speakers)
-        mean = max(totals.words / totals.memories, 1.0)
-        norms = [1.0 / (1 - B + B * max(length, 1) / mean) for length in range(LENGTH_MAX + 1)]
-        lists = [(self._entries(word, found), word) for word in self._asked]
+        lists = [(rows, word) for word in self._asked if (rows := _entries(word, found))]
+        scale = B / max(totals.words / totals.memories, 1.0)
         spread = 0
-        near: set[Key] = set()
-        for rows, word in sorted(lists, key=lambda pair: (sum(len(row) for _, row in pair[0]), pair[1].typed)):
-            frequency = sum(len(row) for _, row in rows)
-            if not frequency:
-                continue
+        near: dict[Key, None] = {}
+        for rows, word in sorted(lists, key=lambda pair: (_count(pair[0]), pair[1].typed)):
+            frequency = _count(rows)
             spread += frequency
-            read = _spread(rows, norms) if spread <= SPREAD_MAX else _narrow(rows, norms, near)
-            idf = math.log(1 + (totals.memories - frequency + 0.5) / (frequency + 0.5)) if frequency else 0.0
-            self._words.append(_Word(word, max(idf, 0.01) * self._weight(word), *read))
-            near.update(read[1])
-        self._rank()
-
-    def _entries(
-        self, word: Asked, found: Mapping[str, list[tuple[int, array[int]]]]
-    ) -> list[tuple[int, Sequence[int]]]:
-        """The entries of a word by place, in the order of documents, one for each document."""
-        by_place: dict[int, list[int]] = defaultdict(list)
-        for stem in word.stems:
-            for place, entries in found.get(stem, ()):
-                by_place[place].extend(entries)
-        rows: list[tuple[int, Sequence[int]]] = []
-        for place, entries in sorted(by_place.items()):
-            entries.sort()
-            if len(word.stems) > 1:
-                last = {entry >> DOCUMENT_SHIFT: entry for entry in entries}
-                entries = list(last.values())
-            rows.append((place, entries))
-        return rows
-
-    def _name(self, speakers: Mapping[str, int]) -> None:
-        """Which speakers the question names."""
-        self._named = frozenset(stem for word in self._asked for stem in word.stems if speakers.get(stem))
+            if near and spread > SPREAD_MAX:
+                rows = _within(rows, near)
+            own, parts = _spread(rows, scale) if near or spread <= SPREAD_MAX else _alone(rows, scale)
+            idf = math.log(1 + (totals.memories - frequency + 0.5) / (frequency + 0.5))
+            self._words.append(_Word(word, idf * self._weight(word), own, parts))
+            if spread <= SPREAD_MAX or not near:
+                near.update(dict.fromkeys(parts))
+        self._rank(near)
 
     def _weight(self, word: Asked) -> float:
         return NAME_WEIGHT if self._named.intersection(word.stems) else word.weight
 
-    def _rank(self) -> None:
-        sums: dict[Key, float] = defaultdict(float)
+    def _rank(self, near: Mapping[Key, None]) -> None:
+        sums: dict[Key, float] = dict.fromkeys(near, 0.0)
         for word in self._words:
             weight = word.weight * (K + 1)
             for key, part in word.parts.items():
-                sums[key] += weight * part / (part + K)
-        best: dict[Key, list[float]] = {}
-        ranked = sorted(((total, key) for key, total in sums.items()), reverse=True)
-        for total, (place, document) in ranked:
-            session = session_number(document)
-            if session:
-                first = best.setdefault((place, session), [])
-                if len(first) < SESSION_BEST:
-                    first.append(total)
-        self._sessions = {key: SESSION * sum(first) / SESSION_BEST for key, first in best.items()}
-        self._ranked = sorted(((total + self._session(key), key) for total, key in ranked), key=lambda pair: -pair[0])
-
-    def _session(self, key: Key) -> float:
-        return self._sessions.get((key[0], session_number(key[1])), 0.0)
+                if key in sums:
+                    sums[key] += weight * part / (part + K)
+        best: dict[int, list[float]] = {}
+        for key in sorted(sums, key=sums.__getitem__, reverse=True):
+            first = best.setdefault(key >> ORDINAL_BITS, [])
+            if len(first) < SESSION_BEST:
+                first.append(sums[key])
+        self._sessions = {
+            session: SESSION * sum(first) / SESSION_BEST
+            for session, first in best.items()
+            if session_number(session << ORDINAL_BITS & _DOCUMENT_MASK)
+        }
+        of_session = self._sessions.get
+        self._totals = {key: total + of_session(key >> ORDINAL_BITS, 0.0) for key, total in sums.items()}
+        self._ranked = sorted(self._totals, key=self._totals.__getitem__, reverse=True)
 
     # --- hits ---------------------------------------------------------------------------------------------------------
 
@@ -184,27 +187,45 @@ class Recall:
         """The candidates to fetch next, best first; none when the hits are found."""
         if self._next >= len(self._ranked):
             return ()
-        if len(self._hits) >= self.query.limit:
-            last = self._hits[self.query.limit - 1].score
-            if self._ranked[self._next][0] * RISE_MAX < last:
+        if len(self._found) >= self.query.limit:
+            last = -self._found[self.query.limit - 1][0][0]
+            rise = (1 + SPEAKER if self._named else 1.0) * (1 + DATE if self._periods else 1.0)
+            if self._totals[self._ranked[self._next]] * rise < last:
                 return ()
-        return [key for _, key in self._ranked[self._next : self._next + FETCH]]
+        return self._ranked[self._next : self._next + self.query.limit + FETCH_MIN]
 
     def take(self, candidates: Iterable[Candidate]) -> None:
         """What was fetched for `wanted`, in any order; a document that is not there any more is simply missing."""
-        totals = {key: total for total, key in self._ranked[self._next : self._next + FETCH]}
-        self._next += FETCH
+        self._next += self.query.limit + FETCH_MIN
         for candidate in candidates:
             if eligible(candidate, self.query):
-                self._hits.append(self._hit(candidate, totals[candidate.key]))
-        self._hits.sort(key=_order)
+                self._found.append((_order(candidate.memory, self._score(candidate)), candidate))
+        self._found.sort(key=lambda pair: pair[0])
 
     def hits(self) -> Sequence[MemoryHit]:
         """The hits, best first."""
-        return self._hits[: self.query.limit]
+        return [self._hit(candidate) for _, candidate in self._found[: self.query.limit]]
 
-    def _hit(self, candidate: Candidate, total: float) -> MemoryHit:
-        key, memory = candidate.key, candidate.memory
+    def _score(self, candidate: Candidate) -> float:
+        return (
+            self._totals[candidate.key]
+            * math.prod(1 + rise for _, rise, _ in self._rises(candidate))
+            * (1 - QUESTION if candidate.asks else 1)
+        )
+
+    def _rises(self, candidate: Candidate) -> list[tuple[ShareBy, float, tuple[str, ...]]]:
+        """By how much each thing that only the memory itself tells lifts the score."""
+        memory = candidate.memory
+        rises: list[tuple[ShareBy, float, tuple[str, ...]]] = []
+        if self._named and self._named.intersection(name_words(memory.speaker)):
+            rises.append(("speaker", SPEAKER, (memory.speaker,)))
+        if self._periods:
+            fits = nearness(self._periods, memory.recorded_at if memory.valid_from is None else memory.valid_from)
+            rises.append(("date", DATE * fits, tuple(period.words for period in self._periods)))
+        return rises
+
+    def _hit(self, candidate: Candidate) -> MemoryHit:
+        key = candidate.key
         shares = _Shares()
         for word in self._words:
             given, own = word.gives(key), word.own.get(key, 0.0)
@@ -212,14 +233,11 @@ class Recall:
                 direct = given * own / word.parts[key]
                 shares.add("words", direct, word.asked.typed)
                 shares.add("neighbour", given - direct, word.asked.typed)
-        shares.add("session", self._session(key))
-        if self._named.intersection(name_words(memory.speaker)):
-            shares.add("speaker", SPEAKER * shares.sum(), memory.speaker)
-        fits = nearness(self._periods, memory.valid_from or memory.recorded_at) if self._periods else 0.0
-        if fits:
-            shares.add("date", DATE * fits * shares.sum(), *(period.words for period in self._periods))
+        shares.add("session", self._sessions.get(key >> ORDINAL_BITS, 0.0))
+        for by, rise, words in self._rises(candidate):
+            shares.add(by, rise * shares.sum(), *words)
         factor = 1 - QUESTION if candidate.asks else 1.0
-        return MemoryHit(memory, shares.sum() * factor, shares.listed(factor))
+        return MemoryHit(candidate.memory, shares.sum() * factor, shares.listed(factor))
 
 
 class _Shares:
@@ -241,41 +259,61 @@ class _Shares:
         return tuple(sorted(found, key=lambda share: -share.share))
 
 
-def _spread(rows: Sequence[tuple[int, Sequence[int]]], norms: Sequence[float]) -> tuple[dict[Key, float], ...]:
+Rows = list[tuple[int, Sequence[int]]]
+"""Entries of one word by place, in the order of documents, one for each document."""
+
+
+def _entries(word: Asked, found: Mapping[str, list[tuple[int, array[int]]]]) -> Rows:
+    by_place: dict[int, list[int]] = defaultdict(list)
+    for stem in word.stems:
+        for place, entries in found.get(stem, ()):
+            by_place[place].extend(entries)
+    rows: Rows = []
+    for place, entries in sorted(by_place.items()):
+        entries.sort()
+        one_each = {entry >> DOCUMENT_SHIFT: entry for entry in entries} if len(word.stems) > 1 else None
+        rows.append((place, entries if one_each is None else list(one_each.values())))
+    return rows
+
+
+def _count(rows: Rows) -> int:
+    return sum(len(entries) for _, entries in rows)
+
+
+def _spread(rows: Rows, scale: float) -> tuple[dict[Key, float], dict[Key, float]]:
     """The parts of documents by themselves, and with what their neighbours carry to them."""
     own: dict[Key, float] = {}
     parts: dict[Key, float] = defaultdict(float)
     for place, entries in rows:
+        first = key_of(place, 0)
         for entry in entries:
-            document = entry >> DOCUMENT_SHIFT
-            one = norms[entry >> 9 & LENGTH_MAX]
-            key = (place, document)
-            own[key] = one * (entry >> 1 & 255)
+            key = first + (entry >> DOCUMENT_SHIFT)
+            one = 1.0 / (1 - B + scale * (entry >> 9 & LENGTH_MAX))
+            own[key] = one * (entry >> 1 & COUNT_MAX)
             parts[key] += own[key]
-            follows = QUESTION_CARRY if entry & 1 else 1.0
-            parts[place, document + 1] += CARRY_AFTER[1] * one * follows
-            parts[place, document + 2] += CARRY_AFTER[2] * one
-            parts[place, document - 1] += CARRY_BEFORE[1] * one
-            parts[place, document - 2] += CARRY_BEFORE[2] * one
+            parts[key + 1] += CARRY_AFTER[0] * one * (QUESTION_CARRY if entry & 1 else 1.0)
+            parts[key + 2] += CARRY_AFTER[1] * one
+            parts[key - 1] += CARRY_BEFORE[0] * one
+            parts[key - 2] += CARRY_BEFORE[1] * one
     return own, parts
 
 
-def _narrow(
-    rows: Sequence[tuple[int, Sequence[int]]], norms: Sequence[float], near: set[Key]
-) -> tuple[dict[Key, float], ...]:
-    """The same of a frequent word, for documents that were found already; for all, without neighbours, if none was."""
-    if near:
-        rows = [
-            (place, [entry for entry in entries if (place, entry >> DOCUMENT_SHIFT) in near]) for place, entries in rows
-        ]
-        own, parts = _spread(rows, norms)
-        return own, {key: part for key, part in parts.items() if key in near}
+def _alone(rows: Rows, scale: float) -> tuple[dict[Key, float], dict[Key, float]]:
+    """The same of a frequent word, without neighbours."""
     own = {
-        (place, entry >> DOCUMENT_SHIFT): norms[entry >> 9 & LENGTH_MAX] * (entry >> 1 & 255)
+        key_of(place, entry >> DOCUMENT_SHIFT): (entry >> 1 & COUNT_MAX) / (1 - B + scale * (entry >> 9 & LENGTH_MAX))
         for place, entries in rows
         for entry in entries
     }
     return own, own
+
+
+def _within(rows: Rows, near: Mapping[Key, None]) -> Rows:
+    """Entries of documents that were found already."""
+    return [
+        (place, [entry for entry in entries if (place << _DOCUMENT_BITS) + (entry >> DOCUMENT_SHIFT) in near])
+        for place, entries in rows
+    ]
 
 
 def eligible(candidate: Candidate, query: MemoryQuery) -> bool:
@@ -303,6 +341,6 @@ def eligible(candidate: Candidate, query: MemoryQuery) -> bool:
     return looks_back and candidate.ended_at is not None and valid_at < candidate.ended_at
 
 
-def _order(hit: MemoryHit) -> tuple[float, int, str, int, str, int]:
-    memory = hit.memory
-    return (-round(hit.score, 9), -memory.recorded_at, memory.session, memory.position, memory.id, memory.version)
+def _order(memory: Memory, score: float) -> tuple[float, int, str, int, str, int]:
+    """The best score first, then the newest; nothing of this depends on the order of arrival."""
+    return (-round(score, 9), -memory.recorded_at, memory.session, memory.position, memory.id, memory.version)
