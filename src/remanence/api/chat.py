@@ -13,14 +13,15 @@ one is a fork, whose id the answer has. Such a turn belongs to the server: it go
 An `Idempotency-Key` makes a request once: in a session the same request again is given the answer of the same turn,
 from the journal; without one the answer is kept for a day, a stream once it has ended.
 
-Errors before the first piece are answers with their status; later ones are the last event of the stream.
+Errors before the first piece are answers with their status; later ones are the last event of the stream. So is the end
+of the server: for a session at once, since its turn goes on elsewhere; an answer without one has a while to end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -37,6 +38,7 @@ from remanence.api.chat_direct import direct
 from remanence.api.chat_request import asked_of
 from remanence.api.chat_session import Wanted, answer, tell
 from remanence.api.chat_shapes import ChatAnswer, ChatBody
+from remanence.api.lookout import Lookout
 from remanence.api.named import Served, named
 from remanence.api.once import IdempotencyKey, digest_of_request, only_once
 from remanence.api.stream import BEAT, BEAT_S
@@ -51,7 +53,22 @@ log = structlog.get_logger("remanence.http")
 
 RETRY_AFTER_S = 2.0
 _T = TypeVar("_T")
+CLOSE_S = 4.0
+"""How long an answer without a session may go on once the server stops; a little less than the server waits."""
+End = Callable[[], Awaitable[None]]
+_STOPPED = (
+    "The server stopped before the answer was whole. In a session the turn goes on, and the same request under the "
+    "same `Idempotency-Key` is given its answer; without one nothing was kept: ask again."
+)
 IfBusyHeader = Literal["queue", "steer", "interrupt", "reject"]
+
+
+class _Stopping(RemanenceError):
+    """The server stops."""
+
+    code = "stopping"
+    status = 503
+
 
 chat_router = APIRouter(tags=["chat"], route_class=JsonRoute)
 
@@ -97,12 +114,24 @@ async def create_chat_completion(
     if found.agent is None and x_session_id is None:
 
         async def ask_model() -> Response:
-            return await _answer(caller, body, direct(_meter(request), caller, asked, live=bool(body.stream)), {})
+            pieces = direct(_meter(request), caller, asked, live=bool(body.stream))
+            return await _answer(caller, body, pieces, _end_of(request, CLOSE_S), {})
 
         return await (only_once(caller, idempotency_key, digest, ask_model) if idempotency_key else ask_model())
     key = Key(f"chat:{idempotency_key}", digest) if idempotency_key else None
     told = await tell(caller, found, asked, Wanted(x_session_id, x_if_busy, key))
-    return await _answer(caller, body, answer(caller, told), {"x-session-id": told.session})
+    return await _answer(caller, body, answer(caller, told), _end_of(request, 0), {"x-session-id": told.session})
+
+
+def _end_of(request: Request, grace_s: float) -> End:
+    """The end of the server, and a while."""
+    lookout: Lookout = request.app.state.lookout
+
+    async def end() -> None:
+        await lookout.closing()
+        await asyncio.sleep(grace_s)
+
+    return end
 
 
 def _meter(request: Request) -> Meter:
@@ -113,7 +142,9 @@ def _meter(request: Request) -> Meter:
     return state.meter
 
 
-async def _answer(caller: Caller, body: ChatBody, pieces: AsyncGenerator[Piece], headers: dict[str, str]) -> Response:
+async def _answer(
+    caller: Caller, body: ChatBody, pieces: AsyncGenerator[Piece], end: End, headers: dict[str, str]
+) -> Response:
     heading = Heading(
         caller.make_id("chatcmpl").replace("_", "-"),
         caller.clock.now() // 1_000_000,
@@ -127,7 +158,7 @@ async def _answer(caller: Caller, body: ChatBody, pieces: AsyncGenerator[Piece],
     first = await _or_status(anext(pieces))
     usage = body.stream_options is not None and body.stream_options.include_usage
     made = chunks(heading, _from(first, pieces), usage=usage)
-    return _Chunks(_events(made), headers, held=(made, pieces))
+    return _Chunks(_events(made, end), headers, held=(made, pieces))
 
 
 async def _or_status(made: Awaitable[_T]) -> _T:
@@ -175,14 +206,19 @@ class _Chunks(StreamingResponse):
                 await one.aclose()
 
 
-async def _events(made: AsyncGenerator[BaseModel]) -> AsyncGenerator[bytes]:
+async def _events(made: AsyncGenerator[BaseModel], end: End) -> AsyncGenerator[bytes]:
     """The chunks as server-sent events, `[DONE]` at the end; a comment when nothing happens for a while."""
     coming: asyncio.Future[BaseModel] | None = None
+    ending = asyncio.ensure_future(end())
     try:
         while True:
             coming = asyncio.ensure_future(anext(made))
-            while not (await asyncio.wait({coming}, timeout=BEAT_S))[0]:
-                yield BEAT
+            while not coming.done():
+                await asyncio.wait({coming, ending}, timeout=BEAT_S, return_when=asyncio.FIRST_COMPLETED)
+                if ending.done() and not coming.done():
+                    raise _Stopping(_STOPPED)
+                if not coming.done():
+                    yield BEAT
             yield b"data: " + coming.result().model_dump_json(exclude_unset=True).encode() + b"\n\n"
     except StopAsyncIteration:
         yield b"data: [DONE]\n\n"
@@ -193,6 +229,7 @@ async def _events(made: AsyncGenerator[BaseModel]) -> AsyncGenerator[bytes]:
         words = "Something happened that should not. Please report it with the request id."
         yield b"data: " + msgspec.json.encode({"error": {"code": "internal_error", "message": words}}) + b"\n\n"
     finally:
+        ending.cancel()
         if coming is not None and not coming.done():
             coming.cancel()
             with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration, RemanenceError):

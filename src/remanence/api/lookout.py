@@ -32,10 +32,16 @@ class Lookout:
         self._heads: dict[str, int] = {}
         self._task: asyncio.Task[None] | None = None
         self.closed = False
+        self._closing = asyncio.Event()
+
+    async def closing(self) -> None:
+        """Return when the server is about to stop, for streams that look at no session here."""
+        await self._closing.wait()
 
     def close(self) -> None:
         """The server is about to stop: let every stream see what was written last, and end."""
         self.closed = True
+        self._closing.set()
         for session in self._followers:
             self._caller.live.stir(session)
 

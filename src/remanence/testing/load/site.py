@@ -17,7 +17,7 @@ import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from remanence.ports import Clock
 
@@ -45,7 +45,8 @@ _SAY = {"text": "Of $user we know: $result. That is all there is to say.", "dela
 class Site:
     """The processes; an async context manager. `url` is where the server listens, `key` what opens it."""
 
-    def __init__(self, database: str, folder: Path, *, workers: int, clock: Clock) -> None:
+    def __init__(self, database: str, folder: Path, *, workers: int, clock: Clock, script: Any = None) -> None:
+        """`script` is what the model `default` follows; without one it looks, then says what it saw."""
         self._folder = folder
         self._workers_wanted = workers
         self._clock = clock
@@ -58,7 +59,7 @@ class Site:
         self.url = f"http://127.0.0.1:{self._port}"
         settings = _SETTINGS.format(database=json.dumps(database), lease_s=LEASE_S)
         (folder / "remanence.toml").write_text(settings, encoding="utf-8")
-        (folder / "script.json").write_text(json.dumps({"steps": [_LOOK, _SAY]}), encoding="utf-8")
+        (folder / "script.json").write_text(json.dumps(script or {"steps": [_LOOK, _SAY]}), encoding="utf-8")
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -91,16 +92,19 @@ class Site:
 
     async def restart_server(self) -> None:
         """End the server, in turn by SIGKILL and by SIGTERM, and start it again; returns when it can be reached."""
-        number = _ENDS[self.restarts % len(_ENDS)]
+        await self.end_server(_ENDS[self.restarts % len(_ENDS)])
+        self.restarts += 1
+        self._server = await self._serve()
+
+    async def end_server(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """End the server. Raises RuntimeError when it ends otherwise than it should."""
         if self._server is None:
-            raise RuntimeError("the site is not open")
+            raise RuntimeError("there is no server to end")
         self._check_lives(self._server, "the server")
         self._server.send_signal(number)
         code = await self._server.wait()
         if code not in (0, -number):
             raise RuntimeError(f"the server ended with {code} on {number.name}; standard error says why")
-        self.restarts += 1
-        self._server = await self._serve()
 
     def check(self) -> None:
         """Raises RuntimeError when a process ended that nobody killed."""
