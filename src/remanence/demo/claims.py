@@ -23,6 +23,7 @@ from remanence.events import (
     CallJudged,
     Event,
     InputReceived,
+    MemoryRecalled,
     ModelCalled,
     ModelFailed,
     ModelReplied,
@@ -263,3 +264,11 @@ def known_from(records: Records, position: int, words: str) -> Claim:
     good = isinstance(said, InputReceived) and words in text_of(said.parts)
     session = records[0].session if records else "?"
     return Claim(f"It knows that from {session}#{position}, where the customer said so.", good, f"{said!r}")
+
+
+def came_to_mind(recalled: Sequence[MemoryRecalled], session: str) -> Claim:
+    """What was recalled is in the journal, by reference to the session it came from, with the reason."""
+    items = [item for event in recalled for item in event.items]
+    good = any(item.session == session and item.why for item in items)
+    because = next((f": because of {item.why[0]}" for item in items if item.session == session and item.why), "")
+    return Claim(f"The journal says what came to mind, from {session}, and why{because}.", good, f"{items}")

@@ -21,6 +21,9 @@ from remanence.ports import ModelReply, ModelRequest
 
 __all__ = ["reply"]
 
+FROM_MEMORY = "From memory"
+"""How what was recalled begins."""
+
 TOKEN_CHARACTERS = 4
 """The script counts tokens as providers bill them, roughly: four characters each."""
 
@@ -47,6 +50,8 @@ class Seen(msgspec.Struct, frozen=True):
     asked: str
     earlier: tuple[str, ...]
     results: dict[str, ToolResult]
+    recalled: str = ""
+    """What the runtime put before the question, from memory."""
 
     def text(self, tool: str) -> str | None:
         """The answer of this tool in this turn, or None when it was not asked yet."""
@@ -71,13 +76,16 @@ def reply(request: ModelRequest) -> ModelReply:
 
 def look(messages: tuple[Message, ...]) -> Seen:
     """The running turn, as the window shows it."""
-    people = [index for index, message in enumerate(messages) if message.role == "user"]
+    spoken = [index for index, message in enumerate(messages) if message.role == "user"]
+    people = [index for index in spoken if not text_of(messages[index].parts).startswith(FROM_MEMORY)]
+    recalled = [index for index in spoken if index not in people]
     start = people[-1] if people else 0
     answers = (part for message in messages[start:] for part in message.parts if isinstance(part, ToolResult))
     return Seen(
         asked=text_of(messages[start].parts) if people else "",
         earlier=tuple(text_of(messages[index].parts) for index in people[:-1]),
         results={answer.name: answer for answer in answers},
+        recalled=text_of(messages[recalled[-1]].parts) if recalled else "",
     )
 
 
@@ -196,14 +204,16 @@ def recount(seen: Seen) -> Step:
 def remember(seen: Seen) -> Step:
     """`Please remember: ...`."""
     fact = seen.asked.partition(":")[2].strip()
-    done = seen.text("remember")
-    return Use("remember", {"text": fact}) if done is None else Say(f"Noted. {done}")
+    done = seen.text("memory_write")
+    return Use("memory_write", {"text": fact}) if done is None else Say(done)
 
 
 def recall(seen: Seen) -> Step:
     """`What do you remember about me?`."""
-    known = seen.text("recall")
-    return Use("recall", {}) if known is None else Say(known)
+    if seen.recalled:
+        return Say(" ".join(seen.recalled.splitlines()[1:]))
+    known = seen.text("memory_search")
+    return Use("memory_search", {"query": seen.asked}) if known is None else Say(f"I remember nothing. {known}")
 
 
 def look_up(seen: Seen) -> Step:

@@ -21,6 +21,7 @@ from remanence.events import (
     Event,
     InputReceived,
     MemoryKept,
+    MemoryRecalled,
     ModelReplied,
     Recorded,
     ToolLost,
@@ -156,6 +157,8 @@ def _describe_rare(event: Event) -> str:
             return f"to {limit}, by {by}"
         case MemoryKept(text=text):
             return f'"{_short(text)}"'
+        case MemoryRecalled(items=(first, *_)):
+            return f"from {first.session}#{first.position}, because of {'; '.join(first.why)}"
         case TurnEnded(status=status):
             return status
         case _:

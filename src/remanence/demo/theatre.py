@@ -19,7 +19,7 @@ import msgspec
 from remanence.agent import Agent
 from remanence.app import Options, Remanence, Session
 from remanence.commands.sessions import Opening
-from remanence.demo.agents import Desk, support_agent
+from remanence.demo.agents import remembering_agent, support_agent
 from remanence.demo.script import reply
 from remanence.demo.shop import order_book
 from remanence.demo.stage import Stage
@@ -37,7 +37,7 @@ __all__ = [
     "WORKER_TIMES",
     "Theatre",
     "WorkerProcess",
-    "agent_of",
+    "agents_of",
     "asked",
     "models",
     "rests",
@@ -60,9 +60,13 @@ def models() -> Mapping[str, Model]:
     return {SCRIPTED: Scripted(reply, prices=PRICES)}
 
 
-def agent_of(desk: Desk, model: str) -> Agent:
-    """The tour's agent, the same in every process. The script is brief; a model may think before it speaks."""
-    return support_agent(desk, model, output_tokens=300 if model == SCRIPTED else 2_000)
+def agents_of(world: World, model: str) -> tuple[Agent, Agent]:
+    """The tour's agents, the same in every process: the one that acts, and the one that remembers.
+
+    The script is brief; a model may think before it speaks.
+    """
+    tokens = 300 if model == SCRIPTED else 2_000
+    return support_agent(world, model, output_tokens=tokens), remembering_agent(world, model, output_tokens=tokens)
 
 
 class Theatre:
@@ -83,8 +87,7 @@ class Theatre:
         self.ledger = directory / "ledger.db"
         self.world = World(self.ledger)
         self.world.charge({order.order: order.cents for order in order_book().values()})
-        self.desk = Desk(self.world)
-        self.agent = agent_of(self.desk, model)
+        self.agent, self.remembering = agents_of(self.world, model)
 
     @property
     def scripted(self) -> bool:
@@ -98,21 +101,18 @@ class Theatre:
         """A runtime of this process. Without `worker` it only reads and writes; another process does the work."""
         async with Remanence(
             self.url,
-            agents=[self.agent],
+            agents=[self.agent, self.remembering],
             models=models(),
             model_configs=self.configs,
             worker=worker,
             options=Options(times=WORKER_TIMES, actor="you"),
         ) as rt:
-            self.desk.runtime = rt
-            try:
-                yield rt
-            finally:
-                self.desk.runtime = None
+            yield rt
 
-    async def open(self, rt: Remanence, session: str, *, user: str = "desk") -> Session:
+    async def open(self, rt: Remanence, session: str, *, user: str = "desk", remembering: bool = False) -> Session:
         """A new session under a name that reads well."""
-        return await rt.open(self.agent, opening=Opening(session=session, user=user))
+        agent = self.remembering if remembering else self.agent
+        return await rt.open(agent, opening=Opening(session=session, user=user))
 
     @asynccontextmanager
     async def worker(self) -> AsyncGenerator[WorkerProcess, None]:

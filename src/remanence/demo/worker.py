@@ -13,8 +13,7 @@ from pathlib import Path
 import msgspec
 
 from remanence.app import Options, Remanence
-from remanence.demo.agents import Desk
-from remanence.demo.theatre import WORKER_TIMES, agent_of, models
+from remanence.demo.theatre import WORKER_TIMES, agents_of, models
 from remanence.demo.world import World
 from remanence.models.configuration import ModelConfig
 
@@ -22,15 +21,13 @@ from remanence.models.configuration import ModelConfig
 async def work(url: str, ledger: Path, model: str, configs: Sequence[ModelConfig]) -> None:
     """Run due sessions of this database until standard input ends."""
     with World(ledger) as world:
-        desk = Desk(world)
         async with Remanence(
             url,
-            agents=[agent_of(desk, model)],
+            agents=agents_of(world, model),
             models=models(),
             model_configs={config.name: config for config in configs},
             options=Options(times=WORKER_TIMES),
-        ) as rt:
-            desk.runtime = rt
+        ):
             await asyncio.to_thread(sys.stdin.buffer.read)
 
 

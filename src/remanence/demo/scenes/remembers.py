@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from remanence.content import text_of
 from remanence.demo import claims
-from remanence.demo.memory import kept_for
 from remanence.demo.theatre import Theatre, asked
-from remanence.events import ModelReplied, Recorded, TurnEnded
+from remanence.events import MemoryKept, MemoryRecalled, ModelReplied, Recorded, TurnEnded
 
 FIRST, SECOND = "O-1020", "O-1077"
 FACT = "parcels for me go to the neighbour at number 12"
 RECOUNT = "What have I asked you so far?"
+RECALL = "What do you remember about where my parcels go?"
 
 
 async def play(t: Theatre) -> None:
@@ -43,20 +43,21 @@ async def forks(t: Theatre) -> None:
 
 async def remembers(t: Theatre) -> None:
     async with t.runtime() as rt:
-        first = await t.open(rt, "ada-monday", user="ada")
+        first = await t.open(rt, "ada-monday", user="ada", remembering=True)
         await asked(first, f"Please remember: {FACT}.")
-        second = await t.open(rt, "ada-friday", user="ada")
+        second = await t.open(rt, "ada-friday", user="ada", remembering=True)
         await t.stage.say("Ada said something on Monday. On Friday, in a new session, she asks what is remembered:")
-        answer = last_words(await asked(second, "What do you remember about me?"))
-        await t.stage.quote(answer)
-        stranger = await t.open(rt, "ben-friday", user="ben")
-        other = last_words(await asked(stranger, "What do you remember about me?"))
-        kept = await kept_for(rt.caller, "ada")
+        friday = await asked(second, RECALL)
+        await t.stage.quote(last_words(friday))
+        stranger = await t.open(rt, "ben-friday", user="ben", remembering=True)
+        other = last_words(await asked(stranger, RECALL))
         monday = await first.history()
-    position = kept[0].position if kept else 0
+    kept = claims.events(monday, MemoryKept)
+    source = (kept[0].source or 0) if kept else 0
     await t.stage.claim(
-        claims.says("A new session knows what was said in an earlier one.", answer, wanted=["number 12"]),
-        claims.known_from(monday, position, FACT),
+        claims.says("A new session knows what was said in an earlier one.", last_words(friday), wanted=["number 12"]),
+        claims.known_from(monday, source, FACT),
+        claims.came_to_mind(claims.events(friday, MemoryRecalled), "ada-monday"),
         claims.says("Nobody else's session does.", other, unwanted=["number 12"]),
     )
 
