@@ -22,6 +22,7 @@ RemanenceError                      anything we raise on purpose
 │   ├── StoreUnavailable            gone, locked or unreachable; worth trying again            503        exit 1
 │   ├── StoreFull                   no space left; nothing of this write was kept              507        exit 1
 │   └── StoreCorrupt                the file or a chain of digests is damaged                  500        exit 1
+├── McpUnreachable                  an MCP server did not say which tools it has           424        exit 1
 ├── ModelError                      a model call failed (kind, retryable, retry_after_s)       502        exit 1
 └── ToolError                       a tool said no; the model reads the message                -          -
     └── EffectInDoubt               a tool cannot know whether its effect happened             -          -
@@ -43,6 +44,7 @@ __all__ = [
     "InvalidInput",
     "InvalidSpec",
     "KeyReused",
+    "McpUnreachable",
     "ModelError",
     "ModelErrorKind",
     "NotAvailable",
@@ -226,6 +228,13 @@ class StoreCorrupt(StoreError):
 
     code = "store_corrupt"
     status = 500
+
+
+class McpUnreachable(RemanenceError):
+    """An MCP server could not be reached, or did not say which tools it has. Nothing was run."""
+
+    code = "mcp_unreachable"
+    status = 424
 
 
 ModelErrorKind = Literal[

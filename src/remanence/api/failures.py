@@ -60,6 +60,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         (409, "Something stands against it: somebody was first, it is done already, a freeze stands."),
         (413, "The body is too large."),
         (421, "The server does not answer for this host."),
+        (424, "An MCP server that was named did not answer."),
         (429, "The key asks too often."),
         (500, "What is stored is damaged, or something happened that should not."),
         (502, "The model failed."),
