@@ -13,6 +13,7 @@ import sys
 import tomllib
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -39,6 +40,7 @@ from remanence.spec import (
     spec_digest,
 )
 from remanence.tools import FunctionTool, tool
+from remanence.tools.mcp import McpServer
 
 __all__ = ["Agent", "AgentOptions", "load_agents", "spec_from_file", "spec_from_json", "spec_from_toml", "tool"]
 
@@ -52,6 +54,7 @@ class AgentOptions(TypedDict, total=False):
     if_busy: IfBusy
     metadata: Mapping[str, str]
     memory: bool | Literal["read", "write"] | MemoryUse
+    mcp: Sequence[McpServer]
 
 
 class Agent:
@@ -59,6 +62,9 @@ class Agent:
 
     `tools` are functions decorated with `@tool`, built-ins (`ask_human`, `sleep_until`), or `client_tool(...)`. A tool
     given here may be called, unless a rule says otherwise; its `approval=` asks first. Raises `InvalidSpec`.
+
+    `mcp=[McpServer(...)]` gives it the tools of MCP servers: they are asked now what they offer, which is then part of
+    the version.
 
     `memory=True` (or `"write"`) gives it long-term memory: the store `default` of its project, and the tools to look
     things up and to note them. `"read"` lets it look, a `MemoryUse` says it all. Without, it has none.
@@ -79,9 +85,14 @@ class Agent:
             raise InvalidSpec(
                 f"Agent {name!r}: no such option: {', '.join(unknown)}. They are {known}.", param=unknown[0]
             )
+        self.servers: tuple[McpServer, ...] = tuple(options.get("mcp", ()))
+        tools = (*tools, *(one for server in self.servers for one in server.offered_now()))
         use = memory_use(options.get("memory", False))
         specs = with_memory_tools(tuple(_spec_of(name, given) for given in tools), use)
         rules = tuple(options.get("rules", ()))
+        said = [rule.tools for rule in rules if isinstance(rule, AllowRule)]
+        remote = [AllowRule(spec.name) for spec in specs if spec.kind == "mcp"]
+        allows = tuple(rule for rule in remote if not any(fnmatchcase(rule.tools, glob) for glob in said))
         asks = tuple(given.approval for given in tools if isinstance(given, FunctionTool) and given.approval)
         self.tools_by_name: dict[str, Tool] = {
             given.spec.name: given for given in tools if not isinstance(given, ToolSpec)
@@ -92,7 +103,7 @@ class Agent:
                 model=model,
                 instructions=instructions,
                 tools=specs,
-                rules=(*rules, *asks, *implied_allows(specs, rules)),
+                rules=(*rules, *asks, *allows, *implied_allows(specs, rules)),
                 limits=options.get("limits", Limits()),
                 settings=options.get("settings", ModelSettings()),
                 if_busy=options.get("if_busy", "queue"),

@@ -46,8 +46,9 @@ from remanence.runtime.services import Services, Times
 from remanence.runtime.worker import Worker
 from remanence.screens import SCREENS
 from remanence.session import Reply, Session
-from remanence.spec import AgentSpec
+from remanence.spec import AgentSpec, ToolSpec
 from remanence.stores.schema_state import SchemaState, schema_state
+from remanence.tools.mcp import McpServer, Remotes
 from remanence.tools.memory import memory_tools
 from remanence.tools.paging import open_result_tool
 
@@ -103,14 +104,19 @@ class Options:
     root: Path | None = None
     ephemeral: bool = False
     input_bytes_max: int = INPUT_BYTES_MAX
+    mcp_hosts: Sequence[str] = ()
     database: Database | None = None
     model: Model | None = None
 
 
 class Shelf:
-    """The agents whose Python functions this process has: `ports.Toolbox`."""
+    """The agents whose Python functions this process has: `ports.Toolbox`.
 
-    def __init__(self, agents: Sequence[Agent] = ()) -> None:
+    `mcp_hosts` are those whose MCP servers may be reached because a client, or a version, names them.
+    """
+
+    def __init__(self, agents: Sequence[Agent] = (), mcp_hosts: Sequence[str] = ()) -> None:
+        self._remotes = Remotes(mcp_hosts)
         self._agents: dict[str, Agent] = {}
         for agent in agents:
             self.put(agent)
@@ -124,6 +130,20 @@ class Shelf:
     def find(self, agent: str, tool: str) -> Tool | None:
         known = self._agents.get(agent)
         return known.tools_by_name.get(tool) if known else None
+
+    def remote(self, spec: ToolSpec) -> Tool | None:
+        return self._remotes.tool(spec)
+
+    def server(self, label: str, url: str) -> McpServer:
+        """The MCP server a client names. Raises InvalidInput when it is at none of `mcp_hosts`."""
+        return self._remotes.server(label, url)
+
+    async def close(self) -> None:
+        """Hang up on every MCP server."""
+        await self._remotes.close()
+        for agent in self._agents.values():
+            for server in agent.servers:
+                await server.close()
 
     def agents(self) -> Sequence[str]:
         return tuple(self._agents)
@@ -149,7 +169,7 @@ class Remanence:
     ) -> None:
         self.url = url
         self.options = options or Options()
-        self.shelf = Shelf(agents)
+        self.shelf = Shelf(agents, self.options.mcp_hosts)
         self._models = models
         self._model_configs = model_configs
         self._with_worker = worker
@@ -218,6 +238,7 @@ class Remanence:
             await self._projector.stop()
         if self._worker is not None:
             await self._worker.stop()
+        await self.shelf.close()
         if self._gateway is not None:
             await self._gateway.aclose()
         if self._database is not None and self.options.database is None:

@@ -488,6 +488,10 @@ class Toolbox(Protocol):
 
     def find(self, agent: str, tool: str) -> Tool | None: ...
 
+    def remote(self, spec: ToolSpec) -> Tool | None:
+        """A tool that its spec alone says how to reach: on an MCP server that this process may connect to."""
+        ...
+
     def agents(self) -> Sequence[str]:
         """The agents whose Python functions this process has."""
         ...

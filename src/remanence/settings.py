@@ -123,6 +123,14 @@ class Settings(msgspec.Struct, frozen=True):
             "`agents.example.com`. Requests for any other are refused. In the environment separated by commas."
         ),
     ] = ()
+    mcp_hosts: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Hosts whose MCP servers a client may name in a request (`tools` of type `mcp`); `*` is any. "
+            "Without any, none: a client must not choose what this server connects to. What agents declare in code "
+            "needs no entry. In the environment separated by commas."
+        ),
+    ] = ()
     requests_per_minute: Annotated[
         int, Meta(ge=0, description="How often one key may ask the HTTP server in the long run; 0 is without limit.")
     ] = 0

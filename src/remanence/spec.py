@@ -124,6 +124,8 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     output_tokens: int = 4_096
     model_calls_per_turn: int = 50
     tool_calls_per_reply: int = 32
+    tool_calls_per_turn: int | None = None
+    """How many calls of one turn are run here; those of the client do not count."""
     repeats_before_asking: int = 5
     model_attempts: int = 5
     model_timeout_s: float = 120.0

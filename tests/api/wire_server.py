@@ -47,13 +47,14 @@ class WireServer:
         worker: bool = True,
         rate: Rate | None = None,
         times: Times = QUICK,
+        mcp_hosts: Sequence[str] = (),
     ) -> None:
         self._remanence = Remanence(
             database if "://" in database else f"sqlite:///{database}",
             agents=agents,
             models=models,
             worker=worker,
-            options=Options(times=times),
+            options=Options(times=times, mcp_hosts=mcp_hosts),
         )
         self._rate = rate
         self._up = threading.Event()

@@ -21,6 +21,7 @@ from remanence.api.response_input import Given, read_input, refuse
 from remanence.api.response_items import Item, Shown, call_off_wire, items_of_session, spoken_item
 from remanence.api.response_kept import read_all
 from remanence.api.response_lists import Order, page
+from remanence.api.response_mcp import remotes_of
 from remanence.api.response_request import Metadata
 from remanence.api.talks import KIND, Talk, add_spoken, find_talk, keep_talk, open_talk, resting
 from remanence.commands.caller import Caller, state_of
@@ -232,7 +233,7 @@ async def _items(caller: Caller, talk: Talk) -> list[tuple[Item, int]]:
     tools = {tool.name for tool in spec.tools if tool.kind != "client"}
     records = await read_all(caller, talk.session)
     names = _called(records)
-    shown = Shown(s.id, s.agent, frozenset(names - tools))
+    shown = Shown(s.id, s.agent, frozenset(names - tools), remotes=remotes_of(spec.tools))
     return spoken + items_of_session(shown, records)
 
 

@@ -132,6 +132,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
         message, param = f"The body is not valid JSON ({why}). Nothing was written.", "body"
     else:
         param = _path(first["loc"], error.body)
+        if first["type"].startswith("union_tag"):  # the complaint is about the field that tells which it is
+            param += f".{first['ctx']['discriminator'].strip(chr(39))}"
         message = f"{param}: {first['msg']}. Nothing was written; {request.url.path} is described at /docs."
     return failure(InvalidInput.status, InvalidInput.code, message, request_id=request_id_of(request), param=param)
 

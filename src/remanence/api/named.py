@@ -19,14 +19,17 @@ from remanence.models.gateway import Gateway
 from remanence.models.providers import PROVIDERS
 from remanence.ports import Model
 from remanence.spec import AgentSpec
+from remanence.tools.mcp import McpServer
 
 __all__ = ["Named", "Served", "agents_of", "known_names", "named", "owner_of"]
 
 
 class Shelved(Protocol):
-    """The agents whose Python functions this process has."""
+    """The agents whose Python functions this process has, and the MCP servers it may reach."""
 
     def agents(self) -> Sequence[str]: ...
+
+    def server(self, label: str, url: str) -> McpServer: ...
 
 
 class Served(Protocol):

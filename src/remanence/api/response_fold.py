@@ -9,7 +9,7 @@ and a delta has the number of its last character, so that a stream can be cut an
 seen, in another process, after a restart, with nothing kept: what is settled is told again from there, the rest of a
 half-told text included. They rise strictly, with gaps.
 
-    0 created, 1 queued, 2 in_progress
+    0 created, 1 queued, 2 in_progress, 3 and on: what MCP servers offer
     k << 32                              the k-th model call (from 1): slots of 2^24 for what its reply says
         + place << 24  + 0 item added, + 1 part added, + 2 + n the delta that ends at character n
         + 1 << 31  + offset << 10 + j    what the record `offset` places after the input settled
@@ -24,10 +24,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
+
 from remanence.api.response_items import (
     Item,
     Shown,
     added,
+    approval_item,
+    open_call,
     reply_items,
     result_item,
     said_item,
@@ -37,7 +41,7 @@ from remanence.api.response_items import (
 )
 from remanence.api.response_waits import OF_SESSION, Waits
 from remanence.api.stream import Preview
-from remanence.content import Text, Thinking, Usage
+from remanence.content import Text, Thinking, ToolCall, Usage
 from remanence.events import (
     CallJudged,
     InputJoined,
@@ -51,7 +55,7 @@ from remanence.events import (
     TurnStarted,
 )
 
-__all__ = ["Fold", "WireEvent"]
+__all__ = ["Fold", "Pending", "WireEvent"]
 
 WireEvent = dict[str, Any]
 CALL = 1 << 32
@@ -69,6 +73,15 @@ class Slot:
         self.output_index = output_index
         self.item = item
         self.told = ""
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """A call of an earlier response that this one goes on with. `asks`: it still waits for a yes; `asked`: it did."""
+
+    call: ToolCall
+    asks: bool = False
+    asked: bool = False
+    client: bool = False
 
 
 class Fold:
@@ -105,6 +118,12 @@ class Fold:
         self._slots: dict[int, Slot] = {}
         self._open: dict[str, Item] = {}
         self._with_client: set[str] = set()
+        self.asks_here = False
+        """Approvals are the client's to give: it ends where one is needed, like where the client has a call."""
+        self.offers: list[Item] = []
+        self._asked: set[str] = set()
+        self._held: dict[str, Item] = {}
+        """Calls of the server's that nobody has judged yet."""
         self._position = start
         self._told = 0
         if turn is not None:
@@ -118,7 +137,19 @@ class Fold:
     @property
     def with_client(self) -> set[str]:
         """The calls it was handed over with: what the client has to answer for the turn to go on."""
-        return set(self._open) if self.done and self.status == "completed" and self._with_client else set()
+        return self._with_client & set(self._open) if self.done and self.status == "completed" else set()
+
+    def take_up(self, pending: Iterable[Pending]) -> None:
+        """Go on with calls of an earlier response."""
+        for one in pending:
+            call, item = one.call.call, open_call(self.shown, one.call, asked=one.asked)
+            self._open[call] = item
+            if one.client:
+                self._with_client.add(call)
+            elif one.asks:
+                self._asked.add(call)
+            else:
+                self._held[call] = item
 
     def take_events(self) -> list[WireEvent]:
         """The events gathered since the last call."""
@@ -131,7 +162,18 @@ class Fold:
         if self.background:
             self._tell(1, "response.queued", response=self.snapshot())
         if self.turn is not None:
-            self._tell(2, "response.in_progress", response=self.snapshot())
+            self._begun()
+
+    def _begun(self) -> None:
+        """Tell that it is being answered, and what the MCP servers offer that it was given."""
+        self._tell(2, "response.in_progress", response=self.snapshot())
+        for index, item in enumerate(self.offers):
+            self.items.append(item)
+            number, where = 3 + 4 * index, {"output_index": index, "item_id": item["id"]}
+            self._tell(number, "response.output_item.added", output_index=index, item={**item, "tools": []})
+            self._tell(number + 1, "response.mcp_list_tools.in_progress", **where)
+            self._tell(number + 2, "response.mcp_list_tools.completed", **where)
+            self._tell(number + 3, "response.output_item.done", output_index=index, item=item)
 
     # --- records ------------------------------------------------------------------------------------------------------
 
@@ -142,7 +184,8 @@ class Fold:
         self._position, self._told = record.position, 0
         event = record.event
         belongs = self._belongs(record)
-        if (belongs or isinstance(event, OF_SESSION)) and self.waits.add(event) and belongs:
+        here = self.asks_here and isinstance(event, CallJudged)
+        if (belongs or isinstance(event, OF_SESSION)) and not here and self.waits.add(event) and belongs:
             self._settled("response.in_progress", response=self.snapshot())
         if belongs:
             match event:
@@ -154,8 +197,12 @@ class Fold:
                     self.failure, self.failure_kind = message, kind
                 case CallJudged(verdict="ask"):
                     self._approval(event)
+                case CallJudged():
+                    self._release(event.call)
                 case ToolStarted(client=True):
                     self._with_client.add(event.call)
+                case ToolStarted():
+                    self._release(event.call)
                 case ToolReturned() if record.position > self._input_end:
                     self._returned(event)
                 case TurnEnded():
@@ -182,7 +229,7 @@ class Fold:
     def _started(self, turn: int) -> None:
         if self.turn is None:
             self.turn, self.status = turn, "in_progress"
-            self._tell(2, "response.in_progress", response=self.snapshot())
+            self._begun()
 
     def _model_called(self, event: ModelCalled) -> None:
         if event.call != self._call:
@@ -195,9 +242,12 @@ class Fold:
         self.usage = self.usage + event.usage
         self.replied, self.stop, self.failure = True, event.stop, ""
         self.reply, self.reply_at = event, self._position
-        self._with_client = set()
+        self._with_client, self._asked = set(), set()
         made = reply_items(self.shown, event.call, event.parts)
-        self._open = {call: item for item, call in made if call}
+        if self.asks_here:
+            self._held = {call: item for item, call in made if item["type"] == "mcp_call"}
+            made = [(item, call) for item, call in made if call not in self._held]
+        self._open = {call: item for item, call in made if call} | self._held
         first = len(self.items)
         self.items += [item for item, _ in made]
         for place, (item, call) in enumerate(made):
@@ -210,6 +260,7 @@ class Fold:
         """A call is closed before the client had it: the server ran it, or refused it."""
         if event.call not in self._open:
             return
+        self._release(event.call)
         item = self._open.pop(event.call)
         index = next(i for i, known in enumerate(self.items) if known["id"] == item["id"])
         if item["type"] == "mcp_call":
@@ -221,17 +272,20 @@ class Fold:
             self._append(result_item(self.shown.session, self._position, event))
 
     def _approval(self, event: CallJudged) -> None:
-        call = self._open.get(event.call)
-        if call is not None:
-            self._append(
-                {
-                    "id": f"mcpr_{self.shown.session}_{event.call}",
-                    "type": "mcp_approval_request",
-                    "name": call["name"],
-                    "arguments": call["arguments"],
-                    "server_label": self.shown.agent,
-                }
-            )
+        item = self._open.get(event.call)
+        if item is None:
+            return
+        label = item.get("server_label", self.shown.agent)
+        self._append(approval_item(self.shown.session, event.call, {**item, "server_label": label}))
+        if self.asks_here:
+            self._asked.add(event.call)
+
+    def _release(self, call: str) -> None:
+        """Tell a call that was held back: it may run, or nobody will ask about it."""
+        item = self._held.pop(call, None)
+        if item is not None:
+            self.items.append(item)
+            self._tell_done(len(self.items) - 1, item)
 
     def _append(self, item: Item) -> None:
         self.items.append(item)
@@ -240,9 +294,8 @@ class Fold:
 
     def _hand_over(self, record: Recorded) -> None:
         """The client has the next word when it has every call that is still open."""
-        if self.done or not self._with_client:
-            return
-        if self._with_client >= set(self._open):
+        waited = self._with_client | self._asked
+        if not self.done and waited and waited >= set(self._open):
             self._close(record, "completed")
 
     def _end(self, record: Recorded, event: TurnEnded) -> None:

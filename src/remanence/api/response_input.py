@@ -119,6 +119,8 @@ class _Reader:
             case "mcp_call":
                 _known(item, _SERVER_CALL, path)
                 self._server_call(item, path)
+            case "mcp_list_tools":
+                pass  # what a server offers is asked of it again; to the model it says nothing
             case "mcp_approval_response":
                 _known(item, _APPROVAL, path)
                 self._approval(item, path)

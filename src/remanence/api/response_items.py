@@ -5,14 +5,14 @@ in a stream, in a response, in a list and after a restart, and none needs to be 
 digest of its session too: clients put calls of many sessions into one conversation.
 
 A call of a function that the client runs is a `function_call`. A call of a tool that the server runs is an `mcp_call`,
-the one item of the format that says "do not run this": its `server_label` is the agent's name.
+the one item of the format that says "do not run this": its `server_label` is the MCP server's, or the agent's name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -20,17 +20,21 @@ import msgspec
 
 from remanence.api.response_input import pack
 from remanence.content import File, Image, Part, Text, Thinking, ToolCall, text_of
-from remanence.events import InputReceived, ModelReplied, Recorded, ToolReturned
+from remanence.events import ApprovalGiven, InputReceived, ModelReplied, Recorded, ToolReturned
 
 __all__ = [
     "Item",
     "Shown",
     "added",
+    "approval_id",
+    "approval_item",
     "call_off_wire",
     "call_on_wire",
     "content_of",
     "input_item",
     "items_of_session",
+    "list_item",
+    "open_call",
     "reply_items",
     "result_item",
     "said_item",
@@ -51,6 +55,12 @@ class Shown(msgspec.Struct, frozen=True):
     agent: str
     client_tools: frozenset[str]
     encrypted: bool = False
+    remotes: Mapping[str, tuple[str, str]] = {}
+    """The MCP server's label, and its own name for the tool, of each tool that runs on one."""
+
+    def named(self, tool: str) -> tuple[str, str]:
+        """Who runs a tool that the server answers for, and under which name: the agent, or an MCP server."""
+        return self.remotes.get(tool, (self.agent, tool))
 
 
 @lru_cache(maxsize=4_096)
@@ -113,17 +123,33 @@ def _call_item(shown: Shown, call: str, place: int, part: ToolCall) -> Item:
             "arguments": part.arguments,
             "status": "completed",
         }
+    label, name = shown.named(part.name)
     return {
         "id": _name("mcp", shown, call, place),
         "type": "mcp_call",
-        "server_label": shown.agent,
-        "name": part.name,
+        "server_label": label,
+        "name": name,
         "arguments": part.arguments,
         "status": "in_progress",
         "output": None,
         "error": None,
         "approval_request_id": None,
     }
+
+
+def open_call(shown: Shown, call: ToolCall, *, asked: bool) -> Item:
+    """A call of an earlier response, as the item of the one that hears what it comes to."""
+    found = _OURS.fullmatch(call.call)
+    step, _, place = found[1].rpartition("_") if found else ("", "", "0")
+    item = _call_item(shown, step, int(place), call)
+    if asked and item["type"] == "mcp_call":
+        item["approval_request_id"] = approval_id(shown.session, call.call)
+    return item
+
+
+def approval_id(session: str, call: str) -> str:
+    """The id of the question whether a call may run."""
+    return f"mcpr_{session}_{call}"
 
 
 def _name(prefix: str, shown: Shown, call: str, place: int) -> str:
@@ -196,6 +222,10 @@ def input_item(shown: Shown, record: Recorded) -> list[Item]:
             return [result_item(shown.session, record.position, record.event)]
         case ModelReplied(call=call, parts=parts):
             return [item for item, _ in reply_items(shown, call, parts)]
+        case ApprovalGiven(call=call, decision=decision, note=note):
+            name = f"mcpa_{shown.session}_{record.position}"
+            return [{"id": name, "type": "mcp_approval_response", "approve": decision == "approve",
+                     "approval_request_id": approval_id(shown.session, call), "reason": note or None}]  # fmt: skip
         case _:
             return []
 
@@ -217,6 +247,22 @@ def items_of_session(shown: Shown, records: Sequence[Recorded]) -> list[tuple[It
             asked = [part.call for part in event.parts if isinstance(part, ToolCall)]
             calls |= zip(asked, made[len(made) - len(asked) :], strict=True)
     return found
+
+
+def list_item(response: str, label: str, tools: list[dict[str, Any]]) -> Item:
+    """What an MCP server offers."""
+    return {"id": f"mcpl_{response}_{label}", "type": "mcp_list_tools", "server_label": label, "tools": tools}
+
+
+def approval_item(session: str, call: str, item: Item) -> Item:
+    """The question whether a call of the server's may run."""
+    return {
+        "id": approval_id(session, call),
+        "type": "mcp_approval_request",
+        "name": item["name"],
+        "arguments": item["arguments"],
+        "server_label": item["server_label"],
+    }
 
 
 def settle_server_call(item: Item, event: ToolReturned) -> None:

@@ -7,11 +7,13 @@ needs (`metadata`, ...), and that the response exists for the API: deleting it r
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
-from remanence.api.response_fold import Fold
+from remanence.api.response_fold import Fold, Pending
 from remanence.api.response_input import Spoken
-from remanence.api.response_items import Item, Shown
+from remanence.api.response_items import Item, Shown, list_item
 from remanence.api.response_request import Echo
 from remanence.commands.caller import Caller
 from remanence.commands.given import Key
@@ -23,6 +25,7 @@ from remanence.ports import Entry
 __all__ = [
     "KIND",
     "Kept",
+    "Offer",
     "UnknownPrevious",
     "find",
     "made_by",
@@ -50,6 +53,13 @@ class UnknownPrevious(InvalidInput):
     code = "previous_response_not_found"
 
 
+class Offer(msgspec.Struct, frozen=True):
+    """What an MCP server offers, as clients are shown it."""
+
+    label: str
+    tools: list[dict[str, Any]]
+
+
 class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
     """One response, as far as the journal does not tell. `turn` is set when its input went on with an open turn."""
 
@@ -68,6 +78,16 @@ class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
     spoken: tuple[Spoken, ...] = ()
     carried: tuple[Spoken, ...] = ()
     """What systems and developers said in this conversation before this input."""
+    remotes: dict[str, tuple[str, str]] = {}
+    """The MCP server's label, and its own name for the tool, of each tool that runs on one."""
+    offers: tuple[Offer, ...] = ()
+    """What MCP servers offer, as far as the conversation was not told before."""
+    servers: tuple[str, ...] = ()
+    """The labels of the MCP servers the request named."""
+    asks_here: bool = False
+    """Whether approvals are the client's to give: then a response ends where one is needed."""
+    pending: tuple[Pending, ...] = ()
+    """The calls that had no outcome yet when this response began, in an open turn."""
 
     @property
     def id(self) -> str:
@@ -75,7 +95,7 @@ class Kept(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def shown(self) -> Shown:
-        return Shown(self.session, self.agent, frozenset(self.client_tools), self.echo.encrypted)
+        return Shown(self.session, self.agent, frozenset(self.client_tools), self.echo.encrypted, self.remotes)
 
 
 def response_id(session: str, position: int) -> str:
@@ -146,6 +166,9 @@ async def read_all(caller: Caller, session: str, *, after: int = 0) -> list[Reco
 def make_fold(kept: Kept, *, after: int = -1) -> Fold:
     """An empty fold of a response, whose events show the response as it stands."""
     fold = Fold(kept.shown, kept.position, kept.inputs, turn=kept.turn, after=after)
+    fold.asks_here = kept.asks_here
+    fold.take_up(kept.pending)
+    fold.offers = [list_item(kept.id, offer.label, offer.tools) for offer in kept.offers]
     fold.background = kept.background
     fold.snapshot = lambda: response_object(kept, fold)
     return fold

@@ -14,16 +14,28 @@ running turn cannot change under it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
 from remanence.api.named import Named, Served, named
-from remanence.api.response_fold import Fold
-from remanence.api.response_input import Given, Spoken, read_input, refuse
-from remanence.api.response_items import call_off_wire, call_on_wire
-from remanence.api.response_kept import Kept, UnknownPrevious, find, fold_of, made_by, read_all, remember, remember_key
-from remanence.api.response_request import CountBody, Echo, ResponseBody, echo_of, spec_for
+from remanence.api.response_fold import Fold, Pending
+from remanence.api.response_input import Approval, Given, Spoken, read_input, refuse
+from remanence.api.response_items import approval_id, call_off_wire, call_on_wire
+from remanence.api.response_kept import (
+    Kept,
+    Offer,
+    UnknownPrevious,
+    find,
+    fold_of,
+    made_by,
+    read_all,
+    remember,
+    remember_key,
+)
+from remanence.api.response_mcp import Listed, listed_by, remotes_of
+from remanence.api.response_request import AGENT, CountBody, Echo, ResponseBody, echo_of, spec_for
 from remanence.api.talks import Talk, add_spoken, find_talk, move_talk, open_talk
 from remanence.commands import approvals, sessions
 from remanence.commands.caller import Caller, state_of
@@ -32,7 +44,7 @@ from remanence.commands.sessions import Opening
 from remanence.content import Message, Part, ToolCall, ToolResult
 from remanence.core.context import Transcript
 from remanence.core.session import fold as fold_state
-from remanence.core.state import Session, Window
+from remanence.core.state import CLIENT_EPOCH, Session, Window
 from remanence.errors import Busy, Conflict, Frozen, InvalidInput, NotFound
 from remanence.events import InputReceived, TurnStarted
 from remanence.ports import Appended
@@ -52,6 +64,13 @@ class Asked(msgspec.Struct, frozen=True):
     carried: tuple[Spoken, ...]
     previous: Kept | None = None
     talk: Talk | None = None
+    listed: tuple[Listed, ...] = ()
+
+    @property
+    def told(self) -> tuple[Offer, ...]:
+        """What the servers offer, as far as this conversation was not told the same before."""
+        before = self.previous.servers if self.previous else ()
+        return tuple(Offer(one.label, one.offer) for one in self.listed if one.label not in before)
 
 
 async def ask(served: Served, caller: Caller, body: ResponseBody | CountBody) -> Asked:
@@ -66,9 +85,10 @@ async def ask(served: Served, caller: Caller, body: ResponseBody | CountBody) ->
         refuse("input", "it is missing")
     given = read_input(body.input, lambda call: call_off_wire(known, call))
     carried = (*previous.carried, *previous.spoken) if previous else talk.spoken if talk else ()
-    spec = spec_for(body, found, (*carried, *given.spoken))
+    listed = () if found.agent else await listed_by(served.shelf, body.tools or ())
+    spec = spec_for(body, found, (*carried, *given.spoken), listed)
     echo = echo_of(body if isinstance(body, ResponseBody) else ResponseBody(), model)
-    return Asked(given, spec, echo, carried, previous, talk)
+    return Asked(given, spec, echo, carried, previous, talk, listed)
 
 
 async def _before(caller: Caller, body: ResponseBody | CountBody) -> tuple[Kept | None, Talk | None]:
@@ -100,12 +120,13 @@ async def place(caller: Caller, asked: Asked, body: ResponseBody, if_busy: IfBus
     for _ in range(_TRIES):
         try:
             s, messages = await _place(caller, asked, body, key)
+            pending = await pending_in(caller, s, asked.given.approvals)
             appended, turn = await _submit(caller, s, asked, messages, if_busy, key)
         except Busy:
             raise
         except Conflict:
             continue
-        kept = _kept(asked, body, appended, turn)
+        kept = replace(_kept(asked, body, appended, turn), **pending)
         await remember(caller, kept)
         if key is not None:
             await remember_key(caller, kept, key)
@@ -131,7 +152,34 @@ def _kept(asked: Asked, body: ResponseBody, appended: Appended, turn: int | None
         conversation=asked.talk.id if asked.talk else None,
         spoken=asked.given.spoken,
         carried=asked.carried,
+        remotes=dict(remotes_of(spec.tools)),
+        offers=asked.told,
+        servers=tuple(one.label for one in asked.listed),
+        asks_here=spec.name == AGENT,
     )
+
+
+async def pending_in(caller: Caller, s: Session, answers: tuple[Approval, ...]) -> dict[str, Any]:
+    """For a response that only says who may run: the calls that wait, and the tools of the turn as they are."""
+    if not answers or s.turn is None:
+        return {}
+    spec = await caller.database.specs.get(s.version)
+    said = {answer.call.removeprefix(approval_id(s.id, "")) for answer in answers}
+    pending = tuple(
+        Pending(
+            ToolCall(call.call, call.name, call.arguments),
+            asks=call.state == "asked" and call.call not in said,
+            asked=call.state == "asked",
+            client=call.epoch == CLIENT_EPOCH,
+        )
+        for call in s.turn.calls
+        if call.state != "returned"
+    )
+    return {
+        "pending": pending if spec.name == AGENT else (),
+        "remotes": dict(remotes_of(spec.tools)),
+        "client_tools": tuple(tool.name for tool in spec.tools if tool.kind == "client"),
+    }
 
 
 async def _place(
@@ -141,7 +189,7 @@ async def _place(
     messages = asked.given.messages
     opening = Opening(user=body.safety_identifier or body.user or "")
     if asked.previous is not None:
-        s, before = await _after(caller, asked.previous, opening)
+        s, before = await _after(caller, asked.previous, opening, decides=bool(asked.given.approvals))
         messages = (*before, *messages)
     elif asked.talk is not None:
         s = await open_talk(caller, asked.talk, asked.spec)
@@ -165,11 +213,13 @@ async def _place(
     return s, messages
 
 
-async def _after(caller: Caller, previous: Kept, opening: Opening) -> tuple[Session, tuple[Message, ...]]:
+async def _after(
+    caller: Caller, previous: Kept, opening: Opening, *, decides: bool = False
+) -> tuple[Session, tuple[Message, ...]]:
     """The session that goes on from a response: its own when nothing came later there, else a fork at its end."""
     fold = await fold_of(caller, previous)
     s = await state_of(caller, previous.session)
-    if not fold.done:
+    if not fold.done or decides:
         return s, ()
     if fold.with_client:
         if {call.call for call in calls_with_client(s)} == fold.with_client:
@@ -224,13 +274,12 @@ async def _decide(caller: Caller, s: Session, given: Given) -> tuple[Appended, i
     """Answers to approvals, and nothing else."""
     if given.messages:
         refuse("input", "answers to approvals come alone")
-    appended: Appended | None = None
+    appended: list[Appended] = []
     for answer in given.approvals:
-        call = answer.call.removeprefix(f"mcpr_{s.id}_")
+        call = answer.call.removeprefix(approval_id(s.id, ""))
         decision = "approve" if answer.approve else "deny"
-        appended = await approvals.approve(caller, s.id, call, decision=decision, note=answer.reason)
-    assert appended is not None
-    return appended, s.turns
+        appended.append(await approvals.approve(caller, s.id, call, decision=decision, note=answer.reason))
+    return appended[0], s.turns
 
 
 # --- what was said before ---------------------------------------------------------------------------------------------

@@ -56,6 +56,8 @@ class Private:
             refuse("background", "a response in the background has to be stored")
         if asked.talk is not None:
             refuse("conversation", "what belongs to a conversation is stored with it")
+        if asked.listed:
+            refuse("store", "what tools of an MCP server do is journaled")
         if asked.given.approvals:
             refuse("input", "nothing that waits for an approval was stored")
         self._caller, self._meter, self._asked = caller, meter, asked

@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from remanence.api.named import Named
 from remanence.api.response_input import Spoken, refuse
+from remanence.api.response_mcp import Listed, McpBody, rules_of, shown_server
 from remanence.core.registry import checked, implied_allows
-from remanence.spec import AgentSpec, Limits, ModelSettings, ToolSpec
+from remanence.spec import AgentSpec, Limits, ModelSettings, Rule, ToolSpec
 
 __all__ = ["AGENT", "CompactBody", "CountBody", "Echo", "ResponseBody", "agent_of", "echo_of", "spec_for"]
 
@@ -126,7 +127,7 @@ class _Window(_Asked):
     instructions: str | None = None
     previous_response_id: str | None = None
     conversation: str | ConversationRef | None = None
-    tools: list[FunctionBody] | None = None
+    tools: list[Annotated[FunctionBody | McpBody, Field(discriminator="type")]] | None = None
     tool_choice: Choice | None = None
     parallel_tool_calls: bool | None = None
     reasoning: ReasoningBody | None = None
@@ -237,7 +238,9 @@ def echo_of(body: ResponseBody, model: str) -> Echo:
     )
 
 
-def _shown_tool(tool: FunctionBody) -> dict[str, Any]:
+def _shown_tool(tool: FunctionBody | McpBody) -> dict[str, Any]:
+    if isinstance(tool, McpBody):
+        return shown_server(tool)
     return {
         "type": "function",
         "name": tool.name,
@@ -247,14 +250,14 @@ def _shown_tool(tool: FunctionBody) -> dict[str, Any]:
     }
 
 
-def spec_for(body: _Window, found: Named, spoken: tuple[Spoken, ...]) -> AgentSpec:
+def spec_for(body: _Window, found: Named, spoken: tuple[Spoken, ...], listed: tuple[Listed, ...] = ()) -> AgentSpec:
     """The spec that answers: the agent that was named, as it is, or one made of the request's parameters.
 
     Raises InvalidInput with the path of what cannot be honoured.
     """
     if found.agent is not None:
         return agent_of(body, found.agent, spoken)
-    every = _tools(body)
+    every = (*_tools(body), *(tool for one in listed for tool in one.tools))
     tools = _allowed(body.tool_choice, every)
     texts = (body.instructions, *(one.text for one in spoken))
     asked = body if isinstance(body, ResponseBody) else ResponseBody()
@@ -265,12 +268,13 @@ def spec_for(body: _Window, found: Named, spoken: tuple[Spoken, ...]) -> AgentSp
             model=found.name,
             instructions="\n\n".join(text for text in texts if text),
             tools=tools,
-            rules=implied_allows(tools, ()),
+            rules=_rules(tools, listed),
             limits=Limits(
                 window_tokens=WINDOW_TOKENS_AUTO if body.truncation == "auto" else WINDOW_TOKENS_DISABLED,
                 output_tokens=asked.max_output_tokens or OUTPUT_TOKENS,
                 model_calls_per_turn=_ENOUGH,
                 tool_calls_per_reply=128,
+                tool_calls_per_turn=asked.max_tool_calls,
                 repeats_before_asking=_ENOUGH,
             ),
             settings=ModelSettings(
@@ -298,11 +302,19 @@ def agent_of(body: _Window, agent: AgentSpec, spoken: tuple[Spoken, ...]) -> Age
     return agent
 
 
+def _rules(tools: tuple[ToolSpec, ...], listed: tuple[Listed, ...]) -> tuple[Rule, ...]:
+    names = {tool.name for tool in tools}
+    asked = tuple(rule for rule in rules_of(listed) if rule.tools in names)
+    return (*asked, *implied_allows([tool for tool in tools if tool.kind == "client"], ()))
+
+
 def _tools(body: _Window) -> tuple[ToolSpec, ...]:
     """The client's functions. Only the client knows what they do, so none is ever started twice."""
     names: set[str] = set()
     made: list[ToolSpec] = []
     for index, tool in enumerate(body.tools or ()):
+        if isinstance(tool, McpBody):
+            continue
         path = f"tools[{index}]"
         if tool.name in names:
             refuse(f"{path}.name", f"two tools are called {tool.name!r}")

@@ -85,6 +85,7 @@ def runtime_of(
             root=configuration.root,
             ephemeral=ephemeral,
             input_bytes_max=settings.input_bytes_max,
+            mcp_hosts=settings.mcp_hosts,
         ),
     )
 

@@ -301,6 +301,14 @@ def _again(s: Session, spec: AgentSpec, call: Call, now: int) -> Action | None:
     return action if isinstance(action, RunTool) else None
 
 
+def _enough(spec: AgentSpec, s: Session) -> bool:
+    """Whether the turn has run all the calls it may; one that waits for a person may still run."""
+    most, turn = spec.limits.tool_calls_per_turn, s.turn
+    if most is None or turn is None:
+        return False
+    return turn.ran + sum(call.state in ("asked", "approved") and not call.attempt for call in turn.calls) >= most
+
+
 def _first_judgement(spec: AgentSpec, s: Session, call: Call, now: int) -> Event:
     if call.erased:
         return _refusal(call, "The call was not run: its arguments were erased.")
@@ -312,6 +320,8 @@ def _first_judgement(spec: AgentSpec, s: Session, call: Call, now: int) -> Event
         return _refusal(
             call, f"At most {spec.limits.tool_calls_per_reply} calls may be made in one reply; none was run."
         )
+    if tool.kind != "client" and _enough(spec, s):
+        return _refusal(call, f"At most {spec.limits.tool_calls_per_turn} calls are run in one turn; it was not run.")
     try:
         arguments = parse_arguments(call.arguments)
         asks = tool.kind == "builtin" and tool.name in ANSWERED

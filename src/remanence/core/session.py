@@ -314,6 +314,8 @@ def _evolve_call(s: Session, turn: Turn, call: Call, r: Recorded, e: CallEvent) 
         case ToolStarted():
             epoch = CLIENT_EPOCH if e.client else r.epoch
             s = replace(_without_doubt(s, e.call) if s.doubts else s, last_effect=r.position)
+            if e.attempt == 1 and not e.client:
+                turn = replace(turn, ran=turn.ran + 1)
             changed = replace(
                 call, state="running", replay=e.replay, attempt=e.attempt, epoch=epoch, position=r.position
             )

@@ -145,6 +145,8 @@ class Turn(msgspec.Struct, frozen=True):
     in_doubt: tuple[str, ...] = ()
     """Effect keys of calls that were closed without anybody knowing whether they happened."""
     repeats: tuple[tuple[str, int], ...] = ()
+    ran: int = 0
+    """How many calls were started here, not by the client."""
     recalled: bool = False
     """The memory was asked what fits the turn's inputs."""
 

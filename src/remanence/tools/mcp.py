@@ -21,8 +21,10 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, Unpack, cast
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     import mcp
     import mcp_types
 
-__all__ = ["McpOptions", "McpServer", "McpTool", "Remote", "remote_of", "remote_tool"]
+__all__ = ["McpOptions", "McpServer", "McpTool", "Remote", "Remotes", "remote_of"]
 
 LIST_TIMEOUT_S: Final = 20.0
 CONNECT_TIMEOUT_S: Final = 20.0
@@ -137,20 +139,23 @@ class McpServer:
 
     # --- the connection -----------------------------------------------------------------------------------------------
 
-    def connect(self) -> mcp.Client:
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[mcp.Client]:
         """A connection of one's own, to be entered and left by one task."""
         library = _library()
-        url, command = self._options.get("url"), [*self._options.get("command", ())]
-        if url:
-            from mcp.client.streamable_http import streamable_http_client
-            from mcp.shared._httpx_utils import create_mcp_http_client
+        async with AsyncExitStack() as held:
+            url, command = self._options.get("url"), [*self._options.get("command", ())]
+            if url:
+                from mcp.client.streamable_http import streamable_http_client
+                from mcp.shared._httpx_utils import create_mcp_http_client
 
-            headers = dict(self._options.get("headers", {}))
-            http = create_mcp_http_client(headers=headers) if headers else None
-            return library.Client(streamable_http_client(url, http_client=http))
-        env = dict(self._options["env"]) if "env" in self._options else None
-        started = library.StdioServerParameters(command=command[0], args=command[1:], env=env)
-        return library.Client(started)
+                headers = dict(self._options.get("headers", {}))
+                http = await held.enter_async_context(create_mcp_http_client(headers=headers))
+                reached: Any = streamable_http_client(url, http_client=http)
+            else:
+                env = dict(self._options["env"]) if "env" in self._options else None
+                reached = library.StdioServerParameters(command=command[0], args=command[1:], env=env)
+            yield await held.enter_async_context(library.Client(reached))
 
     def line(self) -> _Line:
         """The connection that calls share."""
@@ -214,12 +219,43 @@ class McpTool:
         return None
 
 
-def remote_tool(spec: ToolSpec) -> McpTool | None:
-    """The tool that a spec alone can say how to reach; None when it names no address."""
-    remote = remote_of(spec)
-    if remote is None or not remote.url:
-        return None
-    return McpTool(McpServer(remote.server, url=remote.url, timeout_s=spec.timeout_s), spec)
+class Remotes:
+    """The servers that are known by their address alone. `hosts` are those they may be at; `*` stands for any."""
+
+    def __init__(self, hosts: Sequence[str] = ()) -> None:
+        self._hosts = frozenset(host.lower() for host in hosts)
+        self._servers: dict[tuple[str, str], McpServer] = {}
+
+    def server(self, label: str, url: str) -> McpServer:
+        """The server at an address. Raises `InvalidInput` when it may not be reached from here."""
+        try:
+            found = urlsplit(url)
+            host = (found.hostname or "").lower()
+        except ValueError:
+            found, host = urlsplit(""), ""
+        if found.scheme not in ("http", "https") or not host:
+            raise InvalidInput(f"{url[:200]!r} is no http(s) address of an MCP server. Nothing was done.")
+        if host not in self._hosts and "*" not in self._hosts:
+            raise InvalidInput(
+                f"This server may not connect to MCP servers at {host!r}. Nothing was done; name the host in the "
+                "setting `mcp_hosts` if it may."
+            )
+        return self._servers.setdefault((label, url), McpServer(label, url=url))
+
+    def tool(self, spec: ToolSpec) -> McpTool | None:
+        """The tool that a spec alone says how to reach; None when it names no address, or one that may not be."""
+        remote = remote_of(spec)
+        if remote is None or not remote.url:
+            return None
+        try:
+            return McpTool(self.server(remote.server, remote.url), spec)
+        except InvalidInput:
+            return None
+
+    async def close(self) -> None:
+        """Hang up on all of them."""
+        for server in self._servers.values():
+            await server.close()
 
 
 class _Line:

@@ -18,6 +18,7 @@ from remanence.ports import Clock, Database, Tool
 from remanence.runtime.live import Hub
 from remanence.runtime.services import Services, Times
 from remanence.runtime.worker import Worker
+from remanence.spec import ToolSpec
 from remanence.stores.sqlite import open_sqlite
 from remanence.stores.verify import verify_session
 from remanence.testing.clock import FakeClock
@@ -41,6 +42,9 @@ class Kit:
 
     def find(self, agent: str, tool: str) -> Tool | None:
         return self._tools.get(tool)
+
+    def remote(self, spec: ToolSpec) -> Tool | None:
+        return None
 
     def agents(self) -> tuple[str, ...]:
         return ("faults",)
