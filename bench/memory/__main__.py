@@ -1,0 +1,126 @@
+"""How well the memory recalls, measured on conversations with questions (no language model is asked):
+
+    python -m bench.memory locomo.json
+    python -m bench.memory locomo.json --store postgres --by-category --out recall.json
+    python -m bench.memory locomo.json --embedder http://127.0.0.1:11434/v1 all-minilm
+
+The file is in the form of LoCoMo; it is not part of this repository. Speed is measured by `bench.memory.speed`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.memory.conversations import PROJECT, Conversation, Question, keeps, load
+from bench.memory.measures import COLUMNS, RANKED, measured
+from bench.memory.rivals import dense, embedder, fts5, fused
+from bench.memory.speed import quantiles, storage
+
+from remanence.ports import Database
+from remanence.recollections import Memory, MemoryHit, MemoryQuery
+
+Rankings = list[tuple[Question, Sequence[Memory]]]
+Table = dict[str, dict[str, dict[str, float]]]
+
+
+async def recall(
+    database: Database, conversations: Sequence[Conversation]
+) -> tuple[list[list[MemoryHit]], dict[str, Any]]:
+    """The hits of every question, and how long indexing and asking (for ten hits) took."""
+    started = time.perf_counter()
+    for conversation in conversations:
+        await database.memories.apply(keeps(conversation))
+    items = sum(len(conversation.memories) for conversation in conversations)
+    times = {"index_us_per_item": round((time.perf_counter() - started) / items * 1e6)}
+    found: list[list[MemoryHit]] = []
+    took: list[float] = []
+    for conversation in conversations:
+        for question in conversation.questions:
+            started = time.perf_counter()
+            await database.memories.search(_query(conversation, question, 10))
+            took.append((time.perf_counter() - started) * 1e3)
+            found.append(list(await database.memories.search(_query(conversation, question, RANKED))))
+    return found, {**times, "query_ms": quantiles(took)}
+
+
+def _query(conversation: Conversation, question: Question, limit: int) -> MemoryQuery:
+    where = (conversation.place,)
+    return MemoryQuery(project=PROJECT, readable=where, text=question.text, now=conversation.now, limit=limit)
+
+
+async def run(arguments: argparse.Namespace, opener: Callable[[], Awaitable[Database]]) -> dict[str, Any]:
+    """Every row of the table."""
+    conversations = load(arguments.set)
+    questions = [question for conversation in conversations for question in conversation.questions]
+    database = await opener()
+    try:
+        found, times = await recall(database, conversations)
+    finally:
+        await database.close()
+    table: Table = {"remanence": measured(zip(questions, memories_of(found), strict=True))}
+    for tokenizer in ("unicode61", "porter unicode61"):
+        rankings = [ranking for conversation in conversations for ranking in fts5(conversation, tokenizer)]
+        table[f"FTS5 {tokenizer.split()[0]}"] = measured(zip(questions, rankings, strict=True))
+    if arguments.embedder:
+        near = [row for conversation in conversations for row in dense(conversation, embedder(*arguments.embedder))]
+        table["dense"] = measured(zip(questions, [[memory for _, memory in row] for row in near], strict=True))
+        both = [fused(*pair) for pair in zip(found, near, strict=True)]
+        table["fused"] = measured(zip(questions, both, strict=True))
+    each = by_conversation(conversations, found)
+    return {"set": arguments.set.name, "store": arguments.store, **times, "rows": table, "conversations": each}
+
+
+def memories_of(found: Sequence[Sequence[MemoryHit]]) -> list[list[Memory]]:
+    """The memories of hits."""
+    return [[hit.memory for hit in hits] for hits in found]
+
+
+def by_conversation(conversations: Sequence[Conversation], found: Sequence[Sequence[MemoryHit]]) -> Table:
+    """Our row for each conversation: how far a set of a few conversations can be trusted."""
+    rankings = iter(memories_of(found))
+    return {
+        conversation.name: {"all": measured([(q, next(rankings)) for q in conversation.questions])["all"]}
+        for conversation in conversations
+    }
+
+
+def shown(result: Mapping[str, Any], *, by_category: bool) -> str:
+    """The table for people."""
+    lines = [f"{result['set']} on {result['store']}: index {result['index_us_per_item']} us an item, "]
+    lines[0] += f"a question for ten hits {result['query_ms']}"
+    width = 24
+    lines.append(" " * width + "".join(f"{name:>14}" for name in ("questions", *COLUMNS)))
+    for group in ("rows", "conversations"):
+        for name, categories in result[group].items():
+            for category, row in categories.items():
+                if category == "all" or (by_category and name == "remanence"):
+                    title = name if category == "all" else f"  {category}"
+                    values = "".join(f"{row[column]:>14.3f}" for column in COLUMNS)
+                    lines.append(f"{title:<{width}}{row['n']:>14}{values}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Parse, run, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("set", type=Path, help="conversations with questions, in the form of LoCoMo")
+    parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--embedder", nargs=2, metavar=("URL", "MODEL"), help="an OpenAI-compatible endpoint")
+    parser.add_argument("--by-category", action="store_true")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    with storage(arguments.store) as opener:
+        result = asyncio.run(run(arguments, opener))
+    print(shown(result, by_category=arguments.by_category))
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
