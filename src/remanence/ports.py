@@ -299,7 +299,7 @@ class Screens(Protocol):
         ...
 
     async def tags(self, project: str, *, limit: int) -> Sequence[Tag]:
-        """The metadata that most sessions of a project carry."""
+        """The metadata that most of the sessions carry that changed last (`screens.TAGGED_MAX`)."""
         ...
 
     async def overview(self, project: str, *, since: int) -> Overview:

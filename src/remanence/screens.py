@@ -12,10 +12,13 @@ import msgspec
 
 from remanence.values import SessionQuery, SessionRow
 
-__all__ = ["SCREENS", "Hit", "Minute", "Overview", "Search", "Seen", "Tag", "TurnEnd", "VersionUse"]
+__all__ = ["SCREENS", "TAGGED_MAX", "Hit", "Minute", "Overview", "Search", "Seen", "Tag", "TurnEnd", "VersionUse"]
 
 SCREENS = "screens"
 """The name of the projection, under which its cursors are kept."""
+
+TAGGED_MAX = 2_000
+"""Of so many sessions, those that changed last, the tags are counted."""
 
 TurnEnd = Literal["completed", "failed", "cancelled"]
 

@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-__all__ = ["excerpt", "scope_word", "wanted", "words_of"]
+__all__ = ["excerpt", "scope_words", "wanted", "words_of"]
 
 WORD_CHARS_MAX = 64
 """What is longer is no word (a key, a picture in base64) and is cut: its beginning can be found."""
@@ -24,8 +24,8 @@ PREFIX_CHARS_MIN = 2
 
 _RUN = re.compile(r"(?:[^\W_][\u0300-\u036f]*)+")
 _DENSE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff\U00020000-\U0003ffff]+")
-_SCOPE = "\ue000"
-"""In front of a project's name; no word of a text holds a private character."""
+_SCOPES = "\ue000\ue001\ue002"
+"""What stands in front of such a name: no word of a text holds a private character."""
 
 
 def words_of(text: str, limit: int) -> tuple[str, ...]:
@@ -38,9 +38,10 @@ def words_of(text: str, limit: int) -> tuple[str, ...]:
     return tuple(found)
 
 
-def scope_word(project: str) -> str:
-    """The word that every record of a project holds, and no text does."""
-    return _SCOPE + project.encode().hex()
+def scope_words(project: str | None, agent: str | None, user: str | None) -> list[str]:
+    """Words that every record of a project, of an agent and of a user holds, and no text does; of those given."""
+    given = zip(_SCOPES, (project, agent, user), strict=True)
+    return [mark + name.encode(errors="surrogatepass").hex() for mark, name in given if name is not None]
 
 
 def wanted(search: str) -> tuple[tuple[str, ...], str]:

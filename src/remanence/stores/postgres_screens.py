@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from remanence.core.words import scope_word
+from remanence.core.words import scope_words
 from remanence.ports import Cursor
-from remanence.screens import SCREENS, Hit, Minute, Overview, Search, Seen, Tag, VersionUse
+from remanence.screens import SCREENS, TAGGED_MAX, Hit, Minute, Overview, Search, Seen, Tag, VersionUse
 from remanence.stores.postgres_access import Access
 from remanence.stores.postgres_connect import Connection
+from remanence.stores.postgres_connect import Row as Fields
 from remanence.stores.postgres_journal import fetch
 from remanence.stores.postgres_rows import SESSION, minute_of, session_of
 from remanence.stores.postgres_views import CAUGHT_UP, MOVE_CURSOR, conditions_of
@@ -17,7 +18,7 @@ from remanence.stores.postgres_views import CAUGHT_UP, MOVE_CURSOR, conditions_o
 __all__ = ["PostgresScreens"]
 
 # Nobody writes to the session between this look and the commit: a record that is being redacted is seen as it will be.
-_LOCK = "SELECT sid, head, project, status FROM sessions WHERE id = $1 FOR NO KEY UPDATE"
+_LOCK = "SELECT sid, head, project, agent, user_name, status FROM sessions WHERE id = $1 FOR NO KEY UPDATE"
 _ADD_WORDS = (
     "INSERT INTO search_words SELECT $1, w.position, array_to_tsvector(string_to_array(w.words, ' ')) "
     "FROM unnest($2::bigint[], $3::text[]) AS w(position, words)"
@@ -39,8 +40,9 @@ _DOUBTS = (
     "AND sid IN (SELECT sid FROM sessions WHERE waiting_on = 'doubt' UNION SELECT sid FROM search_doubts)"
 )
 _TAGS = (
-    "SELECT t.key, t.value, count(*) AS many FROM search_tags t JOIN sessions s USING (sid) "
-    "WHERE s.project = $1 AND s.status <> 'deleted' GROUP BY t.key, t.value ORDER BY many DESC, t.key, t.value LIMIT $2"
+    "SELECT t.key, t.value, count(*) AS many FROM (SELECT sid FROM sessions WHERE project = $1 AND status <> 'deleted' "
+    f"ORDER BY updated_minute DESC LIMIT {TAGGED_MAX}) AS r JOIN search_tags t USING (sid) "
+    "GROUP BY t.key, t.value ORDER BY many DESC, t.key, t.value LIMIT $2"
 )
 _VERSIONS = (
     "SELECT version, count(*), sum(turns)::bigint, sum(usd_micros)::bigint, max(updated_at) FROM sessions "
@@ -65,7 +67,7 @@ class PostgresScreens:
                 return
             sid: int = found["sid"]
             gone = seen.deleted or found["status"] == "deleted"
-            await _record_words(connection, sid, cursor, Words(found["project"], found["head"], seen, gone))
+            await _record_words(connection, sid, cursor, Words(found, seen, gone))
             if seen.tags is not None or gone:
                 await connection.execute("DELETE FROM search_tags WHERE sid = $1", sid)
                 tags = {} if gone else seen.tags or {}
@@ -82,8 +84,7 @@ class PostgresScreens:
         query = search.sessions
         if not terms:
             return []
-        if query.project is not None:
-            terms.append(_quoted(scope_word(query.project)))
+        terms += [_quoted(word) for word in scope_words(query.project, query.agent, query.user)]
         conditions, values = conditions_of(query)
         values.append(" & ".join(terms))
         conditions.append(f"w.words @@ ${len(values)}::tsquery")
@@ -136,9 +137,9 @@ class PostgresScreens:
 class Words:
     """What is said in a stretch, and what decides whether it may be found."""
 
-    def __init__(self, project: str, head: int, seen: Seen, gone: bool) -> None:
-        self.scope = scope_word(project)
-        self.head = head
+    def __init__(self, session: Fields, seen: Seen, gone: bool) -> None:
+        self.scopes = scope_words(session["project"], session["agent"], session["user_name"])
+        self.head: int = session["head"]
         self.seen = seen
         self.gone = gone
 
@@ -157,7 +158,7 @@ async def _record_words(connection: Connection, sid: int, cursor: Cursor, words:
             if row.payload is not None and row.payload_digest is not None:
                 said.pop(row.position, None)
     if said:
-        texts = [" ".join((words.scope, *each)) for each in said.values()]
+        texts = [" ".join((*words.scopes, *each)) for each in said.values()]
         await connection.execute(_ADD_WORDS, sid, list(said), texts)
 
 

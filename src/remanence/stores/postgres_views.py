@@ -5,18 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from remanence.content import Usage
-from remanence.errors import InvalidInput
-from remanence.ports import Cursor, SessionQuery, SessionRow, Summary, UsageQuery, UsageRow
+from remanence.ports import Cursor, SessionQuery, SessionRow, UsageQuery, UsageRow
 from remanence.stores.postgres_access import Access
-from remanence.stores.postgres_connect import Row as Fields
 from remanence.stores.postgres_rows import SESSION, minute_of, session_of
+from remanence.stores.postgres_usage import UsageEntry, add_usage, usage_rows
 from remanence.stores.refusals import no_session
-from remanence.stores.rows import HOUR_US, day_of, hour_of
 
-__all__ = ["CAUGHT_UP", "MOVE_CURSOR", "PostgresViews", "UsageEntry", "conditions_of"]
-
-UsageEntry = tuple[int, Summary, str, Usage, int | None]
+__all__ = ["CAUGHT_UP", "MOVE_CURSOR", "PostgresViews", "conditions_of"]
 
 USAGE = "usage"
 """The name of the projection whose cursor `record_usage` moves."""
@@ -40,19 +35,6 @@ _IN_DOUBT = (
     "s.status <> 'deleted' AND s.sid IN (SELECT sid FROM sessions WHERE waiting_on = 'doubt' "
     "UNION SELECT sid FROM search_doubts)"
 )
-_USAGE_KEYS = {
-    "agent": "u.agent",
-    "user": "u.user_name",
-    "model": "u.model",
-    "project": "u.project",
-    "session": "s.id",
-    "day": f"u.hour - u.hour % {24 * HOUR_US}",
-}
-_SUMS = (
-    *("calls", "input_tokens", "output_tokens", "cached_tokens", "cache_write_tokens", "reasoning_tokens"),
-    *("usd_micros", "unpriced_calls"),
-)
-
 _BEHIND = """
 SELECT s.id, coalesce(c.position, s.fork_position, 0) AS done, s.head
 FROM sessions s LEFT JOIN cursors c ON c.projection = $1 AND c.sid = s.sid
@@ -70,23 +52,6 @@ CAUGHT_UP = """
 UPDATE sessions s SET behind = false WHERE s.sid = $1 AND NOT EXISTS (
     SELECT FROM projections p LEFT JOIN cursors c ON c.projection = p.name AND c.sid = $1
     WHERE coalesce(c.position, 0) < s.head)
-"""
-_ADD_USAGE = """
-INSERT INTO usage_hours AS u (
-    sid, hour, model, agent, user_name, project, calls, unpriced_calls, usd_micros,
-    input_tokens, output_tokens, cached_tokens, cache_write_tokens, reasoning_tokens)
-SELECT $1, hour, model, agent, user_name, project, count(*), sum(unpriced), sum(usd),
-    sum(input), sum(output), sum(cached), sum(cache_write), sum(reasoning)
-FROM unnest($2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::bigint[],
-    $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[]) AS w(
-    hour, model, agent, user_name, project, unpriced, usd, input, output, cached, cache_write, reasoning)
-GROUP BY hour, model, agent, user_name, project
-ON CONFLICT (sid, hour, model, agent, user_name, project) DO UPDATE SET
-    calls = u.calls + excluded.calls, unpriced_calls = u.unpriced_calls + excluded.unpriced_calls,
-    usd_micros = u.usd_micros + excluded.usd_micros, input_tokens = u.input_tokens + excluded.input_tokens,
-    output_tokens = u.output_tokens + excluded.output_tokens, cached_tokens = u.cached_tokens + excluded.cached_tokens,
-    cache_write_tokens = u.cache_write_tokens + excluded.cache_write_tokens,
-    reasoning_tokens = u.reasoning_tokens + excluded.reasoning_tokens
 """
 _COUNTS = """
 SELECT (SELECT coalesce(sum(head - coalesce(fork_position, 0)), 0)::bigint FROM sessions) AS records,
@@ -140,23 +105,8 @@ class PostgresViews:
         return {row["id"]: row["head"] for row in rows}
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
-        unknown = [name for name in query.by if name not in _USAGE_KEYS]
-        if unknown:
-            raise InvalidInput(
-                f"Usage cannot be summed by {unknown[0]!r}; it can by {', '.join(sorted(_USAGE_KEYS))}.", param="by"
-            )
-        keys = [_USAGE_KEYS[name] for name in query.by]
-        sums = ", ".join(f"sum(u.{name})::bigint" for name in _SUMS)
-        group = f"GROUP BY {', '.join(keys)} ORDER BY {', '.join(keys)}" if keys else "HAVING count(*) > 0"
-        since = None if query.since is None else hour_of(query.since)
         async with self._access.connection("summing usage") as connection:
-            rows = await connection.fetch(
-                f"SELECT {', '.join([*keys, sums])} FROM usage_hours u JOIN sessions s USING (sid) "
-                f"WHERE ($1::text IS NULL OR u.project = $1) AND ($2::bigint IS NULL OR u.hour >= $2) {group}",
-                query.project,
-                since,
-            )
-        return [_usage_of(row, query.by) for row in rows]
+            return await usage_rows(connection, query)
 
     async def behind(self, projection: str, *, limit: int) -> Sequence[Cursor]:
         """Sessions whose head is past this projection's cursor."""
@@ -173,8 +123,7 @@ class PostgresViews:
             sid = await connection.fetchval(MOVE_CURSOR, USAGE, cursor.session, cursor.position, cursor.head)
             if sid is None:
                 return
-            if rows:
-                await connection.execute(_ADD_USAGE, sid, *zip(*map(_usage_values, rows), strict=True))
+            await add_usage(connection, sid, rows)
             await connection.execute(CAUGHT_UP, sid)
 
     async def stats(self) -> dict[str, Any]:
@@ -231,28 +180,3 @@ def _before(query: SessionQuery, sorted_by: str, values: list[Any]) -> str:
         return f"({sorted_by}, s.id) < (${count - 1}::bigint, ${count}::text)"
     values.append(minute_of(value))
     return f"(s.updated_minute, s.updated_at, s.id) < (${count + 1}::integer, ${count - 1}::bigint, ${count}::text)"
-
-
-def _usage_values(entry: UsageEntry) -> tuple[Any, ...]:
-    at, summary, model, usage, cost = entry
-    return (
-        hour_of(at),
-        model,
-        summary.agent,
-        summary.user,
-        summary.project,
-        int(cost is None),
-        cost or 0,
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cached_tokens,
-        usage.cache_write_tokens,
-        usage.reasoning_tokens,
-    )
-
-
-def _usage_of(row: Fields, by: Sequence[str]) -> UsageRow:
-    values: tuple[Any, ...] = tuple(row)
-    key = [day_of(value) if name == "day" else value for name, value in zip(by, values, strict=False)]
-    calls, given, written, cached, cache_write, reasoning, usd, unpriced = values[len(by) :]
-    return UsageRow(tuple(key), calls, Usage(given, written, cached, cache_write, reasoning), usd, unpriced)

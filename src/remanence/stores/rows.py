@@ -39,7 +39,7 @@ from remanence.events import (
     payload_digest,
     skeleton,
 )
-from remanence.ports import Budget, Charge, RawRecord, Summary, Write
+from remanence.ports import Budget, Charge, RawRecord, Summary, UsageQuery, Write
 from remanence.stores.refusals import content_missing, fenced, no_session, unfit_event, unfit_text
 
 __all__ = [
@@ -71,6 +71,7 @@ __all__ = [
     "reserve",
     "row_of_raw",
     "standing_freeze",
+    "whole_days",
     "woken",
 ]
 
@@ -395,6 +396,16 @@ def standing_freeze(rows: Iterable[RawRecord]) -> int:
 def hour_of(at: int) -> int:
     """The first microsecond of the hour `at` lies in."""
     return at - at % HOUR_US
+
+
+def whole_days(query: UsageQuery) -> str | None:
+    """The one field besides the day and the project that a sum over whole days goes by (empty: none); None: it is no
+    such sum."""
+    named = [each for each in query.by if each not in ("day", "project")]
+    known = all(each in ("agent", "user", "model") for each in named)
+    if not known or len(named) > 1 or (query.since is not None and query.since % (24 * HOUR_US)):
+        return None
+    return named[0] if named else ""
 
 
 def day_of(at: int) -> str:

@@ -41,7 +41,7 @@ from remanence.ports import (
     Write,
 )
 from remanence.spec import AgentSpec
-from remanence.stores import sqlite_changes, sqlite_leases, sqlite_reads, sqlite_views
+from remanence.stores import sqlite_changes, sqlite_leases, sqlite_reads, sqlite_usage, sqlite_views
 from remanence.stores.known_specs import KnownSpecs
 from remanence.stores.rows import draft
 from remanence.stores.sqlite_connect import LOCK_TIMEOUT_S, Location, explained
@@ -211,10 +211,10 @@ class SqliteViews:
         return await self._readers.run(partial(sqlite_views.heads, sessions=sessions))
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
-        return await self._readers.run(partial(sqlite_views.usage_rows, query=query))
+        return await self._readers.run(partial(sqlite_usage.usage_rows, query=query))
 
     async def record_usage(self, cursor: Cursor, rows: Sequence[tuple[int, Summary, str, Usage, int | None]]) -> None:
-        await self._writer.do(partial(sqlite_changes.record_usage, cursor=cursor, rows=rows))
+        await self._writer.do(partial(sqlite_usage.record_usage, cursor=cursor, rows=rows))
 
     async def stats(self) -> dict[str, Any]:
         durability = "none: ephemeral" if self._location.ephemeral else self._writer.durability

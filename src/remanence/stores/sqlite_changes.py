@@ -1,4 +1,4 @@
-"""The other changes on SQLite: specs, blobs, budgets, usage, imports, pruning.
+"""The other changes on SQLite: specs, blobs, budgets, cursors, imports, pruning.
 
 Every function here runs in the writer's thread, within its transaction.
 """
@@ -9,12 +9,11 @@ from collections.abc import Sequence
 
 import msgspec
 
-from remanence.content import Usage
 from remanence.errors import InvalidInput
 from remanence.ports import Budget, Cursor, Fork, RawRecord, Summary, Version
 from remanence.spec import AgentSpec, spec_digest
 from remanence.stores.refusals import bad_fork, session_exists
-from remanence.stores.rows import RESTED, hour_of, row_of_raw, standing_freeze
+from remanence.stores.rows import RESTED, row_of_raw, standing_freeze
 from remanence.stores.sqlite_append import gather_uses, insert_session
 from remanence.stores.sqlite_ledger import Ledger
 from remanence.stores.sqlite_tables import Known, place_of
@@ -25,21 +24,15 @@ __all__ = [
     "prune_keys",
     "put_blob",
     "put_spec",
-    "record_usage",
     "restore",
     "set_budget",
     "version_of_row",
 ]
 
-USAGE = "usage"
-"""The name of the projection whose cursor `record_usage` moves."""
-
 RESTORE_BYTES = 8 << 20
 """How much of a journal that is restored gathers in memory before it is laid down."""
 ROW_BYTES = 512
 """About what a row takes in memory besides its payload."""
-
-UsageEntry = tuple[int, Summary, str, Usage, int | None]
 
 
 # --- specs and blobs --------------------------------------------------------------------------------------------------
@@ -110,15 +103,6 @@ UPDATE heads SET behind = 0 WHERE id = ? AND NOT EXISTS (
     SELECT 1 FROM projections p LEFT JOIN cursors c ON c.projection = p.name AND c.id = heads.id
     WHERE coalesce(c.position, 0) < heads.head)
 """
-_ADD_USAGE = """
-INSERT INTO usage_hours VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT (id, hour, model, agent, user_name, project) DO UPDATE SET
-    calls = calls + 1, unpriced_calls = unpriced_calls + excluded.unpriced_calls,
-    usd_micros = usd_micros + excluded.usd_micros, input_tokens = input_tokens + excluded.input_tokens,
-    output_tokens = output_tokens + excluded.output_tokens, cached_tokens = cached_tokens + excluded.cached_tokens,
-    cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens,
-    reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens
-"""
 
 
 def follow(ledger: Ledger, projection: str) -> None:
@@ -126,13 +110,6 @@ def follow(ledger: Ledger, projection: str) -> None:
     if ledger.connection.execute("INSERT OR IGNORE INTO projections VALUES (?)", (projection,)).rowcount:
         ledger.connection.execute("UPDATE heads SET behind = 1")
         ledger.forget()
-
-
-def record_usage(ledger: Ledger, cursor: Cursor, rows: Sequence[UsageEntry]) -> None:
-    """Add usage and move the cursor from `position` to `head`; a cursor that is elsewhere by now does nothing."""
-    id_ = move_cursor(ledger, USAGE, cursor)
-    if id_ is not None:
-        ledger.connection.executemany(_ADD_USAGE, [(id_, *_usage_row(row)) for row in rows])
 
 
 def move_cursor(ledger: Ledger, projection: str, cursor: Cursor) -> int | None:
@@ -146,24 +123,6 @@ def move_cursor(ledger: Ledger, projection: str, cursor: Cursor) -> int | None:
     if execute(_CAUGHT_UP, (found[0],)).rowcount:
         ledger.get(cursor.session).behind = False
     return found[0]
-
-
-def _usage_row(entry: UsageEntry) -> tuple[object, ...]:
-    at, summary, model, usage, cost = entry
-    return (
-        hour_of(at),
-        model,
-        summary.agent,
-        summary.user,
-        summary.project,
-        int(cost is None),
-        cost or 0,
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.cached_tokens,
-        usage.cache_write_tokens,
-        usage.reasoning_tokens,
-    )
 
 
 # --- imports and pruning ----------------------------------------------------------------------------------------------

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from functools import partial
+from typing import Any
 
-from remanence.core.words import scope_word
-from remanence.ports import Cursor
-from remanence.screens import SCREENS, Hit, Minute, Overview, Search, Seen, Tag, VersionUse
+from msgspec.structs import replace
+
+from remanence.core.words import scope_words
+from remanence.ports import Cursor, SessionQuery
+from remanence.screens import SCREENS, TAGGED_MAX, Hit, Minute, Overview, Search, Seen, Tag, VersionUse
 from remanence.stores.sqlite_changes import move_cursor
 from remanence.stores.sqlite_ledger import Ledger
 from remanence.stores.sqlite_reads import Readers
 from remanence.stores.sqlite_tables import MINUTE_US, POSITION_BITS, place_of
-from remanence.stores.sqlite_views import filters_of, row_if
+from remanence.stores.sqlite_views import FILTERED, filters_of, row_if
 from remanence.stores.sqlite_words import forget_session
 from remanence.stores.sqlite_writer import Writer
 
@@ -26,7 +29,7 @@ INSERT INTO turn_minutes VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (project, minute) DO UPDATE SET completed = completed + excluded.completed,
     failed = failed + excluded.failed, cancelled = cancelled + excluded.cancelled
 """
-_FOUND = "SELECT rowid FROM search_words WHERE search_words MATCH ? AND rowid < ? ORDER BY rowid DESC"
+_FOUND = "SELECT rowid FROM search_words WHERE search_words MATCH ? AND rowid < ? {} ORDER BY rowid DESC"
 _COUNTS = (
     "SELECT status, waiting_on, count(*) FROM summaries "
     "WHERE status <> 'idle' AND project = ? GROUP BY status, waiting_on"
@@ -37,13 +40,14 @@ _DOUBTS = (
     "AND m.status <> 'deleted')"
 )
 _TAGS = (
-    "SELECT t.key, t.value, count(*) AS many FROM search_tags t JOIN summaries m ON m.id = t.id "
-    "WHERE m.project = ? AND m.status <> 'deleted' GROUP BY t.key, t.value ORDER BY many DESC, t.key, t.value LIMIT ?"
+    "SELECT t.key, t.value, count(*) AS many FROM (SELECT h.id FROM heads h CROSS JOIN summaries m ON m.id = h.id "
+    f"WHERE m.project = ? AND m.status <> 'deleted' ORDER BY h.updated_minute DESC LIMIT {TAGGED_MAX}) AS r "
+    "CROSS JOIN search_tags t ON t.id = r.id GROUP BY t.key, t.value ORDER BY many DESC, t.key, t.value LIMIT ?"
 )
 _VERSIONS = (
     "SELECT m.version, count(*), sum(m.turns), sum(m.usd_micros), max(h.updated_at) FROM summaries m "
-    "CROSS JOIN heads h ON h.id = m.id WHERE m.project = ? AND m.agent = ? AND m.status <> 'deleted' GROUP BY m.version "
-    "ORDER BY m.version"
+    "CROSS JOIN heads h ON h.id = m.id WHERE m.project = ? AND m.agent = ? AND m.status <> 'deleted' "
+    "GROUP BY m.version ORDER BY m.version"
 )
 _NO_END = (1 << 63) - 1
 _EMPTIED = ("search_words", "search_tags", "search_doubts", "turn_minutes")
@@ -83,12 +87,14 @@ def _record(ledger: Ledger, cursor: Cursor, seen: Seen) -> None:
     if id_ is None:
         return
     execute, executemany = ledger.connection.execute, ledger.connection.executemany
-    project, status = execute("SELECT project, status FROM summaries WHERE id = ?", (id_,)).fetchone()
+    project, agent, user, status = execute(
+        "SELECT project, agent, user_name, status FROM summaries WHERE id = ?", (id_,)
+    ).fetchone()
     if status == "deleted" or seen.deleted:
         forget_session(ledger.connection, id_)
     else:
-        scope = scope_word(project)
-        said = [(place_of(id_, position), " ".join((scope, *words))) for position, words in seen.words]
+        scopes = scope_words(project, agent, user)
+        said = [(place_of(id_, position), " ".join((*scopes, *words))) for position, words in seen.words]
         kept = [row for row in said if execute(_REDACTED, row[:1]).fetchone() is None]
         executemany("INSERT INTO search_words (rowid, words) VALUES (?, ?)", kept)
     if seen.tags is not None or seen.deleted:
@@ -121,25 +127,38 @@ def _search(connection: sqlite3.Connection, search: Search) -> list[Hit]:
     terms = [f'"{word}"' for word in search.words] + ([f'"{search.prefix}"*'] if search.prefix else [])
     if not terms:
         return []
-    scope = [f'"{scope_word(query.project)}"'] if query.project is not None else []
-    match = " AND ".join(terms + scope)
+    terms += [f'"{word}"' for word in scope_words(query.project, query.agent, query.user)]
     below = _NO_END
     if query.after is not None:
         row = connection.execute("SELECT id FROM sessions WHERE name = ?", (query.after,)).fetchone()
         below = 0 if row is None else place_of(row[0], 0)
-    filters = filters_of(query)
+    look = _FOUND.format("")
+    values: list[Any] = [" AND ".join(terms), below]
+    rest = replace(query, project=None, agent=None, user=None, without_status=None)
+    if rest != SessionQuery(limit=query.limit, after=query.after):
+        # What the words do not say is looked up once, before the words are gone through.
+        conditions, more = filters_of(rest)
+        sessions = f"SELECT h.id FROM {FILTERED} WHERE {' AND '.join(conditions)}"
+        look = _FOUND.format(f"AND (rowid >> {POSITION_BITS}) IN ({sessions})")
+        values += more
+    with closing(connection.execute(look, values)) as places:
+        return _hits(connection, places, query)
+
+
+def _hits(connection: sqlite3.Connection, places: Iterable[tuple[int]], query: SessionQuery) -> list[Hit]:
+    """The sessions of these places, as many as were asked for, each once."""
+    removed = filters_of(replace(SessionQuery(), without_status=query.without_status))
     found: list[Hit] = []
     last = 0
-    with closing(connection.execute(_FOUND, (match, below))) as places:
-        for (place,) in places:
-            if place >> POSITION_BITS == last:
-                continue
-            last = place >> POSITION_BITS
-            row = row_if(connection, last, filters)
-            if row is not None:
-                found.append(Hit(row, place & ((1 << POSITION_BITS) - 1)))
-                if len(found) == query.limit:
-                    break
+    for (place,) in places:
+        if place >> POSITION_BITS == last:
+            continue
+        last = place >> POSITION_BITS
+        row = row_if(connection, last, removed)
+        if row is not None:
+            found.append(Hit(row, place & ((1 << POSITION_BITS) - 1)))
+            if len(found) == query.limit:
+                break
     return found
 
 

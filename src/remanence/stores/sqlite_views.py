@@ -8,17 +8,15 @@ from typing import Any
 
 import msgspec
 
-from remanence.content import Usage
-from remanence.errors import InvalidInput
-from remanence.ports import Budget, Fork, SessionQuery, SessionRow, Summary, UsageQuery, UsageRow, Version
+from remanence.ports import Budget, Fork, SessionQuery, SessionRow, Summary, Version
 from remanence.spec import AgentSpec
 from remanence.stores.refusals import no_session, no_version
-from remanence.stores.rows import day_of, hour_of
 from remanence.stores.sqlite_changes import version_of_row
 from remanence.stores.sqlite_schema import applied
 from remanence.stores.sqlite_tables import HEAD_TABLES, MINUTE_US, SUMMARY_COLUMNS
 
 __all__ = [
+    "FILTERED",
     "budgets",
     "filters_of",
     "heads",
@@ -27,7 +25,6 @@ __all__ = [
     "session_rows",
     "spec",
     "stats",
-    "usage_rows",
     "versions",
 ]
 
@@ -36,22 +33,28 @@ _COLUMNS = (
     f"{SUMMARY_COLUMNS} FROM "
 )
 _PARENT = " LEFT JOIN sessions p ON p.id = s.fork_id"
-_ROW = _COLUMNS + HEAD_TABLES + _PARENT
+FILTERED = HEAD_TABLES + _PARENT
+"""The tables that `filters_of` speaks of."""
+_ROW = _COLUMNS + FILTERED
 # Without statistics SQLite would rather sort everything; CROSS makes it walk the newest first and stop when it has
 # enough.
-_NEWEST = f"{_COLUMNS} heads h CROSS JOIN sessions s ON s.id = h.id CROSS JOIN summaries m ON m.id = h.id {_PARENT}"
+_NEWEST = f"{_COLUMNS} heads h CROSS JOIN summaries m ON m.id = h.id CROSS JOIN sessions s ON s.id = h.id {_PARENT}"
 _OPENED = f"{_COLUMNS} sessions s CROSS JOIN heads h ON h.id = s.id CROSS JOIN summaries m ON m.id = s.id {_PARENT}"
 IDLE = "idle"
 _FILTERS = {
     "project": "m.project = ?",
-    "agent": "m.agent = ?",
-    "user": "m.user_name = ?",
-    "version": "m.version = ?",
     "waiting_on": "m.waiting_on = ?",
     "parent": "p.name = ?",
     "without_status": "m.status <> ?",
-    "usd_micros_min": "m.usd_micros >= ?",
-    "usd_micros_max": "m.usd_micros <= ?",
+}
+# These may fit few sessions or many. Found beforehand in one pass over the small rows, those that do not fit cost
+# nothing when the newest are walked.
+_BEFOREHAND = {
+    "agent": "agent = ?",
+    "user": "user_name = ?",
+    "version": "version = ?",
+    "usd_micros_min": "usd_micros >= ?",
+    "usd_micros_max": "usd_micros <= ?",
 }
 _SORTS = {"changed": "h.updated_at", "cost": "m.usd_micros", "turns": "m.turns"}
 # What the row waits for is true at once; a session that is frozen as well says so instead, and is told apart later.
@@ -104,13 +107,11 @@ def row_if(connection: sqlite3.Connection, id_: int, filters: tuple[list[str], l
 
 def filters_of(query: SessionQuery) -> tuple[list[str], list[Any]]:
     """The conditions a session must fit, without those of its place in the order, and their values."""
-    terms: list[str] = []
-    values: list[Any] = []
-    for field, term in _FILTERS.items():
-        wanted = getattr(query, field)
-        if wanted is not None:
-            terms.append(term)
-            values.append(wanted)
+    terms, values = _given(query, _FILTERS)
+    beforehand, more = _given(query, _BEFOREHAND)
+    if beforehand:
+        terms.append(f"h.id IN (SELECT id FROM summaries WHERE {' AND '.join(beforehand)})")
+        values += more
     if query.status is not None:
         # The index leaves out the many that are idle, and SQLite has to see that the filter lies within it.
         terms.append("m.status = ?" if query.status == IDLE else f"m.status <> '{IDLE}' AND m.status = ?")
@@ -129,6 +130,11 @@ def filters_of(query: SessionQuery) -> tuple[list[str], list[Any]]:
     if query.doubt:
         terms.append(_IN_DOUBT)
     return terms, values
+
+
+def _given(query: SessionQuery, terms: dict[str, str]) -> tuple[list[str], list[Any]]:
+    given = {term: value for field, term in terms.items() if (value := getattr(query, field)) is not None}
+    return list(given), list(given.values())
 
 
 _HEADS_AT_ONCE = 500
@@ -152,56 +158,6 @@ def _session_row(row: tuple[Any, ...]) -> SessionRow:
     name, head, epoch, opened_at, updated_at, lease_until, wake_at, source, fork_position, *summary = row
     fork = None if source is None else Fork(source, fork_position)
     return SessionRow(name, head, epoch, opened_at, updated_at, lease_until, wake_at, Summary(*summary), fork)
-
-
-# --- usage ------------------------------------------------------------------------------------------------------------
-
-_KEYS = {
-    "agent": "u.agent",
-    "user": "u.user_name",
-    "model": "u.model",
-    "project": "u.project",
-    "session": "s.name",
-    "day": "u.hour / 86400000000",
-}
-_SUMS = (
-    "sum(calls), sum(input_tokens), sum(output_tokens), sum(cached_tokens), sum(cache_write_tokens), "
-    "sum(reasoning_tokens), sum(usd_micros), sum(unpriced_calls)"
-)
-
-
-def usage_rows(connection: sqlite3.Connection, query: UsageQuery) -> list[UsageRow]:
-    """Sums of usage by the fields asked for, in the order of their keys. `since` counts from the hour it lies in."""
-    unknown = [field for field in query.by if field not in _KEYS]
-    if unknown:
-        raise InvalidInput(
-            f"Usage cannot be summed by {', '.join(unknown)}; it can by {', '.join(_KEYS)}. Nothing was read.",
-            param="by",
-        )
-    keys = [_KEYS[field] for field in query.by]
-    terms = ["1"]
-    values: list[Any] = []
-    if query.project is not None:
-        terms.append("u.project = ?")
-        values.append(query.project)
-    if query.since is not None:
-        terms.append("u.hour >= ?")
-        values.append(hour_of(query.since))
-    group = f"GROUP BY {', '.join(keys)} ORDER BY {', '.join(keys)}" if keys else "HAVING count(*) > 0"
-    rows = connection.execute(
-        f"SELECT {', '.join([*keys, _SUMS])} FROM usage_hours u JOIN sessions s ON s.id = u.id "
-        f"WHERE {' AND '.join(terms)} {group}",
-        values,
-    )
-    return [_usage_row(query.by, row) for row in rows.fetchall()]
-
-
-def _usage_row(by: tuple[str, ...], row: tuple[Any, ...]) -> UsageRow:
-    width = len(by)
-    named = zip(by, row[:width], strict=True)
-    key = tuple(day_of(value * 86_400_000_000) if field == "day" else value for field, value in named)
-    calls, *tokens, usd_micros, unpriced = row[width:]
-    return UsageRow(key, calls, Usage(*tokens), usd_micros, unpriced)
 
 
 # --- specs, budgets, freezes ------------------------------------------------------------------------------------------

@@ -1,0 +1,128 @@
+"""What was spent, on SQLite: by the hour with the session, and by the day without it.
+
+A sum over whole days by one field, which is what screens ask, reads the small table; every other sum reads the other.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from remanence.content import Usage
+from remanence.errors import InvalidInput
+from remanence.ports import Cursor, Summary, UsageQuery, UsageRow
+from remanence.stores.rows import day_of, hour_of, whole_days
+from remanence.stores.sqlite_changes import move_cursor
+from remanence.stores.sqlite_ledger import Ledger
+
+__all__ = ["record_usage", "usage_rows"]
+
+USAGE = "usage"
+"""The name of the projection whose cursor `record_usage` moves."""
+DAY_US = 86_400_000_000
+
+UsageEntry = tuple[int, Summary, str, Usage, int | None]
+
+_MORE = """
+    calls = calls + 1, unpriced_calls = unpriced_calls + excluded.unpriced_calls,
+    usd_micros = usd_micros + excluded.usd_micros, input_tokens = input_tokens + excluded.input_tokens,
+    output_tokens = output_tokens + excluded.output_tokens, cached_tokens = cached_tokens + excluded.cached_tokens,
+    cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens,
+    reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens
+"""
+_ADD_HOUR = f"""
+INSERT INTO usage_hours VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (id, hour, model, agent, user_name, project) DO UPDATE SET {_MORE}
+"""
+_ADD_DAY = f"""
+INSERT INTO usage_days VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (project, field, day, name) DO UPDATE SET {_MORE}
+"""
+_KEYS = {
+    "agent": "u.agent",
+    "user": "u.user_name",
+    "model": "u.model",
+    "project": "u.project",
+    "session": "s.name",
+    "day": "u.hour / 86400000000",
+}
+_SUMS = (
+    "sum(calls), sum(input_tokens), sum(output_tokens), sum(cached_tokens), sum(cache_write_tokens), "
+    "sum(reasoning_tokens), sum(usd_micros), sum(unpriced_calls)"
+)
+
+
+def record_usage(ledger: Ledger, cursor: Cursor, rows: Sequence[UsageEntry]) -> None:
+    """Add usage and move the cursor from `position` to `head`; a cursor that is elsewhere by now does nothing."""
+    id_ = move_cursor(ledger, USAGE, cursor)
+    if id_ is not None:
+        ledger.connection.executemany(_ADD_HOUR, [(id_, *_where(row), *_amounts(row)) for row in rows])
+        ledger.connection.executemany(_ADD_DAY, [(*day, *_amounts(row)) for row in rows for day in _days(row)])
+
+
+def _where(entry: UsageEntry) -> tuple[object, ...]:
+    at, summary, model, _, _ = entry
+    return hour_of(at), model, summary.agent, summary.user, summary.project
+
+
+def _days(entry: UsageEntry) -> list[tuple[object, ...]]:
+    at, summary, model, _, _ = entry
+    names = (("", ""), ("agent", summary.agent), ("user", summary.user), ("model", model))
+    return [(summary.project, field, at // DAY_US, name) for field, name in names]
+
+
+def _amounts(entry: UsageEntry) -> tuple[int, ...]:
+    _, _, _, usage, cost = entry
+    return (
+        int(cost is None),
+        cost or 0,
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        usage.cache_write_tokens,
+        usage.reasoning_tokens,
+    )
+
+
+# --- sums -------------------------------------------------------------------------------------------------------------
+
+
+def usage_rows(connection: sqlite3.Connection, query: UsageQuery) -> list[UsageRow]:
+    """Sums, in the order of their keys; none where nothing was spent. Raises InvalidInput for an unknown field."""
+    unknown = [field for field in query.by if field not in _KEYS]
+    if unknown:
+        raise InvalidInput(
+            f"Usage cannot be summed by {', '.join(unknown)}; it can by {', '.join(_KEYS)}. Nothing was read.",
+            param="by",
+        )
+    field = whole_days(query)
+    tables, keys = "usage_hours u", [_KEYS[each] for each in query.by]
+    if "session" in query.by:
+        tables += " JOIN sessions s ON s.id = u.id"
+    terms: list[str] = ["1"]
+    values: list[Any] = []
+    if field is not None:
+        tables = "usage_days u"
+        keys = ["u.day" if each == "day" else "u.project" if each == "project" else "u.name" for each in query.by]
+        terms.append("u.field = ?")
+        values.append(field)
+    if query.project is not None:
+        terms.append("u.project = ?")
+        values.append(query.project)
+    if query.since is not None:
+        terms.append("u.hour >= ?" if field is None else "u.day >= ?")
+        values.append(hour_of(query.since) if field is None else query.since // DAY_US)
+    group = f"GROUP BY {', '.join(keys)} ORDER BY {', '.join(keys)}" if keys else "HAVING count(*) > 0"
+    rows = connection.execute(
+        f"SELECT {', '.join([*keys, _SUMS])} FROM {tables} WHERE {' AND '.join(terms)} {group}", values
+    )
+    return [_usage_row(query.by, row) for row in rows.fetchall()]
+
+
+def _usage_row(by: tuple[str, ...], row: tuple[Any, ...]) -> UsageRow:
+    width = len(by)
+    named = zip(by, row[:width], strict=True)
+    key = tuple(day_of(value * DAY_US) if field == "day" else value for field, value in named)
+    calls, *tokens, usd_micros, unpriced = row[width:]
+    return UsageRow(key, calls, Usage(*tokens), usd_micros, unpriced)
