@@ -184,7 +184,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    cast("dict[str, Callable[..., str]]", environment.filters).update(pretty=_pretty, short=_short)  # pyright: ignore[reportUnknownMemberType]
+    cast("dict[str, Callable[..., str]]", environment.filters).update(pretty=_pretty, short=_short, ticks=_ticks)  # pyright: ignore[reportUnknownMemberType]
     return environment
 
 
@@ -195,6 +195,12 @@ def _pretty(value: Any) -> str:
         return msgspec.json.format(raw, indent=2).decode()
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return str(value)
+
+
+def _ticks(text: str) -> Markup:
+    """A sentence with `code` in it."""
+    pieces = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>" if n % 2 else "{}").format(piece) for n, piece in enumerate(pieces))
 
 
 def _short(text: str, length: int = 12) -> Markup:
