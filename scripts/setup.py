@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 OLDEST = (3, 11)
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 # pip's setting -> uv's variable, and what stands between several values there.
 UV_VARIABLES = {
@@ -41,6 +42,8 @@ def main() -> int:
     if sys.version_info < OLDEST:
         found = ".".join(map(str, sys.version_info[:3]))
         return fail(f"Python 3.11 or newer is needed; this is {found}.", "Try: make setup PYTHON=python3.12")
+    if group == "dev":
+        bring_browser()
     if is_current(group):
         return 0
     if not is_usable() and not make_venv():
@@ -116,6 +119,26 @@ def requirements(group: str) -> list[str]:
         return []
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())
     return list(declared["dependency-groups"][group])
+
+
+def bring_browser() -> None:
+    """The tests of the console drive Chromium. Debian's is installed where that can be done without asking."""
+    if os.environ.get("REMANENCE_TEST_CHROMIUM") or any(map(shutil.which, BROWSERS)):
+        return
+    apt = shutil.which("apt-get")
+    quiet = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
+    if apt is not None and hasattr(os, "geteuid") and os.geteuid() == 0:
+        print("setup: installing Debian's chromium for the tests of the console", flush=True)
+        asked = [apt, "install", "-qq", "--yes", "--no-install-recommends", "chromium"]
+        # The lists of packages may be missing or old: then they are fetched, and it is tried once more.
+        if run(asked, env=quiet, quiet=True) or (run([apt, "update", "-qq"], env=quiet) and run(asked, env=quiet)):
+            return
+    print(
+        "setup: no Chromium was found, so the tests of the console will fail. Everything else is not concerned.\n"
+        "setup: as root, `apt-get install chromium` brings it on Debian and Ubuntu; elsewhere install Chromium or\n"
+        "setup: Chrome and name it in REMANENCE_TEST_CHROMIUM.",
+        file=sys.stderr,
+    )
 
 
 def install(extra: list[str]) -> bool:
