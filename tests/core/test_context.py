@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remanence.content import Image, Message, Text, ToolCall, ToolResult, text_of
-from remanence.core.context import BYTES_PER_TOKEN, Transcript, prompt_of, rebuild_prompt
+from remanence.core.context import Transcript, prompt_of, rebuild_prompt
 from remanence.core.session import evolve, fold
 from remanence.core.state import Session
+from remanence.core.tokens import message_tokens
 from remanence.events import (
     ContextCompacted,
     Event,
@@ -160,7 +161,6 @@ def test_a_window_is_the_newest_whole_turns(shapes: list[Turn], tokens: int) -> 
     """Under the limit everything since the last cut is there; a cut keeps as many whole turns as half of it holds."""
     spec = limited(tokens)
     made = Conversation(spec)
-    limit = tokens * BYTES_PER_TOKEN
     for shape in shapes:
         seen = len(made.prompts)
         made.turn(shape)
@@ -168,8 +168,8 @@ def test_a_window_is_the_newest_whole_turns(shapes: list[Turn], tokens: int) -> 
             alone = intent.first_turn == intent.turn
             users = [m for m in messages if m.role == "user"]
             assert len(users) == intent.turn - intent.first_turn + 1, "a turn is whole, or not there"
-            size = made.text.fixed_bytes(spec) + sum(len(msgspec.json.encode(m)) for m in messages)
-            assert size <= limit or alone, "only the running turn may be over the budget"
+            size = made.text.fixed_tokens(spec) + sum(message_tokens(m) for m in messages)
+            assert size <= tokens or alone, "only the running turn may be over the budget"
             if intent.skipped:
                 assert text_of(messages[0].parts) == "u" * shapes[intent.first_turn - 1][0], "the input is kept"
 

@@ -464,10 +464,10 @@ class Driver:
             s = Session(self.lease.session)
             records = await store.read(self.lease.session) if loaded.snapshot_position else records
         self.state = fold(s, records)
-        self.text = await read_transcript(store, self.state)
+        await self._load_spec()
+        self.text = await read_transcript(store, self.state, self.spec.model)
         self._snapshot_at = loaded.snapshot_position
         self._summary = loaded.summary
-        await self._load_spec()
         self._loaded = True
 
     async def _load_spec(self) -> None:

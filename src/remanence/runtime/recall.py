@@ -14,6 +14,7 @@ import structlog
 
 from remanence.core.context import Transcript, places_in
 from remanence.core.state import Session
+from remanence.core.tokens import family_of
 from remanence.errors import RemanenceError
 from remanence.events import MemoryRecalled, Recalled, Recorded
 from remanence.ports import Store
@@ -57,9 +58,9 @@ async def understand(
         text.know(await texts_of(store, wanted))
 
 
-async def read_transcript(store: Store, s: Session) -> Transcript:
+async def read_transcript(store: Store, s: Session, model: str) -> Transcript:
     """The messages of a session's window, read from where it starts, and what else stands in its prompts."""
-    text = Transcript()
+    text = Transcript(family=family_of(model))
     start = s.window.from_position
     records: list[Recorded] = []
     for earlier in sorted({s.compacted_at, s.shown_at}):

@@ -24,7 +24,6 @@ from remanence.core.context.compaction import (
     summary_prompt,
     turns_line,
 )
-from remanence.core.context.entries import BYTES_PER_TOKEN
 from remanence.core.context.fitting import fit, window_now
 from remanence.core.context.prompt import LAYOUT, Prompt, Rebuilt, instructions_of, prompt_of, rebuild_prompt
 from remanence.core.context.recall import Known, Place, Remembered, places_in, remembered
@@ -32,7 +31,6 @@ from remanence.core.context.stubs import OPEN_RESULT, shown_bytes
 from remanence.core.context.transcript import Content, Transcript
 
 __all__ = [
-    "BYTES_PER_TOKEN",
     "LAYOUT",
     "OPEN_RESULT",
     "Asked",

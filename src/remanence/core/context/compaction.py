@@ -37,6 +37,8 @@ KEEP_SHARE: Final = 0.375
 """What then stays word for word, as a share of the budget."""
 SUMMARY_SHARE: Final = 0.1
 """How large a summary drawn by rule may be, as a share of the budget."""
+CHARS_PER_TOKEN: Final = 3
+"""Of names and labels, which are denser than prose."""
 FAILURES_MAX: Final = 2
 KEEP_MAX: Final = 60
 _ASKED_CHARS: Final = 160
@@ -111,7 +113,7 @@ def cut_summary(transcript: Transcript, s: Session, spec: AgentSpec, window: Win
         return None
     leaving = list(_leaving(transcript, window))
     used = set(_used(transcript, s, window))
-    budget = int(limit_of(spec) * SUMMARY_SHARE)
+    budget = int(limit_of(spec) * SUMMARY_SHARE * CHARS_PER_TOKEN)
     asked = _asked_lines(transcript, window, budget // 3)
     lines = [*asked, *_name_lines(transcript, leaving, used, budget - sum(map(_bytes, asked)))]
     if spec.tool(OPEN_RESULT) is not None:

@@ -10,25 +10,22 @@ import msgspec
 
 from remanence.content import File, Image, Message, Part, Text, ToolCall, ToolResult
 from remanence.core.ledger import FILE_TOKENS_MAX, IMAGE_TOKENS_MAX
+from remanence.core.tokens import Family, message_tokens
 
-__all__ = ["BYTES_PER_TOKEN", "Entry", "TurnText", "encode", "entry_of"]
-
-BYTES_PER_TOKEN = 4
-"""The estimate the window budget uses; reservations use the bound in `core/ledger.py` instead."""
-IMAGE_BYTES = 1_600 * BYTES_PER_TOKEN
-"""What a picture counts for in the window budget, however large its file is."""
+__all__ = ["Entry", "TurnText", "encode", "entry_of"]
 
 encode = msgspec.json.Encoder().encode
 
 
 class Entry(NamedTuple):
-    """A message, weighed once: its size for the window budget, an upper bound of its tokens, its digest.
+    """A message, weighed once: its tokens as estimated for the window budget, an upper bound of them, its digest.
 
-    `position` is that of the record a tool's result came in (0: none did).
+    Of a message without media the bound is its length in bytes. `position` is that of the record a tool's result came
+    in (0: none did).
     """
 
     message: Message
-    size: int
+    tokens: int
     tokens_max: int
     digest: bytes
     position: int = 0
@@ -37,7 +34,7 @@ class Entry(NamedTuple):
 class TurnText:
     """The messages of one turn, and the position it came from."""
 
-    __slots__ = ("bytes", "entries", "from_position", "inputs", "number", "recalled")
+    __slots__ = ("entries", "from_position", "inputs", "number", "recalled", "tokens")
 
     def __init__(self, number: int, from_position: int) -> None:
         self.number = number
@@ -46,7 +43,7 @@ class TurnText:
         """How many messages, at the beginning, are what people said to begin it (and what was recalled for it)."""
         self.recalled = False
         self.entries: list[Entry] = []
-        self.bytes = 0
+        self.tokens = 0
 
     @property
     def messages(self) -> list[Message]:
@@ -56,12 +53,12 @@ class TurnText:
     def say(self, entry: Entry) -> None:
         """One more message."""
         self.entries.append(entry)
-        self.bytes += entry.size
+        self.tokens += entry.tokens
 
     def remember(self, entry: Entry) -> None:
         """What was recalled for the turn, before its inputs."""
         self.entries.insert(0, entry)
-        self.bytes += entry.size
+        self.tokens += entry.tokens
         self.inputs += 1
         self.recalled = True
 
@@ -69,30 +66,29 @@ class TurnText:
         """The same turn with its first messages alone."""
         turn = TurnText(self.number, self.from_position)
         turn.inputs, turn.recalled, turn.entries = self.inputs, self.recalled, self.entries[:count]
-        turn.bytes = sum(entry.size for entry in turn.entries)
+        turn.tokens = sum(entry.tokens for entry in turn.entries)
         return turn
 
 
-def entry_of(message: Message, position: int = 0) -> Entry:
+def entry_of(message: Message, position: int = 0, family: Family = "cl100k") -> Entry:
     """A message, weighed."""
     encoded = encode(message)
-    size, tokens_max = _weigh(message, encoded)
-    return Entry(message, size, tokens_max, hashlib.sha256(encoded).digest(), position)
+    tokens = message_tokens(message, family)
+    return Entry(message, tokens, _bound(message, encoded), hashlib.sha256(encoded).digest(), position)
 
 
-def _weigh(message: Message, encoded: bytes) -> tuple[int, int]:
-    """The size of a message for the window budget, and an upper bound of its tokens."""
-    size = tokens_max = len(encoded)
+def _bound(message: Message, encoded: bytes) -> int:
+    """An upper bound of the tokens of a message."""
+    tokens_max = len(encoded)
     if all(isinstance(part, Text | ToolCall) for part in message.parts):
-        return size, tokens_max
+        return tokens_max
     for part in _media(message.parts):
         inline = len(part.data or "")
         if isinstance(part, Image):
-            size += IMAGE_BYTES - inline
             tokens_max += IMAGE_TOKENS_MAX - inline
         elif not (inline and part.media_type.startswith("text/")):
             tokens_max += FILE_TOKENS_MAX - inline
-    return size, tokens_max
+    return tokens_max
 
 
 def _media(parts: tuple[Part, ...]) -> Iterator[Image | File]:

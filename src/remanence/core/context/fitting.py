@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from remanence.core.context.entries import BYTES_PER_TOKEN, TurnText
+from remanence.core.context.entries import TurnText
 from remanence.core.context.stubs import OPEN_RESULT, stub_of
 from remanence.core.context.transcript import Transcript
 from remanence.core.state import Session, Window
@@ -26,8 +26,8 @@ FRESH_SHARE: Final = 0.25
 
 
 def limit_of(spec: AgentSpec) -> int:
-    """The window budget, in the unit that entries are weighed in."""
-    return spec.limits.window_tokens * BYTES_PER_TOKEN
+    """The window budget, in tokens."""
+    return spec.limits.window_tokens
 
 
 def fit(transcript: Transcript, s: Session, spec: AgentSpec) -> Window:
@@ -55,8 +55,8 @@ def window_now(transcript: Transcript, s: Session) -> Window:
 
 
 def size_now(transcript: Transcript, spec: AgentSpec, window: Window) -> int:
-    """The size of everything that is sent with this window."""
-    return transcript.fixed_bytes(spec) + transcript.size(window)
+    """The tokens of everything that is sent with this window."""
+    return round(transcript.scale * (transcript.fixed_tokens(spec) + transcript.tokens(window)))
 
 
 def clearing_helps(transcript: Transcript, spec: AgentSpec, window: Window) -> bool:
@@ -69,7 +69,8 @@ def cut(transcript: Transcript, spec: AgentSpec, window: Window, size: int) -> W
     """The newest whole turns that fit into `size`, everything that is sent included; of the last one at least the
     newest step."""
     turns = transcript.turns
-    fixed = transcript.fixed_bytes(spec) + (transcript.summary.size if transcript.summary else 0)
+    size = round(size / transcript.scale)
+    fixed = transcript.fixed_tokens(spec) + (transcript.summary.tokens if transcript.summary else 0)
     kept, first = fixed, len(turns) - 1
     for index in range(len(turns) - 1, -1, -1):
         kept += _size(turns[index], window.cleared)
@@ -87,10 +88,10 @@ def _cleared(transcript: Transcript, spec: AgentSpec, window: Window) -> Window:
     """The same window with every result cleared that is not among the newest."""
     if spec.tool(OPEN_RESULT) is None:
         return window
-    fresh, cleared = limit_of(spec) * FRESH_SHARE, 0
+    fresh, cleared = limit_of(spec) * FRESH_SHARE / transcript.scale, 0
     for turn in reversed(transcript.turns):
         for entry in reversed(turn.entries):
-            fresh -= entry.size
+            fresh -= entry.tokens
             if fresh < 0 and entry.position:
                 cleared = max(cleared, entry.position)
     return replace(window, cleared=max(window.cleared, cleared))
@@ -98,8 +99,8 @@ def _cleared(transcript: Transcript, spec: AgentSpec, window: Window) -> Window:
 
 def _size(turn: TurnText, cleared: int) -> int:
     if not cleared:
-        return turn.bytes
-    return sum(stub_of(entry, cleared).size for entry in turn.entries)
+        return turn.tokens
+    return sum(stub_of(entry, cleared).tokens for entry in turn.entries)
 
 
 def _steps_to_skip(turn: TurnText, limit: int, cleared: int) -> int:
@@ -111,6 +112,6 @@ def _steps_to_skip(turn: TurnText, limit: int, cleared: int) -> int:
         if size <= limit:
             break
         left = turn.entries[start:following]
-        size -= sum(stub_of(entry, cleared).size for entry in left if entry.message.role != "user")
+        size -= sum(stub_of(entry, cleared).tokens for entry in left if entry.message.role != "user")
         skipped = following - turn.inputs
     return skipped

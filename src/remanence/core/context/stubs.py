@@ -104,13 +104,13 @@ def shown_of(parts: tuple[Part, ...], shown: int, position: int) -> tuple[Part, 
 
 def stub_of(entry: Entry, cleared: int) -> Entry:
     """What stands in the window for this message when results up to `cleared` are cleared: itself, or one line."""
-    if not 0 < entry.position <= cleared or entry.size <= CLEAR_BYTES:
+    if not 0 < entry.position <= cleared or entry.tokens_max <= CLEAR_BYTES:
         return entry
     part = entry.message.parts[0]
     if not isinstance(part, ToolResult) or not all(isinstance(inner, Text) for inner in part.parts):
         return entry
     stub = entry_of(Message("tool", (ToolResult(part.call, part.name, (Text(_line(part, entry)),), part.error),)))
-    return stub if stub.size < entry.size else entry
+    return stub if stub.tokens_max < entry.tokens_max else entry
 
 
 def _line(part: ToolResult, entry: Entry) -> str:

@@ -17,6 +17,7 @@ from remanence.core.context.recall import Known, Place, Remembered, blocks_text,
 from remanence.core.context.stubs import shown_of, stub_of
 from remanence.core.ledger import TOOL_OVERHEAD_TOKENS, TOOLS_OVERHEAD_TOKENS, input_tokens_bound
 from remanence.core.state import Session, Window
+from remanence.core.tokens import Family, text_tokens
 from remanence.events import (
     BlocksShown,
     ContextCompacted,
@@ -36,30 +37,34 @@ from remanence.spec import AgentSpec
 
 __all__ = ["Content", "Transcript"]
 
+CALIBRATED_FROM = 500
+"""A smaller prompt says little: what a provider adds to every one weighs too much in it."""
+SCALE_MIN, SCALE_MAX = 0.5, 3.0
 _UNANSWERED = "the turn ended before it was answered"
 
 
 class Content(NamedTuple):
-    """The messages of a window: their digest, their size in bytes, and an upper bound of their tokens."""
+    """The messages of a window: their digest, their tokens as estimated, and an upper bound of these."""
 
     messages: tuple[Message, ...]
     digest: str
-    size: int
+    tokens: int
     tokens_max: int
 
 
 class _Fixed(NamedTuple):
-    """What goes with every prompt of one spec: its size in bytes, and its digest."""
+    """What goes with every prompt of one spec: its size in bytes, its tokens as estimated, and its digest."""
 
     spec: AgentSpec | None = None
     size: int = 0
+    tokens: int = 0
     digest: bytes = b""
 
 
 class Transcript:
     """What was said, turn by turn, from the first record it was given. Feed it every record, in order."""
 
-    def __init__(self, known: Known | None = None) -> None:
+    def __init__(self, known: Known | None = None, family: Family = "cl100k") -> None:
         self.known: dict[Place, Remembered] = dict(known or {})
         """The texts behind the references; what is not in it when it is recalled is shown as erased."""
         self.turns: list[TurnText] = []
@@ -67,6 +72,10 @@ class Transcript:
         self.covered = Window(0)
         """The turn that follows the summary, and what of its beginning the summary covers."""
         self.blocks: tuple[Recalled, ...] = ()
+        self.family: Family = family
+        self.scale = 1.0
+        """What the provider counted for the last call, over what was estimated for it."""
+        self._estimated = 0
         self._inputs: dict[int, tuple[Part, ...]] = {}
         self._open: dict[str, str] = {}
         """The calls of the last reply that have no result yet."""
@@ -92,10 +101,12 @@ class Transcript:
                 self._say(Message("user", self._inputs.pop(position, ())))
             case ModelCalled():
                 self._said_at_call = self._said
+                self._estimate(r.event)
             case ModelReplied(parts=parts, usage=usage):
                 self._close_open(_UNANSWERED)
                 if usage.input_tokens and self._said_at_call is not None:
                     self._counted = (usage.input_tokens, *self._said_at_call)
+                    self._calibrate(usage.input_tokens)
                 self._open = {p.call: p.name for p in parts if isinstance(p, ToolCall)}
                 self._step = [(Message("assistant", parts), 0)]
                 self._enter_when_closed()
@@ -107,11 +118,22 @@ class Transcript:
                 self._inputs.clear()
             case SessionUpgraded():
                 # Another version counts otherwise, also when the reply to a call of the old one is still to come.
-                self._counted, self._said_at_call = (0, 0, 0), None
+                self._counted, self._said_at_call, self.scale = (0, 0, 0), None, 1.0
             case MemoryRecalled() | BlocksShown() | ContextCompacted():
                 self._shown(r.event)
             case _:
                 pass
+
+    def _estimate(self, called: ModelCalled) -> None:
+        """What is estimated for a call that leaves, to be compared with what its provider counts."""
+        spec, self._estimated = self._fixed.spec, 0
+        if spec is not None and self.turns and self.turns[0].number <= called.first_turn:
+            window = Window(called.first_turn, called.window_from, called.skipped, called.cleared)
+            self._estimated = self.fixed_tokens(spec) + self.tokens(window)
+
+    def _calibrate(self, counted: int) -> None:
+        if self._estimated >= CALIBRATED_FROM:
+            self.scale = min(max(counted / self._estimated, SCALE_MIN), SCALE_MAX)
 
     def _shown(self, event: MemoryRecalled | BlocksShown | ContextCompacted) -> None:
         """What changes the window besides what is said in it."""
@@ -120,7 +142,7 @@ class Transcript:
                 message = recalled_message(items, self.known)
                 turn = self.turns[-1] if self.turns else None
                 if message is not None and turn is not None and turn.number == number and not turn.recalled:
-                    entry = entry_of(message)
+                    entry = entry_of(message, family=self.family)
                     turn.remember(entry)
                     self._running = None  # the turn may have been looked at already, for its size
                     self._said = (self._said[0] + 1, self._said[1] + entry.tokens_max)
@@ -155,18 +177,18 @@ class Transcript:
     def messages(self, window: Window) -> Content:
         """What a window holds."""
         running = self._run(window)
-        return Content(tuple(running.messages), running.hash.hexdigest(), running.bytes, running.tokens_max)
+        return Content(tuple(running.messages), running.hash.hexdigest(), running.tokens, running.tokens_max)
 
     def content_of(self, window: Window, turns: list[TurnText], last: Entry) -> Content:
         """What a window would hold if it ended with these turns and `last`."""
         running = _Running(window, self.summary)
         running.extend(turns)
         running.take(last)
-        return Content(tuple(running.messages), running.hash.hexdigest(), running.bytes, running.tokens_max)
+        return Content(tuple(running.messages), running.hash.hexdigest(), running.tokens, running.tokens_max)
 
-    def size(self, window: Window) -> int:
-        """How many bytes a window holds, for its budget."""
-        return self._run(window).bytes
+    def tokens(self, window: Window) -> int:
+        """How many tokens a window holds, as estimated."""
+        return self._run(window).tokens
 
     def _run(self, window: Window) -> _Running:
         running = self._running
@@ -191,6 +213,11 @@ class Transcript:
         """The size of what goes with every prompt of this spec: instructions, blocks, tools, the answer's shape."""
         return self._fixed_of(spec).size + (len(self.blocks_text().encode()) if self.blocks else 0)
 
+    def fixed_tokens(self, spec: AgentSpec) -> int:
+        """The tokens of what goes with every prompt of this spec, as estimated."""
+        blocks = round(text_tokens(self.blocks_text(), self.family)) if self.blocks else 0
+        return self._fixed_of(spec).tokens + blocks
+
     def sent_digest(self, spec: AgentSpec, digest: str) -> str:
         """The digest of everything that is sent: `digest` is that of the messages."""
         blocks = self.blocks_text().encode() if self.blocks else b""
@@ -202,8 +229,11 @@ class Transcript:
             shape = spec.settings.output_schema
             size = len(spec.instructions.encode()) + (len(encode(tools)) if tools else 0)
             sent = (spec.model, spec.instructions, spec.tools, spec.settings, spec.limits.output_tokens)
+            tokens = text_tokens(spec.instructions, self.family)
+            tokens += text_tokens(encode(tools).decode(), self.family) if tools else 0
+            tokens += text_tokens(encode(shape).decode(), self.family) if shape else 0
             digest = bytes.fromhex(digest_of(msgspec.json.encode(sent, order="sorted")))
-            self._fixed = _Fixed(spec, size + (len(encode(shape)) if shape else 0), digest)
+            self._fixed = _Fixed(spec, size + (len(encode(shape)) if shape else 0), round(tokens), digest)
         return self._fixed
 
     def _begin(self, number: int, inputs: tuple[int, ...], position: int) -> None:
@@ -220,7 +250,7 @@ class Transcript:
     def _say(self, message: Message, position: int = 0) -> None:
         if not self.turns or not message.parts:
             return  # the tail of a turn whose beginning lies before this transcript, or a reply that says nothing
-        entry = entry_of(message, position)
+        entry = entry_of(message, position, self.family)
         self.turns[-1].say(entry)
         self._said = (self._said[0] + 1, self._said[1] + entry.tokens_max)
 
@@ -248,7 +278,7 @@ class _Running:
         self.window = window
         self.messages: list[Message] = []
         self.hash = hashlib.sha256()
-        self.bytes = 0
+        self.tokens = 0
         self.tokens_max = 0
         self._turn = window.first_turn
         self._taken = 0
@@ -280,5 +310,5 @@ class _Running:
     def take(self, entry: Entry) -> None:
         self.messages.append(entry.message)
         self.hash.update(entry.digest)
-        self.bytes += entry.size
+        self.tokens += entry.tokens
         self.tokens_max += entry.tokens_max
