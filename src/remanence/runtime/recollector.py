@@ -71,6 +71,8 @@ class MemoryRecollector:
 
     async def blocks(self, s: Session, spec: AgentSpec) -> tuple[Recalled, ...]:
         """The trusted blocks in view, from the widest scope to the nearest, by name."""
+        if s.turn is None and (not s.queue or (spec.memory is not None and spec.memory.recall_tokens)):
+            return s.blocks  # no model call can leave before the memory is asked what fits the turn
         access = await access_now(self._database.registry, subject_of(s), spec.memory)
         if not access.reads:
             return ()

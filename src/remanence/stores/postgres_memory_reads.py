@@ -85,6 +85,8 @@ async def get(connection: Connection, project: str, memory: str, version: int | 
 async def listing(connection: Connection, asked: MemoryListing) -> list[Memory]:
     """The memories of a listing, newest first."""
     terms, values = _where({"p.project": asked.project, **terms_of(asked)}, asked.subject)
+    if asked.kinds and "episode" not in asked.kinds:
+        terms.append("m.kind <> 'episode'")  # said in the words of the index
     if asked.places is not None:
         values += [[place.store for place in asked.places], [place.scope for place in asked.places]]
         terms.append(

@@ -99,6 +99,11 @@ def get(connection: sqlite3.Connection, project: str, memory: str, version: int 
 def listing(connection: sqlite3.Connection, asked: MemoryListing) -> list[Memory]:
     """The memories of a listing, newest first."""
     terms, values = _where({"p.project": asked.project, **terms_of(asked)}, asked.subject)
+    source = _FROM
+    if asked.kinds and "episode" not in asked.kinds:
+        # Said in the words of the index, and by its name: without statistics the planner takes the whole place.
+        source = _FROM.replace("memories m", "memories m INDEXED BY memories_but_episodes")
+        terms.append("m.kind <> 'episode'")
     if asked.places is not None:
         pairs = ", ".join(["(?, ?)"] * len(asked.places))
         terms.append(f"(p.store, p.scope) IN (VALUES {pairs})" if asked.places else "0")
@@ -107,7 +112,7 @@ def listing(connection: sqlite3.Connection, asked: MemoryListing) -> list[Memory
     start = 0
     while True:
         page = connection.execute(
-            f"SELECT {COLUMNS} {_FROM} WHERE {' AND '.join(terms)} "
+            f"SELECT {COLUMNS} {source} WHERE {' AND '.join(terms)} "
             "ORDER BY m.recorded_at DESC, m.id DESC, m.version DESC LIMIT ? OFFSET ?",
             (*values, _PAGE, start),
         ).fetchall()

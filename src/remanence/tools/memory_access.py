@@ -6,6 +6,7 @@ away is gone at the next call.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final
 
@@ -66,10 +67,8 @@ async def grants_in(registry: Registry, project: str, to: str) -> tuple[tuple[Gr
 
 async def grants_for(registry: Registry, subject: Subject) -> Sequence[Grant]:
     """Every grant that speaks of a session, now."""
-    found: list[Grant] = []
-    for to in grantee(subject):
-        found += (await grants_in(registry, subject.project, to))[0]
-    return found
+    agent, session = await asyncio.gather(*(grants_in(registry, subject.project, to) for to in grantee(subject)))
+    return (*agent[0], *session[0])
 
 
 async def access_now(registry: Registry, subject: Subject, use: MemoryUse | None) -> Access:
