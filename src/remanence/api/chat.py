@@ -10,6 +10,8 @@ server reconciles the history it is sent with the journal (`commands/history.py`
 one is a fork, whose id the answer has. Such a turn belongs to the server: it goes on when the client goes away.
 `x-if-busy` says what a message does while a turn runs.
 
+The events of a session's stream have ids, and the same request under the same key goes on after one (`chat_place.py`).
+
 An `Idempotency-Key` makes a request once: in a session the same request again is given the answer of the same turn,
 from the journal; without one the answer is kept for a day, a stream once it has ended.
 
@@ -28,16 +30,16 @@ import msgspec
 import structlog
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
 from remanence.api.chat_answer import Heading, Piece, chunks, completion
 from remanence.api.chat_direct import direct
+from remanence.api.chat_place import Tally, beyond
 from remanence.api.chat_request import asked_of
 from remanence.api.chat_session import Wanted, answer, tell
-from remanence.api.chat_shapes import ChatAnswer, ChatBody
+from remanence.api.chat_shapes import ChatAnswer, ChatBody, ChatChunk
 from remanence.api.lookout import Lookout
 from remanence.api.named import Served, named
 from remanence.api.once import IdempotencyKey, digest_of_request, only_once
@@ -93,6 +95,10 @@ async def create_chat_completion(
     x_session_id: Annotated[str | None, Header(description="A session to continue, or `new`.")] = None,
     x_if_busy: Annotated[IfBusyHeader | None, Header(description="With a session: while a turn runs.")] = None,
     idempotency_key: IdempotencyKey = None,
+    last_event_id: Annotated[
+        str | None,
+        Header(max_length=10_000, description="With a session, `stream` and `Idempotency-Key`: go on after."),
+    ] = None,
 ) -> Response:
     """One answer to the conversation in `messages`; with `stream`, server-sent events that end with `[DONE]`.
 
@@ -119,8 +125,23 @@ async def create_chat_completion(
 
         return await (only_once(caller, idempotency_key, digest, ask_model) if idempotency_key else ask_model())
     key = Key(f"chat:{idempotency_key}", digest) if idempotency_key else None
+    tally = _tally(body, key, last_event_id)
     told = await tell(caller, found, asked, Wanted(x_session_id, x_if_busy, key))
-    return await _answer(caller, body, answer(caller, told), _end_of(request, 0), {"x-session-id": told.session})
+    pieces = answer(caller, told) if last_event_id is None else beyond(answer(caller, told), tally)
+    return await _answer(caller, body, pieces, _end_of(request, 0), {"x-session-id": told.session}, tally)
+
+
+def _tally(body: ChatBody, key: Key | None, last_event_id: str | None) -> Tally:
+    """Where a stream of a session begins."""
+    if last_event_id is None:
+        return Tally()
+    if key is None or not body.stream:
+        raise InvalidInput(
+            "last-event-id: only a streamed answer that was asked for under an `Idempotency-Key` can be gone on with, "
+            "by the same request under the same key. Nothing was sent.",
+            param="last-event-id",
+        )
+    return Tally.of(last_event_id)
 
 
 def _end_of(request: Request, grace_s: float) -> End:
@@ -143,8 +164,14 @@ def _meter(request: Request) -> Meter:
 
 
 async def _answer(
-    caller: Caller, body: ChatBody, pieces: AsyncGenerator[Piece], end: End, headers: dict[str, str]
+    caller: Caller,
+    body: ChatBody,
+    pieces: AsyncGenerator[Piece],
+    end: End,
+    headers: dict[str, str],
+    tally: Tally | None = None,
 ) -> Response:
+    """The answer. `tally`: what its reader was told of it before; its events get ids then."""
     heading = Heading(
         caller.make_id("chatcmpl").replace("_", "-"),
         caller.clock.now() // 1_000_000,
@@ -157,8 +184,8 @@ async def _answer(
         return Response(made.model_dump_json(), headers=headers, media_type="application/json")
     first = await _or_status(anext(pieces))
     usage = body.stream_options is not None and body.stream_options.include_usage
-    made = chunks(heading, _from(first, pieces), usage=usage)
-    return _Chunks(_events(made, end), headers, held=(made, pieces))
+    made = chunks(heading, _from(first, pieces), usage=usage, begins=tally is None or not tally.begun)
+    return _Chunks(_events(made, end, tally), headers, held=(made, pieces))
 
 
 async def _or_status(made: Awaitable[_T]) -> _T:
@@ -206,9 +233,9 @@ class _Chunks(StreamingResponse):
                 await one.aclose()
 
 
-async def _events(made: AsyncGenerator[BaseModel], end: End) -> AsyncGenerator[bytes]:
+async def _events(made: AsyncGenerator[ChatChunk], end: End, tally: Tally | None) -> AsyncGenerator[bytes]:
     """The chunks as server-sent events, `[DONE]` at the end; a comment when nothing happens for a while."""
-    coming: asyncio.Future[BaseModel] | None = None
+    coming: asyncio.Future[ChatChunk] | None = None
     ending = asyncio.ensure_future(end())
     try:
         while True:
@@ -219,7 +246,11 @@ async def _events(made: AsyncGenerator[BaseModel], end: End) -> AsyncGenerator[b
                     raise _Stopping(_STOPPED)
                 if not coming.done():
                     yield BEAT
-            yield b"data: " + coming.result().model_dump_json(exclude_unset=True).encode() + b"\n\n"
+            chunk, event_id = coming.result(), b""
+            if tally is not None:
+                tally.take(chunk)
+                event_id = b"id: %b\n" % str(tally).encode()
+            yield b"%bdata: %b\n\n" % (event_id, chunk.model_dump_json(exclude_unset=True).encode())
     except StopAsyncIteration:
         yield b"data: [DONE]\n\n"
     except RemanenceError as error:

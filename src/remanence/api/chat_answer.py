@@ -44,6 +44,7 @@ __all__ = [
     "Words",
     "chunks",
     "completion",
+    "contradicted",
     "finish_of",
     "visible",
 ]
@@ -152,19 +153,19 @@ class ReplyPieces:
         """What is still missing. Raises ModelError when something else was told."""
         text = visible(parts)
         if not text.startswith(self._text):
-            raise _contradicted()
+            raise contradicted()
         made = self._say(text[len(self._text) :])
         calls = [part for part in parts if isinstance(part, ToolCall)]
         shown = [(place, call) for place, call in enumerate(calls, 1) if self._shows(call.name)]
         if len(shown) < len(self._told):
-            raise _contradicted()
+            raise contradicted()
         for number, (place, call) in enumerate(shown):
             if number == len(self._told):
                 made += self._begin(place, call.name)
             name, told = self._told[number]
             arguments = call.arguments or "{}"
             if name != call.name or not arguments.startswith(told):
-                raise _contradicted()
+                raise contradicted()
             made += self._argue(number, arguments[len(told) :])
         return made
 
@@ -195,7 +196,8 @@ class ReplyPieces:
         return [Arguments(self._first + number, text)] if text else []
 
 
-def _contradicted() -> ModelError:
+def contradicted() -> ModelError:
+    """What is said when a reply turns out other than it was told."""
     return ModelError(
         "The model broke off and began again with other words, so what this stream has told so far is void. The answer "
         "it settled on is kept where there is a session; ask again, or read it there.",
@@ -265,9 +267,12 @@ async def completion(heading: Heading, pieces: AsyncIterator[Piece]) -> ChatAnsw
     )
 
 
-async def chunks(heading: Heading, pieces: AsyncIterator[Piece], *, usage: bool) -> AsyncGenerator[ChatChunk]:
-    """The pieces as the chunks of a stream; with `usage`, one more chunk that holds it."""
-    yield _chunk(heading, ChunkDelta(role="assistant", content=""))
+async def chunks(
+    heading: Heading, pieces: AsyncIterator[Piece], *, usage: bool, begins: bool = True
+) -> AsyncGenerator[ChatChunk]:
+    """The pieces as the chunks of a stream; with `usage`, one more chunk that holds it. `begins`: it is not gone on."""
+    if begins:
+        yield _chunk(heading, ChunkDelta(role="assistant", content=""))
     async for piece in pieces:
         match piece:
             case Words(text=words):
