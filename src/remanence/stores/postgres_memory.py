@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from remanence.core.memory.entries import chunk_of, pack, without
+from remanence.core.memory.entries import chunk_of, without
 from remanence.core.memory.laying import Chunk, PlaceCount, SessionCount, endings, lay
 from remanence.core.memory.words import indexed, name_words
 from remanence.ports import Cursor
@@ -174,9 +174,7 @@ async def _lay_down(
     laid = lay(kept, places, sessions)
     rows = [row_of(*row) for row in laid.memories]
     await connection.copy_records_to_table("memories", records=rows, columns=list(FIELDS))
-    # In the order of the key, so that two who add to the same words wait for each other and not in a circle.
-    words = [(*chunk, pack(laid.entries[chunk])) for chunk in sorted(laid.entries)]
-    await connection.execute(_ADD_WORDS, *_columns(words, 4))
+    await connection.execute(_ADD_WORDS, *_columns(laid.words(), 4))
     await connection.execute(_ADD_NAMES, *_columns([(*name, n) for name, n in sorted(laid.names.items())], 3))
     counted = [(*where, count.no, count.ordinal) for where, count in sorted(sessions.items())]
     await connection.execute(_SET_SESSIONS, *_columns(counted, 4))

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from remanence.core.memory.entries import chunk_of, pack, without
+from remanence.core.memory.entries import chunk_of, without
 from remanence.core.memory.laying import Chunk, Laid, PlaceCount, SessionCount, endings, lay
 from remanence.core.memory.words import indexed, name_words
 from remanence.ports import Cursor
@@ -149,9 +149,7 @@ def _lay_down(connection: sqlite3.Connection, kept: Sequence[Memory]) -> None:
     sessions = _sessions(connection, kept, places)
     laid = lay(kept, places, sessions)
     connection.executemany(_ADD, [row_of(*row) for row in laid.memories])
-    # In the order of the key, so that the pages of a place are touched one after the other.
-    words = [(*chunk, pack(laid.entries[chunk])) for chunk in sorted(laid.entries)]
-    connection.executemany(_ADD_WORDS, words)
+    connection.executemany(_ADD_WORDS, laid.words())
     connection.executemany(_ADD_NAMES, [(*name, count) for name, count in laid.names.items()])
     connection.executemany(
         "INSERT OR REPLACE INTO memory_sessions VALUES (?, ?, ?, ?)",

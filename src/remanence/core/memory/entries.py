@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 __all__ = [
     "ALONE_STEP",
@@ -74,14 +74,9 @@ def repeated(once: int, count: int) -> int:
     return once + (min(count, COUNT_MAX) - 1 << 1)
 
 
-def pack(entries: Sequence[int]) -> bytes:
-    """Entries as they are stored: 8 bytes each, little-endian, in any order."""
-    if len(entries) == 1:
-        return entries[0].to_bytes(_ENTRY_BYTES, "little")
-    packed = array("Q", entries)
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tobytes()
+def pack(entry: int) -> bytes:
+    """An entry as it is stored. Those of a word follow each other in any order."""
+    return entry.to_bytes(_ENTRY_BYTES, "little")
 
 
 def entries_of(packed: bytes) -> array[int]:
@@ -95,4 +90,4 @@ def entries_of(packed: bytes) -> array[int]:
 
 def without(packed: bytes, documents: Collection[int]) -> bytes:
     """Stored entries without those of some documents."""
-    return pack([entry for entry in entries_of(packed) if entry >> DOCUMENT_SHIFT not in documents])
+    return b"".join(pack(entry) for entry in entries_of(packed) if entry >> DOCUMENT_SHIFT not in documents)

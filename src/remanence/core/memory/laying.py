@@ -5,12 +5,11 @@ Pure, and the same for every backend: a store brings the numbers that are given 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from remanence.core.memory.entries import ALONE_STEP, ORDINAL_MAX, chunk_of, document, entry, repeated
+from remanence.core.memory.entries import ALONE_STEP, ORDINAL_MAX, chunk_of, document, entry, pack, repeated
 from remanence.core.memory.words import indexed, name_words
 from remanence.recollections import Close, Memory
 
@@ -42,11 +41,20 @@ class SessionCount(msgspec.Struct):
 
 
 class Laid(msgspec.Struct):
-    """Rows to lay down: each memory with its place's number, its document and whether it asks; entries; names."""
+    """Rows to lay down: each memory with its place's number, its document and whether it asks; entries; names.
+
+    Entries are packed, by word, by place and chunk: bytes and few containers, which the garbage collector passes by.
+    """
 
     memories: list[tuple[int, int, bool, Memory]] = []
-    entries: dict[Chunk, list[int]] = {}
+    entries: dict[tuple[int, int], dict[str, bytes]] = {}
     names: dict[tuple[int, str], int] = {}
+
+    def words(self) -> Iterator[tuple[int, str, int, bytes]]:
+        """The rows of words: place, word, chunk, entries."""
+        for (place, chunk), words in self.entries.items():
+            for word, packed in words.items():
+                yield place, word, chunk, packed
 
 
 def lay(
@@ -56,7 +64,6 @@ def lay(
 ) -> Laid:
     """Number memories, in this order, and find their words. The counts are moved on; every place must be among them."""
     laid = Laid()
-    entries: defaultdict[Chunk, list[int]] = defaultdict(list)
     for memory in memories:
         place = places[memory.project, memory.place.store, memory.place.scope]
         number = _number(memory, place, sessions)
@@ -64,13 +71,13 @@ def lay(
         place.memories += 1
         place.words += text.length
         laid.memories.append((place.no, number, text.asks, memory))
-        chunk = chunk_of(number)
+        words = laid.entries.setdefault((place.no, chunk_of(number)), {})
         once = entry(number, text.length, text.asks)
+        packed = pack(once)
         for word, count in text.words.items():
-            entries[place.no, word, chunk].append(once if count == 1 else repeated(once, count))
+            words[word] = words.get(word, b"") + (packed if count == 1 else pack(repeated(once, count)))
         for name in name_words(memory.speaker):
             laid.names[place.no, name] = laid.names.get((place.no, name), 0) + 1
-    laid.entries = entries
     return laid
 
 
