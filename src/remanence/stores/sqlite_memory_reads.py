@@ -105,9 +105,10 @@ def listing(connection: sqlite3.Connection, asked: MemoryListing) -> list[Memory
         source = _FROM.replace("memories m", "memories m INDEXED BY memories_but_episodes")
         terms.append("m.kind <> 'episode'")
     if asked.places is not None:
-        pairs = ", ".join(["(?, ?)"] * len(asked.places))
-        terms.append(f"(p.store, p.scope) IN (VALUES {pairs})" if asked.places else "0")
-        values += [name for place in asked.places for name in (place.store, place.scope)]
+        # One look each: a list of pairs would be compared with every place of the project.
+        one = "SELECT place FROM memory_places WHERE project = ? AND store = ? AND scope = ?"
+        terms.append(f"m.place IN ({' UNION ALL '.join([one] * len(asked.places))})" if asked.places else "0")
+        values += [name for place in asked.places for name in (asked.project, place.store, place.scope)]
     rows: list[Candidate] = []
     start = 0
     while True:
