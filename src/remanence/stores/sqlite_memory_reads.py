@@ -105,7 +105,8 @@ def listing(connection: sqlite3.Connection, asked: MemoryListing) -> list[Memory
         source = _FROM.replace("memories m", "memories m INDEXED BY memories_but_episodes")
         terms.append("m.kind <> 'episode'")
     if asked.places is not None:
-        # One look each: a list of pairs would be compared with every place of the project.
+        # One look each, and from there to the memories: else every place of the project is looked at.
+        terms[0] = f"+{terms[0]}"
         one = "SELECT place FROM memory_places WHERE project = ? AND store = ? AND scope = ?"
         terms.append(f"m.place IN ({' UNION ALL '.join([one] * len(asked.places))})" if asked.places else "0")
         values += [name for place in asked.places for name in (asked.project, place.store, place.scope)]
