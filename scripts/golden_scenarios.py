@@ -6,13 +6,15 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from remanence.content import Image, Text, Thinking, ToolCall, Usage
-from remanence.core.builtins import ASK_HUMAN, SLEEP_UNTIL
+from remanence.content import Image, Message, Text, Thinking, ToolCall, Usage
+from remanence.core.builtins import ASK_HUMAN, OPEN_RESULT, SLEEP_UNTIL
 from remanence.core.state import CLIENT_EPOCH, Doubt, Session, said
 from remanence.events import (
     ApprovalGiven,
+    BlocksShown,
     BudgetRaised,
     CancelAsked,
+    CompactionBegun,
     ContextCompacted,
     Event,
     InputReceived,
@@ -21,6 +23,7 @@ from remanence.events import (
     ModelCalled,
     ModelFailed,
     ModelReplied,
+    Recalled,
     Recorded,
     Redacted,
     SessionAnnotated,
@@ -34,7 +37,17 @@ from remanence.events import (
     ToolReturned,
     ToolStarted,
 )
-from remanence.spec import AgentSpec, AllowRule, AskRule, DenyRule, Limits, ToolSpec, policy_digest, spec_digest
+from remanence.spec import (
+    AgentSpec,
+    AllowRule,
+    AskRule,
+    DenyRule,
+    Limits,
+    MemoryUse,
+    ToolSpec,
+    policy_digest,
+    spec_digest,
+)
 from remanence.testing.journals import (
     Script,
     Simulation,
@@ -66,7 +79,12 @@ SPEC = AgentSpec(
     ),
     limits=Limits(window_tokens=2_000, output_tokens=500, repeats_before_asking=2),
 )
+SUMMARISING = replace(SPEC, limits=replace(SPEC.limits, window_tokens=700, compaction="model"))
+REMEMBERING = replace(SPEC, memory=MemoryUse())
+OPENING = replace(SPEC, tools=(*SPEC.tools, OPEN_RESULT))
 STRICT = replace(SPEC, instructions="Help with orders. Ask first.", rules=(AllowRule("*"), AskRule("refund")))
+
+KNOWN_SPECS = {spec_digest(spec): spec for spec in (SPEC, STRICT, SUMMARISING, REMEMBERING, OPENING)}
 
 Scenario = Callable[[], list[Recorded]]
 SCENARIOS: dict[str, Scenario] = {}
@@ -105,7 +123,7 @@ def ended(simulation: Simulation) -> list[Recorded]:
     while True:
         before = len(simulation.records)
         step(simulation)
-        if len(simulation.records) == before and not simulation.facts:
+        if len(simulation.records) == before and not (simulation.facts or simulation.compacted):
             return simulation.records
 
 
@@ -408,6 +426,55 @@ def compaction() -> list[Recorded]:
     ended(simulation)
     simulation.tell(ContextCompacted(1, (Text("They counted to one."),), "model_2_1"), actor="worker-1")
     simulation.tell(heard("Three", name="in_3"), heard("Four", name="in_4"))
+    return ended(simulation)
+
+
+def orders(turns: int) -> Script:
+    lines = [[[wants("find_order", order=f"A-{n}77")], [f"A-{n}77 is {'on its way ' * 8}."]] for n in range(turns)]
+    inputs = tuple(heard(f"Where is A-{n}77, after A-{max(0, n - 1)}77?", name=f"in_{n}") for n in range(turns))
+    return Script(dialogue(*lines), inputs=inputs)
+
+
+@scenario
+def compaction_by_model() -> list[Recorded]:
+    """The first summary leaves out what is in use and is thrown away; the others lead later windows."""
+
+    def summary(begun: CompactionBegun, messages: tuple[Message, ...]) -> ContextCompacted:
+        words = f"{len(messages) - 1} messages about {', '.join(begun.keep)}" if begun.call != first else "They talked."
+        return ContextCompacted(begun.through_turn, said(words), begun.call, begun.skipped, Usage(300, 20), 320)
+
+    first = next(
+        record.event.call
+        for record in simulate(SUMMARISING, orders(12)).records
+        if isinstance(record.event, CompactionBegun)
+    )
+    return simulate(SUMMARISING, replace(orders(12), summary=summary)).records
+
+
+@scenario
+def compaction_by_rule() -> list[Recorded]:
+    """The window is full, is cut, and what leaves it is summarised; the results before that were cleared."""
+
+    def found(started: ToolStarted, arguments: str) -> Event:
+        return ToolReturned(
+            started.call, said(f'{{"order": {arguments}, "note": "{"n" * 1_500}", "customer": "cus_9x"}}')
+        )
+
+    return simulate(OPENING, replace(orders(16), tool=found)).records
+
+
+@scenario
+def recalled() -> list[Recorded]:
+    """A note of the first turn is recalled in the second; a block stands behind the instructions of both."""
+    script = Script(dialogue([["Noted."]], [["A blue one."]]), inputs=(heard("I like blue", name="in_1"),))
+    simulation = Simulation(REMEMBERING, script)
+    simulation.tell(MemoryKept("default", "mem_1", "Ada likes blue", source=2), actor="ada")
+    simulation.tell(BlocksShown((Recalled("mem_1", 1, "s", 2, "block"),)), actor="worker-1")
+    simulation.tell(*script.inputs)
+    ended(simulation)
+    remembered = Recalled("mem_1", 1, "s", 2, untrusted=True, why=("words: colour",))
+    simulation.recall = (remembered,)
+    simulation.tell(heard("Which colour?", name="in_2"))
     return ended(simulation)
 
 

@@ -7,10 +7,22 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from remanence.core.context import rebuild_prompt
+from remanence.core.context import rebuild_prompt, remembered
 from remanence.core.session import decode_snapshot, encode_snapshot, evolve, fold
 from remanence.core.state import Session
-from remanence.events import KINDS, ModelCalled, Redacted, TurnEnded, decode_event, encode_event, kind_of
+from remanence.events import (
+    KINDS,
+    CompactionBegun,
+    ModelCalled,
+    Redacted,
+    SessionOpened,
+    SessionUpgraded,
+    TurnEnded,
+    decode_event,
+    encode_event,
+    kind_of,
+)
+from remanence.spec import AgentSpec
 from remanence.testing.golden import Row, records_in, rows_in, rows_of, state_json, unchained
 
 JOURNALS = Path(__file__).resolve().parent.parent / "journals"
@@ -97,10 +109,16 @@ def test_every_prompt_of_a_golden_journal_is_proved(name: str) -> None:
     """What the model was shown can be rebuilt for ever, exactly, unless a part of it was erased."""
     records = records_in((JOURNALS / f"{name}.jsonl").read_bytes())
     erased = {record.event.position for record in records if isinstance(record.event, Redacted)}
+    known = {(r.session, r.position): what for r in records if (what := remembered(r)) is not None}
+    path, spec = JOURNALS / f"{name}.specs.json", None
+    specs = msgspec.json.decode(path.read_bytes(), type=dict[str, AgentSpec]) if path.exists() else {}
     for record in records:
-        if isinstance(record.event, ModelCalled):
-            rebuilt = rebuild_prompt(records, record.event)
-            touched = any(record.event.window_from <= position < record.position for position in erased)
+        event = record.event
+        if isinstance(event, SessionOpened | SessionUpgraded):
+            spec = specs.get(event.version)
+        if isinstance(event, ModelCalled | CompactionBegun):
+            rebuilt = rebuild_prompt(records, event, spec, known)
+            touched = any(event.window_from <= position < record.position for position in erased)
             assert rebuilt.exact != touched
             assert rebuilt.messages
 

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from remanence.content import Message
-from remanence.core.context import Transcript
+from remanence.core.context import Place, Remembered, Transcript, remembered
 from remanence.core.decide import Rest
 from remanence.core.session import decode_snapshot, encode_snapshot, evolve, fold
 from remanence.core.state import Session, effect_key, said, waiting_on
@@ -38,6 +38,7 @@ from remanence.events import (
     ModelCalled,
     ModelFailed,
     ModelReplied,
+    Recalled,
     Recorded,
     SessionOpened,
     ToolReturned,
@@ -82,6 +83,8 @@ class Simulation:
         self.prompts: list[tuple[ModelCalled, tuple[Message, ...]]] = []
         self.summaries: list[tuple[CompactionBegun, tuple[Message, ...]]] = []
         self.performed: list[ToolStarted] = []
+        self.recall: tuple[Recalled, ...] = ()
+        """What comes to mind before each turn, of agents with a memory."""
         self.billed = 0
         self.points = 0
         self.crashes = 0
@@ -108,7 +111,7 @@ class Simulation:
         s = decode_snapshot(self._snapshot) if self._snapshot else None
         s = s or Session(self.session)
         self.state = fold(s, self.records[s.head :])
-        self.text = Transcript()
+        self.text = Transcript(self._known())
         start = self.state.window.from_position
         for earlier in sorted({self.state.compacted_at, self.state.shown_at}):
             if 0 < earlier < start:
@@ -116,6 +119,11 @@ class Simulation:
         for record in self.records[start - 1 :]:
             self.text.add(record)
         self._orphans = True
+
+    def _known(self) -> dict[Place, Remembered]:
+        """What references of this session to itself say."""
+        told = {(self.session, record.position): remembered(record) for record in self.records}
+        return {place: what for place, what in told.items() if what is not None}
 
     def crash(self) -> None:
         """The worker dies; the next lease has a higher epoch."""
@@ -149,6 +157,7 @@ class Simulation:
 
     def round(self) -> Rest:
         """The worker takes one round: fold what is new, decide, write, dispatch."""
+        self.text.know(self._known())
         for record in self.records[self.state.head :]:
             self.state = evolve(self.state, record)
             self.text.add(record)
@@ -255,7 +264,7 @@ class Simulation:
         for call in plan.rest.reconcile:
             self.reconcile(call)
         if plan.rest.why == "recall":
-            self.facts.append(Outcome(MemoryRecalled(self.state.turns)))
+            self.facts.append(Outcome(MemoryRecalled(self.state.turns, self.recall)))
         self.text.forget_before(self.state.window.first_turn)
 
     def _dispatch(self, dispatch: Dispatch) -> None:
