@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
+from remanence.api.admin_erasure import erasure_router
 from remanence.api.admin_line import line_router
 from remanence.api.admin_memory import memory_router
 from remanence.api.admin_money import money_router
@@ -24,6 +25,7 @@ for _router in (
     sessions_router,
     people_router,
     memory_router,
+    erasure_router,
     money_router,
     state_router,
     line_router,

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from remanence.cli.command import Format, Group, Invocation, asynchronous, spelled
+from remanence.cli.erasure import erase, hold, holds, receipts, unhold, verify_erasure
 from remanence.cli.memory_stores import grant, grants, revoke, stores
 from remanence.cli.output import clean, counted, dim, facts, moment, note, say, show, table
 from remanence.commands import memory as verbs
@@ -33,7 +34,7 @@ def memory() -> None:
     """
 
 
-for _command in (stores, grants, grant, revoke):
+for _command in (stores, grants, grant, revoke, erase, receipts, verify_erasure, hold, unhold, holds):
     memory.add_command(_command)
 
 

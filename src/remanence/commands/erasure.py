@@ -30,6 +30,7 @@ from remanence.commands.caller import Caller, check_name, commit
 from remanence.commands.reach import Reach
 from remanence.commands.receipts import Order, Reached, Receipt, What, sign, tracer_of
 from remanence.commands.traces import Tracer, texts_of
+from remanence.core.memory.projection import MEMORY
 from remanence.errors import Conflict, InvalidInput, NotFound, RemanenceError
 from remanence.events import Redacted, payload_digest
 from remanence.ports import Entry, EntryQuery, RawRecord, SessionRow, Write
@@ -43,6 +44,7 @@ log = structlog.get_logger("remanence.erasure")
 KIND: Final = "erasure"
 HOLD_KIND: Final = "legal_hold"
 ANSWER_KIND: Final = "kept_answer"
+INDEX_PATIENCE_S, INDEX_LOOK_S = 5.0, 0.1
 IDLE_S: Final = 60.0
 """After which an order that did not move is taken to be nobody's."""
 _PAGE = 200
@@ -93,9 +95,15 @@ async def hold(caller: Caller, scope: str, *, reason: str) -> LegalHold:
     return kept
 
 
-async def unhold(caller: Caller, scope: str) -> None:
-    """Lift a legal hold. Raises NotFound when none stands."""
-    await caller.database.registry.remove(HOLD_KIND, _hold_id(caller, scope))
+async def unhold(caller: Caller, scope: str) -> LegalHold:
+    """Lift a legal hold; returns it. Raises NotFound when none stands."""
+    registry = caller.database.registry
+    try:
+        entry = await registry.get(HOLD_KIND, _hold_id(caller, scope))
+        await registry.remove(HOLD_KIND, entry.id)
+        return msgspec.json.decode(entry.body, type=LegalHold)
+    except NotFound:
+        raise NotFound(f"No legal hold stands over {scope}. `remanence memory holds` shows those there are.") from None
 
 
 async def holds(caller: Caller) -> Sequence[LegalHold]:
@@ -115,15 +123,24 @@ def _hold_id(caller: Caller, scope: str) -> str:
 async def erase(caller: Caller, what: What, name: str, *, reason: str) -> Receipt:
     """Erase a memory, a session, a subject or a user of the caller's project, wherever it has gone.
 
-    Raises NotFound when there is nothing of the kind, Conflict when a legal hold stands over any of it: then nothing
-    was erased.
+    Notes are found by the index of the memory, which is waited for a little. Raises NotFound when there is nothing of
+    the kind, Conflict when a legal hold stands over any of it: then nothing was erased.
     """
     check_name(what, name)
+    await _index_follows(caller)
     order = Order(caller.make_id("erasure"), caller.project, what, name, caller.actor, reason, caller.clock.now())
     receipt = await _Work(caller, _State(order), await tracer_of(caller)).carry_out()
     if not receipt.records and not receipt.memories:
         raise NotFound(f"There is no {what} {name!r} with anything to erase. Nothing was changed.")
     return receipt
+
+
+async def _index_follows(caller: Caller) -> None:
+    """Wait while somebody brings the index up to the journals; what cannot be read never gets there."""
+    left = INDEX_PATIENCE_S
+    while left > 0 and await caller.database.store.behind(MEMORY, limit=1):
+        await caller.clock.sleep(INDEX_LOOK_S)
+        left -= INDEX_LOOK_S
 
 
 async def resume(caller: Caller, *, idle_s: float = 0) -> Sequence[Receipt]:
@@ -156,12 +173,15 @@ async def receipts(caller: Caller) -> Sequence[Receipt]:
 
 async def receipt_of(caller: Caller, order: str) -> Receipt:
     """The receipt of an order of the caller's project. Raises NotFound, Conflict while it is being carried out."""
-    entry = await caller.database.registry.get(KIND, order)
-    if entry.project != caller.project:
-        raise NotFound(f"There is no erasure {order!r}.")
+    try:
+        entry = await caller.database.registry.get(KIND, order)
+    except NotFound:
+        entry = None
+    if entry is None or entry.project != caller.project:
+        raise NotFound(f"There is no erasure {order!r}, and no file of that name. See: remanence memory receipts")
     receipt = msgspec.json.decode(entry.body, type=_State).receipt
     if receipt is None:
-        raise Conflict(f"Erasure {order} is still being carried out. Ask again, or: remanence memory erase --resume")
+        raise Conflict(f"Erasure {order} is still being carried out. Ask again in a minute.")
     return receipt
 
 

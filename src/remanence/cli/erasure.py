@@ -1,0 +1,127 @@
+"""`memory erase`, `receipts`, `verify-erasure`, `hold`, `unhold`, `holds`: erasing for good, proven, unless held."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from remanence.cli.command import Command, Format, Invocation, asynchronous, leave, spelled
+from remanence.cli.output import counted, moment, note, say, show, table
+from remanence.commands import erasure as verbs
+from remanence.commands.erasure import LegalHold
+from remanence.commands.receipts import Check, Receipt, What, check_receipt, read_receipt
+
+__all__ = ["erase", "hold", "holds", "receipts", "unhold", "verify_erasure"]
+
+_REASON = click.option("--reason", required=True, metavar="TEXT", help="Why. It stays in the journal and the receipt.")
+
+
+@click.command("erase", cls=Command, shape=Receipt)
+@click.argument("what", type=click.Choice(["memory", "session", "subject", "user"]))
+@click.argument("name")
+@_REASON
+@click.option(
+    "--receipt", "file", type=click.Path(path_type=Path), metavar="FILE", help="Write the receipt there, too."
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@asynchronous
+async def erase(
+    call: Invocation, what: What, name: str, *, reason: str, file: Path | None, yes: bool, output: Format
+) -> None:
+    """Erase a memory, a session, a subject or a user for good, wherever it has gone.
+
+    What was said becomes a skeleton whose digest still fits the chain; notes learned from it, summaries, indexes, blobs
+    and the pages of the files go with it. There is no way back. A legal hold over any of it refuses the whole order.
+    """
+    if not yes:
+        click.confirm(f"Erase {what} {name} for good?", abort=True, err=True)
+    async with call.runtime(worker=False) as rt:
+        receipt = await rt.memory.erase(what, name, reason=reason)
+    _write(receipt, file)
+    show(receipt, output, lambda: _print_receipt(receipt, file))
+
+
+def _write(receipt: Receipt, file: Path | None) -> None:
+    if file is not None:
+        file.write_bytes(msgspec.json.encode(receipt))
+
+
+def _print_receipt(receipt: Receipt, file: Path | None) -> None:
+    memories = counted(len(receipt.memories), "memory", "memories")
+    sessions = {record.session for record in receipt.records}
+    say(
+        f"Erased {counted(len(receipt.records), 'record')} of {counted(len(sessions), 'session')} and {memories}. "
+        f"The receipt is {receipt.order.id}."
+    )
+    for beyond in receipt.beyond:
+        note(f"Not reached: {beyond}.")
+    shown = str(file) if file is not None else receipt.order.id
+    say(f"To prove that nothing is left:\n  {spelled('memory', 'verify-erasure', shown)}")
+
+
+@click.command("receipts", cls=Command, shape=list[Receipt])
+@asynchronous
+async def receipts(call: Invocation, *, output: Format) -> None:
+    """What was erased, when and by whose order."""
+    async with call.caller() as caller:
+        found = list(await verbs.receipts(caller))
+    rows = [
+        (r.order.id, r.order.what, r.order.name, r.order.by, moment(r.order.at), str(len(r.records)), r.order.reason)
+        for r in found
+    ]
+    columns = ("ERASURE", "WHAT", "NAME", "BY", "AT", "RECORDS", "REASON")
+    show(found, output, lambda: table(columns, rows, empty="Nothing was erased."))
+
+
+@click.command("verify-erasure", cls=Command, shape=list[Check])
+@click.argument("receipt")
+@asynchronous
+async def verify_erasure(call: Invocation, receipt: str, *, output: Format) -> None:
+    """Prove that nothing is left of what RECEIPT, a file or an id, says was erased.
+
+    Checks the signature, looks up every record and memory, and searches the bytes of the database's files.
+    """
+    async with call.caller() as caller:
+        whole = _read(Path(receipt)) or await verbs.receipt_of(caller, receipt)
+        found = list(await check_receipt(caller, whole))
+    rows = [("holds" if check.holds else "FAILS", check.what, check.found) for check in found]
+    show(found, output, lambda: table(("", "CHECK", "FOUND"), rows))
+    if not all(check.holds for check in found):
+        leave(1)
+
+
+def _read(path: Path) -> Receipt | None:
+    return read_receipt(path.read_bytes()) if path.is_file() else None
+
+
+@click.command("holds", cls=Command, shape=list[LegalHold])
+@asynchronous
+async def holds(call: Invocation, *, output: Format) -> None:
+    """Legal holds: what may not be erased."""
+    async with call.caller() as caller:
+        found = list(await verbs.holds(caller))
+    rows = [(one.scope, one.by, moment(one.at), one.reason) for one in found]
+    show(found, output, lambda: table(("SCOPE", "BY", "SINCE", "REASON"), rows, empty="Nothing is held."))
+
+
+@click.command("hold", cls=Command, shape=LegalHold)
+@click.argument("scope")
+@_REASON
+@asynchronous
+async def hold(call: Invocation, scope: str, *, reason: str, output: Format) -> None:
+    """Keep everything under SCOPE from being erased: project, user:ID, session:ID, subject:NAME or memory:ID."""
+    async with call.caller(create=True) as caller:
+        found = await verbs.hold(caller, scope, reason=reason)
+    show(found, output, lambda: say(f"Nothing under {scope} is erased until: {spelled('memory', 'unhold', scope)}"))
+
+
+@click.command("unhold", cls=Command)
+@click.argument("scope")
+@asynchronous
+async def unhold(call: Invocation, scope: str) -> None:
+    """Lift a legal hold."""
+    async with call.caller() as caller:
+        await verbs.unhold(caller, scope)
+    say(f"{scope} may be erased again.")

@@ -1,0 +1,49 @@
+"""Erasing over `/admin/v1`: what the vendor's client said is gone from every answer and every byte."""
+
+from __future__ import annotations
+
+import pytest
+from chat_server import OTHER
+from test_memory_over_http import world
+
+SAID = "The spare key lies under the Zanzibarquince pot."
+RARE = "zanzibarquince"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest) -> str:
+    return "sqlite:///:memory:" if request.param == "sqlite" else request.getfixturevalue("postgres_database")
+
+
+async def test_a_user_is_erased_and_it_is_proven(url: str) -> None:
+    async with world(url) as w:
+        first, answer = await w.say(SAID)
+        assert RARE in first.lower()
+        kept = await w.client.responses.create(
+            model="support", input=SAID, safety_identifier="ada", extra_headers={"idempotency-key": "once"}
+        )
+        order = {"what": "user", "name": "ada", "reason": "asked to"}
+        await w.admin("PUT", "/holds", json={"scope": "user:ada", "reason": "case 12"})
+        refused = await w.admin("POST", "/erasures", 409, json=order)
+        assert "legal hold" in refused["error"]["message"]
+        await w.admin("DELETE", "/holds", params={"scope": "user:ada"})
+        receipt = await w.admin("POST", "/erasures", 201, json=order)
+
+        checks = (await w.admin("POST", "/erasures/verify", json=receipt))["data"]
+        assert {check["what"]: check["holds"] for check in checks} == dict.fromkeys(
+            ("signature", "records", "memories", "files"), True
+        ), checks
+        for path in await w.server.rt.database.files():
+            assert not path.exists() or RARE.encode() not in path.read_bytes().lower(), path.name
+        assert RARE not in (await w.say("Where does the spare key lie?"))[0].lower()
+        for one in (answer, kept.id):
+            found = await w.client.responses.retrieve(one)
+            assert RARE not in found.model_dump_json().lower()
+        assert (await w.admin("GET", f"/erasures/{receipt['order']['id']}")) == receipt
+        assert (await w.admin("GET", "/erasures"))["data"] == [receipt]
+        await w.admin("GET", f"/erasures/{receipt['order']['id']}", 404, key=OTHER)
+        await w.admin("POST", "/erasures", 404, json={**order, "name": "nobody"})
+        await w.admin("POST", "/erasures", 400, json={**order, "what": "everything"})
+        await w.admin("POST", "/erasures/verify", 400, json={"receipt": 1})
+        await w.admin("PUT", "/holds", 400, json={"scope": "somebody", "reason": "x"})
+        assert (await w.admin("GET", "/holds"))["data"] == []

@@ -1,0 +1,99 @@
+"""Erasure against everything that may happen at the same time: recalls, notes, forks, exports, crashes, rebuilds."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+from test_erasure import AGENT, RARE, SECRET, Broken, bytes_with, commanded
+
+from remanence import Remanence
+from remanence.app import Options, Session
+from remanence.commands import erasure
+from remanence.commands.receipts import check_receipt
+from remanence.commands.transfer import export_session
+from remanence.commands.verification import verify_session
+from remanence.errors import NotFound, StoreUnavailable
+from remanence.models.scripted import Scripted
+
+MOVES = ("tell", "note", "ask", "fork", "export", "crash", "erase", "rebuild", "ben")
+
+
+class Play:
+    """A few people and what they do, one thing after the other or two at once."""
+
+    def __init__(self, rt: Remanence) -> None:
+        self.rt = rt
+        self.sessions: list[Session] = []
+
+    async def move(self, name: str) -> None:
+        match name:
+            case "tell" | "note" | "ask":
+                await self._speak(name, user="ada")
+            case "ben":
+                await self._speak("ask", user="ben")
+            case "fork":
+                if self.sessions:
+                    self.sessions.append(await self.sessions[-1].fork())
+            case "export":
+                if self.sessions:
+                    await export_session(self.rt.caller, self.sessions[-1].id, io.BytesIO())
+            case "crash":
+                broken = replace(self.rt.caller, database=Broken(self.rt.database, 1))  # pyright: ignore[reportArgumentType]
+                await self._erase(broken)
+            case "erase":
+                await self._erase(self.rt.caller)
+            case _:
+                await self.rt.memory.rebuild()
+
+    async def _speak(self, what: str, *, user: str) -> None:
+        session = await self.rt.open(AGENT, user=user)
+        said = {
+            "tell": f"Remember: {SECRET}.",
+            "note": f'memory_write {{"text": "{SECRET}"}}',
+            "ask": "Where is the spare key?",
+        }
+        await session.send(said[what])
+        self.sessions.append(session)
+
+    async def _erase(self, caller: erasure.Caller) -> None:
+        try:
+            await erasure.erase(caller, "user", "ada", reason="asked to")
+        except (NotFound, StoreUnavailable):
+            return  # there was nothing yet, or it died on the way
+
+
+async def play(url: str, moves: Sequence[tuple[str, ...]]) -> None:
+    async with Remanence(url, options=Options(model=Scripted(commanded))) as rt:
+        acts = Play(rt)
+        await acts.move("tell")
+        for together in moves:
+            await asyncio.gather(*(acts.move(name) for name in together))
+        await erasure.resume(rt.caller)
+        await acts.move("erase")
+        await rt.memory.catch_up()
+        assert await bytes_with(rt) == []
+        for session in acts.sessions:
+            assert (await verify_session(rt.caller, session.id)).intact
+            out = io.BytesIO()
+            await export_session(rt.caller, session.id, out)
+            with zipfile.ZipFile(out) as bundle:
+                assert not any(RARE in bundle.read(name).lower() for name in bundle.namelist())
+        await rt.memory.rebuild()
+        assert await bytes_with(rt) == []
+        for receipt in await erasure.receipts(rt.caller):
+            assert all(check.holds for check in await check_receipt(rt.caller, receipt))
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(MOVES), min_size=1, max_size=2).map(tuple), max_size=5))
+def test_erasure_leaves_no_trace_whatever_happens_meanwhile(moves: list[tuple[str, ...]]) -> None:
+    with TemporaryDirectory() as folder:
+        asyncio.run(play(f"sqlite:///{Path(folder)}/r.db", moves))
