@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import queue
 import re
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,12 +22,19 @@ import msgspec
 from remanence.app import open_database
 from remanence.core.session import fold
 from remanence.core.state import Session, status_of, waiting_on
-from remanence.ports import RawRecord, Summary
+from remanence.ports import Database, RawRecord, Summary
+from remanence.spec import AgentSpec
 from remanence.testing.golden import Row, records_in, rows_in
 
 WAIT_S = 30
 JOURNALS = Path(__file__).resolve().parent.parent / "journals"
 GOLDEN = sorted(path.stem for path in JOURNALS.glob("*.jsonl"))
+CUT_OFF = {
+    "budget_reached": ("budget_reached_and_raised", "BudgetReached"),
+    "question_waiting": ("question", "QuestionAsked"),
+    "in_doubt": ("doubt_resolved", "ToolLost"),
+}
+"""Sessions that wait: golden journals as they were at the first record of a kind."""
 KEY = "rmn_console_of_the_tests"
 
 AGENT = '''
@@ -79,21 +87,45 @@ def lay_out(folder: Path, *, golden: bool = True) -> Path:
     if golden:
         # In a thread of its own: where a browser is driven, an event loop runs already.
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, _restore(folder / ".remanence" / "remanence.db")).result()
+            thread.submit(asyncio.run, restore(folder / ".remanence" / "remanence.db")).result()
     return folder
 
 
-async def _restore(path: Path) -> None:
+async def restore(path: Path) -> None:
+    """A database at this path with every golden journal in it."""
     path.parent.mkdir(parents=True)
     database = await open_database(f"sqlite:///{path}")
     try:
+        for spec in _specs():
+            await database.specs.put(spec, project="default", at=1)
         for name in GOLDEN:
-            content = (JOURNALS / f"{name}.jsonl").read_bytes()
-            s = fold(Session(name), records_in(content))
-            if s.project == "default":
-                await database.restore(name, [_raw(row) for row in rows_in(content)], _summary(s), None)
+            await _lay_down(database, name, (JOURNALS / f"{name}.jsonl").read_bytes().splitlines())
+        for name, (journal, kind) in CUT_OFF.items():
+            lines = (JOURNALS / f"{journal}.jsonl").read_bytes().splitlines()
+            upto = next(
+                number for number, row in enumerate(rows_in(b"\n".join(lines)), 1) if _kind(row.payload) == kind
+            )
+            await _lay_down(database, name, lines[:upto])
     finally:
         await database.close()
+
+
+async def _lay_down(database: Database, name: str, lines: Sequence[bytes]) -> None:
+    content = b"\n".join(lines)
+    s = fold(Session(name), records_in(content))
+    if s.project == "default":
+        await database.restore(name, [_raw(row) for row in rows_in(content)], _summary(s), None)
+
+
+def _specs() -> Sequence[AgentSpec]:
+    """The versions that the golden journals were written under."""
+    path = Path(__file__).resolve().parents[2] / "scripts" / "golden_scenarios.py"
+    found = importlib.util.spec_from_file_location(path.stem, path)
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return tuple(module.KNOWN_SPECS.values())
 
 
 def _raw(row: Row) -> RawRecord:

@@ -4,7 +4,7 @@
   const body = document.body, one = (s, from = document) => from.querySelector(s);
   const all = (s, from = document) => [...from.querySelectorAll(s)];
   const language = document.documentElement.lang;
-  const typing = (e) => e.target.closest("input, textarea, select, [contenteditable]");
+  const typing = (e) => e.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]");
 
   /* --- times: written in UTC by the server, here in the zone of the browser ------------------------------------- */
   const full = new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "medium" });
@@ -98,8 +98,16 @@
     const source = e.detail?.ctx?.sourceElement ?? e.target;
     if (source.matches?.(".step")) openDrawer(source);
   });
+  /* What is put in above the reader must not push away what they read; at the very top no browser sees to it. */
+  let above = 0;
+  document.addEventListener("htmx:before:swap", (e) => {
+    const source = e.detail?.ctx?.sourceElement ?? e.target;
+    above = source.closest?.("#rows > .more:first-child") && window.scrollY < 60 ? document.documentElement.scrollHeight : 0;
+  });
   document.addEventListener("htmx:after:swap", (e) => {
     localise(document);
+    if (above) window.scrollTo(0, window.scrollY + document.documentElement.scrollHeight - above);
+    above = 0;
     if (drawer.childElementCount && drawer.hidden && opener?.getAttribute("aria-expanded")) {
       drawer.hidden = false;
       body.classList.add("drawer-open");
@@ -179,13 +187,29 @@
     const here = document.activeElement?.closest?.("[data-row]") ?? one(".here");
     return (here && one(selector, here)) ?? one(selector);
   }
+  /* A decision is made where the reader is: when several wait and none is chosen, the key chooses the first instead. */
+  function decide(key) {
+    const here = document.activeElement?.closest?.("[data-row]") ?? one("[data-row].here");
+    const there = here && one(`[data-key=${key}]`, here);
+    if (there) return there.click();
+    const waiting = all(`[data-row] [data-key=${key}]`);
+    if (waiting.length === 1) waiting[0].click();
+    else if (waiting.length) choose(waiting[0].closest("[data-row]"));
+  }
+  function choose(row) {
+    for (const other of all(".here")) other.classList.remove("here");
+    row.classList.add("here");
+    row.focus({ preventScroll: true });
+    row.scrollIntoView({ block: "nearest" });
+  }
   const acts = {
     "/": () => one("#find, [type=search]")?.focus(),
     "?": () => one("#keys")?.showModal(),
     j: () => move(1),
     k: () => move(-1),
-    a: () => chosen("[data-key=a]")?.click(),
-    d: () => chosen("[data-key=d]")?.click(),
+    a: () => decide("a"),
+    d: () => decide("d"),
+    x: () => decide("x"),
     r: () => one("#say")?.focus(),
     f: () => {
       const row = document.activeElement?.closest?.(".row") ?? one(".here");
@@ -215,6 +239,29 @@
     const act = acts[e.key];
     if (act) { e.preventDefault(); act(); }
   });
+
+  /* --- the inbox: what is chosen is counted, and the reader stays where the decision was made ------------------------ */
+  const inbox = one("#inbox");
+  if (inbox) {
+    let place = -1;
+    const cards = () => all("[data-row]", inbox);
+    function count() {
+      const many = all("input[name=choose]:checked", inbox).length, batch = one("#batch");
+      if (batch) { batch.hidden = !many; one("[data-count]", batch).textContent = many; }
+    }
+    document.addEventListener("change", (e) => { if (e.target.matches("input[name=choose]")) count(); });
+    document.addEventListener("htmx:before:request", (e) => {
+      const source = e.detail?.ctx?.sourceElement;
+      place = source?.matches("form") ? cards().findIndex((card) => card.contains(source)) : -1;
+    });
+    document.addEventListener("htmx:after:swap", () => {
+      count();
+      const now = cards();
+      if (place < 0 || one(".here, :focus-within", inbox)) return;
+      if (now.length) choose(now[Math.min(place, now.length - 1)]);
+      place = -1;
+    });
+  }
 
   /* --- how long what runs has been running -------------------------------------------------------------------------- */
   setInterval(() => {
