@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import re
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +23,7 @@ from remanence.testing.wire import Answer, WireServer
 
 AGENT = '''
 import asyncio
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -94,14 +97,54 @@ def project(folder: Path) -> Path:
 
 
 @pytest.fixture
-def cli(folder: Path) -> Run:
-    """Runs a command in this process."""
+def way(request: pytest.FixtureRequest) -> str:
+    """Whether commands ask the `database`, or a `server` that runs for it."""
+    return getattr(request, "param", "database")
+
+
+@pytest.fixture
+def cli(folder: Path, way: str) -> Iterator[Run]:
+    """Runs a command in this process. The `server` is started with the first one."""
+    servers: list[BaseProcess] = []
 
     def run(*args: str, text: str | None = None) -> Ran:
+        if way == "server" and not servers:
+            servers.append(started(folder))
         result = CliRunner().invoke(remanence, args, input=text, prog_name="remanence")
         return Ran(result.exit_code, result.stdout, result.stderr)
 
-    return run
+    yield run
+    for server in servers:
+        server.terminate()
+        server.join(30)
+        assert server.exitcode == 0
+        assert not (folder / ".remanence" / "server.json").exists()
+
+
+def started(folder: Path) -> BaseProcess:
+    """A server that answers, in a process of its own. They are forked from one that has loaded everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["remanence.cli.serving", "remanence.api.faces", "remanence.console.router"])
+    environment = {name: os.environ[name] for name in ("REMANENCE_USER", "NO_COLOR", "TZ")}
+    server = context.Process(target=serve_in, args=(str(folder), environment), daemon=True)
+    server.start()
+    pause = threading.Event()
+    while not (folder / ".remanence" / "server.json").exists():
+        assert server.is_alive(), (folder / "server.log").read_text()
+        pause.wait(0.01)
+    return server
+
+
+def serve_in(folder: str, environment: dict[str, str]) -> None:
+    """What the process of a server does."""
+    for name in [name for name in os.environ if name.startswith("REMANENCE_")]:
+        del os.environ[name]
+    os.environ.update(environment)
+    os.chdir(folder)
+    log = os.open("server.log", os.O_CREAT | os.O_WRONLY, 0o600)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    remanence.main(["serve", "--port", "0", "--no-worker"], prog_name="remanence")
 
 
 def command_line(*args: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from cli_project import Run, begun, masked
 from inline_snapshot import snapshot
 
@@ -139,6 +140,7 @@ def test_validate_gives_the_exact_place(project: Path, cli: Run) -> None:
     assert cli("agents", "validate", "missing_module").code == 3
 
 
+@pytest.mark.direct  # no server starts with them
 def test_two_agents_of_one_name(project: Path, cli: Run) -> None:
     (project / "more.py").write_text((project / "agent.py").read_text())
     (project / "remanence.toml").write_text('agents = ["agent.py", "more.py"]\n')

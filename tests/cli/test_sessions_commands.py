@@ -230,6 +230,7 @@ def test_send_and_wait(project: Path, cli: Run) -> None:
     assert "refund returned: refunded 900" in ran.out
 
 
+@pytest.mark.direct  # the settings of a server are those it was started with
 def test_an_input_that_is_too_large(project: Path, cli: Run) -> None:
     session = begun(cli, "hello")
     (project / "remanence.toml").write_text("input_bytes_max = 100\n")

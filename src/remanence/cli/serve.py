@@ -63,9 +63,9 @@ async def serve(call: Invocation, *, host: str | None, port: int | None, with_wo
     with _listener(configuration, host, port) as listener:
         async with runtime_of(configuration, actor=call.person, worker=with_worker, agents=agents) as rt:
             ending = Ending(rt)
-            async with _http(rt, listener, configuration) as serving:
-                settle()
-                with ending.signals():
+            with ending.signals():
+                async with _http(rt, listener, configuration) as serving:
+                    settle()
                     lines = [*api_lines(url_of(listener)), data_line(rt), worker_line(rt, agents)]
                     lines.insert(0, console_line(url_of(listener)))
                     print_ready("server", seconds_since_start(), lines)
@@ -224,8 +224,8 @@ async def _serve_changing(how: _Development, rt: Remanence, listener: socket.soc
     from remanence.cli.serving import Ending, until_ended
 
     ending = Ending(rt)
-    async with _http(rt, listener, project.configuration, development_key=_development_key()) as serving:
-        with ending.signals():
+    with ending.signals():
+        async with _http(rt, listener, project.configuration, development_key=_development_key()) as serving:
             _print_dev(how, rt, listener, project)
             watch = asyncio.create_task(_watch(project.files, ending)) if how.reload else None
             await until_ended(rt, ending, serving)
