@@ -80,7 +80,8 @@ async def begin(request: Request, frame: Talking, fields: Sent) -> Response:
     if model and model != spec.model:
         _gateway(request).resolve(model)
         spec = replace(spec, model=model, metadata={**spec.metadata, versions.TRIAL: "yes"})
-    opening = Opening(title=" ".join(text.split())[:TITLE_CHARS], metadata={"playground": "yes"})
+    title = " ".join(text.split())[:TITLE_CHARS]
+    opening = Opening(user=frame.visitor.name, title=title, metadata={"playground": "yes"})
     session = await sessions.open_session(frame.caller, spec, opening)
     await sessions.send(frame.caller, session, (Text(text),))
     return frame.go(f"/playground/{session}")

@@ -18,6 +18,7 @@ from remanence.console.session import session_router
 from remanence.console.sessions import sessions_router
 from remanence.console.static import static_router
 from remanence.console.steps import steps_router
+from remanence.console.views import views_router
 
 __all__ = ["ROOMS", "console_router", "open_console"]
 
@@ -35,6 +36,7 @@ ROOMS: tuple[APIRouter, ...] = (
     agents_router,
     cost_router,
     keys_router,
+    views_router,
 )
 
 
