@@ -20,7 +20,7 @@ from remanence.api.responses import responses_router
 from remanence.content import Message, Part, Text, Thinking, ToolCall, ToolResult, Usage, text_of
 from remanence.errors import ModelError
 from remanence.models.scripted import Scripted
-from remanence.ports import ModelReply, ModelRequest
+from remanence.ports import EntryQuery, ModelReply, ModelRequest
 
 WEATHER: Any = {
     "type": "function",
@@ -408,6 +408,26 @@ async def test_a_request_sent_again_is_answered_once(server: Server, model: Scri
     assert len(model.requests) == 3
     other = await server.client(OTHER).responses.create(model="m", input="other", **again)
     assert other.output_text == "1: other"
+
+
+async def test_a_server_that_died_before_it_kept_the_response_is_asked_again(server: Server, model: Scripted) -> None:
+    """The input was journaled, then the process died: the same request finds what it began, and reads it to its end."""
+    responses = server.client().responses
+    plain = await responses.create(model="m", input="weather Paris", tools=[WEATHER])
+    call = next(item for item in plain.output if item.type == "function_call")
+    output: Any = [{"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}]
+    again: Any = {"extra_headers": {"idempotency-key": "k"}, "timeout": 10}
+    follow: Any = {"input": output, "previous_response_id": plain.id, "tools": [WEATHER], **again}
+    one = await responses.create(model="m", **follow)
+    registry = server.rt.database.registry
+    for entry in await registry.list(EntryQuery("response_key")):
+        await registry.remove("response_key", entry.id)
+    await registry.remove("response", one.id)
+    async with await responses.create(model="m", stream=True, **follow) as stream:
+        events = [event async for event in stream]
+    assert events[-1].type == "response.completed"
+    assert events[-1].response.to_dict() == one.to_dict()
+    assert len(model.requests) == 2
 
 
 async def test_another_project_sees_nothing(server: Server) -> None:

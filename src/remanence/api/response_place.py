@@ -39,14 +39,14 @@ from remanence.api.response_request import AGENT, CountBody, Echo, ResponseBody,
 from remanence.api.talks import Talk, add_spoken, find_talk, move_talk, open_talk
 from remanence.commands import approvals, sessions
 from remanence.commands.caller import Caller, state_of
-from remanence.commands.given import Key, calls_with_client, check, say
+from remanence.commands.given import Key, calls_with_client, check, said_under, say
 from remanence.commands.sessions import Opening
 from remanence.content import Message, Part, ToolCall, ToolResult
 from remanence.core.context import Transcript
 from remanence.core.session import fold as fold_state
 from remanence.core.state import CLIENT_EPOCH, Session, Window
 from remanence.errors import Busy, Conflict, Frozen, InvalidInput, NotFound
-from remanence.events import InputReceived, TurnStarted
+from remanence.events import InputReceived, Recorded, TurnStarted
 from remanence.ports import Appended
 from remanence.spec import AgentSpec, IfBusy, spec_digest
 
@@ -114,6 +114,9 @@ async def place(caller: Caller, asked: Asked, body: ResponseBody, if_busy: IfBus
     """
     if key is not None and (before := await made_by(caller, key)) is not None:
         return before
+    if key is not None and (again := await _journaled(caller, asked, if_busy, key)) is not None:
+        # It got so far and no further: whoever journaled it died before anybody could learn the response's name.
+        return await _keep(caller, asked, _kept(asked, body, again, await _turn_before(caller, again.records[0])), key)
     for hold in await caller.database.controls.holds():
         if hold.scope in ("all", f"project:{caller.project}", f"agent:{asked.spec.name}"):
             raise Frozen(f"{hold.scope} is frozen by {hold.by}, so nothing can be answered. Nothing was written.")
@@ -126,14 +129,36 @@ async def place(caller: Caller, asked: Asked, body: ResponseBody, if_busy: IfBus
             raise
         except Conflict:
             continue
-        kept = replace(_kept(asked, body, appended, turn), **pending)
-        await remember(caller, kept)
-        if key is not None:
-            await remember_key(caller, kept, key)
-        if asked.talk is not None and asked.given.spoken:
-            await add_spoken(caller, asked.talk.id, asked.given.spoken)
-        return kept
+        return await _keep(caller, asked, replace(_kept(asked, body, appended, turn), **pending), key)
     raise Conflict(f"The session changed {_TRIES} times meanwhile; nothing was written. Try again.")
+
+
+async def _keep(caller: Caller, asked: Asked, kept: Kept, key: Key | None) -> Kept:
+    await remember(caller, kept)
+    if key is not None:
+        await remember_key(caller, kept, key)
+    if asked.talk is not None and asked.given.spoken:
+        await add_spoken(caller, asked.talk.id, asked.given.spoken)
+    return kept
+
+
+async def _journaled(caller: Caller, asked: Asked, if_busy: IfBusy, key: Key) -> Appended | None:
+    """What this very request journaled when it came before, in what exists already."""
+    session = asked.previous.session if asked.previous else asked.talk.session if asked.talk else ""
+    if not session:
+        return None
+    messages = asked.given.messages
+    if (before := await said_under(caller, session, key)) is not None or len(messages) != 1:
+        return before
+    return await sessions.sent_before(caller, session, messages[0].parts, if_busy=if_busy, key=key.name)
+
+
+async def _turn_before(caller: Caller, record: Recorded) -> int | None:
+    """The turn that was open before a record, when what was journaled there goes on with it."""
+    before = [one for one in await read_all(caller, record.session) if one.position < record.position]
+    s = fold_state(Session(record.session), before)
+    asks = s.turn is not None and any(call.state == "question" for call in s.turn.calls)
+    return s.turns if asks or calls_with_client(s) else None
 
 
 def _kept(asked: Asked, body: ResponseBody, appended: Appended, turn: int | None) -> Kept:

@@ -12,10 +12,12 @@ from remanence.core.state import Session
 from remanence.errors import InvalidInput, TooLarge
 from remanence.ports import Appended, Clock, Database, Live, Store, Write
 
-__all__ = ["Caller", "body_digest", "check_name", "check_size", "commit", "state_in", "state_of"]
+__all__ = ["NOWHERE", "Caller", "body_digest", "check_name", "check_size", "commit", "state_in", "state_of"]
 
 INPUT_BYTES_MAX = 4 * 1024 * 1024
 _NAME_MAX = 200
+NOWHERE = -1
+"""A position no session is at: a write that expects it only asks what its idempotency key stands for."""
 
 
 class Caller(msgspec.Struct, frozen=True):

@@ -15,14 +15,15 @@ from collections.abc import Sequence
 
 import msgspec
 
-from remanence.commands.caller import Caller, check_size, commit
+from remanence.commands.caller import NOWHERE, Caller, check_size, commit
 from remanence.content import Message, Text, ToolCall, ToolResult
 from remanence.core.context import shown_bytes
 from remanence.core.session import fold
 from remanence.core.state import CLIENT_EPOCH, Call, Session
 from remanence.core.summary import summary_of
-from remanence.errors import InvalidInput
+from remanence.errors import Conflict, InvalidInput, KeyReused
 from remanence.events import (
+    CancelAsked,
     Event,
     InputReceived,
     ModelReplied,
@@ -36,7 +37,7 @@ from remanence.events import (
 from remanence.ports import Appended, Write
 from remanence.spec import AgentSpec, policy_digest
 
-__all__ = ["GIVEN", "Key", "calls_with_client", "check", "erase", "keep", "say"]
+__all__ = ["GIVEN", "Key", "calls_with_client", "check", "erase", "keep", "said_under", "say"]
 
 GIVEN = "given"
 """The model of a reply that was brought along."""
@@ -78,6 +79,28 @@ async def say(
     else:
         events = (*upgrade, *_Past(caller, s, len(upgrade), spec).answered(messages))
     return await _append(caller, s, spec, events, key=key)
+
+
+async def said_under(caller: Caller, session: str, key: Key) -> Appended | None:
+    """What `say` journaled under a key, wherever that was, if it did. `session` is any that exists.
+
+    Raises KeyReused when the key came with another request.
+    """
+    asks = Write(
+        session,
+        (CancelAsked(caller.actor),),
+        caller.clock.now(),
+        caller.actor,
+        expect=NOWHERE,
+        key=f"say:{caller.project}:{key.name}",
+        key_digest=key.digest,
+    )
+    try:
+        return await caller.database.store.append(asks)
+    except KeyReused:
+        raise
+    except Conflict:
+        return None
 
 
 async def keep(

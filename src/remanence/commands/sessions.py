@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from remanence.commands.caller import Caller, body_digest, check_name, check_size, commit, state_of
+from remanence.commands.caller import NOWHERE, Caller, body_digest, check_name, check_size, commit, state_of
 from remanence.content import Part, Text
 from remanence.core.context import shown_bytes
 from remanence.core.session import encode_snapshot, evolve, fold
@@ -52,8 +52,6 @@ __all__ = [
 _READ_RECORDS = 2_000
 LONG_INPUT_CHARS = 4_096
 """Shorter inputs are always shown whole: no limit of a result is smaller in earnest."""
-_NOWHERE = -1
-"""A position no session is at: a write that expects it only asks what its idempotency key stands for."""
 
 
 class Opening(msgspec.Struct, frozen=True):
@@ -155,6 +153,27 @@ async def send(
     )
 
 
+async def sent_before(
+    caller: Caller, session: str, parts: tuple[Part, ...], *, if_busy: IfBusy, key: str
+) -> Appended | None:
+    """What `send` accepted under this key, if it did. Raises KeyReused for another input."""
+    asks = Write(
+        session,
+        (CancelAsked(caller.actor),),
+        caller.clock.now(),
+        caller.actor,
+        expect=NOWHERE,
+        key=f"send:{session}:{key}",
+        key_digest=body_digest((parts, if_busy)),
+    )
+    try:
+        return await caller.database.store.append(asks)
+    except KeyReused:
+        raise
+    except Conflict:
+        return None
+
+
 def check_input(caller: Caller, parts: tuple[Part, ...]) -> None:
     """Refuse an input that says nothing, or is over the limit."""
     if not parts or all(isinstance(part, Text) and not part.text.strip() for part in parts):
@@ -209,7 +228,7 @@ async def told_before(caller: Caller, session: str, once: Once | None) -> Append
     if once is None:
         return None
     try:
-        return await tell(caller, session, CancelAsked(caller.actor), expect=_NOWHERE, once=once)
+        return await tell(caller, session, CancelAsked(caller.actor), expect=NOWHERE, once=once)
     except KeyReused:
         raise
     except Conflict:
