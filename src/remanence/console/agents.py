@@ -91,8 +91,8 @@ async def agents(frame: Looking) -> Response:
     return frame.show("agents.html", "agents", data, ways=lines)
 
 
-@agents_router.get("/{agent}.json")
 @agents_router.get("/{agent}")
+@agents_router.get("/{agent}.json")  # the lower one is looked at first
 async def agent_page(frame: Looking, agent: str, version: str = "", against: str = "") -> Response:
     """One of them: its newest version, or the one that was asked for."""
     known = await versions.versions_of(frame.caller, agent)

@@ -110,7 +110,8 @@ async def decide(frame: Deciding, fields: Sent) -> Response:
             done += 1
         except (Conflict, InvalidInput, NotFound) as error:
             failures.append(error.message)
-    return await _answer(frame, frame.words.rich(f"inbox.{decision}d", count=done, name=frame.visitor.name), failures)
+    key = "inbox.approved" if decision == "approve" else "inbox.denied"
+    return await _answer(frame, frame.words.rich(key, count=done, name=frame.visitor.name), failures)
 
 
 @inbox_router.post("/answer")
