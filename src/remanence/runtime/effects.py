@@ -129,6 +129,10 @@ async def summarise(
         return _no_summary(begun, "timeout", f"no reply within {request.timeout_s:g} s", billed=True)
     except ModelError as error:
         return _no_summary(begun, error.kind, error.message, billed=error.kind in _MAYBE_BILLED)
+    except Exception as error:
+        log.exception("a model raised something other than ModelError", model=begun.model)
+        words = f"the model failed in an unforeseen way ({type(error).__name__}: {error})"
+        return _no_summary(begun, "invalid_request", words, billed=True)
     except asyncio.CancelledError:
         return _no_summary(begun, "cancelled", "cancelled while the model was answering", billed=True)
     cost = reply.cost_usd_micros
