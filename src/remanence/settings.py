@@ -131,6 +131,14 @@ class Settings(msgspec.Struct, frozen=True):
             "needs no entry. In the environment separated by commas."
         ),
     ] = ()
+    root_path: Annotated[
+        str,
+        Meta(
+            pattern=r"^((/[A-Za-z0-9._~-]+)+)?$",
+            description="The path below which a proxy shows the HTTP server, such as `/agents`, whether the proxy "
+            "takes it away or not. A proxy that sends `X-Forwarded-Prefix` needs no setting.",
+        ),
+    ] = ""
     requests_per_minute: Annotated[
         int, Meta(ge=0, description="How often one key may ask the HTTP server in the long run; 0 is without limit.")
     ] = 0

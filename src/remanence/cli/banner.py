@@ -48,10 +48,10 @@ def api_lines(url: str) -> list[Line]:
     ]
 
 
-def console_line(url: str, *, token: str = "") -> Line:
-    """Where people look. With a token the link signs in whoever opens it."""
-    if token:
-        return Line("Console", f"{url}/?token={token}", "this link signs you in")
+def console_line(url: str) -> Line:
+    """Where people look. With a token in it the link signs in whoever opens it."""
+    if "token=" in url:
+        return Line("Console", url, "this link signs you in")
     return Line("Console", f"{url}/", f"sign in with a key: {spelled('keys', 'create', 'NAME', '--scope', 'admin')}")
 
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import secrets
+import sys
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, nullcontext
@@ -140,6 +141,7 @@ async def _http(
         hosts=answers_to(str(listener.getsockname()[0]), (settings.host, *settings.hosts)),
         body_bytes_max=max(BODY_BYTES_MAX, 2 * settings.input_bytes_max),
     )
+    app.root_path = settings.root_path
     open_console(app, Doors(links, rt.options.actor, settings.model))
     async with served(app, listener):
         with nullcontext() if rt.options.ephemeral else announcing(configuration, url_of(listener), local_key):
@@ -227,6 +229,8 @@ async def _serve_changing(how: _Development, rt: Remanence, listener: socket.soc
     with ending.signals():
         async with _http(rt, listener, project.configuration, development_key=_development_key()) as serving:
             _print_dev(how, rt, listener, project)
+            if how.handed is None and project.configuration.settings.open_browser:
+                await asyncio.to_thread(_open_console, console_url(listener))
             watch = asyncio.create_task(_watch(project.files, ending)) if how.reload else None
             await until_ended(rt, ending, serving)
             if watch is not None:
@@ -241,7 +245,7 @@ def _print_dev(how: _Development, rt: Remanence, listener: socket.socket, projec
 
     names = ", ".join(agent.spec.name for agent in project.agents)
     lines = [
-        console_line(url_of(listener), token=link_token(_development_key())),
+        console_line(console_url(listener)),
         *api_lines(url_of(listener)),
         Line("Key", _development_key(), "of this run; REMANENCE_API_KEY chooses it, `remanence keys` makes others"),
         data_line(rt),
@@ -251,6 +255,22 @@ def _print_dev(how: _Development, rt: Remanence, listener: socket.socket, projec
         *try_lines(project.agents, ephemeral=how.ephemeral),
     ]
     print_ready("again," if how.handed else "", seconds_since_start(how.handed), lines)
+
+
+def console_url(listener: socket.socket) -> str:
+    """Where the console of `dev` is, with what signs in whoever opens it."""
+    from remanence.cli.serving import url_of
+
+    return f"{url_of(listener)}/?token={link_token(_development_key())}"
+
+
+def _open_console(url: str) -> None:
+    """Show the console, where there is a person with a screen: never a text browser in this terminal."""
+    import webbrowser
+
+    has_screen = sys.platform == "darwin" or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    if sys.stdout.isatty() and has_screen:
+        webbrowser.open(url)
 
 
 def _development_key() -> str:
