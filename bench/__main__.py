@@ -10,6 +10,8 @@ RUNS = {
     "turns-sqlite": ["bench.turns", "--store", "sqlite"],
     "turns-postgres": ["bench.turns", "--store", "postgres"],
     "store-sqlite": ["bench.store", "--parked", "1000000"],
+    "memory-sqlite": ["bench.memory.speed", "--items", "1000000", "--places", "1000"],
+    "memory-postgres": ["bench.memory.speed", "--items", "100000", "--places", "100", "--store", "postgres"],
     "store-postgres": ["bench.store_postgres", "--parked", "1000000"],
 }
 
