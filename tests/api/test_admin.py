@@ -94,6 +94,11 @@ async def test_a_session_from_its_first_word_to_its_export(tmp_path: Path) -> No
         assert kinds == ["SessionOpened", "InputReceived", "TurnStarted", "ModelCalled", "ModelReplied", "TurnEnded"]
         assert rest["next"] is None
 
+        prompt = await admin.ask("GET", f"/sessions/{session}/prompts/model_1_1")
+        assert (prompt["exact"], prompt["compaction"], prompt["position"]) == (True, False, 4)
+        assert [message["role"] for message in prompt["messages"]] == ["user"]
+        await admin.ask("GET", f"/sessions/{session}/prompts/model_7_1", 404)
+
         forked = await admin.ask("POST", f"/sessions/{session}/fork", 201, json={"turn": 1})
         assert (forked["turns"], forked["session"] != session) == (1, True)
         assert (await admin.ask("GET", f"/sessions/{session}/verify"))["faults"] == 0
@@ -258,6 +263,7 @@ async def test_other_projects_and_smaller_keys(tmp_path: Path) -> None:
             ("GET", f"/sessions/{session}/records", None),
             ("GET", f"/sessions/{session}/export", None),
             ("GET", f"/sessions/{session}/verify", None),
+            ("GET", f"/sessions/{session}/prompts/model_1_1", None),
             ("POST", f"/sessions/{session}/send", {"text": "x"}),
             ("POST", f"/sessions/{session}/cancel", {}),
             ("POST", f"/sessions/{session}/fork", {}),

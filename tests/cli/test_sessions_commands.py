@@ -141,6 +141,19 @@ def test_an_unknown_session(project: Path, cli: Run) -> None:
 # --- the journal ------------------------------------------------------------------------------------------------------
 
 
+def test_prompt(project: Path, cli: Run) -> None:
+    session = begun(cli, "hello")
+    ran = cli("sessions", "prompt", session, "model_1_1")
+    assert "exact: the digest of these very bytes is in the journal" in ran.out
+    assert "--- 1 user ---\nhello" in ran.out
+    found = cli("sessions", "prompt", "last", "model_1_1", "-o", "json").json
+    assert (found["exact"], found["position"], found["attempt"]) == (True, 4, 1)
+    assert found["messages"] == [{"role": "user", "parts": [{"type": "text", "text": "hello"}]}]
+    assert cli("sessions", "prompt", session, "4", "-o", "json").json == found
+    ran = cli("sessions", "prompt", session, "model_9_1")
+    assert (ran.code, "has no model call 'model_9_1'" in ran.err) == (3, True)
+
+
 def test_tail(project: Path, cli: Run) -> None:
     session = begun(cli, SMALL_REFUND)
     lines = cli("sessions", "tail", session).out.splitlines()
