@@ -296,3 +296,53 @@ async def test_everything_is_described(tmp_path: Path) -> None:
                 assert {"400", "401", "403", "404", "409"} <= operation["responses"].keys()
         fields = document["components"]["schemas"]["Session"]["properties"]
         assert {"session", "status", "waiting_on", "doubts"} <= fields.keys()
+
+
+async def test_nobody_else_may_stand_in(tmp_path: Path) -> None:
+    async with administering(tmp_path) as admin:
+        for header in ("x-remanence-as", "x-remanence-project"):
+            refused = await admin.ask("GET", "/server", 403, headers={header: "eve"})
+            assert "Only the command line's own key may speak for somebody else" in refused["error"]["message"]
+
+
+async def test_a_session_is_opened_once_and_told_whole(tmp_path: Path) -> None:
+    async with administering(tmp_path) as admin:
+        found = await admin.ask("GET", "/server")
+        assert (found["worker"], list(found["agents"])) == (True, ["support"])
+        await admin.rt.open("support")  # registers it
+        key = {"idempotency-key": "one"}
+        body = {"agent": "support", "user": "ada", "title": "First"}
+        opened = await admin.ask("POST", "/sessions", 201, json=body, headers=key)
+        assert await admin.ask("POST", "/sessions", 201, json=body, headers=key) == opened
+        await admin.ask("POST", "/sessions", 409, json={**body, "title": "Second"}, headers=key)
+        await admin.ask("POST", "/sessions", 404, json={"agent": "nobody"})
+        await admin.ask("POST", "/sessions", 404, json={**body, "version": "0" * 64})
+        session = opened["session"]
+        assert await admin.ask("GET", f"/sessions/{session}/row") == opened
+        await admin.ask("GET", f"/sessions/{session}/row", 404, key=OTHER)
+        await admin.ask("GET", f"/sessions/{session}/state", 404, key=OTHER)
+        await admin.ask("GET", f"/sessions/{session}/follow", 404, key=OTHER)
+        state = await admin.ask("GET", f"/sessions/{session}/state")
+        assert (state["state"]["user"], state["lease_until"]) == ("ada", None)
+
+
+async def test_versions_are_registered_and_keys_made_and_revoked(tmp_path: Path) -> None:
+    async with administering(tmp_path) as admin:
+        spec = {"name": "clerk", "model": "test"}
+        made = await admin.ask("POST", "/versions", 201, json={"spec": spec})
+        again = await admin.ask("POST", "/versions", 201, json={"spec": spec})
+        assert (made["created"], again["created"], again["version"]) == (True, False, made["version"])
+        wrong = await admin.ask("POST", "/versions", 400, json={"spec": {"name": "clerk"}})
+        assert wrong["error"]["code"] == "invalid_spec"
+        one = await admin.ask("GET", f"/versions/{made['version']}")
+        assert (one["agent"], one["spec"]["model"]) == ("clerk", "test")
+        await admin.ask("GET", f"/versions/{made['version']}", 404, key=OTHER)
+
+        key = await admin.ask("POST", "/keys", 201, json={"name": "bob", "scopes": ["admin"]})
+        assert (await admin.ask("GET", "/server", key=key["text"]))["project"] == "default"
+        assert [one["name"] for one in (await admin.ask("GET", "/keys"))["data"]] == ["bob"]
+        assert key["text"] not in str(await admin.ask("GET", "/keys"))
+        await admin.ask("POST", "/keys", 400, json={"name": "bob"}, headers={"idempotency-key": "k"})
+        await admin.ask("DELETE", f"/keys/{key['key']['id']}")
+        await admin.ask("GET", "/server", 401, key=key["text"])
+        await admin.ask("POST", "/freezes", 404, json={"scope": "agent:nobody"})

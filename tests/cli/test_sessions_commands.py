@@ -138,6 +138,13 @@ def test_an_unknown_session(project: Path, cli: Run) -> None:
     assert cli("sessions", "send", "sess_nowhere", "hello").code == 3
 
 
+def test_a_session_of_another_project_is_not_found(project: Path, cli: Run) -> None:
+    session = begun(cli, "hello")
+    for verb in ("get", "tail", "export", "verify", "cancel"):
+        ran = cli("sessions", verb, session, "--project", "other")
+        assert (ran.code, f"There is no session '{session}'" in ran.err) == (3, True), verb
+
+
 # --- the journal ------------------------------------------------------------------------------------------------------
 
 

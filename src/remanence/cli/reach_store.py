@@ -31,6 +31,7 @@ from remanence.commands.transfer import Exported, Imported
 from remanence.commands.verification import Verification
 from remanence.content import Text
 from remanence.core.state import Session
+from remanence.errors import NotFound
 from remanence.events import Recorded
 from remanence.ports import Delta, SessionQuery, UsageQuery, Version
 from remanence.spec import AgentSpec
@@ -66,7 +67,10 @@ class _Journals(_Over):
         return await list_sessions(self._caller, query, text=text)
 
     async def row(self, session: str) -> SessionRowShape:
-        return SessionRowShape.of(await self._database.views.session(session))
+        row = await self._database.views.session(session)
+        if row.summary.project != self._caller.project:
+            raise NotFound(f"There is no session {session!r}. `remanence sessions list` shows those there are.")
+        return SessionRowShape.of(row)
 
     async def state(self, session: str) -> Session:
         return await state_of(self._caller, session)
