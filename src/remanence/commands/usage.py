@@ -9,6 +9,7 @@ A call without a known price is counted as such, never as free. A failed call fo
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from remanence.commands.caller import Caller
@@ -22,7 +23,7 @@ __all__ = ["USAGE", "bring_up_to_date", "project", "usage"]
 USAGE = "usage"
 """The name of the view's projection."""
 
-_SESSIONS = 200
+_SESSIONS, _AT_ONCE = 200, 16
 _RECORDS = 1_000
 _LOOK_BACK_RECORDS = 500
 
@@ -47,13 +48,21 @@ async def bring_up_to_date(caller: Caller) -> list[str]:
         cursors = [cursor for cursor in cursors if cursor.session not in seen]
         if not cursors:
             return unread
-        for cursor in cursors:
-            # Once each: a session that is written to all the while must not hold up the answer.
-            seen.add(cursor.session)
-            try:
-                await project(caller, cursor)
-            except (StoreCorrupt, UnknownEvent):
-                unread.append(cursor.session)
+        for start in range(0, len(cursors), _AT_ONCE):
+            # Together, because what is written at the same time shares a commit. And once each: a session that is
+            # written to all the while must not hold up the answer.
+            some = cursors[start : start + _AT_ONCE]
+            seen.update(cursor.session for cursor in some)
+            read = await asyncio.gather(*(_tried(caller, cursor) for cursor in some))
+            unread += [cursor.session for cursor, good in zip(some, read, strict=True) if not good]
+
+
+async def _tried(caller: Caller, cursor: Cursor) -> bool:
+    try:
+        await project(caller, cursor)
+    except (StoreCorrupt, UnknownEvent):
+        return False
+    return True
 
 
 async def project(caller: Caller, cursor: Cursor) -> None:

@@ -13,7 +13,17 @@ from remanence.errors import InvalidInput, NotFound
 from remanence.ports import Version
 from remanence.spec import AgentSpec
 
-__all__ = ["TRIAL", "Diff", "difference", "find_version", "is_trial", "lines_of", "newest", "versions_of"]
+__all__ = [
+    "TRIAL",
+    "Diff",
+    "difference",
+    "find_version",
+    "is_trial",
+    "lines_between",
+    "lines_of",
+    "newest",
+    "versions_of",
+]
 
 TRIAL = "playground"
 """The metadata of a version that somebody tried with another model: no name stands for it."""
@@ -69,9 +79,13 @@ async def difference(caller: Caller, agent: str, a: str | None = None, b: str | 
         first = earlier[-1]
     else:
         first = await find_version(caller, agent, a)
-    a, b = (f"{v.agent}@{v.number}" for v in (first, last))
-    lines = difflib.unified_diff(lines_of(first.spec), lines_of(last.spec), a, b, lineterm="")
-    return Diff(first, last, tuple(lines))
+    return Diff(first, last, tuple(lines_between(first, last)))
+
+
+def lines_between(a: Version, b: Version) -> list[str]:
+    """A unified diff from one version to another; no line when they say the same."""
+    first, last = (f"{version.agent}@{version.number}" for version in (a, b))
+    return list(difflib.unified_diff(lines_of(a.spec), lines_of(b.spec), first, last, lineterm=""))
 
 
 def lines_of(spec: AgentSpec) -> list[str]:

@@ -17,7 +17,9 @@ from remanence.commands.shapes import VersionShape
 from remanence.console.entry import Looking
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame
+from remanence.console.known_agents import known_versions, version_of
 from remanence.console.ways import ways
+from remanence.errors import NotFound
 from remanence.ports import Version
 from remanence.screens import VersionUse
 from remanence.spec import AgentSpec, AllowRule, AskRule, DenyRule, Rule
@@ -84,7 +86,7 @@ class VersionData(msgspec.Struct, frozen=True):
 @agents_router.get("")
 async def agents(frame: Looking) -> Response:
     """All of them."""
-    known = [version for version in await versions.versions_of(frame.caller) if not versions.is_trial(version)]
+    known = [version for version in await known_versions(frame) if not versions.is_trial(version)]
     newest = {version.agent: version for version in known}
     data = AgentsData([await _whole(frame, version) for version in newest.values()])
     lines = ways(frame, ["agents", "list"], "/admin/v1/agents", "found = await versions_of(rt.caller)")
@@ -95,14 +97,13 @@ async def agents(frame: Looking) -> Response:
 @agents_router.get("/{agent}.json")  # the lower one is looked at first
 async def agent_page(frame: Looking, agent: str, version: str = "", against: str = "") -> Response:
     """One of them: its newest version, or the one that was asked for."""
-    known = await versions.versions_of(frame.caller, agent)
-    shown = await versions.find_version(frame.caller, agent, version) if version else versions.newest(known)
-    earlier = [one for one in known if one.number < shown.number]
-    base = await versions.find_version(frame.caller, agent, against) if against else (earlier[-1] if earlier else None)
-    lines = list[str]()
-    if base is not None and base.version != shown.version:
-        found = await versions.difference(frame.caller, agent, str(base.number), str(shown.number))
-        lines = list(found.lines)
+    known = await known_versions(frame, agent)
+    if not known:
+        raise NotFound(f"There is no agent called {agent!r} in project {frame.caller.project}.")
+    shown = version_of(known, version) if version else versions.newest(known)
+    earlier = known[: known.index(shown)]
+    base = version_of(known, against) if against else (earlier[-1] if earlier else None)
+    lines = [] if base is None else versions.lines_between(base, shown)
     uses = {use.version: use for use in await frame.caller.database.screens.versions(frame.caller.project, agent)}
     data = VersionData(
         agent,

@@ -20,6 +20,7 @@ from remanence.commands.shapes import VersionShape
 from remanence.console.entry import Looking, Sent, Talking
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame, owned
+from remanence.console.known_agents import known_versions, version_of
 from remanence.console.session import standing, window
 from remanence.console.talk import messages_of
 from remanence.console.timeline import Row, Timeline
@@ -75,7 +76,7 @@ async def playground(request: Request, frame: Looking, agent: str = "", version:
 @playground_router.post("")
 async def begin(request: Request, frame: Talking, fields: Sent) -> Response:
     """Open a session with what was chosen, say the first thing, and go there."""
-    found = await versions.find_version(frame.caller, fields.text("agent"), fields.text("version"))
+    found = version_of(await known_versions(frame, fields.text("agent")), fields.text("version"))
     spec, text, model = found.spec, fields.text("text"), fields.text("model").strip()
     if model and model != spec.model:
         _gateway(request).resolve(model)
@@ -118,7 +119,7 @@ def _gateway(request: Request) -> _Gateway:
 
 
 async def _data(request: Request, frame: Frame, agent: str, version: str) -> PlaygroundData:
-    known = [one for one in await versions.versions_of(frame.caller) if not versions.is_trial(one)]
+    known = [one for one in await known_versions(frame) if not versions.is_trial(one)]
     names = sorted({one.agent for one in known})
     if not names:
         return PlaygroundData([], "", 0, [], "", [])
