@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
+from tests.runtime.shop import FAST
 
 from remanence import Agent, Remanence, tool
 from remanence.app import Options
 from remanence.commands.prompts import PromptShape, past_prompt
-from remanence.content import Text, ToolCall, ToolResult, text_of
+from remanence.content import Text, ToolCall, ToolResult, Usage, text_of
 from remanence.core.state import Session
 from remanence.errors import NotFound
-from remanence.events import CompactionBegun, ContextCompacted, ModelCalled, ModelReplied, ToolReturned
+from remanence.events import (
+    BudgetReached,
+    CompactionBegun,
+    CompactionFailed,
+    ContextCompacted,
+    ModelCalled,
+    ModelReplied,
+    ToolReturned,
+)
 from remanence.models.scripted import Scripted, last_result, last_user_text, step_of
-from remanence.ports import ModelReply, ModelRequest
+from remanence.ports import Model, ModelReply, ModelRequest, OnDelta
 from remanence.spec import Limits
 from remanence.tools import open_result
 
@@ -187,3 +199,69 @@ async def test_replies_are_what_they_were(tmp_path: Path) -> None:
     assert isinstance((await session.state()), Session)
     assert any(isinstance(r.event, ModelReplied) for r in records)
     await rt.stop()
+
+
+async def test_a_worker_that_leaves_in_mid_compaction_is_taken_over(tmp_path: Path) -> None:
+    """The summary never came: the next worker counts it as failed, at its price, and the session goes on."""
+    requests: list[ModelRequest] = []
+    plain = reader(requests)
+    asked, never = asyncio.Event(), asyncio.Event()
+
+    async def stalling(request: ModelRequest) -> ModelReply:
+        if last_user_text(request).startswith("Summarise the"):
+            asked.set()
+            await never.wait()
+        return await plain.reply(request, None)
+
+    times = replace(FAST, drain_s=0.05)
+    talk = [f"say {number} {'something ' * 250}" for number in range(7)]
+    rt = Remanence(f"sqlite:///{tmp_path}/r.db", options=Options(model=Doubling(stalling, plain), times=times))
+    await rt.start()
+    session = await rt.open(agent(compaction="model"), user="ada")
+    for words in talk:
+        await session.send(words)
+        if asked.is_set():
+            break
+    assert asked.is_set()
+    await rt.stop()
+    agents, options = [agent(compaction="model")], Options(model=plain, times=FAST)
+    async with Remanence(f"sqlite:///{tmp_path}/r.db", agents=agents, options=options) as rt:
+        session = await rt.get(session.id)
+        assert await session.send("still there?") == "heard"
+        records = await rt.caller.database.store.read(session.id)
+        begun = [r.event for r in records if isinstance(r.event, CompactionBegun)]
+        ended = [r.event for r in records if isinstance(r.event, CompactionFailed | ContextCompacted)]
+        assert isinstance(ended[0], CompactionFailed)
+        assert (ended[0].call, ended[0].kind in ("lost", "cancelled")) == (begun[0].call, True)
+        assert ended[0].billed_tokens == begun[0].reserved_tokens
+
+
+async def test_a_budget_too_small_for_a_summary_does_not_pause_the_session(tmp_path: Path) -> None:
+    requests: list[ModelRequest] = []
+    rt = await opened(tmp_path, requests)
+    session = await rt.open(agent(compaction="model"), user="ada")
+    spent = 0
+    for number in range(20):
+        s = await session.state()
+        spent = s.ledger.usage.total_tokens
+        # Room for the next call as it is reserved, and for nothing beside it.
+        await rt.caller.database.controls.set_budget(f"session:{session.id}", "tokens", spent + 26_000, at=0, spent=0)
+        await session.send(f"say {number} {'something ' * 120}")
+    records = await rt.caller.database.store.read(session.id)
+    assert not any(isinstance(r.event, BudgetReached) for r in records)
+    assert spent > 0
+    await rt.stop()
+
+
+class Doubling:
+    """A model whose replies come from an async function, and whose prices from another model."""
+
+    def __init__(self, answer: Callable[[ModelRequest], Awaitable[ModelReply]], prices: Model) -> None:
+        self._answer = answer
+        self._prices = prices
+
+    async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+        return await self._answer(request)
+
+    def price(self, model: str, usage: Usage) -> int | None:
+        return self._prices.price(model, usage)
