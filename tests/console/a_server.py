@@ -26,7 +26,7 @@ from remanence.ports import Database, RawRecord, Summary
 from remanence.spec import AgentSpec
 from remanence.testing.golden import Row, records_in, rows_in
 
-WAIT_S = 30
+WAIT_S = 60
 JOURNALS = Path(__file__).resolve().parent.parent / "journals"
 GOLDEN = sorted(path.stem for path in JOURNALS.glob("*.jsonl"))
 CUT_OFF = {

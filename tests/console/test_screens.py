@@ -87,7 +87,8 @@ def test_every_screen(someone: tuple[Looker, str]) -> None:
             screen.act(page)
         page.wait_for_load_state("load")
         assert page.locator("html").get_attribute("lang") == kind[:2]
-        one.check(f"{screen.name}-{kind}")
+        # What axe sees does not depend on the language: each theme, and each width, once.
+        one.check(f"{screen.name}-{kind}", with_axe=kind in ("en-light", "fr-dark"))
 
 
 def test_signing_in_with_a_key(browser: Browser, server: Server, pictures: Path) -> None:
