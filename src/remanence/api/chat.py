@@ -30,6 +30,7 @@ import msgspec
 import structlog
 from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
 from remanence.api.auth import may
@@ -65,6 +66,16 @@ _STOPPED = (
 IfBusyHeader = Literal["queue", "steer", "interrupt", "reject"]
 
 
+class SessionHeaders(BaseModel):
+    """What says that a conversation is a session."""
+
+    x_session_id: str | None = Field(None, description="A session to continue, or `new`.")
+    x_if_busy: IfBusyHeader | None = Field(None, description="With a session: while a turn runs.")
+    last_event_id: str | None = Field(
+        None, max_length=10_000, description="With a session, `stream` and `Idempotency-Key`: go on after this event."
+    )
+
+
 class _Stopping(RemanenceError):
     """The server stops."""
 
@@ -92,13 +103,8 @@ async def create_chat_completion(
     request: Request,
     body: ChatBody,
     caller: Annotated[Caller, Depends(may("api"))],
-    x_session_id: Annotated[str | None, Header(description="A session to continue, or `new`.")] = None,
-    x_if_busy: Annotated[IfBusyHeader | None, Header(description="With a session: while a turn runs.")] = None,
+    heard: Annotated[SessionHeaders, Header()],
     idempotency_key: IdempotencyKey = None,
-    last_event_id: Annotated[
-        str | None,
-        Header(max_length=10_000, description="With a session, `stream` and `Idempotency-Key`: go on after."),
-    ] = None,
 ) -> Response:
     """One answer to the conversation in `messages`; with `stream`, server-sent events that end with `[DONE]`.
 
@@ -116,8 +122,8 @@ async def create_chat_completion(
         raise InvalidInput("stream_options: only with `stream`. Nothing was sent.", param="stream_options")
     served: Served = request.app.state.runtime
     asked, found = asked_of(body), await named(served, caller, body.model)
-    digest = await digest_of_request(request, x_session_id, x_if_busy) if idempotency_key else ""
-    if found.agent is None and x_session_id is None:
+    digest = await digest_of_request(request, heard.x_session_id, heard.x_if_busy) if idempotency_key else ""
+    if found.agent is None and heard.x_session_id is None:
 
         async def ask_model() -> Response:
             pieces = direct(_meter(request), caller, asked, live=bool(body.stream))
@@ -125,9 +131,9 @@ async def create_chat_completion(
 
         return await (only_once(caller, idempotency_key, digest, ask_model) if idempotency_key else ask_model())
     key = Key(f"chat:{idempotency_key}", digest) if idempotency_key else None
-    tally = _tally(body, key, last_event_id)
-    told = await tell(caller, found, asked, Wanted(x_session_id, x_if_busy, key))
-    pieces = answer(caller, told) if last_event_id is None else beyond(answer(caller, told), tally)
+    tally = _tally(body, key, heard.last_event_id)
+    told = await tell(caller, found, asked, Wanted(heard.x_session_id, heard.x_if_busy, key))
+    pieces = answer(caller, told) if not tally.begun else beyond(answer(caller, told), tally)
     return await _answer(caller, body, pieces, _end_of(request, 0), {"x-session-id": told.session}, tally)
 
 
