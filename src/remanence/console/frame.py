@@ -26,6 +26,7 @@ from remanence.commands.caller import Caller
 from remanence.commands.keys import Principal, Scope
 from remanence.console.static import digest_of_files
 from remanence.console.wording import LANGUAGES, Wording, negotiated, wording
+from remanence.content import parse_arguments
 from remanence.core.state import Session, status_of
 from remanence.errors import NotFound
 
@@ -184,7 +185,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    cast("dict[str, Callable[..., str]]", environment.filters).update(pretty=_pretty, short=_short, ticks=_ticks)  # pyright: ignore[reportUnknownMemberType]
+    filters = cast("dict[str, Callable[..., object]]", environment.filters)  # pyright: ignore[reportUnknownMemberType]
+    filters.update(pretty=_pretty, short=_short, ticks=_ticks, parsed=_parsed)
     return environment
 
 
@@ -195,6 +197,14 @@ def _pretty(value: Any) -> str:
         return msgspec.json.format(raw, indent=2).decode()
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return str(value)
+
+
+def _parsed(arguments: str) -> dict[str, Any]:
+    """The arguments of a call by name; none when they are not what they should be."""
+    try:
+        return parse_arguments(arguments)
+    except ValueError:
+        return {}
 
 
 def _ticks(text: str) -> Markup:
