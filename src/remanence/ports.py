@@ -34,6 +34,7 @@ from remanence.recollections import (
     MemoryRemoval,
     MemorySelector,
     MemoryStats,
+    MemoryVector,
     Place,
 )
 from remanence.screens import Hit, Overview, Search, Seen, Tag, VersionUse
@@ -78,6 +79,7 @@ __all__ = [
     "Database",
     "Delta",
     "DeltaKind",
+    "Embedder",
     "Entry",
     "EntryQuery",
     "Fork",
@@ -86,6 +88,7 @@ __all__ = [
     "Live",
     "Loaded",
     "Memories",
+    "MemoryVectors",
     "Model",
     "ModelReply",
     "ModelRequest",
@@ -357,6 +360,38 @@ class Memories(Protocol):
     async def stats(self) -> MemoryStats: ...
 
 
+class MemoryVectors(Protocol):
+    """Embeddings beside the words of memories: an option. Removing a memory removes its vectors."""
+
+    async def missing(self, model: str, *, limit: int) -> Sequence[Memory]:
+        """Memories that have no vector of this model yet."""
+        ...
+
+    async def keep(self, model: str, vectors: Sequence[MemoryVector]) -> None:
+        """Keep vectors; those of memories that are gone are dropped. InvalidInput for a wrong number of dimensions.
+
+        With the one that was last missing the model becomes complete, and stays so.
+        """
+        ...
+
+    async def complete(self) -> Sequence[str]:
+        """The models of which every memory has had a vector. Only these count in `Memories.search`."""
+        ...
+
+    async def forget(self, model: str) -> int:
+        """Remove the vectors of a model. Returns how many."""
+        ...
+
+
+class Embedder(Protocol):
+    """What turns texts into vectors. Raises ModelError."""
+
+    @property
+    def model(self) -> str: ...
+
+    async def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]: ...
+
+
 class Database(Protocol):
     """One backend, opened: the journal and the small tables beside it."""
 
@@ -378,6 +413,8 @@ class Database(Protocol):
     def registry(self) -> Registry: ...
     @property
     def memories(self) -> Memories: ...
+    @property
+    def memory_vectors(self) -> MemoryVectors: ...
 
     async def raw(self, session: str, *, after: int = 0, limit: int = 1_000) -> Sequence[RawRecord]:
         """The session's own stored rows as they are, undecoded, without those a fork inherits. Raises NotFound."""

@@ -29,6 +29,7 @@ __all__ = [
     "MemoryRemoval",
     "MemorySelector",
     "MemoryStats",
+    "MemoryVector",
     "Place",
     "Removed",
     "Share",
@@ -204,3 +205,12 @@ class MemoryStats(msgspec.Struct, frozen=True):
     places: int = 0
     words: int = 0
     vectors: dict[str, int] = {}
+
+
+class MemoryVector(msgspec.Struct, frozen=True):
+    """The embedding of one version of a memory, of any length other than zero."""
+
+    project: str
+    id: str
+    version: int
+    vector: tuple[float, ...]

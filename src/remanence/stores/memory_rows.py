@@ -24,7 +24,7 @@ __all__ = [
 
 INDEX_TABLES = (
     *("memories", "memory_words", "memory_names", "memory_subjects", "memory_closings", "memory_sessions"),
-    "memory_places",
+    *("memory_places", "memory_vectors", "memory_models"),
 )
 """Every table of the index, in the order in which they may be emptied."""
 

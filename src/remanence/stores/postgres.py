@@ -28,6 +28,7 @@ from remanence.stores.postgres_registry import PostgresRegistry
 from remanence.stores.postgres_schema import is_current, migrate
 from remanence.stores.postgres_screens import PostgresScreens
 from remanence.stores.postgres_scrub import rewrite_tables, table_files
+from remanence.stores.postgres_vectors import PostgresMemoryVectors
 from remanence.stores.postgres_views import PostgresViews
 from remanence.stores.postgres_writer import Writers
 
@@ -114,6 +115,7 @@ class PostgresDatabase:
         self.screens = PostgresScreens(access)
         self.registry = PostgresRegistry(access)
         self.memories = PostgresMemories(access)
+        self.memory_vectors = PostgresMemoryVectors(access)
 
     @property
     def url(self) -> str:

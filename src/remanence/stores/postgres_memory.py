@@ -257,7 +257,7 @@ async def _remove(connection: Connection, selector: MemorySelector) -> MemoryRem
             list(name_words(memory.speaker)),
         )
     keys = _columns([(place, document) for place, document, _ in rows], 2)
-    for table in ("memory_subjects", "memories"):
+    for table in ("memory_subjects", "memory_vectors", "memories"):
         gone = await connection.execute(
             f"DELETE FROM {table} t USING unnest($1::bigint[], $2::bigint[]) AS w (place, document) "
             "WHERE t.place = w.place AND t.document = w.document",

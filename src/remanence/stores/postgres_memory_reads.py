@@ -8,6 +8,7 @@ from remanence.core.memory.recall import Candidate, Recall, Totals, documents_by
 from remanence.recollections import Memory, MemoryHit, MemoryListing, MemoryQuery, MemorySelector, MemoryStats, Place
 from remanence.stores.memory_rows import COLUMNS, candidate_of, listed, memory_of, terms_of
 from remanence.stores.postgres_connect import Connection
+from remanence.stores.postgres_vectors import nearest
 from remanence.stores.refusals import no_memory, unselective
 
 __all__ = ["get", "history", "listing", "places", "search", "selected", "stats", "versions"]
@@ -33,7 +34,7 @@ async def search(connection: Connection, query: MemoryQuery) -> list[MemoryHit]:
     recall = Recall(query)
     stems = recall.stems[:_TERMS_MAX]
     readable = sorted(set(query.readable))
-    if not stems or not readable:
+    if not readable or not (stems or query.vector):
         return []
     names = [place.store for place in readable], [place.scope for place in readable]
     places = await connection.fetch(_PLACES, query.project, *names)
@@ -44,6 +45,7 @@ async def search(connection: Connection, query: MemoryQuery) -> list[MemoryHit]:
     speakers: dict[str, int] = dict(map(tuple, await connection.fetch(_NAMES, numbers, stems)))
     totals = Totals(sum(row["memories"] for row in places), sum(row["words"] for row in places))
     recall.score(totals, entries, speakers)
+    recall.near(await nearest(connection, query, numbers))
     while wanted := recall.wanted():
         candidates: list[Candidate] = []
         for place, documents in documents_by_place(wanted).items():
@@ -152,4 +154,7 @@ async def stats(connection: Connection) -> MemoryStats:
         return await connection.fetchval(f"SELECT count(*) FROM {table}") or 0
 
     by_kind: dict[str, int] = dict(map(tuple, rows))
-    return MemoryStats(by_kind, await count("memories"), await count("memory_places"), await count("memory_words"))
+    rows = await connection.fetch("SELECT model, count(*) FROM memory_vectors GROUP BY model ORDER BY model")
+    vectors: dict[str, int] = dict(map(tuple, rows))
+    kept, used = await count("memories"), await count("memory_places")
+    return MemoryStats(by_kind, kept, used, await count("memory_words"), vectors)

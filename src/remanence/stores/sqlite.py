@@ -51,6 +51,7 @@ from remanence.stores.sqlite_reads import Readers
 from remanence.stores.sqlite_registry import SqliteRegistry
 from remanence.stores.sqlite_schema import prepare
 from remanence.stores.sqlite_screens import SqliteScreens
+from remanence.stores.sqlite_vectors import SqliteMemoryVectors
 from remanence.stores.sqlite_writer import Writer
 
 __all__ = ["SqliteDatabase", "open_sqlite"]
@@ -239,6 +240,7 @@ class SqliteDatabase:
         self.screens = SqliteScreens(writer, readers)
         self.registry = SqliteRegistry(writer, readers)
         self.memories = SqliteMemories(writer, readers)
+        self.memory_vectors = SqliteMemoryVectors(writer, readers)
 
     @property
     def url(self) -> str:

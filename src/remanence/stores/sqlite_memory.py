@@ -244,6 +244,11 @@ def _remove(ledger: Ledger, selector: MemorySelector) -> MemoryRemoval:
                 "DELETE FROM memory_subjects WHERE project = ? AND subject = ? AND place = ? AND document = ?",
                 (memory.project, subject, place, document),
             ).rowcount
+        counts["memory_vectors"] += connection.execute(
+            "DELETE FROM memory_vectors "
+            "WHERE model IN (SELECT model FROM memory_models) AND place = ? AND document = ?",
+            (place, document),
+        ).rowcount
         counts["memories"] += connection.execute(
             "DELETE FROM memories WHERE place = ? AND document = ?", (place, document)
         ).rowcount

@@ -18,6 +18,7 @@ from remanence.recollections import (
 )
 from remanence.stores.memory_rows import COLUMNS, candidate_of, listed, memory_of, terms_of
 from remanence.stores.refusals import no_memory, unselective
+from remanence.stores.sqlite_vectors import nearest
 
 __all__ = ["get", "history", "listing", "places", "search", "selected", "stats", "versions"]
 
@@ -32,7 +33,7 @@ def search(connection: sqlite3.Connection, query: MemoryQuery) -> list[MemoryHit
     recall = Recall(query)
     stems = recall.stems[:_TERMS_MAX]
     places = {row[0]: row[1:] for place in dict.fromkeys(query.readable) for row in _place(connection, query, place)}
-    if not stems or not places:
+    if not places or not (stems or query.vector):
         return []
     marks = f"({', '.join('?' * len(stems))})"
     entries: list[tuple[int, str, bytes]] = []
@@ -45,6 +46,7 @@ def search(connection: sqlite3.Connection, query: MemoryQuery) -> list[MemoryHit
             speakers[name] = speakers.get(name, 0) + count
     totals = Totals(sum(row[0] for row in places.values()), sum(row[1] for row in places.values()))
     recall.score(totals, entries, speakers)
+    recall.near(nearest(connection, query, list(places)))
     while wanted := recall.wanted():
         recall.take(
             candidate
@@ -172,4 +174,5 @@ def stats(connection: sqlite3.Connection) -> MemoryStats:
     def count(table: str) -> int:
         return connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
 
-    return MemoryStats(by_kind, count("memories"), count("memory_places"), count("memory_words"))
+    vectors = dict(connection.execute("SELECT model, count(*) FROM memory_vectors GROUP BY model ORDER BY model"))
+    return MemoryStats(by_kind, count("memories"), count("memory_places"), count("memory_words"), vectors)

@@ -11,6 +11,9 @@ question gets more of it. The sum is saturated, so that one word often is less t
     total(m)  = words(m) + SESSION * mean of the three best words(.) in the session of m
     score(m)  = total(m) * (1 + SPEAKER if named) * (1 + DATE * nearness) * (1 - QUESTION if m is a question)
 
+With vectors, `total` is instead a convex sum of two numbers from 0 to 1: the total as a part of the best one, and where
+the cosine to the question stands between the lowest and the highest of the places in view.
+
 The numbers were chosen on conversations, each left out in turn (bench/memory); any near them do as well.
 
 The last line needs the memory itself, so candidates are fetched in the order of `total`, until no other can rise above
@@ -55,6 +58,11 @@ SESSION_BEST = 3
 SPEAKER = 0.3
 DATE = 0.25
 QUESTION = 0.1
+
+VECTOR = 0.3
+"""What vectors count, of 1."""
+NEAREST = 100
+"""How many memories are candidates for their vector alone."""
 
 SPREAD_MAX = 1_500
 """How many entries are spread to their neighbours; those of more frequent words only add to what was found by then."""
@@ -122,6 +130,8 @@ class Recall:
         self._totals: dict[Key, float] = {}
         self._ranked: list[Key] = []
         self._sessions: dict[int, float] = {}
+        self._cosines: dict[Key, float] = {}
+        self._scale = 1.0
         self._next = 0
         self._named: frozenset[str] = frozenset()
         self._found: list[tuple[tuple[float, int, str, int, str, int], Candidate]] = []
@@ -181,6 +191,20 @@ class Recall:
         self._totals = {key: total + of_session(key >> ORDINAL_BITS, 0.0) for key, total in sums.items()}
         self._ranked = sorted(self._totals, key=self._totals.__getitem__, reverse=True)
 
+    def near(self, cosines: Mapping[Key, float]) -> None:
+        """Take the cosine of every memory in view that has a vector, after `score`."""
+        if not cosines:
+            return
+        low, high = min(cosines.values()), max(cosines.values())
+        spread = (high - low) or 1.0
+        nearest = sorted(cosines, key=cosines.__getitem__, reverse=True)[:NEAREST]
+        self._scale = (1 - VECTOR) / (max(self._totals.values(), default=0.0) or 1.0)
+        keys = dict.fromkeys([*self._totals, *nearest])
+        self._cosines = {key: VECTOR * (cosines[key] - low) / spread for key in keys if key in cosines}
+        totals, near = self._totals.get, self._cosines.get
+        self._totals = {key: self._scale * totals(key, 0.0) + near(key, 0.0) for key in keys}
+        self._ranked = sorted(self._totals, key=self._totals.__getitem__, reverse=True)
+
     # --- hits ---------------------------------------------------------------------------------------------------------
 
     def wanted(self) -> Sequence[Key]:
@@ -231,9 +255,10 @@ class Recall:
             given, own = word.gives(key), word.own.get(key, 0.0)
             if given:
                 direct = given * own / word.parts[key]
-                shares.add("words", direct, word.asked.typed)
-                shares.add("neighbour", given - direct, word.asked.typed)
-        shares.add("session", self._sessions.get(key >> ORDINAL_BITS, 0.0))
+                shares.add("words", self._scale * direct, word.asked.typed)
+                shares.add("neighbour", self._scale * (given - direct), word.asked.typed)
+        shares.add("session", self._scale * self._sessions.get(key >> ORDINAL_BITS, 0.0))
+        shares.add("vector", self._cosines.get(key, 0.0))
         for by, rise, words in self._rises(candidate):
             shares.add(by, rise * shares.sum(), *words)
         factor = 1 - QUESTION if candidate.asks else 1.0

@@ -18,6 +18,7 @@ from remanence.recollections import (
     MemoryListing,
     MemoryQuery,
     MemorySelector,
+    MemoryVector,
     Place,
 )
 from remanence.testing.conformance.harness import SECOND, T0, Harness, law, opened, said
@@ -272,6 +273,58 @@ async def a_cursor_moves_with_what_it_adds(h: Harness) -> None:
     await db.memories.clear()
     assert list(await db.memories.list(MemoryListing(project="lab"))) == []
     assert list(await other.store.behind("memory", limit=10)) == [cursor]
+
+
+def vector(one: Memory, *numbers: float) -> MemoryVector:
+    """An embedding of a memory."""
+    return MemoryVector(one.project, one.id, one.version, numbers)
+
+
+@law
+async def vectors_count_when_every_memory_has_one(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    kept = [memory("He does kickboxing", 1, "a"), memory("She bakes bread", 1, "b"), memory("bread is sold", 1, "c")]
+    await keep(db.memories, *kept)
+    near: dict[str, Any] = {"vector": (1.0, 0.1), "vector_model": "m"}
+    words = await db.memories.search(query("martial arts or bread"))
+    await db.memory_vectors.keep("m", [vector(kept[0], 2.0, 0.0), vector(kept[1], 0.0, 1.0)])
+    assert [one.id for one in await db.memory_vectors.missing("m", limit=9)] == ["c#1"]
+    assert list(await db.memory_vectors.complete()) == []
+    assert await db.memories.search(query("martial arts or bread", **near)) == words
+    await h.refused(InvalidInput, db.memory_vectors.keep("m", [vector(kept[2], 1.0, 2.0, 3.0)]))
+    await h.refused(InvalidInput, db.memory_vectors.keep("m", [vector(kept[2], 0.0, 0.0)]))
+    await db.memory_vectors.keep("m", [vector(kept[2], 0.5, 0.5), vector(memory("gone", 9), 1.0, 0.0)])
+    assert list(await other.memory_vectors.complete()) == ["m"]
+    hits = await other.memories.search(query("martial arts", **near))
+    assert hits[0].memory.id == "a#1"
+    assert [share.by for share in hits[0].why] == ["vector"]
+    for hit in await db.memories.search(query("martial arts or bread", **near)):
+        assert abs(sum(share.share for share in hit.why) - hit.score) < 1e-4
+
+
+@law
+async def a_new_embedding_model_answers_when_it_is_complete(h: Harness) -> None:
+    db = await h.open()
+    kept = [memory("He does kickboxing", 1, "a"), memory("She bakes bread", 1, "b")]
+    await keep(db.memories, *kept)
+    await db.memory_vectors.keep("old", [vector(one, 1.0, float(n)) for n, one in enumerate(kept)])
+    words = await db.memories.search(query("bread"))
+    await db.memory_vectors.keep("new", [vector(kept[0], 1.0, 0.0, 0.0)])
+    assert await db.memories.search(query("bread", vector=(1.0, 0.0, 0.0), vector_model="new")) == words
+    by_old = await db.memories.search(query("bread", vector=(1.0, 0.0), vector_model="old"))
+    assert {share.by for hit in by_old for share in hit.why} >= {"vector", "words"}
+    await db.memory_vectors.keep("new", [vector(kept[1], 0.0, 1.0, 0.0)])
+    # What comes later has no vector yet; the others still answer by theirs.
+    await keep(db.memories, memory("Bread again", 1, "c"))
+    assert list(await db.memory_vectors.complete()) == ["new", "old"]
+    assert len(await found(db.memories, "bread", vector=(0.0, 1.0, 0.0), vector_model="new")) == 3
+    assert (await db.memories.stats()).vectors == {"new": 2, "old": 2}
+    await db.memories.remove(MemorySelector(project="lab", session="a"))
+    assert (await db.memories.stats()).vectors == {"new": 1, "old": 1}
+    assert await db.memory_vectors.forget("old") == 1
+    assert list(await db.memory_vectors.complete()) == ["new"]
+    await db.memories.clear()
+    assert list(await db.memory_vectors.complete()) == []
 
 
 WORDS = ["tea", "cup", "rain", "Lyon", "train", "bread", "cat", "song", "letter", "garden", "wine", "river", "clock"]

@@ -119,6 +119,7 @@ class FaultyDatabase:
         self.views = database.views
         self.screens = database.screens
         self.memories = database.memories
+        self.memory_vectors = database.memory_vectors
         self.registry = database.registry
         self.raw = database.raw
         self.restore = database.restore
