@@ -39,9 +39,10 @@ from remanence.events import (
     ToolResolved,
     ToolReturned,
     TurnEnded,
+    kind_of,
 )
 from remanence.ports import Cursor, SessionQuery, SessionRow
-from remanence.screens import SCREENS, Search, Seen
+from remanence.screens import SCREENS, Hit, Search, Seen
 
 __all__ = ["Found", "Searched", "catch_up", "project", "search", "seen_in", "text_in"]
 
@@ -78,13 +79,16 @@ async def search(caller: Caller, text: str, query: SessionQuery, *, within_s: fl
     unread = await catch_up(caller, within_s=within_s)
     words, prefix = wanted(text)
     query = msgspec.structs.replace(query, without_status=query.without_status or "deleted")
-    found: list[Found] = []
-    for hit in await caller.database.screens.search(Search(words, prefix, query)):
-        records = await caller.database.store.read(hit.row.session, after=hit.position - 1, limit=1)
-        said = text_in(records[0].event) if records else ""
-        kind = type(records[0].event).__name__ if records else ""
-        found.append(Found(hit.row, hit.position, kind, excerpt(said, words, prefix, EXCERPT_CHARS)))
-    return Searched(found, unread)
+    hits = await caller.database.screens.search(Search(words, prefix, query))
+    return Searched(list(await asyncio.gather(*(_found(caller, hit, words, prefix) for hit in hits))), unread)
+
+
+async def _found(caller: Caller, hit: Hit, words: Sequence[str], prefix: str) -> Found:
+    records = await caller.database.store.read(hit.row.session, after=hit.position - 1, limit=1)
+    if not records:
+        return Found(hit.row, hit.position, "", [])
+    event = records[0].event
+    return Found(hit.row, hit.position, kind_of(event), excerpt(text_in(event), words, prefix, EXCERPT_CHARS))
 
 
 # --- the projection ---------------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ __all__ = ["InboxData", "inbox_router"]
 
 inbox_router = APIRouter(prefix="/inbox", route_class=ConsoleRoute, include_in_schema=False)
 
-SESSIONS_MAX = 100
+SESSIONS_MAX = 50
 CHOSEN_MAX = 200
 
 

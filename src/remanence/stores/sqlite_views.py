@@ -48,7 +48,7 @@ _FILTERS = {
     "without_status": "m.status <> ?",
 }
 # These may fit few sessions or many. Found beforehand in one pass over the small rows, those that do not fit cost
-# nothing when the newest are walked.
+# nothing when the newest are walked; the plus keeps SQLite walking, where it would look up and sort all that fit.
 _BEFOREHAND = {
     "agent": "agent = ?",
     "user": "user_name = ?",
@@ -110,7 +110,7 @@ def filters_of(query: SessionQuery) -> tuple[list[str], list[Any]]:
     terms, values = _given(query, _FILTERS)
     beforehand, more = _given(query, _BEFOREHAND)
     if beforehand:
-        terms.append(f"h.id IN (SELECT id FROM summaries WHERE {' AND '.join(beforehand)})")
+        terms.append(f"+h.id IN (SELECT id FROM summaries WHERE {' AND '.join(beforehand)})")
         values += more
     if query.status is not None:
         # The index leaves out the many that are idle, and SQLite has to see that the filter lies within it.
@@ -125,7 +125,7 @@ def filters_of(query: SessionQuery) -> tuple[list[str], list[Any]]:
         terms.append("h.updated_minute <= ? AND h.updated_at < ?")
         values += (query.until // MINUTE_US, query.until)
     if query.tag is not None:
-        terms.append("h.id IN (SELECT id FROM search_tags WHERE key = ? AND value = ?)")
+        terms.append("+h.id IN (SELECT id FROM search_tags WHERE key = ? AND value = ?)")
         values += query.tag
     if query.doubt:
         terms.append(_IN_DOUBT)
