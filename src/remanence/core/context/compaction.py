@@ -221,8 +221,9 @@ def _name_lines(transcript: Transcript, leaving: Sequence[Entry], used: set[str]
     found: list[_Named] = []
     earlier = [line for line in _summary_lines(transcript) if line.startswith(_NAMES)]
     for at, line in enumerate(earlier, start=-len(earlier)):
-        names = frozenset(identifiers(line.replace("=", " ")))
-        found.append(_Named(not used.isdisjoint(names), at, line, names))
+        names = frozenset(identifiers(line))
+        if names:
+            found.append(_Named(not used.isdisjoint(names), at, line, names))
     for at, entry in enumerate(leaving):
         for text in _texts(entry.message):
             pairs = names_in(text)
@@ -231,10 +232,14 @@ def _name_lines(transcript: Transcript, leaving: Sequence[Entry], used: set[str]
             if names:
                 found.append(_Named(not used.isdisjoint(names), at, line, names))
     chosen: list[_Named] = []
+    holding: dict[str, list[_Named]] = {}
     for named in sorted(found, key=lambda each: (each.used, len(each.names) > 1, each.at), reverse=True):
-        if not any(named.names <= other.names for other in chosen) and _bytes(named.line) <= budget:
+        others = holding.get(next(iter(named.names)), ())
+        if _bytes(named.line) <= budget and not any(named.names <= other.names for other in others):
             budget -= _bytes(named.line)
             chosen.append(named)
+            for name in named.names:
+                holding.setdefault(name, []).append(named)
     return [named.line for named in sorted(chosen, key=lambda each: each.at)]
 
 

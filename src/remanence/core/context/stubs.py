@@ -26,7 +26,9 @@ CLEAR_BYTES: Final = 1_024
 NAMES_MAX: Final = 24
 _VALUE_MAX: Final = 80
 
-_WORD: Final = re.compile(r"[^\s\"'`,;(){}\[\]<>|=]+")
+_APART: Final = r"\s\"'`,;(){}\[\]<>|="
+_WORD: Final = re.compile(rf"(?<![^{_APART}])[^{_APART}\d@_]*+[\d@_][^{_APART}]*+")
+"""Words with a digit, `@` or `_` in them: all others name nothing, and are passed over without being looked at."""
 _TRIM: Final = ".:!?*#"
 
 
