@@ -3,7 +3,8 @@
   "use strict";
   const body = document.body, one = (s, from = document) => from.querySelector(s);
   const all = (s, from = document) => [...from.querySelectorAll(s)];
-  const language = document.documentElement.lang;
+  /* The page is in one of our languages; the browser may say which kind of it, and so how times are written. */
+  const page = document.documentElement.lang, language = navigator.languages.find((one) => one.split("-")[0] === page) ?? page;
   const typing = (e) => e.target.closest("input:not([type=checkbox]), textarea, select, [contenteditable]");
 
   /* --- times: written in UTC by the server, here in the zone of the browser ------------------------------------- */
