@@ -336,7 +336,7 @@ HEADERS: tuple[Header, ...] = (
     Header(
         "Last-Event-ID",
         "Where a stream goes on: exactly after this event. `starting_after` in the query does the same.",
-        ("beta.agents.sessions.events.stream", "responses.retrieve"),
+        ("beta.agents.sessions.events.stream", "chat.completions.create", "responses.retrieve"),
     ),
 )
 """Headers of ours, and those whose reach has to be said."""
