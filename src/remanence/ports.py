@@ -506,6 +506,11 @@ class Streaming(Protocol):
         """The texts and thoughts so far, in the order of the reply."""
         ...
 
+    @property
+    def calls(self) -> Sequence[tuple[int, str, str]]:
+        """The calls so far: how many of `parts` stand before it, its tool, its arguments."""
+        ...
+
 
 class Subscription(Protocol):
     """One reader of one session's live items."""

@@ -95,8 +95,19 @@ async def test_a_reader_that_comes_late_goes_on_where_it_stopped(database: str) 
         assert model.calls == 1
 
 
-@pytest.mark.parametrize(("second", "told"), [("Help me", "Help me"), ("Bye", "Hel")])
-async def test_a_call_that_broke_and_was_tried_again(database: str, second: str, told: str) -> None:
+def finished(events: list[Any]) -> dict[str, str]:
+    """What the deltas of each item add up to that was not given up."""
+    ended = [event.item for event in events if event.type == "response.output_item.done"]
+    kept = {item.id for item in ended if item.status != "incomplete"}
+    return {
+        name: "".join(event.delta for event in events if event.type.endswith(".delta") and event.item_id == name)
+        for name in kept
+    }
+
+
+@pytest.mark.parametrize("second", ["Help me", "Bye"])
+async def test_a_call_that_broke_and_was_tried_again(database: str, second: str) -> None:
+    """What was told of the attempt that failed is given up, and the next one is told under a name of its own."""
     model = Dictated()
     async with served(database, model) as server:
         async with await server.client().responses.create(model="m", input="hi", stream=True) as stream:
@@ -104,8 +115,11 @@ async def test_a_call_that_broke_and_was_tried_again(database: str, second: str,
             events = await until(stream, "Hel")
             model.say(ModelError("cut", kind="connection"), second, None)
             events += [event async for event in stream]
-        assert (spoken(events), done(events)) == (told, second)
+        assert [*finished(events).values()] == [done(events)] == [second]
+        given_up = [event for event in events if event.type == "response.output_item.done"][0]
+        assert (given_up.item.status, given_up.item.content[0].text) == ("incomplete", "Hel")
         last = events[-1].response
+        assert [item.id for item in last.output] == [*finished(events)]
         assert last.output_text == second
         numbers = [event.sequence_number for event in events]
         assert numbers == sorted(set(numbers))
@@ -126,7 +140,51 @@ async def test_another_server_goes_on_with_a_stream(database: str) -> None:
         name = begun[0].response.id
         async with await server.client().responses.retrieve(name, stream=True, starting_after=after) as stream:
             rest = [event async for event in stream]
-    assert spoken(begun) + spoken(rest) == "Hello" == done(rest)
+    assert [*finished([*begun, *rest]).values()] == ["Hello"] == [done(rest)]
+
+
+class Calling:
+    """A model that calls a function, its arguments piece by piece, and ends when it is let."""
+
+    def __init__(self) -> None:
+        self.end = asyncio.Event()
+
+    async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+        for index, kind, text in ((0, "text", "So"), (1, "tool_name", "f"), (1, "tool_arguments", '{"a":')):
+            if on_delta is not None:
+                on_delta(index, kind, text)
+        await self.end.wait()
+        return ModelReply((Text("So"), ToolCall("x", "f", '{"a": 1}')), stop="tool_calls")
+
+    def price(self, model: str, usage: Usage) -> int | None:
+        return 0
+
+
+@pytest.mark.parametrize("store", [True, False])
+async def test_arguments_stream_while_they_are_written(database: str, store: bool) -> None:
+    model = Calling()
+    function: Any = {
+        "type": "function",
+        "name": "f",
+        "parameters": {"type": "object", "properties": {}},
+        "strict": None,
+    }
+    async with served(database, model) as server:
+        events: list[Any] = []
+        async with await server.client().responses.create(
+            model="m", input="hi", tools=[function], stream=True, store=store
+        ) as stream:
+            async for event in stream:
+                events.append(event)
+                if event.type == "response.function_call_arguments.delta":
+                    model.end.set()
+    told = [event.delta for event in events if event.type == "response.function_call_arguments.delta"]
+    assert told == ['{"a":', " 1}"]
+    call = events[-1].response.output[1]
+    assert (call.type, call.arguments) == ("function_call", '{"a": 1}')
+    assert finished(events)[call.id] == call.arguments
+    begun = [event for event in events if event.type == "response.output_item.added"]
+    assert [(event.output_index, event.item.id) for event in begun][1] == (1, call.id)
 
 
 async def test_leaving_changes_nothing_and_cancel_is_explicit(database: str) -> None:

@@ -10,13 +10,13 @@ seen, in another process, after a restart, with nothing kept: what is settled is
 half-told text included. They rise strictly, with gaps.
 
     0 created, 1 queued, 2 in_progress, 3 and on: what MCP servers offer
-    k << 32                              the k-th model call (from 1): slots of 2^24 for what its reply says
+    k << 32                              the k-th attempt at a call (from 1): slots of 2^24 for what its reply says
         + place << 24  + 0 item added, + 1 part added, + 2 + n the delta that ends at character n
         + 1 << 31  + offset << 10 + j    what the record `offset` places after the input settled
 
-What streams is a preview: what a running call says. When it fails in mid-stream and is tried again, more deltas are
-sent only if the new words go on exactly where the old ones stopped; the `done` events carry the text as it was
-journaled, and they are what counts. A function call is told when it is whole.
+What streams is a preview: what a running call says. When it fails in mid-stream and is tried again, the items it had
+begun end as `incomplete`, and what the next attempt says comes under ids of its own. So for every item that is done,
+its deltas put together are what was journaled. A call of a tool that the server runs is told when it is whole.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from remanence.api.response_items import (
     Shown,
     added,
     approval_item,
+    call_item,
+    label_of,
     open_call,
     reply_items,
     result_item,
@@ -38,6 +40,7 @@ from remanence.api.response_items import (
     settle_server_call,
     text_of_item,
     text_part,
+    unfinished,
 )
 from remanence.api.response_waits import OF_SESSION, Waits
 from remanence.api.stream import Preview
@@ -115,6 +118,10 @@ class Fold:
         self._after = after
         self._calls = 0
         self._call: str = ""
+        self._attempt = 1
+        self._failed = False
+        self._void = 0
+        """How many items were begun and will never be done: their attempt failed."""
         self._slots: dict[int, Slot] = {}
         self._open: dict[str, Item] = {}
         self._with_client: set[str] = set()
@@ -194,7 +201,7 @@ class Fold:
                 case ModelReplied() if record.position > self._input_end:
                     self._settle(event)
                 case ModelFailed(message=message, kind=kind):
-                    self.failure, self.failure_kind = message, kind
+                    self.failure, self.failure_kind, self._failed = message, kind, True
                 case CallJudged(verdict="ask"):
                     self._approval(event)
                 case CallJudged():
@@ -232,10 +239,19 @@ class Fold:
             self._begun()
 
     def _model_called(self, event: ModelCalled) -> None:
-        if event.call != self._call:
-            self._call = event.call
-            self._calls += 1
-            self._slots = {}
+        self._abandon()
+        self._call, self._attempt = event.call, event.attempt
+        self._calls += 1
+
+    def _abandon(self) -> None:
+        """What was told of an attempt that failed is void: its items end unfinished, under places of their own."""
+        for slot in self._slots.values():
+            item = unfinished(slot.item, slot.told)
+            self._settled("response.output_item.done", output_index=slot.output_index, item=item)
+        heard = self._after - self._calls * CALL  # by this reader, on an earlier connection
+        before = heard // PART + 1 if not self._slots and self._failed and 0 <= heard < SETTLED else 0
+        self._void += len(self._slots) + before
+        self._slots, self._failed = {}, False
 
     def _settle(self, event: ModelReplied) -> None:
         """The reply is journaled: tell what was not told of it, then that it is done."""
@@ -243,18 +259,19 @@ class Fold:
         self.replied, self.stop, self.failure = True, event.stop, ""
         self.reply, self.reply_at = event, self._position
         self._with_client, self._asked = set(), set()
-        made = reply_items(self.shown, event.call, event.parts)
+        made = reply_items(self.shown, label_of(event.call, self._attempt), event.parts)
         if self.asks_here:
             self._held = {call: item for item, call in made if item["type"] == "mcp_call"}
             made = [(item, call) for item, call in made if call not in self._held]
         self._open = {call: item for item, call in made if call} | self._held
         first = len(self.items)
         self.items += [item for item, _ in made]
-        for place, (item, call) in enumerate(made):
-            if not call:
+        for place, (item, _) in enumerate(made):
+            if item["type"] != "mcp_call":
                 self._tell_said(place, first + place, item)
         for place, (item, _) in enumerate(made):
             self._tell_done(first + place, item)
+        self._slots = {}
 
     def _returned(self, event: ToolReturned) -> None:
         """A call is closed before the client had it: the server ran it, or refused it."""
@@ -307,6 +324,7 @@ class Fold:
             self._close(record, status)
 
     def _close(self, record: Recorded, status: str) -> None:
+        self._abandon()
         self.status, self.end, self.ended_at = status, record.position, record.at
         kind = {"completed": "completed", "failed": "failed"}.get(status, "incomplete")
         self._settled(f"response.{kind}", response=self.snapshot())
@@ -315,12 +333,34 @@ class Fold:
 
     def preview(self, running: Preview) -> None:
         """Take what the running call has said so far."""
-        if self.done or running.call != self._call or self._position <= self.reply_at:
+        current = (running.call, running.attempt) == (self._call, self._attempt)
+        if self.done or not current or self._failed or self._position <= self.reply_at:
             return
-        for place, (kind, text) in enumerate(running.parts[:PLACES_MAX]):
-            part = Text(text) if kind == "text" else Thinking(text)
-            item = said_item(self.shown, self._call, place, part, status="in_progress")
+        for place, item in enumerate(self._begun_items(running)[:PLACES_MAX]):
+            if item is None:
+                return  # what comes after it waits for it
             self._tell_said(place, len(self.items) + place, item)
+
+    def _begun_items(self, running: Preview) -> list[Item | None]:
+        """What a running call says, item by item; None for a call that is told when it is whole."""
+        label, calls = label_of(self._call, self._attempt), [*enumerate(running.calls)]
+        made: list[Item | None] = []
+        for place, (kind, text) in enumerate((*running.parts, ("text", ""))):
+            while calls and calls[0][1][0] <= place:
+                made += self._begun_call(label, *calls.pop(0))
+            if place < len(running.parts):
+                part = Text(text) if kind == "text" else Thinking(text)
+                made.append(said_item(self.shown, label, place, part, status="in_progress"))
+        return made
+
+    def _begun_call(self, label: str, place: int, called: tuple[int, str, str]) -> list[Item | None]:
+        _, name, arguments = called
+        if name not in self.shown.client_tools:
+            return [] if self.asks_here else [None]
+        if not arguments:
+            return [None]  # its name may not be whole yet
+        call = f"call_{self._call.removeprefix('model_')}_{place + 1}"
+        return [call_item(self.shown, label, place, ToolCall(call, name, arguments))]
 
     def _tell_said(self, place: int, output_index: int, item: Item) -> None:
         """Tell what was not yet told of what a reply says at one place, if it goes on where the telling stopped."""
@@ -340,6 +380,8 @@ class Fold:
         item, first = slot.item, self._first_number(slot)
         self._tell(first, "response.output_item.added", output_index=slot.output_index, item=added(item))
         where = {"item_id": item["id"], "output_index": slot.output_index}
+        if item["type"] == "function_call":
+            return
         if item["type"] == "message":
             self._tell(first + 1, "response.content_part.added", **where, content_index=0, part=text_part(""))
         else:
@@ -354,6 +396,8 @@ class Fold:
         where = {"item_id": slot.item["id"], "output_index": slot.output_index, "delta": delta}
         if slot.item["type"] == "message":
             self._tell(first + len(text), "response.output_text.delta", **where, content_index=0, logprobs=[])
+        elif slot.item["type"] == "function_call":
+            self._tell(first + len(text), "response.function_call_arguments.delta", **where)
         else:
             self._tell(first + len(text), "response.reasoning_summary_text.delta", **where, summary_index=0)
 
@@ -375,12 +419,13 @@ class Fold:
         self._settled("response.output_item.done", output_index=output_index, item=dict(item))
 
     def _tell_call(self, kind: str, where: dict[str, Any], item: Item) -> None:
+        if kind == "function_call":
+            self._settled("response.function_call_arguments.done", **where, arguments=item["arguments"])
+            return
         self._settled("response.output_item.added", output_index=where["output_index"], item=added(item))
-        name = "function_call_arguments" if kind == "function_call" else "mcp_call_arguments"
-        if kind == "mcp_call":
-            self._settled("response.mcp_call.in_progress", **where)
-        self._settled(f"response.{name}.delta", **where, delta=item["arguments"])
-        self._settled(f"response.{name}.done", **where, arguments=item["arguments"])
+        self._settled("response.mcp_call.in_progress", **where)
+        self._settled("response.mcp_call_arguments.delta", **where, delta=item["arguments"])
+        self._settled("response.mcp_call_arguments.done", **where, arguments=item["arguments"])
 
     # --- telling ------------------------------------------------------------------------------------------------------
 
@@ -393,4 +438,6 @@ class Fold:
     def _tell(self, number: int, kind: str, **fields: Any) -> None:
         if number > self._after:
             self._after = number
+            if self._void and "output_index" in fields:
+                fields["output_index"] += self._void
             self.events.append({"type": kind, "sequence_number": number, **fields})

@@ -20,7 +20,7 @@ import msgspec
 
 from remanence.api.response_input import pack
 from remanence.content import File, Image, Part, Text, Thinking, ToolCall, text_of
-from remanence.events import ApprovalGiven, InputReceived, ModelReplied, Recorded, ToolReturned
+from remanence.events import ApprovalGiven, InputReceived, ModelCalled, ModelReplied, Recorded, ToolReturned
 
 __all__ = [
     "Item",
@@ -29,10 +29,12 @@ __all__ = [
     "approval_id",
     "approval_item",
     "call_off_wire",
+    "call_item",
     "call_on_wire",
     "content_of",
     "input_item",
     "items_of_session",
+    "label_of",
     "list_item",
     "open_call",
     "reply_items",
@@ -42,6 +44,7 @@ __all__ = [
     "spoken_item",
     "text_of_item",
     "text_part",
+    "unfinished",
 ]
 
 Item = dict[str, Any]
@@ -89,16 +92,27 @@ def text_part(text: str) -> Item:
 
 
 def reply_items(shown: Shown, call: str, parts: Sequence[Part]) -> list[tuple[Item, str]]:
-    """A reply as items, each with the id of its call if it is one: what was thought and said, then what was called.
+    """A reply as items in its own order, each with the id of its call if it is one; thoughts without words come last.
 
-    `call` is the model call's. What is said can stream while what is called cannot yet be known, so it comes first.
+    `call` names the model call, as `label_of` does.
     """
-    said = [part for part in parts if isinstance(part, Text | Thinking) and part.text]
+    made: list[tuple[Item, str]] = []
+    said = calls = 0
+    for part in parts:
+        if isinstance(part, Text | Thinking) and part.text:
+            made.append((said_item(shown, call, said, part), ""))
+            said += 1
+        elif isinstance(part, ToolCall):
+            made.append((call_item(shown, call, calls, part), part.call))
+            calls += 1
     silent = [part for part in parts if shown.encrypted and isinstance(part, Thinking) and not part.text]
-    made = [(said_item(shown, call, place, part), "") for place, part in enumerate(said)]
-    made += [(said_item(shown, call, len(said) + place, part), "") for place, part in enumerate(silent)]
-    calls = [part for part in parts if isinstance(part, ToolCall)]
-    return made + [(_call_item(shown, call, place, part), part.call) for place, part in enumerate(calls)]
+    return made + [(said_item(shown, call, said + place, part), "") for place, part in enumerate(silent)]
+
+
+def label_of(call: str, attempt: int) -> str:
+    """What the items of a model call are named by. Another attempt is another label: what was told of the one that
+    failed is not told on by the next."""
+    return call if attempt == 1 else f"{call}r{attempt}"
 
 
 def said_item(shown: Shown, call: str, place: int, part: Text | Thinking, *, status: str = "completed") -> Item:
@@ -113,7 +127,7 @@ def said_item(shown: Shown, call: str, place: int, part: Text | Thinking, *, sta
     return made
 
 
-def _call_item(shown: Shown, call: str, place: int, part: ToolCall) -> Item:
+def call_item(shown: Shown, call: str, place: int, part: ToolCall) -> Item:
     if part.name in shown.client_tools:
         return {
             "id": _name("fc", shown, call, place),
@@ -141,7 +155,7 @@ def open_call(shown: Shown, call: ToolCall, *, asked: bool) -> Item:
     """A call of an earlier response, as the item of the one that hears what it comes to."""
     found = _OURS.fullmatch(call.call)
     step, _, place = found[1].rpartition("_") if found else ("", "", "0")
-    item = _call_item(shown, step, int(place), call)
+    item = call_item(shown, step, int(place) - 1, call)
     if asked and item["type"] == "mcp_call":
         item["approval_request_id"] = approval_id(shown.session, call.call)
     return item
@@ -161,6 +175,19 @@ def added(item: Item) -> Item:
     empty: Item = {"content": [], "summary": [], "arguments": ""}
     made = {name: empty.get(name, value) for name, value in item.items() if name != "encrypted_content"}
     return {**made, "status": "in_progress"}
+
+
+def unfinished(item: Item, told: str) -> Item:
+    """An item whose model call failed: what was told of it, and that no more will come."""
+    made = {**item, "status": "incomplete"}
+    match item["type"]:
+        case "message":
+            made["content"] = [text_part(told)]
+        case "reasoning":
+            made["summary"] = [{"type": "summary_text", "text": told}]
+        case _:
+            made["arguments"] = told
+    return made
 
 
 def result_item(session: str, position: int, event: ToolReturned) -> Item:
@@ -234,18 +261,22 @@ def items_of_session(shown: Shown, records: Sequence[Recorded]) -> list[tuple[It
     """Every item of a session with the position it comes from, oldest first; erased ones are left out."""
     found: list[tuple[Item, int]] = []
     calls: dict[str, Item] = {}
+    labels: dict[str, str] = {}
     for record in records:
         if record.redacted:
             continue
         event = record.event
+        if isinstance(event, ModelCalled):
+            labels[event.call] = label_of(event.call, event.attempt)
         if isinstance(event, ToolReturned) and calls.get(event.call, {}).get("type") == "mcp_call":
             settle_server_call(calls[event.call], event)
             continue
-        found += [(item, record.position) for item in input_item(shown, record)]
         if isinstance(event, ModelReplied):
-            made = [item for item, _ in found[len(found) - len(reply_items(shown, event.call, event.parts)) :]]
-            asked = [part.call for part in event.parts if isinstance(part, ToolCall)]
-            calls |= zip(asked, made[len(made) - len(asked) :], strict=True)
+            made = reply_items(shown, labels.get(event.call, event.call), event.parts)
+            found += [(item, record.position) for item, _ in made]
+            calls |= {call: item for item, call in made if call}
+        else:
+            found += [(item, record.position) for item in input_item(shown, record)]
     return found
 
 

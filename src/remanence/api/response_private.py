@@ -37,7 +37,8 @@ from remanence.events import (
     TurnEnded,
     TurnStarted,
 )
-from remanence.ports import DeltaKind, ModelReply, ModelRequest
+from remanence.ports import Delta, DeltaKind, ModelReply, ModelRequest
+from remanence.runtime.live import Running
 
 __all__ = ["Private"]
 
@@ -77,7 +78,7 @@ class Private:
             client_tools=tools, store=False, previous=previous, spoken=asked.given.spoken, carried=asked.carried,
         )  # fmt: skip
         self.fold: Fold = make_fold(self.kept)
-        self._pieces: dict[int, tuple[DeltaKind, str]] = {}
+        self._running = Running("", 1)
         self._news = asyncio.Event()
 
     def _window(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -114,7 +115,7 @@ class Private:
                 await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
                 waiter.cancel()
                 self._news.clear()
-                fold.preview(Preview(call, 1, tuple(self._pieces[index] for index in sorted(self._pieces))))
+                fold.preview(Preview(call, 1, tuple(self._running.parts), tuple(self._running.calls)))
                 yield fold.take_events()
                 if not task.done():
                     await asyncio.wait((task,), timeout=COALESCE_S)
@@ -132,9 +133,8 @@ class Private:
         )  # fmt: skip
 
         def on_delta(index: int, kind: DeltaKind, text: str) -> None:
-            if kind in ("text", "thinking"):
-                self._pieces[index] = (kind, self._pieces.get(index, (kind, ""))[1] + text)
-                self._news.set()
+            self._running.add(Delta("", index, kind, text))
+            self._news.set()
 
         echo = self._asked.echo
         return await self._meter.reply(self._caller, request, on_delta, user=echo.safety_identifier or echo.user or "")

@@ -91,11 +91,13 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Preview(msgspec.Struct, frozen=True):
-    """What a running model call has said so far: its texts and thoughts, whole, in order."""
+    """What a running model call has said so far: its texts and thoughts, whole, in order; and what it calls, each with
+    how many of them stand before it."""
 
     call: str
     attempt: int
     parts: tuple[tuple[DeltaKind, str], ...]
+    calls: tuple[tuple[int, str, str], ...] = ()
 
 
 class Batch(msgspec.Struct, frozen=True):
@@ -153,7 +155,9 @@ async def _heard(reader: Subscription, clock: Clock, sent_at: int) -> tuple[Sequ
 
 def _preview(caller: Caller, session: str) -> Preview | None:
     running = caller.live.running(session)
-    return Preview(running.call, running.attempt, tuple(running.parts)) if running is not None else None
+    if running is None:
+        return None
+    return Preview(running.call, running.attempt, tuple(running.parts), tuple(running.calls))
 
 
 def frame(name: str, place: str, data: Any) -> bytes:

@@ -25,18 +25,23 @@ QUEUE_ITEMS_MAX = 4_096
 class Running:
     """A model call that streams in this process: what it has said so far, by the index of the part in its reply."""
 
-    __slots__ = ("_fresh", "_whole", "attempt", "call")
+    __slots__ = ("_fresh", "_named", "_whole", "attempt", "call")
 
     def __init__(self, call: str, attempt: int) -> None:
         self.call = call
         self.attempt = attempt
         self._fresh: dict[int, tuple[DeltaKind, list[str]]] = {}
         self._whole: dict[int, str] = {}
+        self._named: dict[int, tuple[str, str]] = {}
 
     def add(self, delta: Delta) -> None:
-        """Take one more piece. Names and arguments of tools are not kept: a call counts once it is whole."""
+        """Take one more piece."""
         if delta.kind == "text" or delta.kind == "thinking":
             self._fresh.setdefault(delta.index, (delta.kind, []))[1].append(delta.text)
+        elif delta.kind == "tool_name" or delta.kind == "tool_arguments":
+            name, arguments = self._named.get(delta.index, ("", ""))
+            named = delta.kind == "tool_name"
+            self._named[delta.index] = (name + delta.text, arguments) if named else (name, arguments + delta.text)
 
     @property
     def parts(self) -> Sequence[tuple[DeltaKind, str]]:
@@ -46,6 +51,14 @@ class Running:
                 self._whole[index] = self._whole.get(index, "") + "".join(pieces)
                 pieces.clear()
         return [(self._fresh[index][0], self._whole[index]) for index in sorted(self._whole)]
+
+    @property
+    def calls(self) -> Sequence[tuple[int, str, str]]:
+        """The calls so far: how many texts and thoughts stand before it, its tool, its arguments."""
+        return [
+            (sum(said < index for said in self._fresh), name, arguments)
+            for index, (name, arguments) in sorted(self._named.items())
+        ]
 
 
 class Hub:
