@@ -116,7 +116,7 @@ async def test_a_call_that_broke_and_was_tried_again(database: str, second: str)
             model.say(ModelError("cut", kind="connection"), second, None)
             events += [event async for event in stream]
         assert [*finished(events).values()] == [done(events)] == [second]
-        given_up = [event for event in events if event.type == "response.output_item.done"][0]
+        given_up = next(event for event in events if event.type == "response.output_item.done")
         assert (given_up.item.status, given_up.item.content[0].text) == ("incomplete", "Hel")
         last = events[-1].response
         assert [item.id for item in last.output] == [*finished(events)]
@@ -150,9 +150,10 @@ class Calling:
         self.end = asyncio.Event()
 
     async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
-        for index, kind, text in ((0, "text", "So"), (1, "tool_name", "f"), (1, "tool_arguments", '{"a":')):
-            if on_delta is not None:
-                on_delta(index, kind, text)
+        if on_delta is not None:
+            on_delta(0, "text", "So")
+            on_delta(1, "tool_name", "f")
+            on_delta(1, "tool_arguments", '{"a":')
         await self.end.wait()
         return ModelReply((Text("So"), ToolCall("x", "f", '{"a": 1}')), stop="tool_calls")
 

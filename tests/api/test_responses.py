@@ -19,6 +19,7 @@ from remanence.api.response_input import pack
 from remanence.api.responses import responses_router
 from remanence.content import Message, Part, Text, Thinking, ToolCall, ToolResult, Usage, text_of
 from remanence.errors import ModelError
+from remanence.models.configuration import ModelConfig
 from remanence.models.scripted import Scripted
 from remanence.ports import EntryQuery, ModelReply, ModelRequest
 
@@ -499,3 +500,16 @@ def drive(server: Server) -> None:
 
 def streamed(stream: Iterator[Any]) -> list[str]:
     return [event.type for event in stream]
+
+
+@pytest.mark.parametrize("store", [True, False])
+async def test_what_the_model_cannot_read_is_refused(tmp_path: Path, store: bool) -> None:
+    """When it is known how much it reads: the configuration says so, or the price list."""
+    small = ModelConfig(name="small", base_url="http://127.0.0.1:9/v1", model="s", context_window=50)
+    async with served(f"sqlite:///{tmp_path}/a.db", Scripted(script), model_configs={"small": small}) as server:
+        responses = server.client(max_retries=0).responses
+        with pytest.raises(openai.BadRequestError) as refused:
+            await responses.create(model="small", input="word " * 60, store=store)
+        assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")
+        made = await responses.create(model="small", input="word " * 60, truncation="auto", background=True)
+        assert made.status in ("queued", "in_progress", "failed")

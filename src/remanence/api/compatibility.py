@@ -257,7 +257,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("image", "not yet", ""),
         ("include", "partial", "`reasoning.encrypted_content` and `message.input_image.image_url`"),
         ("input", "partial", "no item references, no files by id, no items of tools that are not served"),
-        ("max_tool_calls", "partial", "shown again; it counts tools of the server, and a request brings none"),
+        ("max_tool_calls", "partial", "counts calls of MCP servers' tools, over the whole turn; more are not run"),
         ("moderation", "not yet", ""),
         ("prompt", "not yet", "prompts are not stored; save an agent"),
         ("prompt_cache_key", "partial", _HINT),
@@ -268,9 +268,18 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("stream_options", "not yet", "nothing is obfuscated"),
         ("text", "partial", f"`text` and `json_schema`, always strict; no `json_object`; {_VERBOSITY}"),
         ("tool_choice", "partial", "words, a function, or `allowed_tools` among functions"),
-        ("tools", "partial", f"{_FUNCTIONS}; tools of an agent are run when `model` names it"),
+        (
+            "tools",
+            "partial",
+            "`function`, and `mcp` by `server_url` at a host of the setting `mcp_hosts`, without `headers` and "
+            "`authorization`, and no connectors; tools of an agent are run when `model` names it",
+        ),
         ("top_logprobs", "not yet", "only 0"),
-        ("truncation", "partial", "`auto` keeps the window under 32,000 tokens; `disabled` fails, it is no 400"),
+        (
+            "truncation",
+            "partial",
+            "`auto` is 32,000 tokens; `disabled` is a 400 where the model's window is known",
+        ),
     ),
     "chat.completions.create": _parameters(
         "max_completion_tokens max_tokens model parallel_tool_calls reasoning_effort safety_identifier "

@@ -31,6 +31,7 @@ from remanence.api.response_place import Asked, ask, history_of, place, renamed
 from remanence.api.response_private import Private
 from remanence.api.response_request import ResponseBody
 from remanence.api.response_stream import LAST, events_of
+from remanence.api.response_sums import check_fits
 from remanence.api.responses import lookout_of, meter_of
 from remanence.commands.caller import Caller
 from remanence.content import Message
@@ -169,6 +170,7 @@ class _Connection:
             if body.store is not False:
                 refuse("store", f"{body.previous_response_id} was not stored, so what follows it cannot be either")
             asked = await self._after(body, held)
+        await check_fits(served, self._caller, asked)
         if body.store is not False:
             kept = await place(self._caller, asked, body, self._if_busy or asked.spec.if_busy)
             return events_of(self._caller, kept, lookout_of(self._socket))

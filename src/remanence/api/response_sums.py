@@ -7,20 +7,23 @@ import msgspec
 from remanence.api.named import Served, named
 from remanence.api.response_input import pack, refuse
 from remanence.api.response_items import Item
-from remanence.api.response_kept import usage_of
+from remanence.api.response_kept import fold_of, usage_of
 from remanence.api.response_place import Asked, ask, history_of, renamed
-from remanence.api.response_request import CompactBody, ResponseBody
-from remanence.commands.caller import Caller
+from remanence.api.response_request import AGENT, CompactBody, ResponseBody
+from remanence.commands.caller import Caller, state_of
 from remanence.commands.metering import Meter
 from remanence.content import File, Image, Message, Text, ToolResult, text_of
+from remanence.errors import InvalidInput
+from remanence.events import ModelReplied
 from remanence.ports import ModelRequest
 
-__all__ = ["compact", "counted"]
+__all__ = ["ContextTooLong", "check_fits", "compact", "counted"]
 
 BYTES_PER_TOKEN = 4
 IMAGE_TOKENS = 1_600
 """What a picture is taken for, however large its file is."""
 SUMMARY_TOKENS = 4_096
+LAST_RECORDS = 100
 ORDER = (
     "Sum up the conversation so far, for yourself: you will go on with it and see nothing of it but this summary. Keep "
     "every fact, name, number, decision, open question and promise that may matter. Write the summary and nothing else."
@@ -35,6 +38,46 @@ def counted(asked: Asked, history: tuple[Message, ...]) -> Item:
     size += len(msgspec.json.encode(spec.settings.output_schema)) if spec.settings.output_schema else 0
     size += sum(_size(message) for message in (*history, *asked.given.messages))
     return {"object": "response.input_tokens", "input_tokens": -(-size // BYTES_PER_TOKEN)}
+
+
+class ContextTooLong(InvalidInput):
+    """A conversation and its input are longer than the model reads."""
+
+    code = "context_length_exceeded"
+
+
+async def check_fits(served: Served, caller: Caller, asked: Asked) -> None:
+    """Refuse what the model cannot read, when it is known how much that is. An agent, and `truncation: auto`, keep the
+    window short themselves."""
+    if asked.spec.name != AGENT or asked.echo.truncation == "auto":
+        return
+    window = served.gateway.context_window(asked.spec.model)
+    if window is None:
+        return
+    before = await _said_before(caller, asked)
+    told = sum(_size(message) for message in asked.given.messages)
+    needed = before + -(-told // BYTES_PER_TOKEN) if before else counted(asked, ())["input_tokens"]
+    if needed > window:
+        raise ContextTooLong(
+            f"The input is about {needed} tokens long, and {asked.echo.model} reads {window}. Nothing was written; say "
+            "less, sum the conversation up with /v1/responses/compact, or set `truncation` to `auto`.",
+            param="input",
+        )
+
+
+async def _said_before(caller: Caller, asked: Asked) -> int:
+    """How long the conversation is by its last reply, as its provider counted; 0 when that is not known. It costs the
+    same however long the conversation is."""
+    if asked.previous is not None:
+        reply = (await fold_of(caller, asked.previous)).reply
+    else:
+        if asked.talk is None or not asked.talk.session:
+            return 0
+        s = await state_of(caller, asked.talk.session)
+        records = await caller.database.store.read(s.id, after=max(0, s.head - LAST_RECORDS))
+        replies = [record.event for record in records if isinstance(record.event, ModelReplied)]
+        reply = replies[-1] if replies else None
+    return reply.usage.total_tokens if reply is not None else 0
 
 
 def _size(message: Message) -> int:

@@ -30,7 +30,7 @@ from remanence.api.response_place import ask, history_of, place
 from remanence.api.response_private import Private
 from remanence.api.response_request import CompactBody, CountBody, ResponseBody
 from remanence.api.response_stream import events_of, frames_of, settled
-from remanence.api.response_sums import compact, counted
+from remanence.api.response_sums import check_fits, compact, counted
 from remanence.api.stream import EventStream, paced
 from remanence.commands import sessions
 from remanence.commands.caller import Caller, body_digest, state_of
@@ -101,6 +101,7 @@ async def create_response(
         refuse("stream_options", "only with `stream`")
     served: Served = request.app.state.runtime
     asked = await ask(served, caller, body)
+    await check_fits(served, caller, asked)
     if body.store is False:
         if idempotency_key is not None:
             refuse("idempotency-key", "with `store: false` no answer is kept that could be given again")
