@@ -13,6 +13,8 @@ RUNS = {
     "memory-sqlite": ["bench.memory.speed", "--items", "1000000", "--places", "1000"],
     "memory-postgres": ["bench.memory.speed", "--items", "100000", "--places", "100", "--store", "postgres"],
     "store-postgres": ["bench.store_postgres", "--parked", "1000000"],
+    "http-sqlite": ["bench.http", "--store", "sqlite"],
+    "http-postgres": ["bench.http", "--store", "postgres"],
 }
 
 

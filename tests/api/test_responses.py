@@ -412,20 +412,19 @@ async def test_a_request_sent_again_is_answered_once(server: Server, model: Scri
 
 
 async def test_a_server_that_died_before_it_kept_the_response_is_asked_again(server: Server, model: Scripted) -> None:
-    """The input was journaled, then the process died: the same request finds what it began, and reads it to its end."""
+    """The input was journaled, nothing else: the same request finds what it began, and reads it to its end."""
     responses = server.client().responses
     plain = await responses.create(model="m", input="weather Paris", tools=[WEATHER])
     call = next(item for item in plain.output if item.type == "function_call")
     output: Any = [{"type": "function_call_output", "call_id": call.call_id, "output": "sunny"}]
-    again: Any = {"extra_headers": {"idempotency-key": "k"}, "timeout": 10}
-    follow: Any = {"input": output, "previous_response_id": plain.id, "tools": [WEATHER], **again}
+    follow: Any = {"input": output, "previous_response_id": plain.id, "tools": [WEATHER], "timeout": 10}
+    follow["extra_headers"] = {"idempotency-key": "k"}
     one = await responses.create(model="m", **follow)
     registry = server.rt.database.registry
     for entry in await registry.list(EntryQuery("response_key")):
         await registry.remove("response_key", entry.id)
     await registry.remove("response", one.id)
-    async with await responses.create(model="m", stream=True, **follow) as stream:
-        events = [event async for event in stream]
+    events = [event async for event in await responses.create(model="m", stream=True, **follow)]
     assert events[-1].type == "response.completed"
     assert events[-1].response.to_dict() == one.to_dict()
     assert len(model.requests) == 2
