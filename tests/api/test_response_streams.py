@@ -19,6 +19,8 @@ from remanence.errors import ModelError
 from remanence.models.scripted import Scripted
 from remanence.ports import ModelReply, ModelRequest, OnDelta
 from remanence.runtime.services import Times
+from remanence.spec import AskRule
+from remanence.tools import client_tool
 
 QUICK = Options(times=Times(retry_base_s=0.01, drain_s=0.1))
 
@@ -259,6 +261,23 @@ async def test_a_response_that_waits_for_a_person_says_so(database: str, approve
         call = whole.output[0]
         assert call.type == "mcp_call"
         assert call.status == ("completed" if approve else "failed")
+
+
+async def test_a_clients_function_that_waits_for_a_person(database: str) -> None:
+    """Who says yes hears in that response that the function is theirs to run."""
+    refund = client_tool("refund", {"properties": {"cents": {"type": "integer"}}})
+    agent = Agent("desk", model="m", tools=[refund], rules=[AskRule("refund")])
+    async with served(database, Scripted(script), agents=[agent]) as server:
+        responses = server.client().responses
+        made = await responses.create(model="desk", input="500")
+        yes: Any = {"type": "mcp_approval_response", "approval_request_id": made.output[-1].id, "approve": True}
+        allowed = await responses.create(model="desk", input=[yes], previous_response_id=made.id)
+        assert [item.type for item in allowed.output] == ["function_call"]
+        call: Any = allowed.output[0]
+        assert call.arguments == '{"cents":500}'
+        output: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "ok"}
+        after = await responses.create(model="desk", input=[output], previous_response_id=allowed.id)
+        assert after.output_text == "Done."
 
 
 async def test_a_budget_pauses_what_is_stored_and_refuses_what_is_not(database: str) -> None:

@@ -207,6 +207,7 @@ class Fold:
                 case CallJudged():
                     self._release(event.call)
                 case ToolStarted(client=True):
+                    self._release(event.call)
                     self._with_client.add(event.call)
                 case ToolStarted():
                     self._release(event.call)
@@ -300,9 +301,15 @@ class Fold:
     def _release(self, call: str) -> None:
         """Tell a call that was held back: it may run, or nobody will ask about it."""
         item = self._held.pop(call, None)
-        if item is not None:
-            self.items.append(item)
-            self._tell_done(len(self.items) - 1, item)
+        if item is None:
+            return
+        self.items.append(item)
+        index = len(self.items) - 1
+        if item["type"] == "function_call":
+            where = {"output_index": index, "item_id": item["id"]}
+            self._settled("response.output_item.added", output_index=index, item=added(item))
+            self._settled("response.function_call_arguments.delta", **where, delta=item["arguments"])
+        self._tell_done(index, item)
 
     def _append(self, item: Item) -> None:
         self.items.append(item)

@@ -190,6 +190,7 @@ async def pending_in(caller: Caller, s: Session, answers: tuple[Approval, ...]) 
         return {}
     spec = await caller.database.specs.get(s.version)
     said = {answer.call.removeprefix(approval_id(s.id, "")) for answer in answers}
+    ours = {tool.name: tool.kind for tool in spec.tools}
     pending = tuple(
         Pending(
             ToolCall(call.call, call.name, call.arguments),
@@ -198,10 +199,10 @@ async def pending_in(caller: Caller, s: Session, answers: tuple[Approval, ...]) 
             client=call.epoch == CLIENT_EPOCH,
         )
         for call in s.turn.calls
-        if call.state != "returned"
+        if call.state != "returned" and (spec.name == AGENT or ours.get(call.name) == "client")
     )
     return {
-        "pending": pending if spec.name == AGENT else (),
+        "pending": pending,
         "remotes": dict(remotes_of(spec.tools)),
         "client_tools": tuple(tool.name for tool in spec.tools if tool.kind == "client"),
     }
