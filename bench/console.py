@@ -241,7 +241,7 @@ async def browsing(rt: Remanence) -> AsyncGenerator[httpx2.AsyncClient]:
 
 
 async def measure(client: httpx2.AsyncClient, paths: dict[str, str], rounds: int) -> list[dict[str, Any]]:
-    """Milliseconds of each page: median, 95th percentile, longest; and of the processor, which no neighbour lengthens."""
+    """Milliseconds of each page, on the clock and of the processor, which no neighbour lengthens."""
     took: dict[str, list[float]] = {name: [] for name in paths}
     worked: dict[str, list[float]] = {name: [] for name in paths}
     size: dict[str, int] = {}

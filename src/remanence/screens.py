@@ -30,6 +30,8 @@ class Seen(msgspec.Struct, frozen=True):
     """For each record that says something: its position, and its words (see `core/words.py`), each once."""
     tags: dict[str, str] | None = None
     """The session's metadata from now on; None when nothing changed it."""
+    tagged_at: int = 0
+    """The record that says so."""
     lost: tuple[str, ...] = ()
     """Calls whose outcome became unknown in this stretch and was not settled in it."""
     settled: tuple[str, ...] = ()

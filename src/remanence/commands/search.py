@@ -135,13 +135,14 @@ def seen_in(records: Sequence[Recorded]) -> Seen:
     """What a stretch of a journal adds."""
     words = tuple((r.position, words_of(text, WORDS_MAX)) for r in records if (text := text_in(r.event)))
     tags: dict[str, str] | None = None
+    tagged_at = 0
     doubts: dict[str, bool] = {}
     for record in records:
         match record.event:
             case SessionOpened(metadata=metadata) | SessionForked(metadata=metadata):
-                tags = metadata or None
+                tags, tagged_at = metadata or None, record.position
             case SessionAnnotated(metadata=metadata):
-                tags = metadata
+                tags, tagged_at = metadata, record.position
             case ToolLost(call=call):
                 doubts[call] = True
             case ToolResolved(call=call):
@@ -151,6 +152,7 @@ def seen_in(records: Sequence[Recorded]) -> Seen:
     return Seen(
         words=tuple((position, each) for position, each in words if each),
         tags=tags,
+        tagged_at=tagged_at,
         lost=tuple(call for call, lost in doubts.items() if lost),
         settled=tuple(call for call, lost in doubts.items() if not lost),
         turns=tuple((r.at, r.event.status) for r in records if isinstance(r.event, TurnEnded)),

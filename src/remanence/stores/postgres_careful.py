@@ -30,7 +30,18 @@ from remanence.stores.postgres_statements import (
     session_values,
 )
 from remanence.stores.refusals import bad_fork, bad_redaction, content_missing, no_session, session_exists
-from remanence.stores.rows import Head, Row, admit, blobs_named, check_key, erased, extend, opened_summary, recorded
+from remanence.stores.rows import (
+    Head,
+    Row,
+    admit,
+    blobs_named,
+    check_key,
+    erased,
+    extend,
+    holds_metadata,
+    opened_summary,
+    recorded,
+)
 
 __all__ = ["BLOB_GATE", "FREEZE_GATE", "Outcome", "Raced", "append_carefully"]
 
@@ -280,6 +291,8 @@ class _Group:
         sid, row = erasure.head.id, erasure.row
         await replace(self._connection, sid, row.position, row)
         await self._connection.execute("DELETE FROM search_words WHERE sid = $1 AND position = $2", sid, row.position)
+        if holds_metadata(row.payload or b""):
+            await self._connection.execute("DELETE FROM search_tags WHERE sid = $1", sid)
         freed = await self._connection.fetch(
             "DELETE FROM blob_uses WHERE sid = $1 AND position = $2 RETURNING digest",
             sid,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from remanence.core.words import scope_words
 from remanence.ports import Cursor
 from remanence.screens import SCREENS, TAGGED_MAX, Hit, Minute, Overview, Search, Seen, Tag, VersionUse
@@ -67,10 +69,14 @@ class PostgresScreens:
                 return
             sid: int = found["sid"]
             gone = seen.deleted or found["status"] == "deleted"
-            await _record_words(connection, sid, cursor, Words(found, seen, gone))
+            kept = await _not_redacted(connection, sid, cursor, found["head"], seen)
+            if gone:
+                await connection.execute("DELETE FROM search_words WHERE sid = $1", sid)
+            else:
+                await _record_words(connection, found, kept)
             if seen.tags is not None or gone:
                 await connection.execute("DELETE FROM search_tags WHERE sid = $1", sid)
-                tags = {} if gone else seen.tags or {}
+                tags = {} if gone else kept.tags or {}
                 await connection.execute(_ADD_TAGS, sid, list(tags), list(tags.values()))
             await connection.execute(
                 "DELETE FROM search_doubts WHERE sid = $1 AND call = ANY ($2::text[])", sid, list(seen.settled)
@@ -134,32 +140,21 @@ class PostgresScreens:
 # --- adding -----------------------------------------------------------------------------------------------------------
 
 
-class Words:
-    """What is said in a stretch, and what decides whether it may be found."""
+async def _not_redacted(connection: Connection, sid: int, cursor: Cursor, head: int, seen: Seen) -> Seen:
+    """What was seen, without what was redacted after it was read: then something was written since."""
+    if head == cursor.head:
+        return seen
+    stretch = await fetch(connection, sid, after=cursor.position, upto=cursor.head, limit=cursor.head - cursor.position)
+    gone = {row.position for row, _ in stretch if row.payload is not None and row.payload_digest is not None}
+    words = tuple(one for one in seen.words if one[0] not in gone)
+    return replace(seen, words=words, tags={} if seen.tagged_at in gone else seen.tags)
 
-    def __init__(self, session: Fields, seen: Seen, gone: bool) -> None:
-        self.scopes = scope_words(session["project"], session["agent"], session["user_name"])
-        self.head: int = session["head"]
-        self.seen = seen
-        self.gone = gone
 
-
-async def _record_words(connection: Connection, sid: int, cursor: Cursor, words: Words) -> None:
-    if words.gone:
-        await connection.execute("DELETE FROM search_words WHERE sid = $1", sid)
-        return
-    said = dict(words.seen.words)
-    if words.head > cursor.head and said:
-        # Something was written after the stretch was read; it may have redacted a part of it.
-        stretch = await fetch(
-            connection, sid, after=cursor.position, upto=cursor.head, limit=cursor.head - cursor.position
-        )
-        for row, _ in stretch:
-            if row.payload is not None and row.payload_digest is not None:
-                said.pop(row.position, None)
-    if said:
-        texts = [" ".join((*words.scopes, *each)) for each in said.values()]
-        await connection.execute(_ADD_WORDS, sid, list(said), texts)
+async def _record_words(connection: Connection, session: Fields, seen: Seen) -> None:
+    scopes = scope_words(session["project"], session["agent"], session["user_name"])
+    texts = [" ".join((*scopes, *words)) for _, words in seen.words]
+    if texts:
+        await connection.execute(_ADD_WORDS, session["sid"], [position for position, _ in seen.words], texts)
 
 
 async def _record_turns(connection: Connection, project: str, seen: Seen) -> None:

@@ -62,6 +62,7 @@ __all__ = [
     "extend",
     "freeze_scopes",
     "frozen_by",
+    "holds_metadata",
     "hour_of",
     "kind_in",
     "lease_is_live",
@@ -379,6 +380,11 @@ def erased(session: str, row: Row, content: bytes | None) -> tuple[bytes, bytes]
     if whole is None:
         raise content_missing(session, row.position)
     return encode_event(skeleton(decode_event(whole))), payload_digest(whole)
+
+
+def holds_metadata(payload: bytes) -> bool:
+    """Whether an event carries the metadata of its session."""
+    return kind_in(payload) in ("SessionOpened", "SessionForked", "SessionAnnotated")
 
 
 def standing_freeze(rows: Iterable[RawRecord]) -> int:

@@ -20,13 +20,14 @@ from remanence.stores.rows import (
     erased,
     extend,
     freeze_scopes,
+    holds_metadata,
     opened_summary,
     recorded,
     reserve,
 )
 from remanence.stores.sqlite_ledger import Held, Ledger
 from remanence.stores.sqlite_tables import MINUTE_US, SUMMARY_COLUMNS, Known, place_of
-from remanence.stores.sqlite_words import forget_record
+from remanence.stores.sqlite_words import forget_record, forget_tags
 
 __all__ = ["append", "gather_uses", "insert_session"]
 
@@ -253,6 +254,8 @@ def _erase(ledger: Ledger, erasure: Erasure | None) -> None:
             "DELETE FROM blobs WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM blob_uses WHERE digest = ?1)", (digest,)
         )
     forget_record(ledger.connection, erasure.place)
+    if holds_metadata(erasure.skeleton):
+        forget_tags(ledger.connection, erasure.place)
     ledger.erased = True
 
 

@@ -97,9 +97,10 @@ def _record(ledger: Ledger, cursor: Cursor, seen: Seen) -> None:
         said = [(place_of(id_, position), " ".join((*scopes, *words))) for position, words in seen.words]
         kept = [row for row in said if execute(_REDACTED, row[:1]).fetchone() is None]
         executemany("INSERT INTO search_words (rowid, words) VALUES (?, ?)", kept)
+    erased = seen.tags is not None and execute(_REDACTED, (place_of(id_, seen.tagged_at),)).fetchone() is not None
     if seen.tags is not None or seen.deleted:
         execute("DELETE FROM search_tags WHERE id = ?", (id_,))
-        tags = {} if seen.deleted else seen.tags or {}
+        tags = {} if seen.deleted or erased else seen.tags or {}
         executemany("INSERT INTO search_tags VALUES (?, ?, ?)", [(*tag, id_) for tag in tags.items()])
     executemany("DELETE FROM search_doubts WHERE id = ? AND call = ?", [(id_, call) for call in seen.settled])
     executemany("INSERT OR IGNORE INTO search_doubts VALUES (?, ?)", [(id_, call) for call in seen.lost])

@@ -11,7 +11,7 @@ import sqlite3
 
 from remanence.stores.sqlite_tables import POSITION_BITS
 
-__all__ = ["forget_record", "forget_session"]
+__all__ = ["forget_record", "forget_session", "forget_tags"]
 
 _SECURE_SINCE = (3, 42, 0)
 
@@ -24,6 +24,11 @@ def forget_record(connection: sqlite3.Connection, place: int) -> None:
 def forget_session(connection: sqlite3.Connection, session: int) -> None:
     """The words of every record of a session, by its number."""
     _delete(connection, session << POSITION_BITS, ((session + 1) << POSITION_BITS) - 1)
+
+
+def forget_tags(connection: sqlite3.Connection, place: int) -> None:
+    """The metadata of the session of a record that carried it."""
+    connection.execute("DELETE FROM search_tags WHERE id = ?", (place >> POSITION_BITS,))
 
 
 def _delete(connection: sqlite3.Connection, first: int, last: int) -> None:

@@ -173,6 +173,22 @@ async def what_is_redacted_is_not_found(h: Harness) -> None:
 
 
 @law
+async def metadata_that_is_redacted_is_no_tag(h: Harness) -> None:
+    db = await h.open()
+    await db.store.append(opened("a", said("hello")))
+    await seen(db, "a", Seen(tags={"name": "plum"}, tagged_at=1))
+    await db.store.append(write("a", Redacted(2, "ada")))
+    assert await db.screens.tags("lab", limit=9) == [Tag("name", "plum", 1)]
+    await db.store.append(write("a", Redacted(1, "ada")))
+    assert await db.screens.tags("lab", limit=9) == []
+    await db.store.append(opened("b"))
+    (cursor,) = [each for each in await db.store.behind(SCREENS, limit=9) if each.session == "b"]
+    await db.store.append(write("b", Redacted(1, "ada")))
+    await db.screens.record(cursor, Seen(tags={"name": "pear"}, tagged_at=1))
+    assert await db.screens.tags("lab", limit=9) == []
+
+
+@law
 async def what_was_deleted_is_not_found(h: Harness) -> None:
     db = await h.open()
     await spoken(db, "a", "plum and pear")
