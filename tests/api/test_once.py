@@ -45,6 +45,20 @@ class Talker:
         return ModelReply((Text(f"reply {self.asked} to {said}"),))
 
 
+class Server(WireServer):
+    """A server whose clients are closed with it."""
+
+    def client(self, key: str = KEY, **options: Any) -> Any:
+        made = super().client(key, **options)
+        self.clients = [*getattr(self, "clients", []), made]
+        return made
+
+    def stop(self) -> None:
+        for client in getattr(self, "clients", []):
+            client.close()
+        super().stop()
+
+
 def keyed(key: str, **headers: str) -> Any:
     return {"extra_headers": {"Idempotency-Key": key, **headers}}
 
@@ -57,12 +71,12 @@ def talker() -> Talker:
 @pytest.fixture
 def start(tmp_path: Path, talker: Talker) -> Iterator[Callable[[], WireServer]]:
     """Starts a server over the same database, ending the one before."""
-    running: list[WireServer] = []
+    running: list[Server] = []
 
     def begin() -> WireServer:
         while running:
             running.pop().stop()
-        running.append(WireServer(str(tmp_path / "a.db"), {"test": talker.model}, [Agent("support", model="test")]))
+        running.append(Server(str(tmp_path / "a.db"), {"test": talker.model}, [Agent("support", model="test")]))
         return running[-1]
 
     yield begin
