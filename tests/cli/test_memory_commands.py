@@ -61,7 +61,7 @@ def test_a_note_is_kept_edited_and_forgotten(remembering: Path, cli: Run) -> Non
     assert cli("memory", "forget", name).code == 4
     assert cli("memory", "search", "tea").out == ""
     assert cli("memory", "search", "tea", "--believed", "2000-01-01").out == ""
-    lines = cli("memory", "export").out.splitlines()
+    lines = cli("memory", "export", "-o", "jsonl").out.splitlines()
     assert [msgspec.json.decode(line)["version"] for line in lines] == [1, 2]
     assert cli("sessions", "list").out == "", "what people keep stands among no sessions"
 
@@ -69,9 +69,9 @@ def test_a_note_is_kept_edited_and_forgotten(remembering: Path, cli: Run) -> Non
 def test_the_index_is_made_again(remembering: Path, cli: Run) -> None:
     said(cli, "My parcels go to the neighbour at number 12.")
     cli("memory", "keep", "Ada drinks green tea.", "--scope", "user:ada")
-    before = cli("memory", "export").out
+    before = cli("memory", "export", "-o", "jsonl").out
     assert cli("memory", "rebuild").out == "Made again from 2 sessions.\n"
-    assert cli("memory", "export").out == before
+    assert cli("memory", "export", "-o", "jsonl").out == before
 
 
 def test_stores_and_grants(remembering: Path, cli: Run) -> None:

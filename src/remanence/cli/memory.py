@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypedDict, Unpack
 
 import click
-import msgspec
 
 from remanence.cli.command import Format, Group, Invocation, asynchronous, spelled
 from remanence.cli.erasure import erase, hold, holds, receipts, unhold, verify_erasure
@@ -168,18 +166,22 @@ async def history(call: Invocation, memory_id: str, *, output: Format) -> None:
     show(found, output, lambda: table(("VERSION", "SINCE", "UNTIL", "BY", "TEXT"), rows))
 
 
-@memory.command("export")
+@memory.command("export", shape=list[MemoryShape])
 @_where
 @asynchronous
-async def export(call: Invocation, **options: Any) -> None:
-    """Print every version of every memory, one JSON object a line. --limit is not looked at."""
-    count = 0
+async def export(call: Invocation, **options: Unpack[WhereOptions]) -> None:
+    """Every version of every memory that fits, the closed ones, too. With -o jsonl as they come; --limit is not looked
+    at."""
+    output, found = options["output"], list[MemoryShape]()
     async with _current(call) as found_in:
-        async for one in found_in.export(_looking({**options, "output": "jsonl"})):  # pyright: ignore[reportArgumentType]
-            sys.stdout.buffer.write(msgspec.json.encode(MemoryShape.of(one)) + b"\n")
-            count += 1
-    sys.stdout.buffer.flush()
-    note(counted(count, "version"))
+        async for one in found_in.export(_looking(options)):
+            shape = MemoryShape.of(one)
+            if output == "json":
+                found.append(shape)
+            else:
+                show(shape, output, lambda shape=shape: say(_line(shape)))
+    if output == "json":
+        show(found, output, lambda: None)
 
 
 # --- changing ---------------------------------------------------------------------------------------------------------

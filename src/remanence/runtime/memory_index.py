@@ -20,6 +20,7 @@ from remanence.core.memory.journal import owner_of
 from remanence.core.memory.projection import MEMORY, Names, changes_of
 from remanence.core.session import decode_snapshot, fold
 from remanence.core.state import Session
+from remanence.errors import StoreCorrupt, UnknownEvent
 from remanence.events import (
     MemoryForgotten,
     MemoryKept,
@@ -92,10 +93,17 @@ class MemoryIndex:
                 cursors = await self._database.store.behind(MEMORY, limit=BATCH_SESSIONS)
                 for cursor in cursors:
                     if cursor.session in wanted:
-                        await self.project(cursor)
+                        await self._project_if_readable(cursor)
                 if len(cursors) < BATCH_SESSIONS:
                     for session in wanted.keys() - {cursor.session for cursor in cursors}:
                         self._read_to(session, wanted[session])  # somebody else had read it
+
+    async def _project_if_readable(self, cursor: Cursor) -> None:
+        """One damaged journal shall not keep the others of its user from being remembered; the projector says so."""
+        try:
+            await self.project(cursor)
+        except (StoreCorrupt, UnknownEvent):
+            self._read_to(cursor.session, cursor.head)
 
     async def settle_own(self, subject: Subject) -> None:
         """Index also what the subject's own session kept: what its agent noted a moment ago."""
