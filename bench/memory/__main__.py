@@ -19,13 +19,14 @@ from typing import Any
 
 from bench.memory.conversations import PROJECT, Conversation, Question, keeps, load
 from bench.memory.measures import COLUMNS, RANKED, measured
-from bench.memory.rivals import dense, embedder, fts5, fused
+from bench.memory.rivals import dense, embedded, fts5
 from bench.memory.speed import quantiles, storage
+from msgspec.structs import replace
 
-from remanence.ports import Database
-from remanence.recollections import Memory, MemoryHit, MemoryQuery
+from remanence.models.embeddings import Embeddings
+from remanence.ports import Database, Embedder
+from remanence.recollections import Memory, MemoryHit, MemoryQuery, MemoryVector
 
-Rankings = list[tuple[Question, Sequence[Memory]]]
 Table = dict[str, dict[str, dict[str, float]]]
 
 
@@ -54,24 +55,45 @@ def _query(conversation: Conversation, question: Question, limit: int) -> Memory
     return MemoryQuery(project=PROJECT, readable=where, text=question.text, now=conversation.now, limit=limit)
 
 
+async def with_vectors(
+    database: Database, conversations: Sequence[Conversation], embedder: Embedder
+) -> tuple[list[list[Memory]], list[list[Memory]]]:
+    """Each question's ranking by vectors alone, and by our score with them."""
+    near: list[list[Memory]] = []
+    asked: list[tuple[Conversation, Question, tuple[float, ...]]] = []
+    for conversation in conversations:
+        memories, questions = await embedded(conversation, embedder)
+        kept = zip(conversation.memories, memories, strict=True)
+        vectors = [MemoryVector(m.project, m.id, m.version, tuple(vector)) for m, vector in kept]
+        await database.memory_vectors.keep(embedder.model, vectors)
+        near += dense(conversation, memories, questions)
+        asked += [(conversation, q, tuple(v)) for q, v in zip(conversation.questions, questions, strict=True)]
+    fused: list[list[Memory]] = []
+    for conversation, question, vector in asked:
+        query = replace(_query(conversation, question, RANKED), vector=vector, vector_model=embedder.model)
+        fused.append([hit.memory for hit in await database.memories.search(query)])
+    return near, fused
+
+
 async def run(arguments: argparse.Namespace, opener: Callable[[], Awaitable[Database]]) -> dict[str, Any]:
     """Every row of the table."""
     conversations = load(arguments.set)
     questions = [question for conversation in conversations for question in conversation.questions]
+    table: Table = {}
     database = await opener()
     try:
         found, times = await recall(database, conversations)
+        table["remanence"] = measured(zip(questions, memories_of(found), strict=True))
+        if arguments.embedder:
+            async with Embeddings(*arguments.embedder, timeout_s=600.0) as embedder:
+                near, fused = await with_vectors(database, conversations, embedder)
+            table["remanence, vectors"] = measured(zip(questions, fused, strict=True))
+            table["vectors alone"] = measured(zip(questions, near, strict=True))
     finally:
         await database.close()
-    table: Table = {"remanence": measured(zip(questions, memories_of(found), strict=True))}
     for tokenizer in ("unicode61", "porter unicode61"):
         rankings = [ranking for conversation in conversations for ranking in fts5(conversation, tokenizer)]
         table[f"FTS5 {tokenizer.split()[0]}"] = measured(zip(questions, rankings, strict=True))
-    if arguments.embedder:
-        near = [row for conversation in conversations for row in dense(conversation, embedder(*arguments.embedder))]
-        table["dense"] = measured(zip(questions, [[memory for _, memory in row] for row in near], strict=True))
-        both = [fused(*pair) for pair in zip(found, near, strict=True)]
-        table["fused"] = measured(zip(questions, both, strict=True))
     each = by_conversation(conversations, found)
     return {"set": arguments.set.name, "store": arguments.store, **times, "rows": table, "conversations": each}
 

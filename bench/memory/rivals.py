@@ -1,30 +1,22 @@
-"""What recall is compared with: plain FTS5 with BM25, a dense embedder, and our ranking fused with it.
-
-The embedder is any OpenAI-compatible `/v1/embeddings` endpoint (`--embedder URL MODEL`); without one, the dense rows
-are left out.
-"""
+"""What recall is compared with: plain FTS5 with BM25, and the cosine of embeddings alone."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import sqlite3
-import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from operator import mul
 
 from bench.memory.conversations import Conversation
 from bench.memory.measures import RANKED
 
-from remanence.recollections import Memory, MemoryHit
+from remanence.ports import Embedder
+from remanence.recollections import Memory
 
-__all__ = ["Embed", "dense", "embedder", "fts5", "fused"]
-
-Embed = Callable[[Sequence[str]], list[list[float]]]
-"""Texts to vectors of length 1."""
+__all__ = ["Vectors", "dense", "embedded", "fts5"]
 
 BATCH = 256
-DENSE_WEIGHT = 0.3
 
 
 def fts5(conversation: Conversation, tokenizer: str) -> list[list[Memory]]:
@@ -50,20 +42,21 @@ def shown(memory: Memory) -> str:
     return f"{memory.speaker}: {memory.text}"
 
 
-def embedder(url: str, model: str) -> Embed:
-    """An OpenAI-compatible endpoint, such as `http://127.0.0.1:11434/v1`."""
+Vectors = list[list[float]]
 
-    def embed(texts: Sequence[str]) -> list[list[float]]:
-        vectors: list[list[float]] = []
-        for start in range(0, len(texts), BATCH):
-            body = json.dumps({"model": model, "input": list(texts[start : start + BATCH])}).encode()
-            request = urllib.request.Request(f"{url}/embeddings", body, {"Content-Type": "application/json"})
-            with urllib.request.urlopen(request, timeout=600) as answer:
-                rows = json.load(answer)["data"]
-            vectors += [unit(row["embedding"]) for row in sorted(rows, key=lambda row: row["index"])]
-        return vectors
 
-    return embed
+async def embedded(conversation: Conversation, embedder: Embedder) -> tuple[Vectors, Vectors]:
+    """The vectors of a conversation's memories and of its questions, each of length 1."""
+    memories = [shown(memory) for memory in conversation.memories]
+    questions = [question.text for question in conversation.questions]
+    return await _embed(memories, embedder), await _embed(questions, embedder)
+
+
+async def _embed(texts: Sequence[str], embedder: Embedder) -> Vectors:
+    vectors: Vectors = []
+    for start in range(0, len(texts), BATCH):
+        vectors += map(unit, await embedder.embed(texts[start : start + BATCH]))
+    return vectors
 
 
 def unit(vector: Sequence[float]) -> list[float]:
@@ -72,24 +65,11 @@ def unit(vector: Sequence[float]) -> list[float]:
     return [x / length for x in vector]
 
 
-def dense(conversation: Conversation, embed: Embed) -> list[list[tuple[float, Memory]]]:
-    """Each question's ranking by the cosine of embeddings, with the cosines."""
-    memories = embed([shown(memory) for memory in conversation.memories])
-    questions = embed([question.text for question in conversation.questions])
-    rankings: list[list[tuple[float, Memory]]] = []
+def dense(conversation: Conversation, memories: Vectors, questions: Vectors) -> list[list[Memory]]:
+    """Each question's ranking by nothing but the cosine of embeddings."""
+    rankings: list[list[Memory]] = []
     for asked in questions:
-        cosines = [sum(a * b for a, b in zip(asked, vector, strict=True)) for vector in memories]
+        cosines = [sum(map(mul, asked, vector)) for vector in memories]
         ranked = sorted(zip(cosines, conversation.memories, strict=True), key=lambda pair: (-pair[0], pair[1].id))
-        rankings.append(ranked)
+        rankings.append([memory for _, memory in ranked[:RANKED]])
     return rankings
-
-
-def fused(hits: Sequence[MemoryHit], cosines: Sequence[tuple[float, Memory]]) -> list[Memory]:
-    """A convex sum of both scores, each brought to 0 to 1 over the question."""
-    best = max((hit.score for hit in hits), default=1.0) or 1.0
-    words = {hit.memory.id: hit.score / best for hit in hits}
-    high, low = cosines[0][0], cosines[-1][0]
-    near = {memory.id: (cosine - low) / ((high - low) or 1.0) for cosine, memory in cosines}
-    by_id = {memory.id: memory for _, memory in cosines}
-    scores = {id_: (1 - DENSE_WEIGHT) * words.get(id_, 0.0) + DENSE_WEIGHT * near[id_] for id_ in by_id}
-    return [by_id[id_] for id_ in sorted(scores, key=lambda id_: (-scores[id_], id_))[:RANKED]]

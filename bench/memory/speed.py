@@ -152,9 +152,9 @@ async def ask(database: Database, talk: Talk, texts: Sequence[str], queries: int
     return took
 
 
-async def single(database: Database, talk: Talk, turns: int) -> list[float]:
-    """Two items at a time, as a turn adds them; the milliseconds of each."""
-    took: list[float] = []
+async def single(database: Database, talk: Talk, turns: int) -> tuple[list[float], list[float]]:
+    """Two items at a time, as a turn adds them; the milliseconds of each, and those this process worked."""
+    took, worked = list[float](), list[float]()
     for number, session in enumerate(itertools.islice(sessions(talk, turns * SESSION_ITEMS, turns), turns)):
         renamed = [
             Keep(
@@ -164,10 +164,11 @@ async def single(database: Database, talk: Talk, turns: int) -> list[float]:
             )
             for change in session[:2]
         ]
-        started = time.perf_counter()
+        started, busy = time.perf_counter(), time.process_time()
         await database.memories.apply(renamed)
         took.append((time.perf_counter() - started) * 1e3)
-    return took
+        worked.append((time.process_time() - busy) * 1e3)
+    return took, worked
 
 
 def _fields(memory: Memory) -> dict[str, Any]:
@@ -201,7 +202,7 @@ async def run(arguments: argparse.Namespace, opener: Callable[[], Awaitable[Data
         random.Random(2).shuffle(texts)
         await ask(database, talk, texts, 50)  # stems are remembered and pages read as in a running server
         asked = await ask(database, talk, texts, arguments.queries)
-        turns = await single(database, talk, 200)
+        turns, turns_worked = await single(database, talk, 200)
         stats = await database.views.stats()
     finally:
         await database.close()
@@ -213,6 +214,7 @@ async def run(arguments: argparse.Namespace, opener: Callable[[], Awaitable[Data
         "indexed_per_cpu_s": round(arguments.items / worked),
         "query_ms": quantiles(asked),
         "turn_ms": quantiles(turns),
+        "turn_cpu_ms": quantiles(turns_worked),
         "bytes_per_item": round(stats["bytes"] / arguments.items),
     }
 
