@@ -30,6 +30,7 @@ __all__ = ["acts_router"]
 acts_router = APIRouter(prefix="/sessions/{session}", route_class=ConsoleRoute, include_in_schema=False)
 
 _CHUNK_BYTES = 1 << 16
+_Place = Annotated[int | None, Query(ge=1, lt=2**62)]
 
 
 async def _owned(frame: Frame, session: str) -> Session:
@@ -65,11 +66,11 @@ async def cancel(frame: Talking, session: str) -> Response:
 
 
 @acts_router.post("/fork")
-async def fork(frame: Talking, session: str, turn: Annotated[int | None, Query(ge=1)] = None) -> Response:
-    """A new session with the same past, up to the end of a turn or up to now; go there."""
+async def fork(frame: Talking, session: str, turn: _Place = None, position: _Place = None) -> Response:
+    """A new session with the same past, up to the end of a turn, a record, or now; go there."""
     s = await _owned(frame, session)
     opening = Opening(user=s.user, title=s.title, metadata=s.metadata)
-    forked = await sessions.fork(frame.caller, session, turn=turn, opening=opening)
+    forked = await sessions.fork(frame.caller, session, turn=turn, position=position, opening=opening)
     return frame.go(f"/sessions/{forked}")
 
 

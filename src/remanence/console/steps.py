@@ -8,25 +8,47 @@ import msgspec
 from fastapi import APIRouter, Response
 
 from remanence.commands.caller import state_of
+from remanence.commands.prompts import PromptShape, past_prompt
 from remanence.commands.shapes import RecordShape
 from remanence.console.entry import Looking
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame, owned
 from remanence.console.timeline import Row, Timeline
 from remanence.console.ways import ways
-from remanence.content import Message, Part, ToolCall
-from remanence.core.context import rebuild_prompt
+from remanence.content import Part, ToolCall
 from remanence.core.state import Session
 from remanence.errors import NotFound
-from remanence.events import InputReceived, ModelCalled, ModelReplied, Recorded, ToolReturned, ToolStarted
-from remanence.spec import AgentSpec
+from remanence.events import (
+    BlocksShown,
+    ContextCompacted,
+    InputReceived,
+    MemoryRecalled,
+    ModelCalled,
+    ModelReplied,
+    Recalled,
+    Recorded,
+    ToolReturned,
+    ToolStarted,
+)
+from remanence.stores.reading import texts_of
 
 __all__ = ["StepData", "steps_router"]
 
 steps_router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
 AROUND = 400
-_PAGE = 2_000
+
+
+class RecalledShape(msgspec.Struct, frozen=True):
+    """A memory that came to mind: what it says now (null: it was erased), and the record it was learned from."""
+
+    memory: str
+    session: str
+    position: int
+    text: str | None
+    by: str
+    untrusted: bool
+    why: tuple[str, ...]
 
 
 class StepData(msgspec.Struct, frozen=True):
@@ -39,20 +61,8 @@ class StepData(msgspec.Struct, frozen=True):
     output: tuple[Part, ...]
     provider_id: str
     stop: str
+    recalled: list[RecalledShape]
     records: list[RecordShape]
-
-
-class PromptData(msgspec.Struct, frozen=True):
-    """What a model call was sent. `exact`: the digest of what was rebuilt is the one that was journaled."""
-
-    session: str
-    position: int
-    model: str
-    instructions: str
-    messages: tuple[Message, ...]
-    tools: tuple[str, ...]
-    exact: bool
-    digest: str
 
 
 @steps_router.get("/sessions/{session}/steps/{position}")
@@ -64,7 +74,7 @@ async def step(frame: Looking, session: str, position: int) -> Response:
     row = Timeline(records).find(position)
     if row is None:
         raise NotFound(f"Session {session} has no record {position}; it has 1 to {s.head}.")
-    data = _step(s, row, records)
+    data = _step(s, row, records, await _recalled(frame, row, records))
     path = f"/admin/v1/sessions/{session}/records?after={position - 1}&limit=1"
     lines = ways(
         frame,
@@ -75,7 +85,7 @@ async def step(frame: Looking, session: str, position: int) -> Response:
     return frame.show("_step.html", "sessions", data, s=s, row=row, ways=lines)
 
 
-def _step(s: Session, row: Row, records: Sequence[Recorded]) -> StepData:
+def _step(s: Session, row: Row, records: Sequence[Recorded], recalled: list[RecalledShape]) -> StepData:
     own = [record for record in records if record.position in row.positions]
     sent, effect, provider, stop = "", "", "", ""
     output: tuple[Part, ...] = ()
@@ -88,6 +98,8 @@ def _step(s: Session, row: Row, records: Sequence[Recorded]) -> StepData:
                 pass
     for record in own:
         match record.event:
+            case ContextCompacted(summary=summary):
+                output = summary
             case ModelCalled(turn=turn, call=call):
                 effect = f"{s.id}:{turn}:{call}"
             case ModelReplied(parts=parts, provider_id=provider_id, stop=why):
@@ -101,50 +113,35 @@ def _step(s: Session, row: Row, records: Sequence[Recorded]) -> StepData:
             case _:
                 pass
     shapes = [RecordShape.of(record) for record in own]
-    return StepData(s.id, row, effect, sent, output, provider, stop, shapes)
+    return StepData(s.id, row, effect, sent, output, provider, stop, recalled, shapes)
+
+
+async def _recalled(frame: Frame, row: Row, records: Sequence[Recorded]) -> list[RecalledShape]:
+    """What came to mind for the turn of a model call, or in the record of a note."""
+    items: list[Recalled] = []
+    for record in records:
+        match record.event:
+            case MemoryRecalled(turn=turn, items=found) if row.kind == "model" and turn == row.turn:
+                items += found
+            case MemoryRecalled(items=found) | BlocksShown(items=found) if record.position in row.positions:
+                items += found
+            case _:
+                pass
+    known = await texts_of(frame.caller.database.store, [(item.session, item.position) for item in items])
+    shapes: list[RecalledShape] = []
+    for item in items:
+        what = known.get((item.session, item.position))
+        text, by = (what.text, what.by) if what is not None else (None, "")
+        shapes.append(RecalledShape(item.memory, item.session, item.position, text, by, item.untrusted, item.why))
+    return shapes
 
 
 @steps_router.get("/sessions/{session}/prompts/{position}")
 @steps_router.get("/sessions/{session}/prompts/{position}.json")
 async def prompt(frame: Looking, session: str, position: int) -> Response:
     """The exact prompt of the model call at a position, rebuilt from what it referred to."""
-    s = owned(frame, await state_of(frame.caller, session))
-    store = frame.caller.database.store
-    found = await store.read(session, after=max(position - 1, 0), limit=1)
-    called = found[0].event if found else None
-    if not isinstance(called, ModelCalled):
-        raise NotFound(f"Record {position} of session {session} is no model call.")
-    spec = await _spec(frame, s)
-    records = await _records(frame, session, _start(called), position)
-    rebuilt = rebuild_prompt(records, called, spec)
-    tools = tuple(tool.name for tool in spec.tools) if spec is not None else ()
-    data = PromptData(
-        session, position, called.model, rebuilt.instructions, rebuilt.messages, tools, rebuilt.exact, called.prompt
-    )
-    return frame.show("_prompt.html", "sessions", data)
-
-
-async def _spec(frame: Frame, s: Session) -> AgentSpec | None:
-    """The version the session pins, unless it came without its agent."""
-    try:
-        return await frame.caller.database.specs.get(s.version)
-    except NotFound:
-        return None
-
-
-def _start(called: ModelCalled) -> int:
-    """The first record that the prompt refers to."""
-    places = (called.window_from, called.compacted_at, called.shown_at)
-    return min(place for place in places if place > 0)
-
-
-async def _records(frame: Frame, session: str, first: int, last: int) -> list[Recorded]:
-    found: list[Recorded] = []
-    after = first - 1
-    while after < last:
-        records = await frame.caller.database.store.read(session, after=after, limit=min(_PAGE, last - after))
-        if not records:
-            break
-        found += records
-        after = records[-1].position
-    return found
+    owned(frame, await state_of(frame.caller, session))
+    past = await past_prompt(frame.caller, session, str(position))
+    if frame.as_json:
+        return frame.show("_prompt.html", "sessions", PromptShape.of(past))
+    return frame.show("_prompt.html", "sessions", past)

@@ -22,19 +22,24 @@ from remanence.content import Part, Text, Thinking, ToolCall, Usage, text_of
 from remanence.events import (
     ApprovalExpired,
     ApprovalGiven,
+    BlocksShown,
     BudgetRaised,
     BudgetReached,
     CallJudged,
     CancelAsked,
+    CompactionBegun,
+    CompactionFailed,
     ContextCompacted,
     InputJoined,
     InputReceived,
     MemoryForgotten,
     MemoryKept,
+    MemoryRecalled,
     ModelCalled,
     ModelFailed,
     ModelReplied,
     QuestionAsked,
+    Recalled,
     Recorded,
     Redacted,
     SessionAnnotated,
@@ -182,6 +187,8 @@ class Timeline:
                 return self._turn(record)
             case ModelCalled() | ModelReplied() | ModelFailed():
                 return self._model(record)
+            case CompactionBegun() | CompactionFailed() | ContextCompacted():
+                return self._compaction(record)
             case CallJudged() | ApprovalGiven() | ApprovalExpired() | QuestionAsked() | TimerSet() | TimerFired():
                 return self._waited(record)
             case ToolStarted() | ToolReturned() | ToolLost() | ToolResolved():
@@ -246,6 +253,30 @@ class Timeline:
                 self._cost(row, cost)
                 if retry_at is not None:
                     row.waits.append((record.at, None))
+        return [row, *self._head()]
+
+    def _compaction(self, record: Recorded) -> list[Row]:
+        """A model call that summarises; without a call the summary was drawn by rule, and is a note."""
+        event = record.event
+        assert isinstance(event, CompactionBegun | CompactionFailed | ContextCompacted)
+        if not event.call:
+            return self._note(record, text=preview(event.summary) if isinstance(event, ContextCompacted) else "")
+        row = self._models.get(event.call)
+        if row is None:
+            row = self._models[event.call] = self._new(record, "model", call=event.call)
+        elif record.position not in row.positions:
+            row.positions.append(record.position)
+        row.word, row.name = "compaction", event.model or row.name
+        if isinstance(event, CompactionBegun):
+            row.state, row.attempts, row.ended_at = "running", event.attempt, None
+            return [row]
+        row.ended_at, row.usage = record.at, event.usage
+        if isinstance(event, ContextCompacted):
+            row.state, row.text, row.redacted = "ok", preview(event.summary), record.redacted
+        else:
+            row.state = "failed"
+            self._mark(row, record, "lost" if event.kind == "lost" else "failed", text=event.message)
+        self._cost(row, event.cost_usd_micros, unpriced=event.cost_usd_micros is None and row.state == "ok")
         return [row, *self._head()]
 
     def _waited(self, record: Recorded) -> list[Row]:
@@ -320,8 +351,10 @@ class Timeline:
                 return self._note(record, name=by, text=reason)
             case SessionAnnotated(by=by):
                 return self._note(record, name=by)
-            case ContextCompacted(summary=summary):
-                return self._note(record, text=preview(summary))
+            case MemoryRecalled(items=items, note=note) if items or note:
+                return self._note(record, name=str(len(items)), text=note or "; ".join(_whys(items)))
+            case BlocksShown(items=items):
+                return self._note(record, text=", ".join(item.memory for item in items))
             case MemoryKept(text=text, store=store):
                 return self._note(record, name=store, text=text)
             case MemoryForgotten(reason=reason, store=store):
@@ -369,6 +402,11 @@ class Timeline:
 
     def _head(self) -> Sequence[Row]:
         return [self.turn] if self.turn is not None else []
+
+
+def _whys(items: Sequence[Recalled]) -> list[str]:
+    """Why memories came to mind, each reason once."""
+    return list(dict.fromkeys(why for item in items for why in item.why))
 
 
 def preview(parts: tuple[Part, ...]) -> str:
