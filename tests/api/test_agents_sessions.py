@@ -257,6 +257,19 @@ def test_a_session_is_changed_in_its_course(client: Client) -> None:
 # --- turns that end otherwise -----------------------------------------------------------------------------------------
 
 
+def test_messages_said_at_once_are_items_of_their_own(client: Client) -> None:
+    texts = [{"role": "user", "content": [{"type": "input_text", "text": word} for word in words.split()]}
+             for words in ("one two", "three")]  # fmt: skip
+    session = opened(client, texts)
+    follow(client, session.id, "idle")
+    send(client, session.id, {"type": "agent.session.input.message", "input": [*texts, texts[0]]})
+    follow(client, session.id, "turn.completed", after=str(follow(client, session.id, "idle")[-1].event_id))
+    items = client.beta.agents.sessions.items.list(session.id, order="asc").data
+    said = [[part.text for part in item.content] for item in items if item.type == "message" and item.role == "user"]
+    assert said == [["one", "two"], ["three"], ["one", "two"], ["three"], ["one", "two"]]
+    assert len({item.id for item in items}) == len(items)
+
+
 def test_a_turn_is_cancelled(client: Client) -> None:
     session = opened(client, "stall")
     follow(client, session.id, "turn.in_progress")

@@ -34,7 +34,7 @@ from remanence.content import Image, Part, Text
 from remanence.errors import Conflict, InvalidInput, NotFound, Unsupported
 from remanence.spec import IfBusy
 
-__all__ = ["UnknownPendingCall", "parts_of", "perform"]
+__all__ = ["UnknownPendingCall", "messages_in", "parts_of", "perform"]
 
 _DATA_URL = re.compile(r"data:(image/[a-zA-Z0-9.+-]{1,64});base64,(.+)", re.DOTALL)
 
@@ -76,6 +76,12 @@ def parts_of(caller: Caller, said: str | Sequence[InputMessage], path: str) -> t
     return parts
 
 
+def messages_in(said: str | Sequence[InputMessage]) -> tuple[int, ...]:
+    """How many parts each message has; nothing when there is only one."""
+    counts = () if isinstance(said, str) else tuple(len(message.content) for message in said)
+    return counts if len(counts) > 1 else ()
+
+
 def _part(content: object, path: str) -> Part:
     if isinstance(content, InputText):
         return Text(content.text)
@@ -108,7 +114,8 @@ async def perform(
         once = Once(own, msgspec.to_builtins(event.model_dump(mode="json"))) if own else None
         match event:
             case MessageInput():
-                await sessions.send(caller, session, said[number], if_busy=if_busy, key=own)
+                counts = messages_in(event.input)
+                await sessions.send(caller, session, said[number], if_busy=if_busy, key=own, messages=counts)
             case CancelInput():
                 await sessions.cancel(caller, session, once=once)
             case ToolResultInput():

@@ -23,7 +23,7 @@ from remanence.api.agents_config import (
     inline_name,
     spec_of_config,
 )
-from remanence.api.agents_inputs import parts_of
+from remanence.api.agents_inputs import messages_in, parts_of
 from remanence.api.agents_objects import MICROS_PER_CENT, UNLIMITED, tail_of
 from remanence.api.agents_stream import SessionStream, StreamChoice, shown_session
 from remanence.api.auth import owned_session
@@ -68,8 +68,8 @@ async def create_session(
     said = None if body.input is None else parts_of(caller, body.input, "input")
     session = await _opened(served, caller, body, opening)
     await _limit(caller, session, body.spend_control)
-    if said is not None:
-        await sessions.send(caller, session, said, key=idempotency_key)
+    if said is not None and body.input is not None:
+        await sessions.send(caller, session, said, key=idempotency_key, messages=messages_in(body.input))
     if not body.stream:
         return answer(await shown_session(caller, await state_of(caller, session)))
     options = body.stream_options

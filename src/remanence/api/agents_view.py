@@ -34,7 +34,7 @@ from remanence.api.agents_objects import (
 )
 from remanence.api.agents_pieces import ITEM_ADDED, ITEM_DONE, Event, Piece, part_kind
 from remanence.api.stream import Place, Preview
-from remanence.content import Text, Thinking, text_of
+from remanence.content import Part, Text, Thinking, text_of
 from remanence.core.session import evolve
 from remanence.core.state import Session
 from remanence.events import (
@@ -130,7 +130,7 @@ class SessionView:
             case TurnStarted():
                 own = self._started(r, r.event)
             case InputJoined(position=position):
-                own = [self._heard_item(position)]
+                own = self._heard_items(position)
             case ModelReplied():
                 own, closed = self._replied(before, r.event)
             case ModelFailed():
@@ -182,21 +182,30 @@ class SessionView:
         events: list[Event | None] = [
             {"type": f"agent.session.turn.{word}", **where, "turn": turn} for word in ("created", "in_progress")
         ]
-        return [*events, *(self._heard_item(position) for position in e.inputs)]
+        return [*events, *(event for position in e.inputs for event in self._heard_items(position))]
 
-    def _heard_item(self, position: int) -> Event | None:
-        """The event of an input that a turn took in."""
+    def _heard_items(self, position: int) -> list[Event | None]:
+        """The events of an input that a turn took in: one for each message."""
         heard, turn = self._heard.pop(position, None), self.turn
         if heard is None or turn is None:
-            return None
-        item_id = self._id("msg", f"u{position}")
+            return [None]
+        ends = [sum(heard.messages[: number + 1]) for number in range(len(heard.messages))] or [len(heard.parts)]
+        starts = [0, *ends[:-1]]
+        pieces = [heard.parts[start:end] for start, end in zip(starts, ends, strict=True)]
+        return [
+            self._heard_item(turn, f"u{position}" + (f"_{number}" if number else ""), parts)
+            for number, parts in enumerate(pieces)
+        ]
+
+    def _heard_item(self, turn: OpenTurn, name: str, parts: tuple[Part, ...]) -> Event:
+        item_id = self._id("msg", name)
         item = {
             "id": item_id,
             "type": "message",
             "role": "user",
             "status": "completed",
             "phase": None,
-            "content": input_contents(heard.parts),
+            "content": input_contents(parts),
             "turn_id": self._where()["turn_id"],
         }
         turn.items[item_id] = item

@@ -125,9 +125,17 @@ async def _limit(caller: Caller, spec: AgentSpec, session: str) -> None:
 
 
 async def send(
-    caller: Caller, session: str, parts: tuple[Part, ...] | str, *, if_busy: IfBusy = "queue", key: str | None = None
+    caller: Caller,
+    session: str,
+    parts: tuple[Part, ...] | str,
+    *,
+    if_busy: IfBusy = "queue",
+    key: str | None = None,
+    messages: tuple[int, ...] = (),
 ) -> Appended:
     """Accept an input. When this returns it is durable, and it will be answered; nothing more is promised.
+
+    `messages`: how many of the parts each message has, when these are several.
 
     Raises NotFound, TooLarge, InvalidInput, and Busy when `if_busy` is `reject` and the session is in a turn.
     """
@@ -136,7 +144,9 @@ async def send(
     check_input(caller, parts)
     expect = await _idle_head(caller, session) if if_busy == "reject" else None
     shown = await _shown(caller, session, parts)
-    event = InputReceived(caller.make_id("in"), parts, user=caller.actor, if_busy=if_busy, shown=shown)
+    event = InputReceived(
+        caller.make_id("in"), parts, user=caller.actor, if_busy=if_busy, shown=shown, messages=messages
+    )
     return await commit(
         caller,
         Write(
@@ -148,7 +158,7 @@ async def send(
             wake=True,
             wake_unless=caller.live.driver_of(session),
             key=f"send:{session}:{key}" if key else None,
-            key_digest=body_digest((parts, if_busy)) if key else "",
+            key_digest=body_digest((parts, if_busy, *((messages,) if messages else ()))) if key else "",
         ),
     )
 

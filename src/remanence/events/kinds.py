@@ -145,7 +145,8 @@ class SessionThawed(_Fact, frozen=True):
 class InputReceived(_Fact, frozen=True):
     """Somebody said something. `input` is unique in the session; `answers` names the question it answers, if any.
 
-    Of a long text the model is shown the first `shown` bytes (0: all), and can open the rest.
+    Of a long text the model is shown the first `shown` bytes (0: all), and can open the rest. `messages` says how many
+    of the parts each message has, when somebody said several at once.
     """
 
     input: str
@@ -154,6 +155,7 @@ class InputReceived(_Fact, frozen=True):
     if_busy: IfBusy = "queue"
     answers: str | None = None
     shown: int = 0
+    messages: tuple[int, ...] = ()
 
 
 class TurnStarted(_Fact, frozen=True):
