@@ -91,9 +91,9 @@ class MemoryIndex:
                 if not wanted:
                     return
                 cursors = await self._database.store.behind(MEMORY, limit=BATCH_SESSIONS)
-                for cursor in cursors:
-                    if cursor.session in wanted:
-                        await self._project_if_readable(cursor)
+                # Those that are read together share the commits of the store.
+                behind = [cursor for cursor in cursors if cursor.session in wanted]
+                await asyncio.gather(*(self._project_if_readable(cursor) for cursor in behind))
                 if len(cursors) < BATCH_SESSIONS:
                     for session in wanted.keys() - {cursor.session for cursor in cursors}:
                         self._read_to(session, wanted[session])  # somebody else had read it
@@ -114,7 +114,12 @@ class MemoryIndex:
         if subject is None:
             return self._ended | self._noted
         me = _Who(subject.project, subject.user)
-        wanted = {s: position for s, position in self._ended.items() if self._who.get(s, me) == me} | self._noted
+        # What is said in a session of nobody is remembered in that session only.
+        wanted = {
+            session: position
+            for session, position in self._ended.items()
+            if session == subject.session or (subject.user and self._who.get(session, me) == me)
+        } | self._noted
         if not own:
             wanted.pop(subject.session, None)
         return wanted
