@@ -306,6 +306,12 @@ def test_what_a_message_does_while_a_turn_runs(client: Client) -> None:
     assert busy.value.code == "busy"
     send(client, session.id, message("and be quick"), extra_headers={"x-if-busy": "steer"})
     send(client, session.id, message("later"))
+    turns = client.beta.agents.sessions.turns
+    for order, statuses in (("desc", ["queued", "waiting"]), ("asc", ["waiting", "queued"])):
+        told = [*turns.list(session.id, order=order), *turns.list(session.id, order=order, limit=1)]
+        assert [turn.status for turn in told] == [*statuses, *statuses]
+    waiting = turns.list(session.id).data[0]
+    assert (waiting.started_at, turns.retrieve(waiting.id, session_id=session.id)) == (None, waiting)
     send(client, session.id, result(client.beta.agents.sessions.retrieve(session.id).required_actions[0]))
     last = follow(client, session.id, "idle")
     assert [event.turn.status for event in last if event.type == "agent.session.turn.completed"] == ["completed"] * 2

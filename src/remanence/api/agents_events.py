@@ -8,7 +8,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from remanence.api.agents import Asker, IdempotencyKey
 from remanence.api.agents_bodies import EventsBody
-from remanence.api.agents_history import item_page, past_turn, past_turns, turn_number
+from remanence.api.agents_history import item_page, past_turn, past_turns, queued_turns, turn_number
 from remanence.api.agents_inputs import perform
 from remanence.api.agents_objects import turn_object
 from remanence.api.agents_sessions import BusyChoice, SessionId, event_stream, visible_session
@@ -91,17 +91,29 @@ async def list_items(
 async def list_turns(
     session_id: SessionId, caller: Asker, after: After = None, limit: Limit = 20, order: Ordered = "desc"
 ) -> Response:
-    """Turns, the running one among them."""
+    """Turns, the running one and those that wait to begin among them."""
     s = await visible_session(caller, session_id)
-    data, more = await _turn_page(caller, s, after, limit, order)
-    return list_answer([turn_object(s, one.turn.facts) for one in data], has_more=more)
+    queued = await queued_turns(caller, s)
+    step, last = 1 if order == "asc" else -1, s.turns + len(queued)
+    number = 1 if order == "asc" else last
+    if after is not None:
+        number = _number_after(s, after, len(queued)) + step
+    facts = queued[max(0, number - s.turns - 1) :] if order == "asc" else queued[: max(0, number - s.turns)][::-1]
+    past, more = await _turns_from(caller, s, min(number, s.turns) if order == "desc" else number, limit, order)
+    told = [one.turn.facts for one in past]
+    told = [*told, *(() if more else facts)] if order == "asc" else [*facts, *told]
+    return list_answer([turn_object(s, one) for one in told[:limit]], has_more=more or len(told) > limit)
 
 
 @events_router.get("/turns/{turn_id}", summary="One turn", openapi_extra=answers("Turn"))
 async def retrieve_turn(session_id: SessionId, turn_id: TurnId, caller: Asker) -> Response:
     """A turn, whole or as far as it has come."""
     s = await visible_session(caller, session_id)
-    found = await past_turn(caller, s, turn_number(s, turn_id))
+    queued = await queued_turns(caller, s)
+    number = turn_number(s, turn_id, len(queued))
+    if number > s.turns:
+        return answered(turn_object(s, queued[number - s.turns - 1]))
+    found = await past_turn(caller, s, number)
     return answered(turn_object(s, found.turn.facts))
 
 
@@ -139,10 +151,18 @@ async def _turn_page(caller: Caller, s: Session, after: str | None, limit: int, 
     step = 1 if order == "asc" else -1
     number = 1 if order == "asc" else s.turns
     if after is not None:
-        try:
-            number = turn_number(s, after) + step
-        except NotFound as error:
-            raise InvalidInput(f"after: {error.message}", param="after") from None
+        number = _number_after(s, after) + step
+    return await _turns_from(caller, s, number, limit, order)
+
+
+def _number_after(s: Session, after: str, queued: int = 0) -> int:
+    try:
+        return turn_number(s, after, queued)
+    except NotFound as error:
+        raise InvalidInput(f"after: {error.message}", param="after") from None
+
+
+async def _turns_from(caller: Caller, s: Session, number: int, limit: int, order: Order) -> tuple[list[Any], bool]:
     found: list[Any] = []
     async for turn in past_turns(caller, s, number, order):
         found.append(turn)

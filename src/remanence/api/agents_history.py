@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from remanence.api.agents_objects import tail_of, turn_id
+from remanence.api.agents_objects import TurnFacts, tail_of, turn_id
 from remanence.api.agents_view import OpenTurn, SessionView
 from remanence.api.lists import Order
 from remanence.commands.caller import Caller
@@ -20,7 +20,7 @@ from remanence.core.state import Session, status_of
 from remanence.errors import InvalidInput, NotFound
 from remanence.events import Recorded, SessionForked, SessionOpened, TurnEnded, TurnStarted
 
-__all__ = ["PastTurn", "item_page", "past_turn", "past_turns", "turn_number"]
+__all__ = ["PastTurn", "item_page", "past_turn", "past_turns", "queued_turns", "turn_number"]
 
 _GLANCE = 64
 _PAGE = 1_000
@@ -40,11 +40,24 @@ class PastTurn(msgspec.Struct, frozen=True):
         return list(self.turn.items.values())
 
 
-def turn_number(s: Session, text: str) -> int:
+async def queued_turns(caller: Caller, s: Session) -> list[TurnFacts]:
+    """The turns that wait to begin, in order. An input that interrupts is heard with those before it; one that steers
+    joins the turn that runs, and has one of its own only when none does."""
+    found: list[TurnFacts] = []
+    left = [queued for queued in s.queue if queued.if_busy != "steer" or s.turn is None]
+    while left:
+        last = max((i for i, queued in enumerate(left) if queued.if_busy == "interrupt"), default=0)
+        for record in await caller.database.store.read(s.id, after=left[0].position - 1, limit=1):
+            found.append(TurnFacts(s.turns + 1 + len(found), record.at, status="queued"))
+        left = left[last + 1 :]
+    return found
+
+
+def turn_number(s: Session, text: str, queued: int = 0) -> int:
     """The number in a turn's id. Raises NotFound for an id that is none of this session's."""
     begin = turn_id(s.id, 0)[:-1]
     number = text.removeprefix(begin)
-    if not text.startswith(begin) or not number.isdecimal() or not 1 <= int(number) <= s.turns:
+    if not text.startswith(begin) or not number.isdecimal() or not 1 <= int(number) <= s.turns + queued:
         raise NotFound(f"Session {s.id} has no turn {text[:100]!r}.")
     return int(number)
 

@@ -205,7 +205,7 @@ def turn_object(s: Session, facts: TurnFacts) -> dict[str, Any]:
         "session_id": s.id,
         "subagent_id": None,
         "created_at": seconds(facts.started_at),
-        "started_at": seconds(facts.started_at),
+        "started_at": None if facts.status == "queued" else seconds(facts.started_at),
         "completed_at": None if facts.ended_at is None else seconds(facts.ended_at),
         "status": facts.status,
         "error": facts.error,
