@@ -96,18 +96,21 @@ async def restore(path: Path) -> None:
     path.parent.mkdir(parents=True)
     database = await open_database(f"sqlite:///{path}")
     try:
-        for spec in _specs():
-            await database.specs.put(spec, project="default", at=1)
-        for name in GOLDEN:
-            await _lay_down(database, name, (JOURNALS / f"{name}.jsonl").read_bytes().splitlines())
-        for name, (journal, kind) in CUT_OFF.items():
-            lines = (JOURNALS / f"{journal}.jsonl").read_bytes().splitlines()
-            upto = next(
-                number for number, row in enumerate(rows_in(b"\n".join(lines)), 1) if _kind(row.payload) == kind
-            )
-            await _lay_down(database, name, lines[:upto])
+        await restore_into(database)
     finally:
         await database.close()
+
+
+async def restore_into(database: Database) -> None:
+    """Every golden journal under its own name, those that are cut off, and the versions they pin."""
+    for spec in _specs():
+        await database.specs.put(spec, project="default", at=1)
+    for name in GOLDEN:
+        await _lay_down(database, name, (JOURNALS / f"{name}.jsonl").read_bytes().splitlines())
+    for name, (journal, kind) in CUT_OFF.items():
+        lines = (JOURNALS / f"{journal}.jsonl").read_bytes().splitlines()
+        upto = next(number for number, row in enumerate(rows_in(b"\n".join(lines)), 1) if _kind(row.payload) == kind)
+        await _lay_down(database, name, lines[:upto])
 
 
 async def _lay_down(database: Database, name: str, lines: Sequence[bytes]) -> None:

@@ -54,7 +54,7 @@ def test_a_session_goes_on_under_whoever_looks(browser: Browser, pictures: Path,
             expect(page.locator(".row.tool .mark.approve")).to_have_text("approved by ada")
             expect(page.locator("#waiting .card")).to_have_count(0)
             expect(page.locator("#rows")).to_contain_text("Done: refunded 7250 cents")
-            numbers = [int(text) for text in page.locator(".row .pos").all_inner_texts()]
+            numbers = [int(text) for text in page.locator(".row .pos").all_text_contents()]
             assert numbers == sorted(set(numbers)), "no row is missing its place, none is there twice"
             someone.check("path-4-done")
     finally:

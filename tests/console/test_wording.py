@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 import string
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 import remanence.console
+from remanence.console.timeline import State
 from remanence.console.wording import LANGUAGES, catalogue, negotiated, wording
+from remanence.events import KINDS
 
 HOME = Path(str(remanence.console.__file__)).parent
 SOURCES = [path.read_text() for kind in ("*.py", "templates/*.html") for path in HOME.glob(kind)]
@@ -60,6 +62,27 @@ def test_the_languages_say_the_same() -> None:
 
 def _forms(forms: Any) -> dict[str, str]:
     return forms if isinstance(forms, dict) else {"": forms}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_kind_of_event_and_every_state_has_a_name(language: str) -> None:
+    """Whatever may stand in a row of a timeline. Steps and turns have names of their own."""
+    texts = catalogue(language)
+    rooms = {
+        "Input",
+        "Turn",
+        "Model",
+        "Tool",
+        "Call",
+        "Approval",
+        "Question",
+        "Timer",
+        "CompactionBegun",
+        "CompactionFailed",
+    }
+    notes = [kind for kind in KINDS if kind == "InputJoined" or not kind.startswith(tuple(rooms))]
+    assert [kind for kind in notes if f"event.{kind}" not in texts] == []
+    assert [state for state in get_args(State) if state and f"status.{state}" not in texts] == []
 
 
 @pytest.mark.parametrize(
