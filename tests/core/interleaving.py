@@ -12,7 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from remanence.content import Message, Text, ToolCall, Usage
-from remanence.core.builtins import ASK_HUMAN, SLEEP_UNTIL
+from remanence.core.builtins import ASK_HUMAN, OPEN_RESULT, SLEEP_UNTIL
 from remanence.core.state import CLIENT_EPOCH, Call, Doubt, Session, said
 from remanence.events import (
     ApprovalGiven,
@@ -47,9 +47,12 @@ TRUSTING = AgentSpec("a", "scripted", tools=TOOLS, rules=(AllowRule("*"), AskRul
 CAREFUL = msgspec.structs.replace(
     TRUSTING,
     instructions="Be careful, " * 40,
+    limits=msgspec.structs.replace(LIMITS, compaction="model"),
     rules=(AllowRule("*"), AskRule("p*", needed=2, expires_s=60), AskRule("wire", approvers=("grace", "boss"))),
 )
-CLOSED = msgspec.structs.replace(TRUSTING, tools=(LOOK, PAY, PAGE), rules=(AllowRule("*"), DenyRule("pay")))
+CLOSED = msgspec.structs.replace(
+    TRUSTING, tools=(LOOK, PAY, PAGE, OPEN_RESULT), rules=(AllowRule("*"), DenyRule("pay"))
+)
 VERSIONS = (TRUSTING, CAREFUL, CLOSED)
 
 T = TypeVar("T")

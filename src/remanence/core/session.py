@@ -269,6 +269,7 @@ def _evolve_model(s: Session, turn: Turn, r: Recorded, e: ModelCalled | ModelRep
                 r.position,
                 reserved_usd_micros=e.reserved_usd_micros,
                 reserved_tokens=e.reserved_tokens,
+                version=s.version,
             )
             return replace(
                 s,

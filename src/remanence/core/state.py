@@ -126,6 +126,8 @@ class ModelStep(msgspec.Struct, frozen=True):
     failure: str = ""
     reserved_usd_micros: int = 0
     reserved_tokens: int = 0
+    version: str = ""
+    """The version the session was pinned to when the call left; an upgrade may come before its outcome."""
 
 
 class Turn(msgspec.Struct, frozen=True):

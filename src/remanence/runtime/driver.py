@@ -265,7 +265,7 @@ class Driver:
         if begun and begun.epoch == self.lease.epoch and begun.call not in self._tasks and not self._compacted:
             never = CompactionFailed(begun.call, "lost", "its intent was journaled, and it never left")
             self._compacted = Outcome(never, begun.attempt)
-        found = self._undispatched(s)
+        found = self._undispatched(s, await self._spec_of(s))
         if found and (s.frozen is not None or await self._still_held()):
             return
         if not self._fenced and self.services.clock.now() < self.lease.until:
@@ -273,7 +273,12 @@ class Driver:
             for dispatch in found:
                 self._dispatch(dispatch)
 
-    def _undispatched(self, s: Session) -> list[Dispatch]:
+    async def _spec_of(self, s: Session) -> AgentSpec:
+        """The version under which the running model call was meant to leave."""
+        version = s.turn.model.version if s.turn and s.turn.model else ""
+        return self.spec if version in ("", self._version) else await self.services.database.specs.get(version)
+
+    def _undispatched(self, s: Session, spec: AgentSpec) -> list[Dispatch]:
         turn = s.turn
         if turn is None:
             return []
@@ -281,7 +286,7 @@ class Driver:
         busy = {*self._tasks, *(call for fact in self._facts if (call := getattr(fact.event, "call", None)))}
         step = turn.model
         if step is not None and step.running and step.epoch == self.lease.epoch and step.call not in busy:
-            found.append(again(s, self.spec, self.text, step))
+            found.append(again(s, spec, self.text, step))
         for call in turn.calls:
             if call.state == "running" and call.epoch == self.lease.epoch and call.call not in busy:
                 started = ToolStarted(call.call, call.name, effect_key(s, call.call), call.replay, call.attempt)
@@ -294,7 +299,7 @@ class Driver:
         intent = dispatch.intent
         if isinstance(intent, ModelCalled):
             sent = Sent(dispatch.messages, dispatch.instructions)
-            effect = call_model(self.services, self.state, self.spec, intent, sent)
+            effect = call_model(self.services, self.state, dispatch.spec or self.spec, intent, sent)
         elif isinstance(intent, CompactionBegun):
             sent = Sent(dispatch.messages, dispatch.instructions)
             effect = summarise(self.services, self.state, self.spec, intent, sent)

@@ -77,7 +77,8 @@ def _call_model(round_: Round, ground: Ground, action: CallModel) -> None:
         round_.take(BlocksShown(ground.blocks))
     s = round_.state
     window = fit(round_.text, s, spec)
-    leaving = cut_summary(round_.text, s, spec, window)
+    moved = (window.first_turn, window.skipped) != (s.window.first_turn, s.window.skipped)
+    leaving = cut_summary(round_.text, s, spec, window) if moved else None
     if leaving is not None:
         round_.take(leaving)
         s, window = round_.state, fit(round_.text, round_.state, spec)
@@ -88,7 +89,8 @@ def _call_model(round_: Round, ground: Ground, action: CallModel) -> None:
     called = _called(s, spec, ModelStep(action.call, action.attempt, 0, 0), prompt.window, prompt.sent)
     called = replace(called, reserved_usd_micros=price or 0, reserved_tokens=worst.total_tokens)
     round_.take(called)
-    round_.dispatches.append(Dispatch(called, messages=prompt.messages, instructions=prompt.instructions))
+    dispatch = Dispatch(called, messages=prompt.messages, instructions=prompt.instructions, spec=spec)
+    round_.dispatches.append(dispatch)
 
 
 def _called(s: Session, spec: AgentSpec, step: ModelStep, window: Window, sent: str) -> ModelCalled:
@@ -111,7 +113,10 @@ def _called(s: Session, spec: AgentSpec, step: ModelStep, window: Window, sent: 
 
 
 def again(s: Session, spec: AgentSpec, text: Transcript, step: ModelStep) -> Dispatch:
-    """The dispatch of a model call whose intent is in the journal already: the same window, the same reservation."""
+    """The dispatch of a model call whose intent is in the journal already: the same window, the same reservation.
+
+    `spec` is the version that was pinned when the intent was written (`step.version`): what its digest covers.
+    """
     content = text.messages(s.window)
     called = _called(s, spec, step, s.window, text.sent_digest(spec, content.digest))
-    return Dispatch(called, messages=content.messages, instructions=instructions_of(text, spec))
+    return Dispatch(called, messages=content.messages, instructions=instructions_of(text, spec), spec=spec)

@@ -41,6 +41,8 @@ class Dispatch(msgspec.Struct, frozen=True):
     messages: tuple[Message, ...] = ()
     arguments: str = ""
     instructions: str = ""
+    spec: AgentSpec | None = None
+    """The version a model call leaves under: an upgrade may come between its intent and its dispatch."""
 
 
 class Outcome(msgspec.Struct, frozen=True):

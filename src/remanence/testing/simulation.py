@@ -285,7 +285,7 @@ class Simulation:
             return
         step = turn.model
         if step is not None and step.running and step.epoch == self.epoch and step.call not in busy:
-            self._dispatch(again(self.state, self.spec, self.text, step))
+            self._dispatch(again(self.state, self.specs[step.version], self.text, step))
         for call in turn.calls:
             if call.state == "running" and call.epoch == self.epoch and call.call not in busy:
                 key = effect_key(self.state, call.call)

@@ -126,10 +126,11 @@ class Transcript:
 
     def _estimate(self, called: ModelCalled) -> None:
         """What is estimated for a call that leaves, to be compared with what its provider counts."""
-        spec, self._estimated = self._fixed.spec, 0
-        if spec is not None and self.turns and self.turns[0].number <= called.first_turn:
-            window = Window(called.first_turn, called.window_from, called.skipped, called.cleared)
-            self._estimated = self.fixed_tokens(spec) + self.tokens(window)
+        spec, running = self._fixed.spec, self._running
+        window = Window(called.first_turn, called.window_from, called.skipped, called.cleared)
+        self._estimated = 0
+        if spec is not None and running is not None and running.window == window:
+            self._estimated = self.fixed_tokens(spec) + running.tokens
 
     def _calibrate(self, counted: int) -> None:
         if self._estimated >= CALIBRATED_FROM:
