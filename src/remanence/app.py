@@ -28,6 +28,7 @@ from remanence import logs
 from remanence.agent import Agent
 from remanence.commands import controls, erasure, search, sessions, usage
 from remanence.commands.caller import INPUT_BYTES_MAX, Caller
+from remanence.commands.consolidation import Consolidating, keep_consolidating
 from remanence.commands.memory_handles import ProjectMemory
 from remanence.commands.sessions import Opening
 from remanence.commands.versions import newest
@@ -36,8 +37,9 @@ from remanence.core.memory.projection import MEMORY
 from remanence.errors import InvalidConfig, InvalidInput, NotFound
 from remanence.models.configuration import ModelConfig
 from remanence.models.gateway import Gateway
-from remanence.ports import Budget, Clock, Database, Hold, Model, Tool
+from remanence.ports import Budget, Clock, Database, Embedder, Hold, Model, Tool
 from remanence.runtime.clock import SystemClock
+from remanence.runtime.embedding import EmbeddingDatabase, keep_embedding
 from remanence.runtime.live import Hub
 from remanence.runtime.memory_index import MemoryIndex
 from remanence.runtime.projector import Projection, Projector
@@ -107,6 +109,10 @@ class Options:
     mcp_hosts: Sequence[str] = ()
     database: Database | None = None
     model: Model | None = None
+    consolidating: Consolidating | None = None
+    """How notes are taken of what was said, in idle time; None: not at all."""
+    embedder: Embedder | None = None
+    """What makes vectors of memories, beside their words; it is closed with the runtime. None: words alone."""
 
 
 class Shelf:
@@ -177,7 +183,7 @@ class Remanence:
         self._worker: Worker | None = None
         self._projector: Projector | None = None
         self._memory_index: MemoryIndex | None = None
-        self._chores: asyncio.Task[None] | None = None
+        self._chores: list[asyncio.Task[None]] = []
         self._gateway: Gateway | None = None
         self._caller: Caller | None = None
 
@@ -197,6 +203,8 @@ class Remanence:
         logs.configure()
         options = self.options
         database = options.database or await open_database(self.url, ephemeral=options.ephemeral)
+        if options.embedder is not None:
+            database = EmbeddingDatabase(database, options.embedder)
         self._database = database
         hub = Hub(options.clock)
         self._gateway = Gateway(
@@ -226,14 +234,21 @@ class Remanence:
             worker, projections = self._worker, [*_projections(self._caller), (MEMORY, index.project)]
             self._projector = Projector(database, options.clock, projections, lambda: worker.sessions > 0)
             await self._projector.start()
-            self._chores = asyncio.create_task(erasure.carry_on(self._caller), name="carry on erasures")
+            self._chores = [asyncio.create_task(erasure.carry_on(self._caller), name="carry on erasures")]
+            if options.consolidating is not None:
+                keeping = keep_consolidating(self._caller, options.consolidating)
+                self._chores.append(asyncio.create_task(keeping, name="consolidate memory"))
+            if options.embedder is not None:
+                making = keep_embedding(database, options.embedder, options.clock)
+                self._chores.append(asyncio.create_task(making, name="embed memories"))
 
     async def stop(self) -> None:
         """Drain the worker, give its sessions back, close the database."""
-        if self._chores is not None:
-            self._chores.cancel()
+        for chore in self._chores:
+            chore.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._chores
+                await chore
+        self._chores = []
         if self._projector is not None:
             await self._projector.stop()
         if self._worker is not None:
@@ -241,6 +256,8 @@ class Remanence:
         await self.shelf.close()
         if self._gateway is not None:
             await self._gateway.aclose()
+        if self.options.embedder is not None:
+            await self.options.embedder.close()
         if self._database is not None and self.options.database is None:
             await self._database.close()
         self._worker = self._projector = self._database = self._caller = None

@@ -33,7 +33,17 @@ from remanence.commands.caller import INPUT_BYTES_MAX
 from remanence.errors import InvalidConfig
 from remanence.models.configuration import ModelConfig, parse_models
 
-__all__ = ["FILE_NAME", "Configuration", "LogLevel", "Setting", "Settings", "WorkerSettings", "load", "settings_known"]
+__all__ = [
+    "FILE_NAME",
+    "Configuration",
+    "LogLevel",
+    "MemorySettings",
+    "Setting",
+    "Settings",
+    "WorkerSettings",
+    "load",
+    "settings_known",
+]
 
 FILE_NAME = "remanence.toml"
 PREFIX = "REMANENCE_"
@@ -84,6 +94,39 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     ] = 30.0
     key_s: Annotated[_Seconds, Meta(description="How long an idempotency key is honoured.")] = 86_400.0
     sessions_max: Annotated[int, Meta(ge=1, description="How many sessions one worker drives at the same time.")] = 256
+
+
+class MemorySettings(msgspec.Struct, frozen=True):
+    """The table `[memory]`: notes that are taken of what was said, in idle time."""
+
+    consolidate: Annotated[
+        str,
+        Meta(description="The model that takes notes of episodes, as agents name models. Empty: no notes are taken."),
+    ] = ""
+    consolidate_after: Annotated[
+        int, Meta(ge=1, description="How many episodes of one user must have come together.")
+    ] = 20
+    consolidate_quiet_s: Annotated[
+        float, Meta(ge=0, description="How long, in seconds, nobody must have spoken there.")
+    ] = 600.0
+    consolidate_usd: Annotated[
+        str,
+        Meta(
+            pattern=r"^(\d+(\.\d{1,6})?)?$",
+            description="What may be spent for each user in all, in dollars. Empty: any.",
+        ),
+    ] = ""
+    embeddings_url: Annotated[
+        str,
+        Meta(
+            description="A server of embeddings in the OpenAI format, such as `http://127.0.0.1:11434/v1`. Empty: "
+            "memories are found by their words alone."
+        ),
+    ] = ""
+    embeddings_model: Annotated[str, Meta(description="The model to ask it for.")] = ""
+    embeddings_key_env: Annotated[
+        str, Meta(description="The environment variable that holds its key. Empty: it needs none.")
+    ] = ""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -149,6 +192,7 @@ class Settings(msgspec.Struct, frozen=True):
     ] = INPUT_BYTES_MAX
     log_level: Annotated[LogLevel, Meta(description="The least serious message that is logged.")] = "info"
     worker: Annotated[WorkerSettings, Meta(description="How a worker keeps its sessions.")] = WorkerSettings()
+    memory: Annotated[MemorySettings, Meta(description="Notes that are taken in idle time.")] = MemorySettings()
     models: Annotated[
         dict[str, ModelConfig],
         Meta(description="Models under names of your own, one table `[models.NAME]` each. In the file only."),
@@ -312,13 +356,13 @@ def _check_typo(variable: str, known: list[str]) -> None:
 
 
 def _build(given: Mapping[str, _Given], models: dict[str, ModelConfig]) -> Settings:
-    top: dict[str, Any] = {}
-    worker: dict[str, Any] = {}
+    tables: dict[str, dict[str, Any]] = {"": {}, "worker": {}, "memory": {}}
     types = {setting.name: setting.type for setting in settings_known()}
     for name, value in given.items():
         table, _, field = name.rpartition(".")
-        (worker if table == "worker" else top)[field] = _converted(name, types[name], value)
-    return Settings(**top, worker=WorkerSettings(**worker), models=models)
+        tables[table][field] = _converted(name, types[name], value)
+    worker, memory = WorkerSettings(**tables["worker"]), MemorySettings(**tables["memory"])
+    return Settings(**tables[""], worker=worker, memory=memory, models=models)
 
 
 def _converted(name: str, kind: Any, given: _Given) -> Any:

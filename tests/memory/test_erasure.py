@@ -134,12 +134,23 @@ async def test_a_session_goes_with_its_forks_share_of_it_and_exports_made_later(
     fork = await session.fork()
     await fork.send("Where was it again?")
     receipt = await rt.memory.erase("session", session.id, reason="asked to")
-    assert {one.session for one in receipt.records} == {session.id}
+    assert {one.session for one in receipt.records} == {session.id, fork.id}, "the fork's own reply quoted it"
     said = [text_of(getattr(r.event, "parts", ())).lower() for r in await fork.history() if r.position <= inherited]
     assert not any(RARE.decode() in text for text in said)
-    await rt.memory.erase("session", fork.id, reason="it repeats it")
     assert await bytes_with(rt) == []
     assert (await verify_session(rt.caller, fork.id)).intact
+
+
+async def test_what_agents_and_tools_quoted_elsewhere_goes_and_a_persons_own_words_stay(rt: Remanence) -> None:
+    session = await told(rt)
+    quoting = await rt.open(AGENT, user="ada")
+    await quoting.send('memory_search {"query": "Where is the spare key?"}')
+    own = await rt.open(AGENT, user="ada")
+    await own.send("My aunt waters the tulips on Sundays.")
+    receipt = await rt.memory.erase("session", session.id, reason="asked to")
+    assert quoting.id in {one.session for one in receipt.records}
+    assert await bytes_with(rt) == []
+    assert any("My aunt waters" in text_of(getattr(r.event, "parts", ())) for r in await own.history())
 
 
 async def test_a_legal_hold_wins_and_says_so(rt: Remanence) -> None:

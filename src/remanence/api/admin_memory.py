@@ -163,6 +163,12 @@ async def forget_memory(
     return json_answer(MemoryShape.of(await memory.forget(caller, memory_id, reason=reason)))
 
 
+@memory_router.post("/undo", summary="Take back a change", response_model=shown(MemoryShape))
+async def undo_change(caller: Admin, memory_id: _Id) -> Response:
+    """Take back the last change of a note or a block, whoever made it: an agent, the consolidation, a person."""
+    return json_answer(MemoryShape.of(await memory.undo(caller, memory_id)))
+
+
 @memory_router.put("/blocks", summary="Set a block", response_model=shown(MemoryShape))
 async def set_block(caller: Admin, body: BlockBody) -> Response:
     """Set a block, in the name of the key, which vouches for it: agents take it for an instruction."""

@@ -117,11 +117,11 @@ async def hold(call: Invocation, scope: str, *, reason: str, output: Format) -> 
     show(found, output, lambda: say(f"Nothing under {scope} is erased until: {spelled('memory', 'unhold', scope)}"))
 
 
-@click.command("unhold", cls=Command)
+@click.command("unhold", cls=Command, shape=LegalHold)
 @click.argument("scope")
 @asynchronous
-async def unhold(call: Invocation, scope: str) -> None:
+async def unhold(call: Invocation, scope: str, *, output: Format) -> None:
     """Lift a legal hold."""
     async with call.caller() as caller:
-        await verbs.unhold(caller, scope)
-    say(f"{scope} may be erased again.")
+        found = await verbs.unhold(caller, scope)
+    show(found, output, lambda: say(f"{scope} may be erased again."))

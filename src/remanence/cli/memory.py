@@ -15,7 +15,7 @@ from remanence.cli.output import clean, counted, dim, facts, moment, note, say, 
 from remanence.commands import memory as verbs
 from remanence.commands.memory import Dates, Looking, Writing
 from remanence.commands.memory_handles import ProjectMemory
-from remanence.commands.memory_shapes import HitShape, MemoryShape, RebuiltShape
+from remanence.commands.memory_shapes import BegunShape, HitShape, MemoryShape, RebuiltShape
 from remanence.commands.memory_stores import DEFAULT_STORE
 from remanence.recollections import Memory, MemoryKind, Place
 from remanence.tools.memory import moment_of
@@ -246,6 +246,39 @@ async def forget(call: Invocation, memory_id: str, *, reason: str, output: Forma
     async with _current(call) as found_in:
         found = MemoryShape.of(await found_in.forget(memory_id, reason=reason))
     show(found, output, lambda: say(f"{clean(found.memory)} is recalled no more."))
+
+
+@memory.command("undo", shape=MemoryShape)
+@click.argument("memory_id", metavar="ID")
+@asynchronous
+async def undo(call: Invocation, memory_id: str, *, output: Format) -> None:
+    """Take back the last change of a note or a block, whoever made it: an agent, the consolidation, a person."""
+    async with _current(call) as found_in:
+        found = MemoryShape.of(await found_in.undo(memory_id))
+    words = f"{clean(found.memory)} is recalled no more." if found.closed_at is not None else _line(found)
+    show(found, output, lambda: say(words))
+
+
+@memory.command("consolidate", shape=list[BegunShape])
+@click.option("--model", default="", metavar="MODEL", help="Which model. Default: the setting memory.consolidate.")
+@asynchronous
+async def consolidate(call: Invocation, *, model: str, output: Format) -> None:
+    """Take notes of what was said since last time, now. Prints the sessions that do it, for a worker to drive."""
+    from remanence.cli.opening import consolidating_of
+
+    how = consolidating_of(call.configuration.settings, model)
+    if how is None:
+        raise click.UsageError("Name a model: --model, or `consolidate` under [memory] in remanence.toml.")
+    async with _current(call) as found_in:
+        begun = [BegunShape(session) for session in await found_in.consolidate(how, now=True)]
+    show(begun, output, lambda: _print_begun(begun))
+
+
+def _print_begun(begun: list[BegunShape]) -> None:
+    if not begun:
+        note("There is nothing new to take notes of.")
+    for one in begun:
+        say(spelled("attach", one.session))
 
 
 @memory.command("rebuild", shape=RebuiltShape)

@@ -14,13 +14,15 @@ import structlog
 from remanence.agent import Agent, load_agents, spec_from_file
 from remanence.app import Options, Remanence
 from remanence.cli.command import Invocation
+from remanence.commands.consolidation import Consolidating
+from remanence.core.ledger import usd_to_micros
 from remanence.errors import InvalidConfig, NotFound
 from remanence.models.configuration import ModelConfig
 from remanence.models.gateway import Gateway
 from remanence.models.target import Target
-from remanence.ports import Model
+from remanence.ports import Embedder, Model
 from remanence.runtime.services import Times
-from remanence.settings import FILE_NAME, Configuration, LogLevel
+from remanence.settings import FILE_NAME, Configuration, LogLevel, Settings
 from remanence.spec import AgentSpec
 
 __all__ = [
@@ -86,8 +88,40 @@ def runtime_of(
             ephemeral=ephemeral,
             input_bytes_max=settings.input_bytes_max,
             mcp_hosts=settings.mcp_hosts,
+            consolidating=consolidating_of(settings),
+            embedder=embedder_of(settings),
         ),
     )
+
+
+def consolidating_of(settings: Settings, model: str = "") -> Consolidating | None:
+    """How memory is consolidated by these settings; None when no model is named for it."""
+    memory = settings.memory
+    if not (model or memory.consolidate):
+        return None
+    return Consolidating(
+        model or memory.consolidate,
+        episodes_min=memory.consolidate_after,
+        quiet_s=memory.consolidate_quiet_s,
+        usd_micros=usd_to_micros(memory.consolidate_usd) if memory.consolidate_usd else None,
+    )
+
+
+def embedder_of(settings: Settings) -> Embedder | None:
+    """What makes vectors of memories by these settings; None when no server is named. Raises InvalidConfig."""
+    memory = settings.memory
+    if not memory.embeddings_url:
+        return None
+    key = os.environ.get(memory.embeddings_key_env) if memory.embeddings_key_env else None
+    if not memory.embeddings_model or (memory.embeddings_key_env and not key):
+        raise InvalidConfig(
+            "`memory.embeddings_url` needs `memory.embeddings_model`, and a value in the environment variable that "
+            "`memory.embeddings_key_env` names, if it names one. Nothing was started.",
+            param="memory.embeddings_model",
+        )
+    from remanence.models.embeddings import Embeddings  # here: it loads the providers' libraries
+
+    return Embeddings(memory.embeddings_url, memory.embeddings_model, key=key)
 
 
 def models_of(configuration: Configuration) -> tuple[Mapping[str, Model], Mapping[str, ModelConfig]]:

@@ -39,6 +39,7 @@ __all__ = [
     "search",
     "set_block",
     "show",
+    "undo",
     "source_of",
 ]
 
@@ -233,6 +234,36 @@ async def forget(caller: Caller, memory: str, *, reason: str = "") -> Memory:
         return MemoryForgotten(found.place.store, memory, caller.actor, reason)
 
     await _journal(caller, first.place.store, withdrawn)
+    return await show(caller, memory)
+
+
+async def undo(caller: Caller, memory: str) -> Memory:
+    """Take back the last change of a note or a block, whoever made it: a withdrawn one is there again, a changed one
+    says what it said before, and one that was only just written is withdrawn, with what it took the place of restored.
+
+    Returns the memory as it is then. Raises NotFound, InvalidInput for an episode, which nobody changes.
+    """
+    versions = await history(caller, memory)
+    newest = versions[-1]
+    if newest.kind == "episode":
+        raise InvalidInput(f"{memory} is what was said, and was never changed. Nothing was.", param="memory")
+    if newest.closed_at is None and len(versions) == 1:
+        records = await caller.database.store.read(newest.session, after=newest.position - 1, limit=1)
+        event = records[0].event if records else None
+        taken_back = await forget(caller, memory, reason="taken back")
+        if isinstance(event, MemoryKept) and event.follows is not None:
+            await undo(caller, event.follows)
+        return taken_back
+    before = newest if newest.closed_at is not None else versions[-2]
+
+    async def restored() -> Event:
+        found = await show(caller, memory)
+        if found.version != newest.version:
+            raise Conflict(f"Memory {memory} was changed again just now. Nothing was taken back; look at it again.")
+        dates = Dates(before.valid_from, before.valid_to, before.expires_at)
+        return replace(_next(caller, found, before.text, dates), untrusted=before.label == "untrusted")
+
+    await _journal(caller, newest.place.store, restored)
     return await show(caller, memory)
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from remanence.commands import erasure, memory, memory_stores
 from remanence.commands.caller import Caller, state_of
+from remanence.commands.consolidation import Consolidating, consolidate_all
 from remanence.commands.memory import Dates, Looking, Writing
 from remanence.commands.memory_stores import MemoryStore
 from remanence.commands.receipts import Receipt, What
@@ -68,6 +69,18 @@ class ProjectMemory:
     async def forget(self, memory_id: str, *, reason: str = "") -> Memory:
         """Withdraw a memory: it is recalled no more."""
         return await memory.forget(self._caller, memory_id, reason=reason)
+
+    async def undo(self, memory_id: str) -> Memory:
+        """Take back the last change of a note or a block, whoever made it."""
+        return await memory.undo(self._caller, memory_id)
+
+    async def consolidate(self, how: Consolidating, *, now: bool = False) -> Sequence[str]:
+        """Take notes of what was said, wherever it is due (`now`: wherever there is something to read).
+
+        Returns the sessions that do it. They are driven by whoever has a worker.
+        """
+        await self.catch_up()
+        return await consolidate_all(self._caller, how, now=now)
 
     async def set_block(self, name: str, text: str, place: Place) -> Memory:
         """Set a block: a short text that agents see at the beginning of every session in that scope."""

@@ -12,7 +12,7 @@ from remanence.core.memory.grants import Grant
 from remanence.recollections import Memory, MemoryHit
 from remanence.tools.memory_words import reasons
 
-__all__ = ["GrantShape", "HitShape", "MemoryShape", "RebuiltShape", "StoreShape"]
+__all__ = ["BegunShape", "GrantShape", "HitShape", "MemoryShape", "RebuiltShape", "StoreShape"]
 
 
 class MemoryShape(msgspec.Struct, frozen=True):
@@ -113,3 +113,9 @@ class RebuiltShape(msgspec.Struct, frozen=True):
     time."""
 
     sessions: int | None
+
+
+class BegunShape(msgspec.Struct, frozen=True):
+    """A session that takes notes of what was said; somebody with a worker drives it."""
+
+    session: str

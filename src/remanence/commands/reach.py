@@ -2,8 +2,9 @@
 
 The reach grows until nothing is added any more. From a record it goes on to notes that were learned from it, summaries
 that cover it and what a recall says about it; from a memory, to the records its versions stand in, the record each was
-learned from, and what the same person's sessions repeat of its text. Only what is still there is found: a look after
-an erasure finds what was written meanwhile.
+learned from, and what the same person's sessions repeat of its text. Last come quotations: what agents and tools say
+again, in the same person's sessions, of what people and tools said. Only what is still there is found: a look after an
+erasure finds what was written meanwhile.
 """
 
 from __future__ import annotations
@@ -16,7 +17,18 @@ from remanence.commands.caller import Caller
 from remanence.commands.receipts import Order
 from remanence.commands.traces import Tracer, texts_of
 from remanence.errors import NotFound
-from remanence.events import BlocksShown, ContextCompacted, MemoryKept, MemoryRecalled, Recorded, Redacted, TurnStarted
+from remanence.events import (
+    BlocksShown,
+    ContextCompacted,
+    InputReceived,
+    MemoryKept,
+    MemoryRecalled,
+    ModelReplied,
+    Recorded,
+    Redacted,
+    ToolReturned,
+    TurnStarted,
+)
 from remanence.ports import SessionQuery, SessionRow
 from remanence.recollections import Memory, MemoryListing
 
@@ -24,6 +36,9 @@ __all__ = ["Reach"]
 
 _PAGE = 200
 _READ = 500
+
+_SAID = (InputReceived, ToolReturned, MemoryKept)
+_QUOTES = (ModelReplied, ToolReturned)
 
 Place = tuple[str, int]
 """A session and a position."""
@@ -60,6 +75,7 @@ class Reach:
             case "memory":
                 await self._take_memories(lambda memory: memory.id == order.name)
         await self._follow()
+        await self._take_quotes()
 
     async def row(self, session: str) -> SessionRow:
         """The row of a session of the order's project. Raises NotFound."""
@@ -123,6 +139,25 @@ class Reach:
                 for row in await self._with_forks(session):
                     await self._follow_in(row, gone)
             await self._follow_notes(gone)
+
+    async def _take_quotes(self) -> None:
+        """What agents and tools say again of what is erased, in the same person's sessions: a search, a reply.
+
+        A person's own words elsewhere are not a quotation, and quotations of a quotation are no reason to go on.
+        """
+        users = {(await self.row(session)).summary.user for session in self.records} - {""}
+        said = [r.event for records in self.records.values() for r in records.values() if isinstance(r.event, _SAID)]
+        texts = [text for event in said for text in texts_of(event)]
+        quoted = [frozenset(prints) for text in texts if (prints := self._tracer.prints_of(text))]
+        every = frozenset[str]().union(*quoted)
+        for user in users if every else ():
+            async for row in self._sessions(SessionQuery(project=self._order.project, user=user)):
+                for record in await self._own_records(row):
+                    taken = record.position in self.records.get(row.session, {})
+                    if isinstance(record.event, _QUOTES) and not taken:
+                        found = self._tracer.find(every, (text.encode() for text in texts_of(record.event)))
+                        if any(2 * len(found & prints) >= len(prints) for prints in quoted):
+                            self._take(record)
 
     async def _follow_in(self, row: SessionRow, gone: frozenset[Place]) -> None:
         """Summaries that cover what is erased, and recalls that speak of it, in one session."""

@@ -22,6 +22,10 @@ _SCOPE: Final = {
     "description": "Who shall know it: by default the person you talk with, in every session.",
 }
 _MEMORY: Final = {"type": "string", "description": "The id of the memory, as memory_search shows it."}
+_SOURCE: Final = {
+    "type": "string",
+    "description": "The id of the memory it was learned from, when that is not what was just said.",
+}
 _DATE: Final = {"type": "string", "description": "A date or a moment, ISO 8601, such as 2031-05-01."}
 
 
@@ -64,6 +68,7 @@ MEMORY_WRITE: Final = _spec(
             "description": "Whom or what it is about.",
         },
         "scope": _SCOPE,
+        "source": _SOURCE,
         "since": {**_DATE, "description": "Since when it is true (ISO 8601), when that is known."},
         "until": {**_DATE, "description": "Until when it is true (ISO 8601), when it ends."},
     },
@@ -75,6 +80,7 @@ MEMORY_UPDATE: Final = _spec(
     {
         "memory": _MEMORY,
         "text": _text("What is true now."),
+        "source": _SOURCE,
         "since": {**_DATE, "description": "Since when the new text is true (ISO 8601), when the world has changed."},
     },
     ("memory", "text"),

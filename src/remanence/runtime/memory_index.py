@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from remanence.core.memory.consolidation import AGENT as CONSOLIDATION
 from remanence.core.memory.grants import Grant, Subject, access_of
 from remanence.core.memory.journal import owner_of
 from remanence.core.memory.projection import MEMORY, Names, changes_of
@@ -144,6 +145,8 @@ class MemoryIndex:
         project = owner_of(s.project)
         self._know(session, _Who(project, s.user))
         subject = Subject(project, s.agent, session, s.user)
+        # What the consolidation reads and writes down was said elsewhere before.
+        forgetful = s.deleted or s.agent == CONSOLIDATION
         grants: Sequence[Grant] | None = None
         position = cursor.position
         while True:
@@ -162,7 +165,7 @@ class MemoryIndex:
             for record in records:
                 use = uses.get(record.position, use)
                 names.see(record)
-                home = None if s.deleted else access_of(subject, use, grants or (), at=record.at).home
+                home = None if forgetful else access_of(subject, use, grants or (), at=record.at).home
                 called = names.tool(record.event.call) if isinstance(record.event, ToolReturned) else ""
                 changes += changes_of(record, subject, home=home, tool=called)
             await self._erase(subject, records)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from remanence.core.memory.consolidation import is_consolidation, named_in
 from remanence.core.memory.grants import Subject
 from remanence.core.state import Session
-from remanence.errors import StoreUnavailable
+from remanence.errors import NotFound, StoreUnavailable
 from remanence.events import Recalled
 from remanence.ports import Clock, Database
 from remanence.recollections import Memory, MemoryHit, MemoryListing, MemoryQuery
@@ -51,7 +52,22 @@ class MemoryRecollector:
             raise StoreUnavailable(f"it gave no answer within {TIMEOUT_S:g} s") from None
         return _within(hits, use.recall_tokens)
 
+    async def _named(self, s: Session, spec: AgentSpec, text: str) -> list[MemoryHit]:
+        """The episodes an input of the consolidation names, as far as the session may see them."""
+        access = await access_now(self._database.registry, subject_of(s), spec.memory)
+        found: list[MemoryHit] = []
+        for name in named_in(text):
+            try:
+                memory = await self._database.memories.get(s.project, name)
+            except NotFound:
+                continue  # erased, or forgotten with its session, since it was named
+            if memory.place in access.reads:
+                found.append(MemoryHit(memory, 0.0))
+        return found
+
     async def _search(self, s: Session, spec: AgentSpec, text: str) -> list[MemoryHit]:
+        if is_consolidation(spec):
+            return await self._named(s, spec, text)
         subject = subject_of(s)
         access = await access_now(self._database.registry, subject, spec.memory)
         if not access.reads:

@@ -79,6 +79,14 @@ class _MemoryTool:
         """Nothing is ever in doubt here."""
 
 
+class _Learned(msgspec.Struct, frozen=True):
+    """The record a fact comes from; `session` is empty for the session's own."""
+
+    position: int | None
+    session: str = ""
+    untrusted: bool = False
+
+
 class _Desk(msgspec.Struct, frozen=True):
     """One call: whose it is, and what that one may do now."""
 
@@ -120,23 +128,31 @@ class _Desk(msgspec.Struct, frozen=True):
         if found.place not in self.access.writes:
             raise _Refused(f"this session may read {found.id}, but not change it")
 
-    def kept(self, memory: str, place: Place, text: str, **more: Any) -> MemoryKept:
+    def kept(self, memory: str, place: Place, text: str, learned: _Learned, **more: Any) -> MemoryKept:
         return MemoryKept(
             place.store,
             memory,
             text,
+            source=learned.position,
+            source_session=learned.session,
             scope=place.scope,
-            untrusted=self.context.untrusted,
+            untrusted=self.context.untrusted or learned.untrusted,
             by=self.author,
             **more,
         )
 
-    async def source(self) -> int | None:
-        """The record of the input that the running turn took."""
+    async def learned(self, given: dict[str, Any], place: Place) -> _Learned:
+        """Where a fact for `place` comes from: the memory that is named, else the input that the running turn took."""
+        named = given.get("source")
+        if named is not None:
+            found = await self.find(named)
+            if found.place != place:
+                raise _Refused(f"{named} lies in {found.place.scope}, and what is there does not go to {place.scope}")
+            return _Learned(found.position, found.session, found.label == "untrusted")
         position = self.context.turn_position
         records = await self.doors.database.store.read(self.context.session, after=position - 1, limit=1)
         started = records[0].event if records else None
-        return started.inputs[-1] if isinstance(started, TurnStarted) and started.inputs else None
+        return _Learned(started.inputs[-1] if isinstance(started, TurnStarted) and started.inputs else None)
 
 
 async def _desk(doors: _Doors, context: ToolCallContext) -> _Desk:
@@ -202,7 +218,7 @@ async def _write(desk: _Desk, given: dict[str, Any]) -> ToolOutcome:
         memory,
         place,
         given["text"],
-        source=await desk.source(),
+        await desk.learned(given, place),
         subjects=tuple(given.get("subjects", ())),
         valid_from=since,
         valid_to=until,
@@ -215,14 +231,14 @@ async def _update(desk: _Desk, given: dict[str, Any]) -> ToolOutcome:
     desk.check_writable(found)
     if found.kind != "note":
         raise _Refused(f"{found.id} is no note; what was said stays as it was said. Write a note with memory_write")
-    since, source = moment_of(given, "since"), await desk.source()
+    since, learned = moment_of(given, "since"), await desk.learned(given, found.place)
     if since is None:
         fact = desk.kept(
             found.id,
             found.place,
             given["text"],
+            learned,
             version=found.version + 1,
-            source=source,
             subjects=found.subjects,
             valid_from=found.valid_from,
             valid_to=found.valid_to,
@@ -231,16 +247,17 @@ async def _update(desk: _Desk, given: dict[str, Any]) -> ToolOutcome:
         return _said(f"Corrected {found.id}: version {fact.version}.", fact)
     if found.valid_from is not None and since <= found.valid_from:
         raise _Refused("`since` does not come after the date since which the old text is true")
-    return _changed(desk, found, given["text"], since, source)
+    return _changed(desk, found, given["text"], since, learned)
 
 
-def _changed(desk: _Desk, found: Memory, text: str, since: int, source: int | None) -> ToolOutcome:
+def _changed(desk: _Desk, found: Memory, text: str, since: int, learned: _Learned) -> ToolOutcome:
     """The old fact ends where the new one begins; both are kept."""
     ended = MemoryKept(
         found.place.store,
         found.id,
         found.text,
-        source=source,
+        source=learned.position,
+        source_session=learned.session,
         subjects=found.subjects,
         scope=found.place.scope,
         version=found.version + 1,
@@ -251,9 +268,7 @@ def _changed(desk: _Desk, found: Memory, text: str, since: int, source: int | No
         by=desk.author,
     )
     memory = _memory_id(desk)
-    begun = desk.kept(
-        memory, found.place, text, source=source, subjects=found.subjects, follows=found.id, valid_from=since
-    )
+    begun = desk.kept(memory, found.place, text, learned, subjects=found.subjects, follows=found.id, valid_from=since)
     return _said(f"{found.id} was true until then; what is true now is {memory}.", ended, begun)
 
 
@@ -282,9 +297,9 @@ async def _block(desk: _Desk, given: dict[str, Any]) -> ToolOutcome:
         return _said(f"Block {name} is gone.", MemoryForgotten(place.store, memory, desk.author))
     # A person said yes to this very text (or nobody had to): from here on it is an instruction.
     version = old.version + 1 if old is not None else 1
-    source = await desk.source()
+    learned = await desk.learned(given, place)
     fact = msgspec.structs.replace(
-        desk.kept(memory, place, text, kind="block", version=version, source=source, name=name), untrusted=False
+        desk.kept(memory, place, text, learned, kind="block", version=version, name=name), untrusted=False
     )
     return _said(f"Block {name} is set; you see it from the next step on.", fact)
 
