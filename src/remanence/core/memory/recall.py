@@ -64,7 +64,7 @@ VECTOR = 0.3
 NEAREST = 100
 """How many memories are candidates for their vector alone."""
 
-SPREAD_MAX = 1_500
+SPREAD_MAX = 500
 """How many entries are spread to their neighbours; those of more frequent words only add to what was found by then."""
 FETCH_MIN = 14
 """How many candidates more than hits are fetched at once: some may not answer, or fall behind."""

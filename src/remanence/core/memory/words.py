@@ -102,7 +102,9 @@ def fold(text: str) -> str:
     """Without case and accents: what is left when only the letters count."""
     if text.isascii():
         return text.lower()
-    kept = _MARKS.sub("", unicodedata.normalize("NFKD", text.casefold()))
+    # Twice: a compatibility form may stand for capital letters, and a folded letter for a letter and a mark.
+    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    kept = _MARKS.sub("", folded)
     return unicodedata.normalize("NFC", kept).replace("œ", "oe").replace("æ", "ae")
 
 
