@@ -210,11 +210,18 @@ class Remanence:
         self._gateway = Gateway(
             self._model_configs, models=self._models, root=options.root, clock=options.clock, blobs=database.blobs
         )
-        self._caller = Caller(
-            database, hub, options.clock, options.make_id, options.actor, options.project, options.input_bytes_max
-        )
         index = self._memory_index = MemoryIndex(database, options.clock)
         hub.listen(index.heard)
+        self._caller = Caller(
+            database,
+            hub,
+            options.clock,
+            options.make_id,
+            options.actor,
+            options.project,
+            options.input_bytes_max,
+            index.settle,
+        )
         if self._with_worker:
             services = Services(
                 database=database,
@@ -294,7 +301,7 @@ class Remanence:
     @property
     def memory(self) -> ProjectMemory:
         """The long-term memory of the project."""
-        return ProjectMemory(self.caller, self.memory_index.project, self.memory_index.settle)
+        return ProjectMemory(self.caller, self.memory_index.project)
 
     @property
     def memory_index(self) -> MemoryIndex:

@@ -55,7 +55,7 @@ class Session:
     @property
     def memory(self) -> SessionMemory:
         """What the session may see of the long-term memory."""
-        return SessionMemory(self._speaker, self.id, self._runtime.memory_index.settle)
+        return SessionMemory(self._speaker, self.id)
 
     async def state(self) -> core.Session:
         """The session as it stands."""

@@ -63,7 +63,6 @@ class World:
         return answer.json()
 
     async def found(self, query: str, **params: Any) -> list[dict[str, Any]]:
-        await self.server.rt.memory.catch_up()
         return [
             hit["memory"] for hit in (await self.admin("GET", "/search", params={"query": query, **params}))["data"]
         ]
@@ -99,7 +98,6 @@ async def test_told_known_corrected_forgotten_and_never_another_users(database: 
         (note,) = await w.found("green tea", kind="note")
         fix = {"memory": note["memory"], "text": "Ada drinks black tea."}
         await w.say(f"memory_update {msgspec.json.encode(fix).decode()}")
-        await w.server.rt.memory.catch_up()
         history = (await w.admin("GET", "/history", params={"id": note["memory"]}))["data"]
         assert [(one["version"], one["text"]) for one in history] == [
             (1, "Ada drinks green tea."),

@@ -110,7 +110,7 @@ async def search_memory(
     query: Annotated[str, Query(min_length=1, max_length=4_000)],
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
-    """What fits, best first, each with its reasons. What was journaled within the last second may be missing."""
+    """What fits, best first, with reasons. What another process journaled within the last second may be missing."""
     hits = await memory.search(caller, query, replace(where.looking, limit=limit))
     return page_answer([HitShape.of(hit) for hit in hits])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -30,6 +30,8 @@ class Caller(msgspec.Struct, frozen=True):
     actor: str = "local"
     project: str = "default"
     input_bytes_max: int = INPUT_BYTES_MAX
+    settle: Callable[[], Awaitable[None]] | None = None
+    """Brings the index of the memory up to what this process journaled. None: whoever asks may be a little early."""
 
 
 async def commit(caller: Caller, write: Write) -> Appended:

@@ -38,6 +38,7 @@ __all__ = [
     "rebuild",
     "search",
     "set_block",
+    "settled",
     "show",
     "undo",
     "source_of",
@@ -92,6 +93,7 @@ async def search(caller: Caller, text: str, looking: Looking | None = None) -> S
     looking = looking or Looking()
     if not text.strip():
         raise InvalidInput("What shall be looked for? The query is empty.", param="query")
+    await settled(caller)
     places = await _places(caller, looking)
     if not places:
         return ()
@@ -111,6 +113,7 @@ async def search(caller: Caller, text: str, looking: Looking | None = None) -> S
 async def listed(caller: Caller, looking: Looking | None = None) -> Sequence[Memory]:
     """Memories of the project, newest first."""
     looking = looking or Looking()
+    await settled(caller)
     places = await _places(caller, looking) if looking.stores or looking.scopes else None
     if places is not None and not places:
         return ()
@@ -129,12 +132,20 @@ async def listed(caller: Caller, looking: Looking | None = None) -> Sequence[Mem
 
 async def show(caller: Caller, memory: str, *, version: int | None = None) -> Memory:
     """One memory, by default its newest version. Raises NotFound."""
+    await settled(caller)
     return await caller.database.memories.get(caller.project, memory, version)
 
 
 async def history(caller: Caller, memory: str) -> Sequence[Memory]:
     """Every version of a memory, oldest first. Raises NotFound."""
+    await settled(caller)
     return await caller.database.memories.history(caller.project, memory)
+
+
+async def settled(caller: Caller) -> None:
+    """Let the index take in what this process journaled, so that whoever asks finds it."""
+    if caller.settle is not None:
+        await caller.settle()
 
 
 async def source_of(caller: Caller, memory: Memory) -> tuple[str, int]:

@@ -24,36 +24,29 @@ __all__ = ["ProjectMemory", "SessionMemory"]
 BATCH: Final = 200
 Project = Callable[[Cursor], Awaitable[None]]
 """Brings the index up to one session."""
-Settle = Callable[[], Awaitable[None]]
-"""Brings it up to what this process journaled."""
 
 
 class ProjectMemory:
     """The memory of the caller's project, as its people see it. Times are microseconds since 1970-01-01 UTC."""
 
-    def __init__(self, caller: Caller, project: Project, settle: Settle) -> None:
+    def __init__(self, caller: Caller, project: Project) -> None:
         self._caller = caller
         self._project = project
-        self._settle = settle
 
     async def search(self, text: str, looking: Looking | None = None) -> Sequence[MemoryHit]:
         """What fits, best first, each hit with its reasons. What this process journaled is found."""
-        await self._settle()
         return await memory.search(self._caller, text, looking)
 
     async def list(self, looking: Looking | None = None) -> Sequence[Memory]:
         """Memories, newest first."""
-        await self._settle()
         return await memory.listed(self._caller, looking)
 
     async def get(self, memory_id: str, *, version: int | None = None) -> Memory:
         """One memory. Raises NotFound."""
-        await self._settle()
         return await memory.show(self._caller, memory_id, version=version)
 
     async def history(self, memory_id: str) -> Sequence[Memory]:
         """Every version of a memory, oldest first. Raises NotFound."""
-        await self._settle()
         return await memory.history(self._caller, memory_id)
 
     async def keep(
@@ -135,10 +128,9 @@ class ProjectMemory:
 class SessionMemory:
     """What one session may see of the memory, and add to it, now."""
 
-    def __init__(self, caller: Caller, session: str, settle: Settle) -> None:
+    def __init__(self, caller: Caller, session: str) -> None:
         self._caller = caller
         self._session = session
-        self._settle = settle
 
     async def access(self) -> Access:
         """The places it may read and write now."""
@@ -146,7 +138,7 @@ class SessionMemory:
 
     async def search(self, text: str, *, limit: int = 10) -> Sequence[MemoryHit]:
         """What its agent would find."""
-        await self._settle()
+        await memory.settled(self._caller)
         subject, access = await self._rights()
         if not access.reads:
             return ()
