@@ -11,9 +11,13 @@ from typing import Any
 
 import pytest
 
+from remanence import Agent, Remanence
+from remanence.app import Options
+from remanence.content import Text, text_of
 from remanence.errors import ModelError
 from remanence.models.embeddings import Embeddings
-from remanence.ports import Database
+from remanence.models.scripted import Scripted
+from remanence.ports import Database, ModelReply, ModelRequest
 from remanence.recollections import Keep, Memory, MemoryQuery, Place
 from remanence.runtime.embedding import EmbeddingDatabase, embed_missing
 from remanence.stores.sqlite import open_sqlite
@@ -149,3 +153,22 @@ def test_cosines_are_those_of_the_textbook(asked: Sequence[float]) -> None:
     assert list(cosines(asked, [*rows, (1, 9, packed((1.0, 1.0, 1.0), 3))]).values()) == pytest.approx(
         expected, abs=1e-5
     )
+
+
+async def test_an_agent_recalls_by_meaning(tmp_path: Path) -> None:
+    def repeat(request: ModelRequest) -> ModelReply:
+        return ModelReply((Text("\n".join(text_of(message.parts) for message in request.messages)),))
+
+    async with embedding_server() as server:
+        embedder = Embeddings(server.url, "tiny")
+        options = Options(model=Scripted(repeat), embedder=embedder)
+        agent = Agent("support", model="scripted", instructions="Help.", memory=True)
+        async with Remanence(f"sqlite:///{tmp_path}/r.db", options=options) as rt:
+            await (await rt.open(agent, user="ada")).send("He does kickboxing at noon.")
+            await rt.memory.search("noon")  # the index is brought up to the journals
+            while await embed_missing(rt.database, embedder):
+                pass
+            later = await rt.open(agent, user="ada")
+            assert "kickboxing" in await later.send("Any martial arts?")
+            stranger = await rt.open(agent, user="ben")
+            assert "kickboxing" not in await stranger.send("Any martial arts?")
