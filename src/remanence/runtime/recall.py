@@ -47,6 +47,9 @@ async def recall(recollector: Recollector | None, s: Session, spec: AgentSpec, t
     except RemanenceError as error:
         log.warning("the memory could not be asked", session=s.id, error=error.message)
         return MemoryRecalled(s.turns, note=f"the memory could not be asked: {error.message}")
+    except Exception:
+        log.exception("the memory failed; the turn goes on without it", session=s.id)
+        return MemoryRecalled(s.turns, note="the memory failed in an unforeseen way; the worker's log says how")
 
 
 async def understand(
