@@ -62,6 +62,7 @@ UPDATE memory_places p SET sessions = w.sessions, memories = w.memories, words =
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[]) AS w (place, sessions, memories, words)
 WHERE p.place = w.place
 """
+_LOCK_NAMES = "SELECT pg_advisory_xact_lock(hashtextextended(name, 2)) FROM unnest($1::text[]) AS w (name)"
 _ADD_CLOSINGS = """
 INSERT INTO memory_closings (project, id, at, valid_to)
 SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) ON CONFLICT DO NOTHING
@@ -135,6 +136,7 @@ class PostgresMemories:
 async def _change(connection: Connection, changes: Sequence[MemoryChange]) -> None:
     keeps = [change.memory for change in changes if isinstance(change, Keep)]
     places = await _places(connection, keeps)  # first: it locks out whoever else would add the same
+    await connection.execute(_LOCK_NAMES, _names(changes))
     kept, settle = await _unknown(connection, keeps)
     if kept:
         await _lay_down(connection, kept, places)
@@ -145,6 +147,13 @@ async def _change(connection: Connection, changes: Sequence[MemoryChange]) -> No
         settle.update((closing.project, closing.id) for closing in closings)
     for project, name in sorted(settle):
         await _settle(connection, project, name)
+
+
+def _names(changes: Sequence[MemoryChange]) -> list[str]:
+    """The memories that have versions: who changes one sees what others have done to it, and waits for it."""
+    keeps = (change.memory for change in changes if isinstance(change, Keep))
+    names = {f"{memory.project}\n{memory.id}" for memory in keeps if memory.kind != "episode"}
+    return sorted(names | {f"{change.project}\n{change.id}" for change in changes if isinstance(change, Close)})
 
 
 async def _unknown(connection: Connection, keeps: Sequence[Memory]) -> tuple[list[Memory], set[tuple[str, str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from random import Random
 from typing import Any
@@ -14,6 +15,7 @@ from remanence.recollections import (
     Close,
     Keep,
     Memory,
+    MemoryChange,
     MemoryHit,
     MemoryListing,
     MemoryQuery,
@@ -148,6 +150,28 @@ async def _check_versions(memories: Memories, number: int) -> None:
     assert [one.version for one in await memories.list(msgspec.structs.replace(listing, closed=True))] == [3]
     then = msgspec.structs.replace(listing, believed_at=T0 + 15 * DAY)
     assert [one.text for one in await memories.list(then)] == ["Ada lives in Nantes"]
+
+
+@law
+async def many_may_add_at_once(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    changes: list[list[MemoryChange]] = []
+    for n in range(8):
+        session = f"s{n % 4}"
+        said_here = [Keep(memory(f"tea and bread number {n}", 10 * n + k, session)) for k in range(5)]
+        changes.append([*said_here, Keep(memory("tea", 10 * n + 9, session, place=BOB)), _version(n)])
+    changes.append([Close("lab", "shared", T0 + 20 * DAY)])
+    writers = [one.memories.apply(some) for n, some in enumerate(changes) for one in ((db, other)[n % 2], db)]
+    assert all(await asyncio.gather(*writers))
+    assert len(await found(db.memories, "bread", limit=100)) == 40
+    assert len(await found(other.memories, "tea", BOB, limit=100)) == 8
+    history = await db.memories.history("lab", "shared")
+    assert [one.closed_at for one in history] == [*(T0 + n * DAY for n in range(1, 8)), T0 + 20 * DAY]
+    assert (await db.memories.stats()).versions == 40 + 8 + 8
+
+
+def _version(n: int) -> Keep:
+    return Keep(note("shared", f"version {n}", n + 1, recorded_at=T0 + n * DAY))
 
 
 @law
