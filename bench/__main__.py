@@ -12,6 +12,8 @@ RUNS = {
     "store-sqlite": ["bench.store", "--parked", "1000000"],
     "memory-sqlite": ["bench.memory.speed", "--items", "1000000", "--places", "1000"],
     "memory-postgres": ["bench.memory.speed", "--items", "100000", "--places", "100", "--store", "postgres"],
+    "console-sqlite": ["bench.console"],
+    "console-postgres": ["bench.console", "--store", "postgres"],
     "store-postgres": ["bench.store_postgres", "--parked", "1000000"],
     "http-sqlite": ["bench.http", "--store", "sqlite"],
     "http-postgres": ["bench.http", "--store", "postgres"],

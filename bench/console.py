@@ -1,7 +1,7 @@
 """How fast the console answers when there is much: every page at many sessions, one session of many events.
 
     python -m bench.console [--sessions 100000] [--events 10000] [--store sqlite|postgres] [--rounds 30]
-                            [--folder .bench] [--out result.json]
+                            [--folder bench/results] [--out result.json]
 
 The *floor* is a bare page: the same server, frame, cookie and stylesheet, and nothing asked of the database (the page
 of an error). Every figure is the time from the request to the last byte of the page, over one connection to the app in
@@ -18,8 +18,8 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -170,22 +170,26 @@ async def fill(database: Database, sessions: int, events: int, version: str) -> 
         made = turn(dice, number, position)
 
 
-@asynccontextmanager
-async def prepared(arguments: argparse.Namespace) -> AsyncGenerator[Remanence]:
-    """A runtime over the data, made when it is not there."""
+@contextmanager
+def database_of(arguments: argparse.Namespace) -> Generator[str]:
+    """The URL of the database of a run: a file that stays, or a server of its own that does not."""
+    if arguments.store == "postgres":
+        with postgres_server() as server, postgres_database(server) as url:
+            yield url
+        return
     folder = Path(arguments.folder)
-    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-    async with AsyncExitStack() as stack:
-        if arguments.store == "postgres":
-            url = stack.enter_context(postgres_database(stack.enter_context(postgres_server())))
-        else:
-            url = f"sqlite:///{folder / f'console-{arguments.sessions}-{arguments.events}.db'}"
-        rt = await stack.enter_async_context(Remanence(url, worker=False, options=Options(actor="bench")))
+    folder.mkdir(parents=True, exist_ok=True)
+    yield f"sqlite:///{folder / f'console-{arguments.sessions}-{arguments.events}.db'}"
+
+
+@asynccontextmanager
+async def prepared(arguments: argparse.Namespace, url: str) -> AsyncGenerator[Remanence]:
+    """A runtime over the data, made when it is not there."""
+    async with Remanence(url, worker=False, options=Options(actor="bench")) as rt:
         if not (await rt.database.views.stats())["sessions"]:
             began = time.perf_counter()
-            version = await rt.database.specs.put(
-                Agent("support", model="scripted:bench").spec, project="default", at=1
-            )
+            spec = Agent("support", model="scripted:bench").spec
+            version = await rt.database.specs.put(spec, project="default", at=1)
             await fill(rt.database, arguments.sessions, arguments.events, version.version)
             print(f"filled in {time.perf_counter() - began:.0f} s", file=sys.stderr)
         began = time.perf_counter()
@@ -275,9 +279,9 @@ def _p95(times: Sequence[float]) -> float:
     return sorted(times)[min(len(times) - 1, int(len(times) * P95))]
 
 
-async def run(arguments: argparse.Namespace) -> dict[str, Any]:
+async def run(arguments: argparse.Namespace, url: str) -> dict[str, Any]:
     """One run, whole."""
-    async with prepared(arguments) as rt, browsing(rt) as client:
+    async with prepared(arguments, url) as rt, browsing(rt) as client:
         figures = await measure(client, pages(), arguments.rounds)
         return {
             "sessions": arguments.sessions,
@@ -295,10 +299,11 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=10_000)
     parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--folder", default=".bench")
+    parser.add_argument("--folder", default="bench/results")
     parser.add_argument("--out")
     arguments = parser.parse_args()
-    result = asyncio.run(run(arguments))
+    with database_of(arguments) as url:
+        result = asyncio.run(run(arguments, url))
     for page in result["pages"]:
         times = " ".join(f"{page[name]:8.1f}" for name in ("median_ms", "p95_ms", "cpu_median_ms", "cpu_p95_ms"))
         print(f"{page['page']:36} {times} ms", file=sys.stderr)
