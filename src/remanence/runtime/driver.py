@@ -436,7 +436,8 @@ class Driver:
             await self._load()
             return
         news, self._news = self._news, []
-        await understand(self.services.database.store, self.text, news)
+        if news:
+            await understand(self.services.database.store, self.text, news)
         for record in news:
             if record.position == self.state.head + 1:
                 self._take(record)

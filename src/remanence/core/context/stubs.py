@@ -29,11 +29,14 @@ _VALUE_MAX: Final = 80
 _APART: Final = r"\s\"'`,;(){}\[\]<>|="
 _WORD: Final = re.compile(rf"(?<![^{_APART}])[^{_APART}\d@_]*+[\d@_][^{_APART}]*+")
 """Words with a digit, `@` or `_` in them: all others name nothing, and are passed over without being looked at."""
+_HINT: Final = re.compile(r"[\d@_]")
 _TRIM: Final = ".:!?*#"
 
 
 def identifiers(text: str) -> list[str]:
     """The words of a text that name something: with a digit and a letter, a long number, an address. In order, once."""
+    if _HINT.search(text) is None:
+        return []  # most of what is said names nothing, and this is asked for all of it
     found = (word.strip(_TRIM) for word in _WORD.findall(text))
     return list(dict.fromkeys(word for word in found if _names(word)))
 
