@@ -15,7 +15,6 @@ from playwright.sync_api import Browser, expect
 def test_a_session_goes_on_under_whoever_looks(browser: Browser, pictures: Path, tmp_path: Path) -> None:
     """Say something, watch the words come, kill the server in the middle, start it again, approve, see the end."""
     folder = lay_out(tmp_path / "shop", golden=False)
-    session = open_session(folder)
     server = Server(folder)
     port = server.port
     try:
@@ -29,6 +28,12 @@ def test_a_session_goes_on_under_whoever_looks(browser: Browser, pictures: Path,
             ]
             page = someone.open(server.link)
             assert "token" not in page.url
+            expect(page.locator(".empty h2")).to_have_text("Nothing has happened yet")
+            someone.check("path-0-first-steps")
+            session = open_session(folder)
+            expect(page.locator("#home .list .line")).to_have_count(1)
+            expect(page.locator("#minutes canvas")).to_be_visible()
+            expect(page.locator(".empty")).to_have_count(0)
             someone.open(f"/sessions/{session}")
             page.fill("#say", "Tell me a story.")
             page.keyboard.press("Control+Enter")
@@ -47,7 +52,7 @@ def test_a_session_goes_on_under_whoever_looks(browser: Browser, pictures: Path,
             page.fill("#say", "Please refund my kettle.")
             page.click("#composer .button")
             expect(page.locator("#waiting .card h2")).to_have_text("May refund run?")
-            expect(page.locator("#waiting pre")).to_contain_text('"cents": 7250')
+            expect(page.locator("#waiting .card > pre")).to_contain_text('"cents": 7250')
             someone.check("path-3-waits-for-approval")
             page.locator("body").press("a")
             expect(page.locator(".row.turn .status").last).to_have_text("done")

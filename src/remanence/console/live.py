@@ -26,6 +26,7 @@ from remanence.console.frame import Frame, owned
 from remanence.console.session import View, standing
 from remanence.console.talk import message_of
 from remanence.console.timeline import Row, Timeline
+from remanence.console.ways import WAYS_OF
 from remanence.core.state import Session
 from remanence.events import Recorded
 from remanence.ports import Delta, Subscription
@@ -167,7 +168,7 @@ class _Page:
         self.s = await state_of(frame.caller, self.s.id)
         data = {"standing": await standing(frame, self.s), "agent": 0}
         pieces = [_partial("#facts", "innerMorph", frame.html("_facts.html", data=data))]
-        waiting = frame.html("_waiting.html", data=data)
+        waiting = frame.html("_waiting.html", data=data, ways_of=WAYS_OF)
         if waiting != self.waiting:
             self.waiting = waiting
             pieces.append(_partial("#waiting", "innerMorph", waiting))

@@ -20,7 +20,7 @@ from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame, owned
 from remanence.console.talk import Message, messages_of
 from remanence.console.timeline import Row, Timeline
-from remanence.console.ways import of_session, ways
+from remanence.console.ways import WAYS_OF, of_session, ways
 from remanence.core.state import Pause, Session
 from remanence.events import Recorded, TurnStarted
 from remanence.spec import IfBusy
@@ -115,6 +115,7 @@ def _shown(view: View, s: Session, records: Sequence[Recorded]) -> dict[str, Any
         "view": view,
         "views": VIEWS,
         "s": s,
+        "ways_of": WAYS_OF,
         "rows": rows,
         "heads": {row.turn: row for row in rows if row.kind == "turn"},
         "talk": talk,

@@ -14,7 +14,7 @@ import msgspec
 
 from remanence.console.frame import Frame
 
-__all__ = ["Ways", "listing", "of_session"]
+__all__ = ["WAYS_OF", "Ways", "listing", "of_approval", "of_doubt", "of_session", "ways"]
 
 
 class Ways(msgspec.Struct, frozen=True):
@@ -45,6 +45,31 @@ def of_session(frame: Frame, session: str) -> Ways:
         frame, ["sessions", "get", session], f"/admin/v1/sessions/{session}", f"session = await rt.get({session!r})"
     )
 
+
+def of_approval(frame: Frame, session: str, call: str) -> Ways:
+    """Saying yes to one exact call."""
+    return ways(
+        frame,
+        ["approvals", "approve", session, call],
+        f"/admin/v1/approvals/{session}/{call}",
+        f"await (await rt.get({session!r})).approve({call!r}, by={frame.visitor.name!r})",
+        body={"decision": "approve"},
+    )
+
+
+def of_doubt(frame: Frame, session: str, call: str) -> Ways:
+    """Saying that an effect happened."""
+    return ways(
+        frame,
+        ["doubts", "resolve", session, call, "--happened", "RESULT"],
+        f"/admin/v1/doubts/{session}/{call}",
+        f"await (await rt.get({session!r})).resolve({call!r}, by={frame.visitor.name!r}, outcome='happened')",
+        body={"outcome": "happened", "result": "RESULT"},
+    )
+
+
+WAYS_OF = {"approval": of_approval, "doubt": of_doubt}
+"""For what waits in a session, by its kind."""
 
 _OPTIONS = {
     "q": "search",

@@ -44,6 +44,17 @@
   }
   const boxes = () => document.querySelectorAll("[data-chart]");
   const redraw = () => { for (const box of boxes()) draw(box); };
+  /* A page that is open asks again: what a chart shows stands beside it, the chart itself is left alone. */
+  document.addEventListener("htmx:after:swap", () => {
+    for (const box of boxes()) {
+      const fresh = box.nextElementSibling?.dataset.fresh;
+      if (!fresh || !box.plot) continue;
+      const chart = JSON.parse(box.dataset.chart);
+      if (JSON.stringify(chart.data) === JSON.stringify(JSON.parse(fresh))) continue;
+      box.dataset.chart = JSON.stringify({ ...chart, data: JSON.parse(fresh) });
+      draw(box);
+    }
+  });
   let wait;
   new ResizeObserver(() => { clearTimeout(wait); wait = setTimeout(redraw, 80); }).observe(document.querySelector("main"));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
