@@ -48,15 +48,7 @@ from remanence.spec import (
     policy_digest,
     spec_digest,
 )
-from remanence.testing.journals import (
-    Script,
-    Simulation,
-    approved,
-    dialogue,
-    heard,
-    simulate,
-    wants,
-)
+from remanence.testing.journals import Script, Simulation, approved, dialogue, heard, simulate, wants
 from remanence.testing.simulation import BEGINS_AT
 
 SPEC = AgentSpec(

@@ -299,3 +299,29 @@ async def test_a_budget_pauses_what_is_stored_and_refuses_what_is_not(database: 
         events = [event async for event in await responses.retrieve(made.id, stream=True)]
         assert done(events) == "yes"
         assert (await responses.retrieve(made.id)).usage is not None
+
+
+@tool(replay="safe")
+async def clock() -> str:
+    """What time it is."""
+    return "noon"
+
+
+def agent_script(request: ModelRequest) -> ModelReply:
+    if request.messages[-1].role == "tool":
+        return ModelReply((Text("It is noon."),))
+    return ModelReply((ToolCall("x", "clock", "{}"),), stop="tool_calls")
+
+
+async def test_an_agents_tools_are_run_by_the_server(database: str) -> None:
+    agent = Agent("butler", model="m", instructions="serve", tools=[clock])
+    async with served(database, Scripted(agent_script), agents=[agent]) as server:
+        responses = server.client().responses
+        made = await responses.create(model="butler", input="what time is it?")
+        assert [item.type for item in made.output] == ["mcp_call", "message"]
+        assert made.output_text == "It is noon."
+        async with await responses.retrieve(made.id, stream=True) as stream:
+            kinds = [event.type async for event in stream]
+        assert "response.mcp_call.completed" in kinds
+        with pytest.raises(openai.BadRequestError):
+            await responses.create(model="butler", input="x", temperature=1.5)

@@ -14,7 +14,7 @@ import pytest
 from chat_server import KEY, OTHER, Server, serving
 from pydantic import BaseModel
 
-from remanence import Agent, Remanence, tool
+from remanence import Agent, Remanence
 from remanence.api.response_input import pack
 from remanence.api.responses import responses_router
 from remanence.content import Message, Part, Text, Thinking, ToolCall, ToolResult, Usage, text_of
@@ -372,7 +372,7 @@ async def test_reasoning_goes_round(server: Server, model: Scripted) -> None:
 
 
 async def test_another_agent_goes_on(database: str, model: Scripted) -> None:
-    agent = Agent("butler", model="m", instructions="serve", tools=[clock])
+    agent = Agent("butler", model="m", instructions="serve")
     async with served(database, model, agents=[agent]) as server:
         responses = server.client().responses
         one = await responses.create(model="m", input="one")
@@ -445,32 +445,6 @@ async def test_counting_and_summing_up(server: Server, model: Scripted) -> None:
     items: Any = [item.to_dict() for item in compacted.output]
     await responses.create(model="m", input=[*items, {"role": "user", "content": "go on"}])
     assert "Summary of the conversation so far" in window(model)[0][1]
-
-
-@tool(replay="safe")
-async def clock() -> str:
-    """What time it is."""
-    return "noon"
-
-
-def agent_script(request: ModelRequest) -> ModelReply:
-    if request.messages[-1].role == "tool":
-        return ModelReply((Text("It is noon."),))
-    return ModelReply((ToolCall("x", "clock", "{}"),), stop="tool_calls")
-
-
-async def test_an_agents_tools_are_run_by_the_server(database: str) -> None:
-    agent = Agent("butler", model="m", instructions="serve", tools=[clock])
-    async with served(database, Scripted(agent_script), agents=[agent]) as server:
-        responses = server.client().responses
-        made = await responses.create(model="butler", input="what time is it?")
-        assert [item.type for item in made.output] == ["mcp_call", "message"]
-        assert made.output_text == "It is noon."
-        async with await responses.retrieve(made.id, stream=True) as stream:
-            kinds = [event.type async for event in stream]
-        assert "response.mcp_call.completed" in kinds
-        with pytest.raises(openai.BadRequestError):
-            await responses.create(model="butler", input="x", temperature=1.5)
 
 
 def test_the_sync_client(database: str, model: Scripted) -> None:

@@ -44,17 +44,15 @@ class WireServer:
         models: Mapping[str, Model],
         agents: Sequence[Agent] = (),
         *,
-        worker: bool = True,
         rate: Rate | None = None,
-        times: Times = QUICK,
         mcp_hosts: Sequence[str] = (),
     ) -> None:
         self._remanence = Remanence(
             database if "://" in database else f"sqlite:///{database}",
             agents=agents,
             models=models,
-            worker=worker,
-            options=Options(times=times, mcp_hosts=mcp_hosts),
+            worker=True,
+            options=Options(times=QUICK, mcp_hosts=mcp_hosts),
         )
         self._rate = rate
         self._up = threading.Event()

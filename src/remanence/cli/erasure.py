@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import click
 import msgspec
@@ -18,6 +19,15 @@ __all__ = ["erase", "hold", "holds", "receipts", "unhold", "verify_erasure"]
 _REASON = click.option("--reason", required=True, metavar="TEXT", help="Why. It stays in the journal and the receipt.")
 
 
+class Order(TypedDict):
+    """The options of `erase`."""
+
+    reason: str
+    file: Path | None
+    yes: bool
+    output: Format
+
+
 @click.command("erase", cls=Command, shape=Receipt)
 @click.argument("what", type=click.Choice(["memory", "session", "subject", "user"]))
 @click.argument("name")
@@ -27,20 +37,18 @@ _REASON = click.option("--reason", required=True, metavar="TEXT", help="Why. It 
 )
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @asynchronous
-async def erase(
-    call: Invocation, what: What, name: str, *, reason: str, file: Path | None, yes: bool, output: Format
-) -> None:
+async def erase(call: Invocation, what: What, name: str, **order: Unpack[Order]) -> None:
     """Erase a memory, a session, a subject or a user for good, wherever it has gone.
 
     What was said becomes a skeleton whose digest still fits the chain; notes learned from it, summaries, indexes, blobs
     and the pages of the files go with it. There is no way back. A legal hold over any of it refuses the whole order.
     """
-    if not yes:
+    if not order["yes"]:
         click.confirm(f"Erase {what} {name} for good?", abort=True, err=True)
     async with call.runtime(worker=False) as rt:
-        receipt = await rt.memory.erase(what, name, reason=reason)
-    _write(receipt, file)
-    show(receipt, output, lambda: _print_receipt(receipt, file))
+        receipt = await rt.memory.erase(what, name, reason=order["reason"])
+    _write(receipt, order["file"])
+    show(receipt, order["output"], lambda: _print_receipt(receipt, order["file"]))
 
 
 def _write(receipt: Receipt, file: Path | None) -> None:
