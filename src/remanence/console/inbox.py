@@ -19,7 +19,7 @@ from remanence.commands.shapes import ApprovalShape, DoubtShape
 from remanence.console.entry import Deciding, Fields, Looking, Sent, Talking
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame, owned
-from remanence.console.ways import ways
+from remanence.console.ways import WAYS_OF, ways
 from remanence.content import Text
 from remanence.core.state import Session
 from remanence.errors import Conflict, InvalidInput, NotFound, RemanenceError
@@ -77,13 +77,13 @@ async def inbox(frame: Looking) -> Response:
     """The page."""
     data = await _data(frame)
     lines = ways(frame, ["approvals", "list"], "/admin/v1/approvals", "found = await approvals.waiting(rt.caller)")
-    return frame.show("inbox.html", "inbox", data, ways=lines)
+    return frame.show("inbox.html", "inbox", data, ways=lines, ways_of=WAYS_OF)
 
 
 @inbox_router.get("/parts")
 async def parts(frame: Looking) -> Response:
     """The same without the frame, for a page that is open."""
-    return frame.page("_inbox.html", data=await _data(frame))
+    return frame.page("_inbox.html", data=await _data(frame), ways_of=WAYS_OF)
 
 
 @inbox_router.get("/count")
@@ -136,7 +136,8 @@ async def settle(frame: Deciding, fields: Sent) -> Response:
 
 async def _answer(frame: Frame, words: object, failures: Sequence[str]) -> Response:
     """What was done, and the inbox as it is now."""
-    return frame.page("_inbox_after.html", data=await _data(frame), words=words, failures=failures)
+    data = await _data(frame)
+    return frame.page("_inbox_after.html", data=data, words=words, failures=failures, ways_of=WAYS_OF)
 
 
 def _chosen(fields: Fields) -> list[tuple[str, str]]:

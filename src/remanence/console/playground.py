@@ -24,7 +24,7 @@ from remanence.console.known_agents import known_versions, version_of
 from remanence.console.session import standing, window
 from remanence.console.talk import messages_of
 from remanence.console.timeline import Row, Timeline
-from remanence.console.ways import ways
+from remanence.console.ways import WAYS_OF, of_session, ways
 from remanence.content import Text
 from remanence.ports import Version
 
@@ -97,8 +97,9 @@ async def trial(frame: Looking, session: str) -> Response:
     known = await frame.caller.database.specs.versions(s.project, s.agent)
     number = next((one.number for one in known if one.version == s.version), 0)
     data = TrialData(s.id, s.agent, number, spec.model, await standing(frame, s), shown)
-    more = {"s": s, "spec": spec, "talk": messages_of(records), "view": "conversation", "side": ""}
-    return frame.page("trial.html", tab="playground", data=data, **more, **_steps(records))
+    page = {"s": s, "spec": spec, "talk": messages_of(records), "view": "conversation", "side": "", "ways_of": WAYS_OF}
+    lines = of_session(frame, session)
+    return frame.page("trial.html", tab="playground", data=data, ways=lines, **page, **_steps(records))
 
 
 @playground_router.get("/{session}/steps")
