@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TypeVar
 
 import pytest
 from audit import check_all, check_paired
@@ -25,6 +26,8 @@ from remanence.events import (
 )
 from remanence.spec import AgentSpec, AllowRule, Compaction, Limits, ToolSpec, spec_digest
 from remanence.testing.journals import Fault, Script, Simulation, dialogue, heard, simulate, wants
+
+Kind = TypeVar("Kind", bound=Event)
 
 TURNS = 8
 
@@ -72,7 +75,7 @@ def run(spec: AgentSpec, faults: dict[int, Fault] | None = None, **changes: obje
     return simulate(spec, script(**changes), faults=faults or {})
 
 
-def events(simulation: Simulation, kind: type[Event]) -> list[Event]:
+def events(simulation: Simulation, kind: type[Kind]) -> list[Kind]:
     return [r.event for r in simulation.records if isinstance(r.event, kind)]
 
 
