@@ -44,6 +44,7 @@ log = structlog.get_logger("remanence.erasure")
 KIND: Final = "erasure"
 HOLD_KIND: Final = "legal_hold"
 ANSWER_KIND: Final = "kept_answer"
+ECHO_KINDS: Final = ("response", "conversation")
 INDEX_PATIENCE_S, INDEX_LOOK_S = 5.0, 0.1
 IDLE_S: Final = 60.0
 """After which an order that did not move is taken to be nobody's."""
@@ -63,6 +64,12 @@ class LegalHold(msgspec.Struct, frozen=True):
     by: str
     reason: str
     at: int
+
+
+class _Echo(msgspec.Struct, frozen=True):
+    """What tells an entry of a wire format's which session it belongs to."""
+
+    session: str = ""
 
 
 class _State(msgspec.Struct, frozen=True):
@@ -219,6 +226,7 @@ class _Work:
         )
         if state.records or state.memories:
             await self._empty_answers()
+            await self._remove_echoes()
             await caller.database.scrub()
             receipt = await sign(caller, replace(receipt, removed=self._state.removed, finished_at=caller.clock.now()))
             await self._save(replace(self._state, receipt=receipt))
@@ -300,13 +308,27 @@ class _Work:
                 body = msgspec.json.encode({**claim, "body": "", "too_large": True})
                 await self._caller.database.registry.put(replace(entry, body=body, updated_at=self._caller.clock.now()))
                 emptied += 1
-        if emptied:
-            self._count({"kept answers": emptied})
+        self._count({"kept answers": emptied})
+
+    async def _remove_echoes(self) -> None:
+        """What a wire format keeps beside a session that is erased whole: its instructions, its metadata."""
+        order, removed = self._state.order, 0
+        if order.what not in ("session", "user"):
+            return
+        sessions = {one.session for one in self._state.records} if order.what == "user" else {order.name}
+        for kind in ECHO_KINDS:
+            kept = [entry async for entry in _entries(self._caller, kind, project=order.project)]
+            for entry in kept:
+                if msgspec.json.decode(entry.body, type=_Echo).session in sessions:
+                    await self._caller.database.registry.remove(kind, entry.id)
+                    removed += 1
+        self._count({"responses and conversations": removed})
 
     def _count(self, rows: dict[str, int]) -> None:
         removed = dict(self._state.removed)
         for where, number in rows.items():
-            removed[where] = removed.get(where, 0) + number
+            if number:
+                removed[where] = removed.get(where, 0) + number
         self._state = replace(self._state, removed=removed)
 
     async def _save(self, state: _State) -> None:
