@@ -163,6 +163,14 @@
     }, { rootMargin: "400px" }).observe(rows.firstElementChild ?? rows), 400);
   }
 
+  /* What waits here has changed, so the count in the navigation has. */
+  let counting;
+  const waiting = one("#waiting");
+  if (waiting) new MutationObserver(() => {
+    clearTimeout(counting);
+    counting = setTimeout(() => body.dispatchEvent(new Event("slow-tick")), 500);
+  }).observe(waiting, { childList: true, subtree: true });
+
   /* --- keep to the newest, for whoever reads there ---------------------------------------------------------------- */
   let atEnd = true;
   const nearEnd = () => window.innerHeight + window.scrollY > document.documentElement.scrollHeight - 160;
