@@ -33,6 +33,16 @@ SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
 ON CONFLICT (project, minute) DO UPDATE SET completed = m.completed + excluded.completed,
     failed = m.failed + excluded.failed, cancelled = m.cancelled + excluded.cancelled
 """
+WINDOW_SESSIONS = 2_000
+_BELOW = (
+    "SELECT CASE WHEN $1::text IS NULL THEN (SELECT max(sid) + 1 FROM sessions) "
+    "ELSE (SELECT sid FROM sessions WHERE id = $1) END"
+)
+_FOUND = (
+    f"SELECT {SESSION}, f.position AS found_at FROM (SELECT DISTINCT ON (w.sid) w.sid, w.position "
+    "FROM search_words w JOIN sessions s USING (sid) WHERE {} ORDER BY w.sid DESC, w.position DESC LIMIT ${}) AS f "
+    "JOIN sessions s USING (sid) LEFT JOIN sessions source ON source.sid = s.fork_sid ORDER BY s.sid DESC"
+)
 _COUNTS = (
     "SELECT status, waiting_on, count(*) FROM sessions WHERE project = $1 AND status <> 'idle' "
     "GROUP BY status, waiting_on"
@@ -92,21 +102,21 @@ class PostgresScreens:
             return []
         terms += [_quoted(word) for word in scope_words(query.project, query.agent, query.user)]
         conditions, values = conditions_of(query)
-        values.append(" & ".join(terms))
-        conditions.append(f"w.words @@ ${len(values)}::tsquery")
-        if query.after is not None:
-            values.append(query.after)
-            conditions.append(f"w.sid < (SELECT sid FROM sessions WHERE id = ${len(values)})")
+        count = len(values)
+        conditions += [f"w.words @@ ${count + 1}::tsquery", f"w.sid >= ${count + 2}", f"w.sid < ${count + 3}"]
+        statement = _FOUND.format(" AND ".join(conditions), count + 4)
+        found: list[Hit] = []
+        window = WINDOW_SESSIONS
         async with self._access.connection("searching sessions") as connection:
-            rows = await connection.fetch(
-                f"SELECT {SESSION}, f.position AS found_at FROM (SELECT DISTINCT ON (w.sid) w.sid, w.position "
-                f"FROM search_words w JOIN sessions s USING (sid) WHERE {' AND '.join(conditions)} "
-                f"ORDER BY w.sid DESC, w.position DESC LIMIT ${len(values) + 1}) AS f JOIN sessions s USING (sid) "
-                "LEFT JOIN sessions source ON source.sid = s.fork_sid ORDER BY s.sid DESC",
-                *values,
-                query.limit,
-            )
-        return [Hit(session_of(row), row["found_at"]) for row in rows]
+            below: int = await connection.fetchval(_BELOW, query.after) or 0
+            # From the newest backwards, in wider and wider steps: a frequent word fills a page from the first, where a
+            # sort of all that hold it would read them all.
+            while below > 0 and len(found) < query.limit:
+                start, left = max(0, below - window), query.limit - len(found)
+                rows = await connection.fetch(statement, *values, " & ".join(terms), start, below, left)
+                found += [Hit(session_of(row), row["found_at"]) for row in rows]
+                below, window = start, window * 8
+        return found
 
     async def tags(self, project: str, *, limit: int) -> Sequence[Tag]:
         async with self._access.connection("counting tags") as connection:
