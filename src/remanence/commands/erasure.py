@@ -45,7 +45,7 @@ KIND: Final = "erasure"
 HOLD_KIND: Final = "legal_hold"
 ANSWER_KIND: Final = "kept_answer"
 ECHO_KINDS: Final = ("response", "conversation")
-INDEX_PATIENCE_S, INDEX_LOOK_S = 5.0, 0.1
+INDEX_PATIENCE_S, INDEX_LOOK_S = 2.0, 0.1
 IDLE_S: Final = 60.0
 """After which an order that did not move is taken to be nobody's."""
 _PAGE = 200
