@@ -16,13 +16,15 @@ from remanence import Agent, Remanence
 from remanence.app import Options, Session
 from remanence.commands import erasure
 from remanence.commands.caller import Caller
-from remanence.commands.receipts import Receipt, check_receipt
+from remanence.commands.reach import Reach
+from remanence.commands.receipts import Order, Receipt, check_receipt, tracer_of
 from remanence.commands.verification import verify_session
 from remanence.content import Text, ToolCall, ToolResult, text_of
 from remanence.errors import Conflict, NotFound, StoreUnavailable
-from remanence.events import Redacted
+from remanence.events import ContextCompacted, InputReceived, Redacted
 from remanence.models.scripted import Scripted, last_user_text
 from remanence.ports import Appended, ModelReply, ModelRequest, SessionQuery, Write
+from remanence.spec import Limits
 
 SECRET = "the spare key lies under the Zanzibarquince pot behind the shed"
 RARE = b"zanzibarquince"
@@ -139,6 +141,31 @@ async def test_a_session_goes_with_its_forks_share_of_it_and_exports_made_later(
     assert not any(RARE.decode() in text for text in said)
     assert await bytes_with(rt) == []
     assert (await verify_session(rt.caller, fork.id)).intact
+
+
+async def test_a_summary_that_covers_it_goes_with_it(rt: Remanence) -> None:
+    small = Agent("small", model="scripted", instructions="Help.", limits=Limits(window_tokens=600))
+    session = await rt.open(small, user="ada")
+    await session.send("My locker is Zanzibarquince-4711, please remember that.")
+    for number in range(12):
+        await session.send(f"Tell me more about the weather in the mountains, part {number}. " * 4)
+    said = {
+        r.position: text_of(r.event.summary) for r in await session.history() if isinstance(r.event, ContextCompacted)
+    }
+    assert any(RARE.decode() in text.lower() for text in said.values()), "the summary keeps the name"
+    first = next(r.position for r in history if isinstance(r.event, InputReceived))
+    reach = Reach(rt.caller, Order("x", "default", "session", session.id, "me", "", 0), await tracer_of(rt.caller))
+    assert [p async for p in covering(reach, session.id, first)] == list(said)
+    await rt.memory.erase("session", session.id, reason="asked to")
+    assert await bytes_with(rt) == []
+
+
+async def covering(reach: Reach, session: str, position: int) -> AsyncIterator[int]:
+    """The summaries that go when one record goes."""
+    row = await reach.row(session)
+    await reach._follow_in(row, frozenset({(session, position)}))
+    for found in sorted(reach.records.get(session, {})):
+        yield found
 
 
 async def test_what_agents_and_tools_quoted_elsewhere_goes_and_a_persons_own_words_stay(rt: Remanence) -> None:

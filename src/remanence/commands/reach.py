@@ -19,6 +19,7 @@ from remanence.commands.traces import Tracer, texts_of
 from remanence.errors import NotFound
 from remanence.events import (
     BlocksShown,
+    CompactionFailed,
     ContextCompacted,
     InputReceived,
     MemoryKept,
@@ -174,6 +175,8 @@ class Reach:
                 case ContextCompacted(through_turn=through, skipped=skipped):
                     if any(turn_of.get(position, turn) <= through + (skipped > 0) for position in erased):
                         self._take(record)
+                case CompactionFailed() if erased:  # it may name what a summary left out
+                    self._take(record)
                 case MemoryRecalled(items=items) | BlocksShown(items=items):
                     if any((one.session, one.position) in gone or one.memory in self.memories for one in items):
                         self._take(record)
