@@ -149,9 +149,8 @@ async def test_a_summary_that_covers_it_goes_with_it(rt: Remanence) -> None:
     await session.send("My locker is Zanzibarquince-4711, please remember that.")
     for number in range(12):
         await session.send(f"Tell me more about the weather in the mountains, part {number}. " * 4)
-    said = {
-        r.position: text_of(r.event.summary) for r in await session.history() if isinstance(r.event, ContextCompacted)
-    }
+    history = await session.history()
+    said = {r.position: text_of(r.event.summary) for r in history if isinstance(r.event, ContextCompacted)}
     assert any(RARE.decode() in text.lower() for text in said.values()), "the summary keeps the name"
     first = next(r.position for r in history if isinstance(r.event, InputReceived))
     reach = Reach(rt.caller, Order("x", "default", "session", session.id, "me", "", 0), await tracer_of(rt.caller))
