@@ -40,6 +40,7 @@ def test_a_session_goes_on_under_whoever_looks(browser: Browser, pictures: Path,
             expect(page.locator("#live-words")).to_contain_text("Once upon a time")
             expect(page.locator("#say")).to_have_value("")
             expect(page.locator(".row.turn")).to_have_count(2)
+            expect(page.locator("#facts")).to_contain_text("shop v1")
             someone.check("path-1-words-come")
             server.kill()
             expect(page.locator("#link")).to_be_visible()
@@ -62,6 +63,15 @@ def test_a_session_goes_on_under_whoever_looks(browser: Browser, pictures: Path,
             numbers = [int(text) for text in page.locator(".row .pos").all_text_contents()]
             assert numbers == sorted(set(numbers)), "no row is missing its place, none is there twice"
             someone.check("path-4-done")
+            talk = someone.open(f"/sessions/{session}?view=conversation")
+            records = someone.context.new_page()
+            records.goto(f"{server.url}/sessions/{session}?view=journal")
+            talk.fill("#say", "Thanks.")
+            talk.click("#composer .button")
+            expect(talk.locator(".message.assistant").last).to_contain_text("You said: Thanks.")
+            expect(talk.locator(".message.user", has_text="Thanks.")).to_have_count(1)
+            expect(records.locator(".record summary b").last).to_have_text("TurnEnded")
+            expect(records.locator(".record", has_text="InputReceived")).to_have_count(4)
     finally:
         server.close()
 

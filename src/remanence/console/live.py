@@ -23,7 +23,7 @@ from remanence.commands.shapes import RecordShape
 from remanence.console.entry import Looking
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame, owned
-from remanence.console.session import View, standing
+from remanence.console.session import View, standing, version_of
 from remanence.console.talk import message_of
 from remanence.console.timeline import Row, Timeline
 from remanence.console.ways import WAYS_OF
@@ -92,6 +92,7 @@ class _Page:
         self.drawn: set[str] = set()
         self.shown: tuple[str, int, str] | None = None
         self.waiting = ""
+        self.pinned = ("", 0)
 
     async def begin(self, first: int) -> None:
         """Fold what the page was made from, so that rows it has can change."""
@@ -166,13 +167,19 @@ class _Page:
         """The line of facts, and what waits for a person when that has changed."""
         frame = self.frame
         self.s = await state_of(frame.caller, self.s.id)
-        data = {"standing": await standing(frame, self.s), "agent": 0}
+        data = {"standing": await standing(frame, self.s), "agent": await self._number()}
         pieces = [_partial("#facts", "innerMorph", frame.html("_facts.html", data=data))]
         waiting = frame.html("_waiting.html", data=data, ways_of=WAYS_OF)
         if waiting != self.waiting:
             self.waiting = waiting
             pieces.append(_partial("#waiting", "innerMorph", waiting))
         return pieces
+
+    async def _number(self) -> int:
+        """The number of the version the session pins; it is looked up again when it was upgraded."""
+        if self.pinned[0] != self.s.version:
+            self.pinned = (self.s.version, (await version_of(self.frame, self.s))[0])
+        return self.pinned[1]
 
     def _words(self) -> list[str]:
         """What a running model call has said since it was last drawn."""

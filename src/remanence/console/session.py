@@ -25,7 +25,7 @@ from remanence.core.state import Pause, Session
 from remanence.events import Recorded, TurnStarted
 from remanence.spec import IfBusy
 
-__all__ = ["SessionData", "session_router", "standing", "window"]
+__all__ = ["SessionData", "session_router", "standing", "version_of", "window"]
 
 session_router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
@@ -70,7 +70,7 @@ async def one_session(
     """The page. `at` opens the window around a position."""
     s = owned(frame, await state_of(frame.caller, session))
     records, shown = await window(frame, s, at=at, before=before)
-    number, if_busy = await _version(frame, s)
+    number, if_busy = await version_of(frame, s)
     data = SessionData(
         await standing(frame, s),
         number,
@@ -136,7 +136,7 @@ async def standing(frame: Frame, s: Session) -> Standing:
     )
 
 
-async def _version(frame: Frame, s: Session) -> tuple[int, IfBusy]:
+async def version_of(frame: Frame, s: Session) -> tuple[int, IfBusy]:
     """Which version of its agent a session pins, as people count them, and what an input does there while it is busy.
 
     0 for a session that came without its agent.
