@@ -1,13 +1,14 @@
 """One look for many streams: which of the sessions somebody follows here were written to by another process.
 
 What this process writes reaches its streams by itself. For the rest, one query asks for the heads of every followed
-session four times a second, whatever their number, and stirs those that moved. It runs only while somebody follows.
+session four times a second, whatever their number, and stirs those of which a follower has not seen the head, each time
+until it has: a stir that went unheard costs a look and never a turn. It runs only while somebody follows.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import structlog
@@ -28,8 +29,7 @@ class Lookout:
     def __init__(self, caller: Caller, *, every_s: float = LOOK_EVERY_S) -> None:
         self._caller = caller
         self._every_s = every_s
-        self._followers: dict[str, int] = {}
-        self._heads: dict[str, int] = {}
+        self._followers: dict[str, list[Callable[[], int]]] = {}
         self._task: asyncio.Task[None] | None = None
         self.closed = False
         self._closing = asyncio.Event()
@@ -46,18 +46,18 @@ class Lookout:
             self._caller.live.stir(session)
 
     @contextmanager
-    def following(self, session: str) -> Generator[None]:
-        """Watch a session meanwhile."""
-        self._followers[session] = self._followers.get(session, 0) + 1
+    def following(self, session: str, seen: Callable[[], int]) -> Generator[None]:
+        """Watch a session meanwhile. `seen` tells the position up to which whoever follows has seen it."""
+        self._followers.setdefault(session, []).append(seen)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._watch(), name="lookout")
         try:
             yield
         finally:
-            self._followers[session] -= 1
-            if not self._followers[session]:
+            followers = self._followers[session]
+            followers.remove(seen)
+            if not followers:
                 del self._followers[session]
-                self._heads.pop(session, None)
 
     async def _watch(self) -> None:
         while self._followers:
@@ -70,6 +70,5 @@ class Lookout:
     async def _look(self) -> None:
         heads = await self._caller.database.views.heads([*self._followers])
         for session, head in heads.items():
-            if self._heads.get(session) != head and session in self._followers:
-                self._heads[session] = head
+            if any(seen() < head for seen in self._followers.get(session, ())):
                 self._caller.live.stir(session)

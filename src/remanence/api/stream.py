@@ -118,7 +118,7 @@ async def watch(
     reader = reader or caller.live.subscribe(session, want="latest")
     sent_at = 0
     try:
-        with lookout.following(session):
+        with lookout.following(session, lambda: after):
             while True:
                 while behind:
                     records = await caller.database.store.read(session, after=after, limit=_PAGE)

@@ -10,7 +10,7 @@ Records come from the journal; pieces of a running reply are a preview, drawn at
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractContextManager, aclosing
 from typing import Annotated, Protocol
 
@@ -46,7 +46,7 @@ class _Lookout(Protocol):
 
     closed: bool
 
-    def following(self, session: str) -> AbstractContextManager[None]: ...
+    def following(self, session: str, seen: Callable[[], int]) -> AbstractContextManager[None]: ...
 
 
 class _Made:
@@ -106,7 +106,7 @@ class _Page:
         """Frames, for as long as somebody looks and the server runs."""
         reader = self.frame.caller.live.subscribe(self.s.id, want="latest")
         try:
-            with lookout.following(self.s.id):
+            with lookout.following(self.s.id, lambda: self.after):
                 async with aclosing(self._happenings(reader, lookout)) as happenings:
                     yield self._event(await self._state())
                     async for records in happenings:

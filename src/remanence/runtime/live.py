@@ -183,10 +183,13 @@ class Reader:
         self._filled.set()
 
     async def take(self, timeout_s: float | None) -> Sequence[Recorded | Delta]:
-        """What was published since the last call; waits up to `timeout_s` (None: for ever)."""
+        """What was published since the last call; waits up to `timeout_s` (None: for ever).
+
+        A stir that came while nobody waited ends the next wait: a reader is often busy writing when it is stirred.
+        """
         if not self._items:
-            self._filled.clear()
             await self._clock.wait(self._filled, timeout_s)
+        self._filled.clear()
         items = list(self._items)
         self._items.clear()
         return items

@@ -46,6 +46,14 @@ class Stream:
     def over(self) -> bool:
         return bool(self.kinds) and self.kinds[-1][0] == LAST
 
+    @property
+    def settled(self) -> tuple[list[tuple[str, int, str, str]], dict[str, str]]:
+        """Its events and texts without those of items that came to nothing: what an attempt had begun that was lost is
+        not in the final response, and only who was there at the time heard of it."""
+        kept = {item["id"] for item in self.response["output"]} | {""}
+        texts = {item: text for item, text in self.texts.items() if item in kept}
+        return [kind for kind in self.kinds if kind[2] in kept], texts
+
     def take(self, event: dict[str, Any]) -> None:
         """Hear one more event."""
         kind, number = event["type"], event["sequence_number"]
@@ -79,7 +87,7 @@ class Responder(Sender):
             whole = Stream()
             async for event in self._events("GET", f"/v1/responses/{heard.id}?stream=true"):
                 whole.take(event)
-            if (heard.kinds, heard.texts) != (whole.kinds, whole.texts):
+            if heard.settled != whole.settled:
                 return False
         return True
 
