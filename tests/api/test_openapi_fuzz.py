@@ -27,7 +27,19 @@ from remanence.models.scripted import Scripted
 from remanence.ports import ModelReply, ModelRequest
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-FACES = ("/v1/agents", "/v1/responses", "/v1/conversations", "/v1/chat", "/v1/models", "/v1/vaults", "/admin/v1", "/")
+FACES = (
+    "/v1/agents/sessions",
+    "/v1/agents",
+    "/v1/responses",
+    "/v1/conversations",
+    "/v1/chat",
+    "/v1/models",
+    "/v1/vaults",
+    "/admin/v1/sessions",
+    "/admin/v1/memory",
+    "/admin/v1",
+    "/",
+)
 FUNCTION: Any = {"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}, "strict": None}
 
 
