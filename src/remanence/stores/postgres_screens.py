@@ -26,6 +26,7 @@ _ADD_WORDS = (
     "FROM unnest($2::bigint[], $3::text[]) AS w(position, words)"
 )
 _ADD_TAGS = "INSERT INTO search_tags SELECT $1, w.key, w.value FROM unnest($2::text[], $3::text[]) AS w(key, value)"
+_SETTLED = "DELETE FROM search_doubts WHERE sid = $1 AND call = ANY ($2::text[])"
 _ADD_DOUBTS = "INSERT INTO search_doubts SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING"
 _ADD_TURNS = """
 INSERT INTO turn_minutes AS m
@@ -88,10 +89,10 @@ class PostgresScreens:
                 await connection.execute("DELETE FROM search_tags WHERE sid = $1", sid)
                 tags = {} if gone else kept.tags or {}
                 await connection.execute(_ADD_TAGS, sid, list(tags), list(tags.values()))
-            await connection.execute(
-                "DELETE FROM search_doubts WHERE sid = $1 AND call = ANY ($2::text[])", sid, list(seen.settled)
-            )
-            await connection.execute(_ADD_DOUBTS, sid, list(seen.lost))
+            if seen.settled:
+                await connection.execute(_SETTLED, sid, list(seen.settled))
+            if seen.lost:
+                await connection.execute(_ADD_DOUBTS, sid, list(seen.lost))
             await _record_turns(connection, found["project"], seen)
             await connection.execute(CAUGHT_UP, sid)
 
