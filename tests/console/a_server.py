@@ -55,7 +55,7 @@ SCRIPT = """
 when = "story"
 [[dialogues.steps]]
 text = "Once upon a time there was a kettle that whistled in the key of B, and nobody minded. It whistled on and on."
-piece_s = 0.12
+piece_s = 0.3
 
 [[dialogues]]
 when = "refund"

@@ -6,6 +6,7 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from a_browser import looker
 from a_server import lay_out, serving
 from playwright.sync_api import Browser, expect
@@ -33,6 +34,9 @@ from remanence.spec import AgentSpec
 TURNS = 1_000
 PER_TURN = 10
 WINDOW = 200
+
+pytestmark = pytest.mark.timeout(300)
+"""A busy machine is no fault."""
 
 
 def a_turn(number: int) -> tuple[Event, ...]:

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from a_browser import looker
 from a_server import Server, lay_out, surroundings
 from playwright.sync_api import Browser, expect
 
 
+@pytest.mark.timeout(300)
 def test_a_session_goes_on_under_whoever_looks(browser: Browser, pictures: Path, tmp_path: Path) -> None:
     """Say something, watch the words come, kill the server in the middle, start it again, approve, see the end."""
     folder = lay_out(tmp_path / "shop", golden=False)
@@ -41,12 +43,12 @@ def test_a_session_goes_on_under_whoever_looks(browser: Browser, pictures: Path,
             expect(page.locator("#say")).to_have_value("")
             expect(page.locator(".row.turn")).to_have_count(2)
             expect(page.locator("#facts")).to_contain_text("shop v1")
-            someone.check("path-1-words-come")
+            someone.check("path-1-words-come", with_axe=False)  # the words must not end before the server does
             server.kill()
             expect(page.locator("#link")).to_be_visible()
             server = Server(folder, port=port)
-            expect(page.locator(".row.break.crashed")).to_have_count(1, timeout=20_000)
-            expect(page.locator(".row.turn .status").last).to_have_text("done", timeout=20_000)
+            expect(page.locator(".row.break.crashed")).to_have_count(1, timeout=60_000)
+            expect(page.locator(".row.turn .status").last).to_have_text("done", timeout=60_000)
             expect(page.locator("#live")).to_be_hidden()
             expect(page.locator(".row.model .text").last).to_contain_text("It whistled on and on")
             someone.check("path-2-after-the-crash")

@@ -14,6 +14,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from remanence.console.wording import LANGUAGES, wording
 
+pytestmark = pytest.mark.timeout(300)
+"""A busy machine is no fault."""
+
 
 class Screen(NamedTuple):
     """One screen: where it is, and what a person does there first."""

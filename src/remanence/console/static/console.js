@@ -133,6 +133,17 @@
   }
   document.addEventListener("htmx:sse:error", () => connection(false));
   document.addEventListener("htmx:sse:after:message", () => connection(true));
+  /* htmx connects again when a stream breaks, but not when its very first request fails: then it is asked anew. */
+  const stream = one("[hx-sse\\:connect]");
+  let heard = Date.now();
+  if (stream) setInterval(() => {
+    if (stream._htmx?.sse || document.hidden) heard = Date.now();
+    else if (Date.now() - heard > 20000) {
+      heard = Date.now();
+      connection(false);
+      htmx.ajax("GET", stream.getAttribute("hx-sse:connect"), { source: stream });
+    }
+  }, 2000);
 
   /* --- permalinks: #412 is the row that record belongs to, wherever it has to be loaded from --------------------- */
   const rows = one("#rows");
