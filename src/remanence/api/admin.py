@@ -7,8 +7,6 @@ and what belongs to another is not found. Two things reach further, because one 
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from remanence.api.admin_erasure import erasure_router
 from remanence.api.admin_line import line_router
 from remanence.api.admin_memory import memory_router
@@ -17,10 +15,11 @@ from remanence.api.admin_people import people_router
 from remanence.api.admin_sessions import sessions_router
 from remanence.api.admin_state import state_router
 from remanence.api.admin_versions import versions_router
+from remanence.api.router import Face
 
 __all__ = ["admin_router"]
 
-admin_router = APIRouter(prefix="/admin/v1")
+admin_router = Face(prefix="/admin/v1")
 for _router in (
     sessions_router,
     people_router,

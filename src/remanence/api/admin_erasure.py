@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import Body, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from remanence.api.admin_access import REFUSALS, Admin
 from remanence.api.admin_shapes import json_answer, listed, page_answer, shown
 from remanence.api.bodies import JsonRoute
+from remanence.api.router import Face
 from remanence.commands import erasure
 from remanence.commands.erasure import LegalHold
 from remanence.commands.receipts import Check, Receipt, What, check_receipt, read_receipt
 
 __all__ = ["erasure_router"]
 
-erasure_router = APIRouter(prefix="/memory", tags=["memory"], route_class=JsonRoute, responses=REFUSALS)
+erasure_router = Face(prefix="/memory", tags=["memory"], route_class=JsonRoute, responses=REFUSALS)
 
 _Word = Annotated[str, Field(min_length=1, max_length=500)]
 

@@ -13,7 +13,7 @@ from importlib.metadata import version as version_of
 from typing import Annotated, Any, Protocol
 
 import msgspec
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from remanence.api.admin_access import REFUSALS, Admin
@@ -21,6 +21,7 @@ from remanence.api.admin_shapes import json_answer, shown
 from remanence.api.auth import owned_session
 from remanence.api.bodies import JsonRoute
 from remanence.api.lookout import Lookout
+from remanence.api.router import Face
 from remanence.api.stream import BEAT, BEAT_S, EventStream
 from remanence.commands.caller import Caller
 from remanence.commands.follow import follow_batches
@@ -36,7 +37,7 @@ __all__ = ["line_router", "owned_row"]
 LOOK_S = 0.25
 """How often a stream looks whether the server is about to stop."""
 
-line_router = APIRouter(tags=["command line"], route_class=JsonRoute, responses=REFUSALS)
+line_router = Face(tags=["command line"], route_class=JsonRoute, responses=REFUSALS)
 
 
 class _Shelf(Protocol):

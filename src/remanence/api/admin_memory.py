@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import Depends, Query, Response
 from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, Field
 
 from remanence.api.admin_access import REFUSALS, Admin, Paged
 from remanence.api.admin_shapes import json_answer, listed, page_answer, shown
 from remanence.api.bodies import JsonRoute
+from remanence.api.router import Face
 from remanence.commands import memory, memory_stores
 from remanence.commands.memory import Dates, Looking, Writing
 from remanence.commands.memory_shapes import GrantShape, HitShape, MemoryShape, RebuiltShape, StoreShape
@@ -19,7 +20,7 @@ from remanence.spec import MemoryScope
 
 __all__ = ["memory_router"]
 
-memory_router = APIRouter(prefix="/memory", tags=["memory"], route_class=JsonRoute, responses=REFUSALS)
+memory_router = Face(prefix="/memory", tags=["memory"], route_class=JsonRoute, responses=REFUSALS)
 
 _Moment = Annotated[int | None, Field(ge=0, lt=2**62)]
 _Word = Annotated[str, Field(min_length=1, max_length=200)]

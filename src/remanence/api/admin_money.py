@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from remanence.api.admin_access import REFUSALS, Admin
 from remanence.api.admin_shapes import BudgetBody, json_answer, listed, page_answer, shown
 from remanence.api.auth import owned_session
 from remanence.api.bodies import JsonRoute
 from remanence.api.once import once
+from remanence.api.router import Face
 from remanence.commands import controls, usage, versions
 from remanence.commands.caller import Caller
 from remanence.commands.shapes import BudgetShape, CostShape, DiffShape, VersionShape
@@ -19,7 +20,7 @@ from remanence.ports import UsageQuery
 
 __all__ = ["money_router"]
 
-money_router = APIRouter(tags=["money and versions"], route_class=JsonRoute, responses=REFUSALS)
+money_router = Face(tags=["money and versions"], route_class=JsonRoute, responses=REFUSALS)
 
 
 @money_router.get("/budgets", summary="List budgets", response_model=listed(BudgetShape))

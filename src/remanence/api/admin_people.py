@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from remanence.api.admin_access import REFUSALS, Admin
 from remanence.api.admin_shapes import (
@@ -20,6 +20,7 @@ from remanence.api.admin_shapes import (
 from remanence.api.auth import owned_session
 from remanence.api.bodies import JsonRoute
 from remanence.api.once import once
+from remanence.api.router import Face
 from remanence.commands import approvals, controls
 from remanence.commands.caller import Caller
 from remanence.commands.shapes import ApprovalShape, DoubtShape, FreezeShape, SentShape, SettledShape
@@ -28,7 +29,7 @@ from remanence.errors import NotFound
 
 __all__ = ["people_router"]
 
-people_router = APIRouter(tags=["people"], route_class=JsonRoute, responses=REFUSALS)
+people_router = Face(tags=["people"], route_class=JsonRoute, responses=REFUSALS)
 _Limit = Annotated[int, Query(ge=1, le=1_000, description="How many sessions to look at.")]
 
 

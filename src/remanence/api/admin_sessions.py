@@ -10,7 +10,7 @@ from typing import IO, Annotated, Literal, cast
 from urllib.parse import quote
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from msgspec.structs import replace
 
@@ -30,6 +30,7 @@ from remanence.api.admin_shapes import (
 from remanence.api.auth import owned_session
 from remanence.api.bodies import JsonRoute
 from remanence.api.once import IdempotencyKey, once, only_once
+from remanence.api.router import Face
 from remanence.commands import approvals, sessions, transfer, verification, versions
 from remanence.commands.lists import list_sessions, tag_of
 from remanence.commands.prompts import PromptShape, past_prompt
@@ -47,7 +48,7 @@ _CHUNK_BYTES = 1 << 16
 EXPORTED = "x-remanence-exported"
 """What was exported (`Exported` as JSON, percent-encoded), beside the file itself."""
 
-sessions_router = APIRouter(tags=["sessions"], route_class=JsonRoute, responses=REFUSALS)
+sessions_router = Face(tags=["sessions"], route_class=JsonRoute, responses=REFUSALS)
 
 
 _Moment = Annotated[int | None, Query(ge=0, lt=2**62, description="Microseconds since 1970.")]

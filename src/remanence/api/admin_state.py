@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import Field
 from starlette.datastructures import State
 
 from remanence.api.admin_access import REFUSALS, Admin
 from remanence.api.app import Ready, Served, check_all
 from remanence.api.bodies import JsonRoute
+from remanence.api.router import Face
 from remanence.commands.metrics import Tally, exposition
 from remanence.runtime.live import Hub
 
 __all__ = ["HealthAnswer", "state_router"]
 
-state_router = APIRouter(tags=["state"], route_class=JsonRoute, responses=REFUSALS)
+state_router = Face(tags=["state"], route_class=JsonRoute, responses=REFUSALS)
 
 
 class HealthAnswer(Ready):

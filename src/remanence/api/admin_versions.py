@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import Header, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from remanence.api.admin_access import REFUSALS, Admin
@@ -13,6 +13,7 @@ from remanence.api.admin_shapes import json_answer, listed, page_answer, shown
 from remanence.api.auth import access_of
 from remanence.api.bodies import JsonRoute
 from remanence.api.once import once
+from remanence.api.router import Face
 from remanence.commands import keys, versions
 from remanence.commands.keys import CreatedKey, Key
 from remanence.commands.shapes import RegisteredShape, VersionShape
@@ -22,7 +23,7 @@ from remanence.spec import AgentSpec
 
 __all__ = ["versions_router"]
 
-versions_router = APIRouter(tags=["versions and keys"], route_class=JsonRoute, responses=REFUSALS)
+versions_router = Face(tags=["versions and keys"], route_class=JsonRoute, responses=REFUSALS)
 
 
 class _Body(BaseModel):

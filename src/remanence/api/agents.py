@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi import Depends, Header, Path, Request, Response
 
 from remanence.api.agents_bodies import AgentBody, AgentChanges
 from remanence.api.agents_config import Config, blank_config, changed_config, config_of, spec_of_config
@@ -19,6 +19,7 @@ from remanence.api.bodies import JsonRoute
 from remanence.api.described import answers
 from remanence.api.lists import After, Limit, Ordered, answer, list_answer
 from remanence.api.named import Served, known_names
+from remanence.api.router import Face
 from remanence.commands import saved
 from remanence.commands.caller import Caller, body_digest
 from remanence.commands.saved import SavedAgent
@@ -34,7 +35,7 @@ IdempotencyKey = Annotated[
     str | None, Header(min_length=1, max_length=255, description="The same key and body again: the same answer.")
 ]
 
-agents_router = APIRouter(prefix="/agents", tags=["agents"], route_class=JsonRoute)
+agents_router = Face(prefix="/agents", tags=["agents"], route_class=JsonRoute)
 
 
 def served_by(request: Request) -> Served:

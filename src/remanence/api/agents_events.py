@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import Header, Path, Query, Request, Response
 
 from remanence.api.agents import Asker, IdempotencyKey
 from remanence.api.agents_bodies import EventsBody
@@ -18,6 +18,7 @@ from remanence.api.bodies import JsonRoute
 from remanence.api.described import answers
 from remanence.api.lists import After, Limit, Order, Ordered, list_answer
 from remanence.api.lists import answer as answered
+from remanence.api.router import Face
 from remanence.api.stream import EventStream, Place
 from remanence.commands.caller import Caller
 from remanence.core.state import Session
@@ -28,7 +29,7 @@ __all__ = ["events_router"]
 TurnId = Annotated[str, Path(min_length=1, max_length=300)]
 OwnId = Annotated[str, Path(min_length=1, max_length=300)]
 
-events_router = APIRouter(prefix="/agents/sessions/{session_id}", tags=["agent sessions"], route_class=JsonRoute)
+events_router = Face(prefix="/agents/sessions/{session_id}", tags=["agent sessions"], route_class=JsonRoute)
 
 
 # --- events -----------------------------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from remanence.api.agents import Asker
 from remanence.api.bodies import JsonRoute
+from remanence.api.router import Face
 from remanence.errors import NotAvailable
 
 __all__ = ["MISSING", "missing_router"]
@@ -63,7 +64,7 @@ MISSING: dict[str, tuple[tuple[str, str], ...]] = {
 
 _PARAMETER = {"in": "path", "required": True, "schema": {"type": "string"}}
 
-missing_router = APIRouter(tags=["not available"], route_class=JsonRoute)
+missing_router = Face(tags=["not available"], route_class=JsonRoute)
 
 
 def _refusing(what: str) -> Callable[..., Coroutine[Any, Any, Response]]:

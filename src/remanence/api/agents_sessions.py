@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Request, Response
+from fastapi import Header, Path, Request, Response
 from msgspec.structs import replace
 
 from remanence.api.agents import Asker, IdempotencyKey, Serves, checked_model, saved_agent
@@ -32,6 +32,7 @@ from remanence.api.described import answers
 from remanence.api.lists import After, Limit, Order, Ordered, answer, list_answer
 from remanence.api.lookout import Lookout
 from remanence.api.named import Served
+from remanence.api.router import Face
 from remanence.api.stream import EventStream, Place, paced
 from remanence.commands import controls, sessions
 from remanence.commands.caller import Caller, body_digest, state_of
@@ -52,7 +53,7 @@ BusyChoice = Annotated[
 _SCANNED = 200
 _TRIES = 8
 
-sessions_router = APIRouter(prefix="/agents/sessions", tags=["agent sessions"], route_class=JsonRoute)
+sessions_router = Face(prefix="/agents/sessions", tags=["agent sessions"], route_class=JsonRoute)
 
 
 @sessions_router.post("", summary="Open a session", openapi_extra=answers("AgentSession"))

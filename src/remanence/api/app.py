@@ -23,6 +23,7 @@ from remanence.api.failures import REFUSALS, answer_failures
 from remanence.api.guard import BODY_BYTES_MAX, Guard
 from remanence.api.lookout import Lookout
 from remanence.api.pages import docs_page
+from remanence.api.router import Face
 from remanence.commands.caller import Caller
 from remanence.errors import RemanenceError
 from remanence.runtime.worker import Worker
@@ -118,7 +119,7 @@ def _serving(request: Request) -> Serving:
     return request.app.state.serving
 
 
-operations = APIRouter(tags=["operations"])
+operations = Face(tags=["operations"])
 
 
 @operations.get("/health", summary="Whether the process lives")

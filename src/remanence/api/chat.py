@@ -28,7 +28,7 @@ from typing import Annotated, Literal, TypeVar
 
 import msgspec
 import structlog
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import Depends, Header, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
@@ -44,6 +44,7 @@ from remanence.api.chat_shapes import ChatAnswer, ChatBody, ChatChunk
 from remanence.api.lookout import Lookout
 from remanence.api.named import Served, named
 from remanence.api.once import IdempotencyKey, digest_of_request, only_once
+from remanence.api.router import Face
 from remanence.api.stream import BEAT, BEAT_S
 from remanence.commands.caller import Caller
 from remanence.commands.given import Key
@@ -83,7 +84,7 @@ class _Stopping(RemanenceError):
     status = 503
 
 
-chat_router = APIRouter(tags=["chat"], route_class=JsonRoute)
+chat_router = Face(tags=["chat"], route_class=JsonRoute)
 
 
 @chat_router.post(

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict
 
@@ -23,6 +23,7 @@ from remanence.api.response_kept import read_all
 from remanence.api.response_lists import Order, page
 from remanence.api.response_mcp import remotes_of
 from remanence.api.response_request import Metadata
+from remanence.api.router import Face
 from remanence.api.talks import KIND, Talk, add_spoken, find_talk, keep_talk, open_talk, resting
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.given import Key, erase, keep
@@ -32,7 +33,7 @@ from remanence.events import ModelReplied, Recorded, ToolReturned
 
 __all__ = ["conversations_router"]
 
-conversations_router = APIRouter(tags=["conversations"], route_class=JsonRoute)
+conversations_router = Face(tags=["conversations"], route_class=JsonRoute)
 
 Asking = Annotated[Caller, Depends(may("api"))]
 Include = Annotated[list[str] | None, Query(alias="include[]")]

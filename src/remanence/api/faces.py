@@ -16,6 +16,7 @@ from remanence.api.conversations import conversations_router
 from remanence.api.models import models_router
 from remanence.api.response_socket import socket_router
 from remanence.api.responses import responses_router
+from remanence.api.router import Face
 
 __all__ = ["FACES", "faces"]
 
@@ -34,7 +35,7 @@ FACES: tuple[APIRouter, ...] = (
 
 def faces() -> Sequence[APIRouter]:
     """Routers for `build_app`."""
-    plain, hosted = APIRouter(prefix="/v1"), APIRouter(prefix="/openai/v1", include_in_schema=False)
+    plain, hosted = Face(prefix="/v1"), Face(prefix="/openai/v1", include_in_schema=False)
     for face in FACES:
         plain.include_router(face)
         hosted.include_router(face)

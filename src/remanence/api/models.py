@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from pydantic import BaseModel, Field
 
 from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
 from remanence.api.named import Named, Served, agents_of, known_names, named, owner_of
+from remanence.api.router import Face
 from remanence.commands.caller import Caller
 
 __all__ = ["ModelAnswer", "ModelList", "models_router"]
@@ -31,7 +32,7 @@ class ModelList(BaseModel):
     data: list[ModelAnswer]
 
 
-models_router = APIRouter(tags=["models"], route_class=JsonRoute)
+models_router = Face(tags=["models"], route_class=JsonRoute)
 _Caller = Annotated[Caller, Depends(may("api"))]
 
 

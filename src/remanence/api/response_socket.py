@@ -18,7 +18,6 @@ from typing import Any, cast, get_args
 
 import msgspec
 import structlog
-from fastapi import APIRouter
 from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -33,6 +32,7 @@ from remanence.api.response_request import ResponseBody
 from remanence.api.response_stream import LAST, events_of
 from remanence.api.response_sums import check_fits
 from remanence.api.responses import lookout_of, meter_of
+from remanence.api.router import Face
 from remanence.commands.caller import Caller
 from remanence.content import Message
 from remanence.errors import InvalidInput, RemanenceError
@@ -42,7 +42,7 @@ __all__ = ["socket_router"]
 
 log = structlog.get_logger("remanence.http")
 
-socket_router = APIRouter()
+socket_router = Face()
 LANES_MAX = 32
 HELD_MAX = 256
 """How many responses of one connection that were not stored can still be continued; older ones are forgotten."""

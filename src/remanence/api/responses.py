@@ -13,7 +13,7 @@ from contextlib import aclosing
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import Depends, Header, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from remanence.api.auth import may
@@ -31,6 +31,7 @@ from remanence.api.response_private import Private
 from remanence.api.response_request import CompactBody, CountBody, ResponseBody
 from remanence.api.response_stream import events_of, frames_of, settled
 from remanence.api.response_sums import check_fits, compact, counted
+from remanence.api.router import Face
 from remanence.api.stream import EventStream, paced
 from remanence.commands import sessions
 from remanence.commands.caller import Caller, body_digest, state_of
@@ -43,7 +44,7 @@ from remanence.spec import IfBusy
 
 __all__ = ["lookout_of", "meter_of", "responses_router"]
 
-responses_router = APIRouter(tags=["responses"], route_class=JsonRoute)
+responses_router = Face(tags=["responses"], route_class=JsonRoute)
 
 Asking = Annotated[Caller, Depends(may("api"))]
 Include = Annotated[list[str] | None, Query(alias="include[]")]
