@@ -74,6 +74,15 @@ async def test_a_note_is_journaled_with_the_outcome_of_its_call_and_points_at_wh
         assert "Ada drinks green tea." in await second.send("What does Ada drink?")
 
 
+async def test_what_comes_to_mind_costs_no_write_of_its_own(tmp_path: Path) -> None:
+    async with runtime(tmp_path) as rt:
+        await (await rt.open(AGENT, user="ada")).send("My parcels go to the neighbour at number 12.")
+        session = await rt.open(AGENT, user="ada")
+        seen = [item async for item in session.send('memory_search {"query": "parcels"}') if isinstance(item, Recorded)]
+        assert any(isinstance(record.event, MemoryRecalled) for record in seen)
+        assert len({record.at for record in seen}) <= 5, "the input, and four writes"
+
+
 async def note_of(rt: Remanence, words: str) -> Memory:
     """The one note that fits."""
     (note,) = [hit.memory for hit in await rt.memory.search(words) if hit.memory.kind == "note"]

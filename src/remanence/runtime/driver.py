@@ -34,7 +34,6 @@ from remanence.events import (
     CompactionFailed,
     ContextCompacted,
     Event,
-    MemoryRecalled,
     ModelCalled,
     Recalled,
     Recorded,
@@ -133,7 +132,9 @@ class Driver:
         """One round; True when the driver is done with the session."""
         try:
             await self._absorb()
-            plan = self._planned = self._plan(await self._blocks())
+            plan = self._planned = self._plan(await self._blocks(self.state), self.state, tuple(self._facts))
+            if plan.rest.why == "recall":
+                plan = self._planned = await self._recalled(plan)
             if plan.unpriced:
                 await self._refuse_unpriced()
             if plan.events:
@@ -160,16 +161,16 @@ class Driver:
             await self._wait_for_store(error)
         return False
 
-    async def _blocks(self) -> tuple[Recalled, ...] | None:
+    async def _blocks(self, s: Session) -> tuple[Recalled, ...] | None:
         """The memory blocks the agent may see now: a right that was taken away holds from the next call on."""
         recollector = self.services.recollector
         if self.spec.memory is None or recollector is None:
-            return () if self.state.blocks else None
-        blocks = await recollector.blocks(self.state, self.spec)
+            return () if s.blocks else None
+        blocks = await recollector.blocks(s, self.spec)
         await understand(self.services.database.store, self.text, (), blocks)
         return blocks
 
-    def _plan(self, blocks: tuple[Recalled, ...] | None) -> Plan:
+    def _plan(self, blocks: tuple[Recalled, ...] | None, s: Session, facts: tuple[Outcome, ...]) -> Plan:
         now = self.services.clock.now()
         may_start = not self.draining and now >= self._held_until and now < self.lease.until
         ground = Ground(
@@ -182,7 +183,15 @@ class Driver:
             self._compacted,
             self._may_compact,
         )
-        return make_plan(self.state, tuple(self._facts), ground, now=now)
+        return make_plan(s, facts, ground, now=now)
+
+    async def _recalled(self, plan: Plan) -> Plan:
+        """The same round, gone on with what came to mind for its turn: one write more would say nothing more."""
+        asked = self.text.turns[-1].messages if self.text.turns else []
+        words = "\n".join(text_of(message.parts) for message in asked if message.role == "user")
+        fact = await recall(self.services.recollector, plan.state, self.spec, words)
+        await understand(self.services.database.store, self.text, (), fact.items)
+        return plan.followed_by(self._plan(await self._blocks(plan.state), plan.state, (Outcome(fact),)))
 
     async def _commit(self, plan: Plan) -> None:
         s = plan.state
@@ -252,8 +261,6 @@ class Driver:
                 asyncio.get_running_loop().call_soon(self._tasks[call].cancel)
         for call in plan.rest.reconcile:
             self._reconcile(call)
-        if plan.rest.why == "recall":
-            self._recall()
         self.text.forget_before(self.state.window.first_turn)
 
     async def _take_up_orphans(self, s: Session) -> None:
@@ -306,18 +313,6 @@ class Driver:
         else:
             effect = run_tool(self.services, self.state, self.spec, intent, dispatch.arguments)
         self._start(intent.call, intent.attempt, effect)
-
-    def _recall(self) -> None:
-        name = f"recall_{self.state.turns}"
-        if name not in self._tasks:
-            self._start(name, 0, self._recalled())
-
-    async def _recalled(self) -> MemoryRecalled:
-        asked = self.text.turns[-1].messages if self.text.turns else []
-        words = "\n".join(text_of(message.parts) for message in asked if message.role == "user")
-        fact = await recall(self.services.recollector, self.state, self.spec, words)
-        await understand(self.services.database.store, self.text, (), fact.items)
-        return fact
 
     def _reconcile(self, call: str) -> None:
         doubt = next((doubt for doubt in self.state.doubts if doubt.call == call), None)

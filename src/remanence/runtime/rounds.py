@@ -86,6 +86,18 @@ class Plan(msgspec.Struct, frozen=True):
     unpriced: bool = False
     """A model call is among the intents whose price nobody knows: a money budget cannot cover it."""
 
+    def followed_by(self, more: Plan) -> Plan:
+        """The plan that does what this one does and goes on with `more`, which was made from its state."""
+        return replace(
+            more,
+            events=(*self.events, *more.events),
+            charges=(*self.charges, *more.charges),
+            dispatches=(*self.dispatches, *more.dispatches),
+            facts=self.facts,
+            summarised=self.summarised or more.summarised,
+            unpriced=self.unpriced or more.unpriced,
+        )
+
     @property
     def compacts(self) -> bool:
         """Whether a compaction is among the intents."""
