@@ -60,7 +60,7 @@ async def serving(rt: Remanence, faces: Sequence[tuple[str, APIRouter]]) -> Asyn
         config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=2)
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve(sockets=[listening]))
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not server.started:  # noqa: ASYNC110 - uvicorn says so by nothing else
                 await asyncio.sleep(0.01)
         made = Server(f"http://127.0.0.1:{listening.getsockname()[1]}", rt)

@@ -56,7 +56,7 @@ class Admin:
         return answer.json() if answer.headers["content-type"] == "application/json" else answer
 
     async def until(self, session: str, status: str) -> Any:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (found := await self.ask("GET", f"/sessions/{session}"))["status"] != status:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         return found
@@ -68,7 +68,7 @@ async def administering(tmp_path: Path) -> AsyncIterator[Admin]:
     async with (
         Remanence(f"sqlite:///{tmp_path}/a.db", models={"test": script()}, agents=[support]) as rt,
         serving(rt, [("", admin_router)]) as server,
-        httpx2.AsyncClient(base_url=server.url) as http,
+        httpx2.AsyncClient(base_url=server.url, timeout=60) as http,
     ):
         yield Admin(http, rt)
 

@@ -138,10 +138,10 @@ def test_a_stream_goes_on_over_a_restart(tmp_path: Path) -> None:
             follow(client, session.id, "requires_action")
         url = f"{server.url}/v1/agents/sessions/{session.id}/events"
         headers = {"authorization": f"Bearer {KEY}", "last-event-id": "0.0"}
-        with httpx2.stream("GET", url, headers=headers, timeout=20) as response, ThreadPoolExecutor(1) as pool:
+        with httpx2.stream("GET", url, headers=headers, timeout=60) as response, ThreadPoolExecutor(1) as pool:
             stopping = pool.submit(server.stop)
             text = "".join(response.iter_text())
-            stopping.result(20)
+            stopping.result(60)
         assert "\r" not in text
         frames = [
             dict(line.split(": ", 1) for line in one.split("\n")) for one in text.strip().split("\n\n") if one[0] != ":"
@@ -207,7 +207,7 @@ def steadily(servers: list[WireServer], action: Any) -> Any:
     end = time.monotonic() + 60
     while True:
         try:
-            with servers[-1].client(timeout=10) as client:
+            with servers[-1].client(timeout=30) as client:
                 return action(client)
         except (openai.APIConnectionError, openai.InternalServerError, httpx2.TransportError, StopIteration):
             if time.monotonic() > end:

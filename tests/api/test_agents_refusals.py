@@ -67,7 +67,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireServer]:
 def ask(server: WireServer, method: str, path: str, **more: Any) -> httpx2.Response:
     """A request with a good key."""
     headers = {"authorization": f"Bearer {KEY}", "content-type": "application/json"}
-    return httpx2.request(method, f"{server.url}{path}", headers=headers, **more)
+    return httpx2.request(method, f"{server.url}{path}", headers=headers, timeout=60, **more)
 
 
 @pytest.mark.parametrize(("path", "body"), WRONG, ids=[f"{number}-{path}" for number, (path, _) in enumerate(WRONG)])
@@ -79,7 +79,7 @@ def test_what_is_wrong_is_named(server: WireServer, path: str, body: Any) -> Non
     assert "othing was" in error["message"]
     assert error["request_id"] == answer.headers["x-request-id"]
     assert ask(server, "GET", "/v1/agents/sessions").json()["data"] == []
-    page = httpx2.get(f"{server.url}/docs").text
+    page = httpx2.get(f"{server.url}/docs", timeout=60).text
     assert f'id="{error["doc_url"].partition("#")[2]}"' in page
 
 
@@ -126,4 +126,4 @@ def test_too_many_requests(tmp_path_factory: pytest.TempPathFactory) -> None:
         last = ask(server, "GET", "/v1/agents")
         assert (statuses, last.status_code, last.headers["retry-after"]) == ([200] * 3, 429, "1")
         assert last.json()["error"]["type"] == "rate_limit_error"
-        assert httpx2.get(f"{server.url}/health").status_code == 200
+        assert httpx2.get(f"{server.url}/health", timeout=60).status_code == 200

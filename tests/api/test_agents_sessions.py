@@ -394,7 +394,7 @@ def test_keys_open_what_they_are_for(server: WireServer, client: Client) -> None
         with server.client(key or "x") as nobody, pytest.raises(openai.AuthenticationError) as refused:
             nobody.beta.agents.list()
         assert refused.value.code == "invalid_api_key"
-    bare = httpx2.get(f"{server.url}/v1/agents")
+    bare = httpx2.get(f"{server.url}/v1/agents", timeout=60)
     assert (bare.status_code, bare.json()["error"]["type"]) == (401, "authentication_error")
 
 

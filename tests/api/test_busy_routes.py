@@ -57,7 +57,7 @@ def over_a_socket(server: WireServer) -> Callable[[str], Any]:
         with connect(url, additional_headers=headers) as socket:
             wanted = {"type": "response.create", "model": "support", "input": "more", "previous_response_id": first.id}
             socket.send(json.dumps(wanted))
-            frame = json.loads(socket.recv(timeout=20))
+            frame = json.loads(socket.recv(timeout=60))
         if frame["type"] == "error":
             request = httpx2.Request("GET", url)
             raise openai.ConflictError("busy", response=httpx2.Response(frame["status"], request=request), body=None)
@@ -103,7 +103,7 @@ def native(server: WireServer) -> Callable[[str], Any]:
     def say(if_busy: str) -> Any:
         body = {"text": "more"} | ({"if_busy": if_busy} if if_busy else {})
         headers = {"authorization": f"Bearer {KEY}"}
-        answer = httpx2.post(f"{server.url}/admin/v1/sessions/{opened}/send", json=body, headers=headers)
+        answer = httpx2.post(f"{server.url}/admin/v1/sessions/{opened}/send", json=body, headers=headers, timeout=60)
         if answer.status_code == 409:
             raise openai.ConflictError("busy", response=answer, body=answer.json())
         return answer.raise_for_status()

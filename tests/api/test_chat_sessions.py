@@ -222,7 +222,7 @@ async def test_if_busy(database: str) -> None:
         first, session = await ask(server, [user("one")], "new")
         past = [user("one"), first.message]
         slow = asyncio.create_task(ask(server, [*past, user("slow")], session))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(model.requests) < 2:  # noqa: ASYNC110 - the model has no bell
                 await asyncio.sleep(0.01)
         with pytest.raises(openai.ConflictError):
@@ -239,7 +239,7 @@ async def test_a_retry_joins_the_answer_that_is_being_made(database: str) -> Non
     async with chatting(database, model) as server:
         session = (await server.rt.open(AgentSpec(AGENT, "test"))).id
         first = asyncio.create_task(ask(server, [user("one")], session))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not model.requests:  # noqa: ASYNC110 - the model has no bell
                 await asyncio.sleep(0.01)
         second, same = await ask(server, [user("one")], session)
@@ -276,7 +276,7 @@ async def test_what_is_said_while_a_person_is_waited_for_is_kept(database: str) 
         handle = await server.rt.get(session)
         (waiting,) = (await handle.state()).turn.calls  # pyright: ignore[reportOptionalMemberAccess] - it waits
         await handle.approve(waiting.call, by="eve")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while (await handle.state()).turn is not None:  # noqa: ASYNC110 - nobody else is told
                 await asyncio.sleep(0.01)
         assert (await handle.state()).turns == 1

@@ -88,7 +88,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireServer]:
 
 @pytest.fixture(scope="module")
 def http(server: WireServer) -> Iterator[httpx2.Client]:
-    with httpx2.Client(base_url=server.url, headers={"authorization": f"Bearer {KEY}"}) as client:
+    with httpx2.Client(base_url=server.url, headers={"authorization": f"Bearer {KEY}"}, timeout=60) as client:
         yield client
 
 

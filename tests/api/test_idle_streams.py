@@ -37,7 +37,7 @@ async def test_a_thousand_idle_streams_are_light(server: tuple[str, int]) -> Non
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     body = {"environment": {"type": "none"}, "agent": {"model": "scripted"}}
-    async with httpx2.AsyncClient(base_url=url, headers={"authorization": f"Bearer {KEY}"}) as client:
+    async with httpx2.AsyncClient(base_url=url, headers={"authorization": f"Bearer {KEY}"}, timeout=60) as client:
         made = [(await client.post("/v1/agents/sessions", json=body)).json()["id"] for _ in range(50)]
     before = megabytes(pid)
     writers = [await listening(url, made[number % len(made)]) for number in range(STREAMS)]

@@ -198,7 +198,7 @@ def test_what_is_not_stored_cannot_be_given_again(server: WireServer, talker: Ta
 def test_native_routes(server: WireServer) -> None:
     session = server.do(_opened)
     headers = {"authorization": f"Bearer {KEY}", "idempotency-key": "one"}
-    with httpx2.Client(base_url=f"{server.url}/admin/v1", headers=headers) as http:
+    with httpx2.Client(base_url=f"{server.url}/admin/v1", headers=headers, timeout=60) as http:
         made = http.post(f"/sessions/{session}/fork", json={"title": "copy"})
         again = http.post(f"/sessions/{session}/fork", json={"title": "copy"})
         assert (made.status_code, again.status_code, again.json()) == (201, 201, made.json())

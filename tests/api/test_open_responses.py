@@ -65,7 +65,7 @@ async def served(path: Path, model: Scripted) -> AsyncIterator[Server]:
 
 
 async def ask(server: Server, path: str = "/responses", **body: Any) -> Any:
-    async with httpx2.AsyncClient(base_url=f"{server.url}/v1") as client:
+    async with httpx2.AsyncClient(base_url=f"{server.url}/v1", timeout=60) as client:
         answer = await client.post(path, json=body, headers={"authorization": f"Bearer {KEY}"})
     return answer.status_code, answer.json()
 
@@ -117,7 +117,7 @@ async def test_a_picture_and_a_function(server: Server, model: Scripted) -> None
 
 
 async def test_a_stream_tells_every_item_from_its_beginning_to_its_end(server: Server) -> None:
-    async with httpx2.AsyncClient(base_url=f"{server.url}/v1") as client:
+    async with httpx2.AsyncClient(base_url=f"{server.url}/v1", timeout=60) as client:
         body = {"model": "m", "input": "count", "stream": True}
         answer = await client.post("/responses", json=body, headers={"authorization": f"Bearer {KEY}"})
     assert answer.headers["content-type"].startswith("text/event-stream")

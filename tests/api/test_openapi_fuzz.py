@@ -168,7 +168,7 @@ def _name_what_is_there(case: Any, there: dict[str, list[str]]) -> None:
 def _asked(case: Any, url: str, connection: requests.Session) -> requests.Response | None:
     """The answer; of a stream that has begun only that it did."""
     request = case.as_transport_kwargs(base_url=url, headers={"authorization": f"Bearer {KEY}"})
-    response = connection.request(**request, stream=True, timeout=20)
+    response = connection.request(**request, stream=True, timeout=60)
     if response.headers.get("content-type", "").startswith("text/event-stream"):
         assert response.status_code == 200
         response.close()

@@ -140,7 +140,7 @@ async def test_a_response_has_every_key_and_its_words(server: Server, model: Scr
     assert made.usage.input_tokens_details.cached_tokens == 4
     assert made.usage.input_tokens_details.cache_write_tokens == 2
     assert model.requests[-1].instructions == "be kind"
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=60) as http:
         raw = await http.get(f"{server.url}/v1/responses/{made.id}", headers={"authorization": f"Bearer {KEY}"})
     body = raw.json()
     assert len(REQUIRED) == 31
@@ -335,7 +335,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 async def test_what_cannot_be_honoured_is_refused_with_its_path(
     server: Server, model: Scripted, body: dict[str, Any], path: str
 ) -> None:
-    async with httpx2.AsyncClient() as http:
+    async with httpx2.AsyncClient(timeout=60) as http:
         answer = await http.post(
             f"{server.url}/v1/responses", json={"model": "m", **body}, headers={"authorization": f"Bearer {KEY}"}
         )

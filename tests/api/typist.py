@@ -111,14 +111,14 @@ class Reader:
 
     async def until(self, kind: str, count: int = 1) -> None:
         """Wait until so many events of this kind were read."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while sum(frame.type == kind for frame in self.frames) < count:
                 self.news.clear()
                 await self.news.wait()
 
     async def until_text(self, length: int) -> None:
         """Wait until so much text was read."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while sum(len(frame.event.get("delta", "")) for frame in self.frames) < length:
                 self.news.clear()
                 await self.news.wait()

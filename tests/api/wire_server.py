@@ -31,7 +31,7 @@ __all__ = ["KEY", "OTHER", "READER", "WireServer", "serve"]
 KEY, OTHER, READER = "rmn_test_own", "rmn_test_other", "rmn_test_reader"
 T = TypeVar("T")
 QUICK = Times(lease_s=2.0, linger_s=0.2, drain_s=2.0, poll_s=0.05, retry_base_s=0.01, retry_cap_s=0.05)
-_LOOKS, _LOOK_S = 4_000, 0.005
+_LOOKS, _LOOK_S = 12_000, 0.005
 """How often to look whether a server is up, and how long to wait between."""
 
 
@@ -63,7 +63,7 @@ class WireServer:
         self.url = ""
         self._thread = threading.Thread(target=self._main, name="wire server", daemon=True)
         self._thread.start()
-        assert self._up.wait(30), "the server did not come up"
+        assert self._up.wait(60), "the server did not come up"
         if self._failure is not None:
             raise self._failure
 
@@ -81,7 +81,7 @@ class WireServer:
     def do(self, action: Callable[[Remanence], Coroutine[Any, Any, T]]) -> T:
         """Run something with the runtime, in its loop."""
         assert self._loop is not None
-        return asyncio.run_coroutine_threadsafe(action(self._remanence), self._loop).result(30)
+        return asyncio.run_coroutine_threadsafe(action(self._remanence), self._loop).result(60)
 
     # --- its life -----------------------------------------------------------------------------------------------------
 
@@ -97,7 +97,7 @@ class WireServer:
     def _end(self) -> None:
         if self._loop is not None and self._ended is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._ended.set)
-        self._thread.join(30)
+        self._thread.join(60)
         assert not self._thread.is_alive()
 
     def _main(self) -> None:

@@ -66,7 +66,7 @@ class Machine:
 
     async def until(self, session: Session, turns: int, *, pass_s: float = 1.0) -> core.Session:
         """Let time pass, a second at a time, until so many turns are over; a doubt is settled by a person."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 state = await session.state()
                 for doubt in state.doubts:

@@ -15,7 +15,7 @@ from typing import Any, Self
 import msgspec
 from cli_project import command_line
 
-WAIT_S = 30
+WAIT_S = 60
 
 
 class Running:

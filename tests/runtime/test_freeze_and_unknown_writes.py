@@ -120,7 +120,7 @@ async def test_no_effect_starts_once_the_lease_ran_out(tmp_path: Path) -> None:
         assert shop.keys == []
         store.away = False
         clock.advance(11.0)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (state := await session.state()).turn is not None:
                 await asyncio.sleep(0.01)
                 clock.advance(0.05)

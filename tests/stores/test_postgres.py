@@ -121,7 +121,7 @@ async def test_a_wake_up_in_one_process_ends_the_wait_in_another(postgres_databa
         await one.store.append(opening())
         await other.store.wait(timeout_s=10)  # which begins to listen, and says when it does
         await other.store.claim("w", now=T0, ttl_s=30, limit=1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             waiting_there = asyncio.create_task(other.store.wait(timeout_s=60))
             await one.store.append(said("wake up", wake=True))
             await waiting_there
