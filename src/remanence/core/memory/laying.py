@@ -5,7 +5,7 @@ Pure, and the same for every backend: a store brings the numbers that are given 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -50,11 +50,13 @@ class Laid(msgspec.Struct):
     entries: dict[tuple[int, int], dict[str, bytes]] = {}
     names: dict[tuple[int, str], int] = {}
 
-    def words(self) -> Iterator[tuple[int, str, int, bytes]]:
+    def words(self) -> list[tuple[int, str, int, bytes]]:
         """The rows of words: place, word, chunk, entries."""
-        for (place, chunk), words in self.entries.items():
-            for word, packed in words.items():
-                yield place, word, chunk, packed
+        return [
+            (place, word, chunk, packed)
+            for (place, chunk), words in self.entries.items()
+            for word, packed in words.items()
+        ]
 
 
 def lay(
@@ -74,8 +76,9 @@ def lay(
         words = laid.entries.setdefault((place.no, chunk_of(number)), {})
         once = entry(number, text.length, text.asks)
         packed = pack(once)
+        before = words.get
         for word, count in text.words.items():
-            words[word] = words.get(word, b"") + (packed if count == 1 else pack(repeated(once, count)))
+            words[word] = before(word, b"") + (packed if count == 1 else pack(repeated(once, count)))
         for name in name_words(memory.speaker):
             laid.names[place.no, name] = laid.names.get((place.no, name), 0) + 1
     return laid
