@@ -9,10 +9,21 @@ import msgspec
 
 from remanence.core.session import decode_snapshot, fold
 from remanence.core.state import Session
-from remanence.errors import InvalidInput, TooLarge
+from remanence.errors import Conflict, InvalidInput, KeyReused, TooLarge
+from remanence.events import CancelAsked
 from remanence.ports import Appended, Clock, Database, Live, Store, Write
 
-__all__ = ["NOWHERE", "Caller", "body_digest", "check_name", "check_size", "commit", "state_in", "state_of"]
+__all__ = [
+    "NOWHERE",
+    "Caller",
+    "body_digest",
+    "check_name",
+    "check_size",
+    "commit",
+    "kept_under",
+    "state_in",
+    "state_of",
+]
 
 INPUT_BYTES_MAX = 4 * 1024 * 1024
 _NAME_MAX = 200
@@ -40,6 +51,21 @@ async def commit(caller: Caller, write: Write) -> Appended:
     if not appended.replayed:
         caller.live.publish(write.session, *appended.records)
     return appended
+
+
+async def kept_under(caller: Caller, session: str, *, key: str, digest: str) -> Appended | None:
+    """What was appended under an idempotency key, wherever that was, if anything was. `session` is any that exists.
+
+    Raises KeyReused when the key came with another request.
+    """
+    event = CancelAsked(caller.actor)  # which is never appended
+    asks = Write(session, (event,), caller.clock.now(), caller.actor, expect=NOWHERE, key=key, key_digest=digest)
+    try:
+        return await caller.database.store.append(asks)
+    except KeyReused:
+        raise
+    except Conflict:
+        return None
 
 
 async def state_of(caller: Caller, session: str) -> Session:

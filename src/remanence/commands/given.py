@@ -15,15 +15,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from remanence.commands.caller import NOWHERE, Caller, check_size, commit
+from remanence.commands.caller import Caller, check_size, commit, kept_under
 from remanence.content import Message, Text, ToolCall, ToolResult
 from remanence.core.context import shown_bytes
 from remanence.core.session import fold
 from remanence.core.state import CLIENT_EPOCH, Call, Session
 from remanence.core.summary import summary_of
-from remanence.errors import Conflict, InvalidInput, KeyReused
+from remanence.errors import InvalidInput
 from remanence.events import (
-    CancelAsked,
     Event,
     InputReceived,
     ModelReplied,
@@ -86,21 +85,7 @@ async def said_under(caller: Caller, session: str, key: Key) -> Appended | None:
 
     Raises KeyReused when the key came with another request.
     """
-    asks = Write(
-        session,
-        (CancelAsked(caller.actor),),
-        caller.clock.now(),
-        caller.actor,
-        expect=NOWHERE,
-        key=f"say:{caller.project}:{key.name}",
-        key_digest=key.digest,
-    )
-    try:
-        return await caller.database.store.append(asks)
-    except KeyReused:
-        raise
-    except Conflict:
-        return None
+    return await kept_under(caller, session, key=f"say:{caller.project}:{key.name}", digest=key.digest)
 
 
 async def keep(

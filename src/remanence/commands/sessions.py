@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
-from remanence.commands.caller import NOWHERE, Caller, body_digest, check_name, check_size, commit, state_of
+from remanence.commands.caller import Caller, body_digest, check_name, check_size, commit, kept_under, state_of
 from remanence.content import Part, Text
 from remanence.core.context import shown_bytes
 from remanence.core.session import encode_snapshot, evolve, fold
 from remanence.core.state import Session
 from remanence.core.summary import summary_of
-from remanence.errors import Busy, Conflict, InvalidInput, KeyReused, NotFound
+from remanence.errors import Busy, Conflict, InvalidInput, NotFound
 from remanence.events import (
     CancelAsked,
     Event,
@@ -167,21 +167,7 @@ async def sent_before(
     caller: Caller, session: str, parts: tuple[Part, ...], *, if_busy: IfBusy, key: str
 ) -> Appended | None:
     """What `send` accepted under this key, if it did. Raises KeyReused for another input."""
-    asks = Write(
-        session,
-        (CancelAsked(caller.actor),),
-        caller.clock.now(),
-        caller.actor,
-        expect=NOWHERE,
-        key=f"send:{session}:{key}",
-        key_digest=body_digest((parts, if_busy)),
-    )
-    try:
-        return await caller.database.store.append(asks)
-    except KeyReused:
-        raise
-    except Conflict:
-        return None
+    return await kept_under(caller, session, key=f"send:{session}:{key}", digest=body_digest((parts, if_busy)))
 
 
 def check_input(caller: Caller, parts: tuple[Part, ...]) -> None:
@@ -237,12 +223,7 @@ async def told_before(caller: Caller, session: str, once: Once | None) -> Append
     """What the same request under the same key became, if it was made. Raises KeyReused for another request."""
     if once is None:
         return None
-    try:
-        return await tell(caller, session, CancelAsked(caller.actor), expect=NOWHERE, once=once)
-    except KeyReused:
-        raise
-    except Conflict:
-        return None
+    return await kept_under(caller, session, key=f"tell:{session}:{once.key}", digest=body_digest(once.body))
 
 
 async def cancel(caller: Caller, session: str, *, reason: str = "", once: Once | None = None) -> Appended:
