@@ -27,7 +27,7 @@ from typing import Self
 from remanence import logs
 from remanence.agent import Agent
 from remanence.commands import controls, erasure, search, sessions, usage
-from remanence.commands.caller import INPUT_BYTES_MAX, Caller
+from remanence.commands.caller import INPUT_BYTES_MAX, Caller, States
 from remanence.commands.consolidation import Consolidating, keep_consolidating
 from remanence.commands.memory_handles import ProjectMemory
 from remanence.commands.sessions import Opening
@@ -221,6 +221,7 @@ class Remanence:
             options.project,
             options.input_bytes_max,
             index.settle,
+            States(),
         )
         if self._with_worker:
             services = Services(

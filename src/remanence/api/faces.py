@@ -20,7 +20,7 @@ from remanence.api.router import Face
 
 __all__ = ["FACES", "faces"]
 
-FACES: tuple[APIRouter, ...] = (
+FACES: tuple[Face, ...] = (
     events_router,
     sessions_router,
     missing_router,

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
 import uvicorn
 
+from remanence.cli.gathering import GatheringProtocol
 from remanence.cli.output import counted, note
 from remanence.errors import Conflict, InvalidConfig
 
@@ -219,6 +220,7 @@ async def served(app: FastAPI, listener: socket.socket) -> AsyncGenerator[None, 
         access_log=False,
         lifespan="off",
         server_header=False,
+        http=GatheringProtocol,
         timeout_graceful_shutdown=HTTP_CLOSE_S,
     )
     server = _Server(config)

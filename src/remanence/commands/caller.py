@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
 from remanence.core.session import decode_snapshot, fold
 from remanence.core.state import Session
 from remanence.errors import Conflict, InvalidInput, KeyReused, TooLarge
-from remanence.events import CancelAsked
+from remanence.events import CancelAsked, Recorded, Redacted
 from remanence.ports import Appended, Clock, Database, Live, Store, Write
 
 __all__ = [
     "NOWHERE",
     "Caller",
+    "States",
     "body_digest",
     "check_name",
     "check_size",
@@ -27,6 +29,8 @@ __all__ = [
 
 INPUT_BYTES_MAX = 4 * 1024 * 1024
 _NAME_MAX = 200
+_SEEN_MAX = 1_000
+_SINCE_MAX = 100
 NOWHERE = -1
 """A position no session is at: a write that expects it only asks what its idempotency key stands for."""
 
@@ -43,6 +47,8 @@ class Caller(msgspec.Struct, frozen=True):
     input_bytes_max: int = INPUT_BYTES_MAX
     settle: Callable[[], Awaitable[None]] | None = None
     """Brings the index of the memory up to what this process journaled. None: whoever asks may be a little early."""
+    states: States | None = None
+    """States as this process last saw them. None: every look begins at the newest snapshot."""
 
 
 async def commit(caller: Caller, write: Write) -> Appended:
@@ -69,19 +75,61 @@ async def kept_under(caller: Caller, session: str, *, key: str, digest: str) -> 
 
 
 async def state_of(caller: Caller, session: str) -> Session:
-    """The session as it stands, folded from its newest snapshot. Raises NotFound."""
+    """The session as it stands. Raises NotFound."""
+    if caller.states is not None:
+        return await caller.states.look(caller.database.store, session)
     return await state_in(caller.database.store, session)
 
 
 async def state_in(store: Store, session: str) -> Session:
-    """The same, of a store at hand."""
+    """The same, of a store at hand: folded from its newest snapshot."""
+    return (await _folded(store, session))[0]
+
+
+async def _folded(store: Store, session: str) -> tuple[Session, Sequence[Recorded]]:
+    """A session as it stands, and the records it was folded from, as far as they were read."""
     loaded = await store.load(session)
     s = decode_snapshot(loaded.snapshot) if loaded.snapshot is not None else None
     if s is not None:
-        return fold(s, loaded.records)
-    if loaded.snapshot_position:
-        return fold(Session(session), await store.read(session))
-    return fold(Session(session), loaded.records)
+        return fold(s, loaded.records), loaded.records
+    records = await store.read(session) if loaded.snapshot_position else loaded.records
+    return fold(Session(session), records), records
+
+
+class States:
+    """States as this process last saw them, so that a look costs what was journaled since and not the whole past.
+
+    A state is a cache of what the journal says, never believed unseen: the record it ends with is read again with those
+    after it, and is the same by its digest, which covers all before it. What was erased may live on in a state, so it
+    is forgotten as soon as a record says that something was.
+    """
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[str, tuple[Session, str]] = OrderedDict()
+
+    async def look(self, store: Store, session: str) -> Session:
+        """The session as it stands. Raises NotFound."""
+        known = self._seen.pop(session, None)
+        if known is not None:
+            s, digest = known
+            records = await store.read(session, after=s.head - 1, limit=_SINCE_MAX)
+            if _goes_on(s, digest, records):
+                return self._keep(fold(s, records[1:]), records)
+        return self._keep(*await _folded(store, session))
+
+    def _keep(self, s: Session, records: Sequence[Recorded]) -> Session:
+        if records and records[-1].digest and not s.deleted:
+            self._seen[s.id] = s, records[-1].digest
+            if len(self._seen) > _SEEN_MAX:
+                self._seen.popitem(last=False)
+        return s
+
+
+def _goes_on(s: Session, digest: str, records: Sequence[Recorded]) -> bool:
+    """Whether these begin with the record that the state ends with, and are all that followed, nothing erased."""
+    if not records or len(records) == _SINCE_MAX or (records[0].position, records[0].digest) != (s.head, digest):
+        return False
+    return not any(isinstance(record.event, Redacted) for record in records)
 
 
 def body_digest(body: object) -> str:

@@ -49,7 +49,9 @@ class Journals:
     async def read(self, session: str, *, after: int, limit: int | None) -> Sequence[Recorded]:
         async with self._access.connection("reading a session") as connection:
             found = await _find(connection, session)
-            return await _read(connection, found, after=max(0, after), limit=NO_END if limit is None else limit)
+            records = await _read(connection, found, after=max(0, after), limit=NO_END if limit is None else limit)
+        self._known.learn(Known(head_of(found), summary_of(found)))
+        return records
 
     async def raw(self, session: str, *, after: int, limit: int) -> Sequence[RawRecord]:
         async with self._access.connection("reading a session") as connection:
