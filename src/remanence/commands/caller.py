@@ -105,7 +105,7 @@ class States:
     """
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[str, tuple[Session, str]] = OrderedDict()
+        self._seen: OrderedDict[str, tuple[Session, bytes]] = OrderedDict()
 
     async def look(self, store: Store, session: str) -> Session:
         """The session as it stands. Raises NotFound."""
@@ -125,7 +125,7 @@ class States:
         return s
 
 
-def _goes_on(s: Session, digest: str, records: Sequence[Recorded]) -> bool:
+def _goes_on(s: Session, digest: bytes, records: Sequence[Recorded]) -> bool:
     """Whether these begin with the record that the state ends with, and are all that followed, nothing erased."""
     if not records or len(records) == _SINCE_MAX or (records[0].position, records[0].digest) != (s.head, digest):
         return False
