@@ -1,8 +1,8 @@
 """Routers that are passed over at once when a path cannot be one of theirs.
 
 The framework tries the routes of every router in turn, each by a regular expression, and again on every level of
-routers within routers. With some hundred routes that was a sixth of a request's processor time. What a path must hold for any
-route of a router to match is known beforehand: the beginning of the route, up to its first parameter.
+routers within routers. With some hundred routes that was a sixth of a request's processor time. What a path must hold
+for any route of a router to match is known beforehand: the beginning of the route, up to its first parameter.
 """
 
 from __future__ import annotations
