@@ -23,9 +23,9 @@ the last hit. `Recall` says what it needs next; a store's loop of a few lines br
 from __future__ import annotations
 
 import math
-from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 import msgspec
 
@@ -148,43 +148,36 @@ class Recall:
         if not totals.memories:
             return
         self._named = frozenset(stem for word in self._asked for stem in word.stems if speakers.get(stem))
-        found: dict[str, list[tuple[int, array[int]]]] = defaultdict(list)
+        found: dict[str, dict[int, list[bytes]]] = defaultdict(lambda: defaultdict(list))
         for place, word, packed in entries:
-            found[word].append((place, entries_of(packed)))
+            found[word][place].append(packed)
         lists = [(rows, word) for word in self._asked if (rows := _entries(word, found))]
         scale = B / max(totals.words / totals.memories, 1.0)
         spread = 0
-        near: dict[Key, None] = {}
+        sums: dict[Key, float] = {}
         for rows, word in sorted(lists, key=lambda pair: (_count(pair[0]), pair[1].typed)):
             frequency = _count(rows)
             spread += frequency
-            if near and spread > SPREAD_MAX:
-                rows = _within(rows, near)
-            own, parts = _spread(rows, scale) if near or spread <= SPREAD_MAX else _alone(rows, scale)
+            adds = not sums or spread <= SPREAD_MAX
+            if not adds:
+                rows = _within(rows, sums)
+            own, parts = _spread(rows, scale) if sums or spread <= SPREAD_MAX else _alone(rows, scale)
             idf = math.log(1 + (totals.memories - frequency + 0.5) / (frequency + 0.5))
-            self._words.append(_Word(word, idf * self._weight(word), own, parts))
-            if spread <= SPREAD_MAX or not near:
-                near.update(dict.fromkeys(parts))
-        self._rank(near)
+            weighed = _Word(word, idf * self._weight(word), own, parts)
+            self._words.append(weighed)
+            _add(weighed, sums, adds=adds)
+        self._rank(sums)
 
     def _weight(self, word: Asked) -> float:
         return NAME_WEIGHT if self._named.intersection(word.stems) else word.weight
 
-    def _rank(self, near: Mapping[Key, None]) -> None:
-        sums: dict[Key, float] = dict.fromkeys(near, 0.0)
-        for word in self._words:
-            weight = word.weight * (K + 1)
-            for key, part in word.parts.items():
-                if key in sums:
-                    sums[key] += weight * part / (part + K)
-        best: dict[int, list[float]] = {}
-        for key in sorted(sums, key=sums.__getitem__, reverse=True):
-            first = best.setdefault(key >> ORDINAL_BITS, [])
-            if len(first) < SESSION_BEST:
-                first.append(sums[key])
+    def _rank(self, sums: Mapping[Key, float]) -> None:
+        by_session: dict[int, list[float]] = defaultdict(list)
+        for key, total in sums.items():
+            by_session[key >> ORDINAL_BITS].append(total)
         self._sessions = {
-            session: SESSION * sum(first) / SESSION_BEST
-            for session, first in best.items()
+            session: SESSION * sum(sorted(found, reverse=True)[:SESSION_BEST]) / SESSION_BEST
+            for session, found in by_session.items()
             if session_number(session << ORDINAL_BITS & _DOCUMENT_MASK)
         }
         of_session = self._sessions.get
@@ -285,24 +278,39 @@ class _Shares:
 
 
 Rows = list[tuple[int, Sequence[int]]]
-"""Entries of one word by place, in the order of documents, one for each document."""
+"""Entries of one word by place, one for each document, in any order: those of a frequent word need not be sorted."""
 
 
-def _entries(word: Asked, found: Mapping[str, list[tuple[int, array[int]]]]) -> Rows:
-    by_place: dict[int, list[int]] = defaultdict(list)
+def _entries(word: Asked, found: Mapping[str, Mapping[int, list[bytes]]]) -> Rows:
+    by_place: dict[int, list[list[bytes]]] = defaultdict(list)
     for stem in word.stems:
-        for place, entries in found.get(stem, ()):
-            by_place[place].extend(entries)
+        for place, packed in found.get(stem, {}).items():
+            by_place[place].append(packed)
     rows: Rows = []
-    for place, entries in sorted(by_place.items()):
-        entries.sort()
-        one_each = {entry >> DOCUMENT_SHIFT: entry for entry in entries} if len(word.stems) > 1 else None
-        rows.append((place, entries if one_each is None else list(one_each.values())))
+    for place, by_stem in sorted(by_place.items()):
+        entries = entries_of(b"".join(chain.from_iterable(by_stem)))
+        if len(by_stem) > 1:  # a memory that has both is counted once
+            rows.append((place, list({entry >> DOCUMENT_SHIFT: entry for entry in sorted(entries)}.values())))
+        else:
+            rows.append((place, entries))
     return rows
 
 
 def _count(rows: Rows) -> int:
     return sum(len(entries) for _, entries in rows)
+
+
+def _add(word: _Word, sums: dict[Key, float], *, adds: bool) -> None:
+    """Add what a word gives to the sums: to all its memories, or to those that were found before."""
+    weight = word.weight * (K + 1)
+    if adds:
+        before = sums.get
+        for key, part in word.parts.items():
+            sums[key] = before(key, 0.0) + weight * part / (part + K)
+    else:
+        for key, part in word.parts.items():
+            if key in sums:
+                sums[key] += weight * part / (part + K)
 
 
 def _spread(rows: Rows, scale: float) -> tuple[dict[Key, float], dict[Key, float]]:
@@ -311,7 +319,7 @@ def _spread(rows: Rows, scale: float) -> tuple[dict[Key, float], dict[Key, float
     parts: dict[Key, float] = defaultdict(float)
     for place, entries in rows:
         first = key_of(place, 0)
-        for entry in entries:
+        for entry in sorted(entries):  # so that sums are the same to the last digit, wherever they came from
             key = first + (entry >> DOCUMENT_SHIFT)
             one = 1.0 / (1 - B + scale * (entry >> 9 & LENGTH_MAX))
             own[key] = one * (entry >> 1 & COUNT_MAX)
@@ -333,11 +341,12 @@ def _alone(rows: Rows, scale: float) -> tuple[dict[Key, float], dict[Key, float]
     return own, own
 
 
-def _within(rows: Rows, near: Mapping[Key, None]) -> Rows:
+def _within(rows: Rows, near: Mapping[Key, float]) -> Rows:
     """Entries of documents that were found already."""
     return [
-        (place, [entry for entry in entries if (place << _DOCUMENT_BITS) + (entry >> DOCUMENT_SHIFT) in near])
+        (place, [entry for entry in entries if first + (entry >> DOCUMENT_SHIFT) in near])
         for place, entries in rows
+        for first in (key_of(place, 0),)
     ]
 
 
