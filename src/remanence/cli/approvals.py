@@ -215,13 +215,11 @@ async def watch(call: Invocation, *, timeout_s: float | None, output: Format) ->
     seen: set[tuple[str, str]] = set()
     async with call.reach() as reach:
         try:
+            await _print_unseen(reach, seen, output)  # once in any case, however short the time
             async with asyncio.timeout(timeout_s):
                 while True:
-                    for waiting in await reach.people.waiting(None, LIMIT):
-                        if (waiting.session, waiting.call) not in seen:
-                            seen.add((waiting.session, waiting.call))
-                            _print_waiting(waiting, output)
                     await asyncio.sleep(POLL_S)
+                    await _print_unseen(reach, seen, output)
         except TimeoutError:
             pass
         except asyncio.CancelledError:
@@ -229,6 +227,13 @@ async def watch(call: Invocation, *, timeout_s: float | None, output: Format) ->
             if task is not None:
                 task.uncancel()
     leave(0)
+
+
+async def _print_unseen(reach: Reach, seen: set[tuple[str, str]], output: Format) -> None:
+    for waiting in await reach.people.waiting(None, LIMIT):
+        if (waiting.session, waiting.call) not in seen:
+            seen.add((waiting.session, waiting.call))
+            _print_waiting(waiting, output)
 
 
 def _print_waiting(waiting: ApprovalShape, output: Format) -> None:

@@ -58,6 +58,11 @@ class TriedShape(msgspec.Struct, frozen=True):
     error: str
 
 
+USUAL_PORT_S = 0.3
+NAMED_PORT_S = 5.0
+"""How long servers of this machine are given to list their models."""
+
+
 @click.group(cls=Group)
 def models() -> None:
     """See, choose, add and try models.
@@ -74,7 +79,8 @@ def models() -> None:
 @asynchronous
 async def list_(call: Invocation, *, output: Format) -> None:
     """Models of the settings, and of providers whose key is set. Nothing is asked or sent."""
-    await _show_detected(call, output, ())
+    settings = call.configuration.settings
+    _show_detected(call, output, await detect(settings.models, os.environ, default=settings.model, ports=()))
 
 
 _port_option = click.option(
@@ -90,16 +96,22 @@ async def detect_(call: Invocation, *, ports: tuple[int, ...], output: Format) -
 
     Spends nothing: servers of this machine are only asked for their list of models.
     """
-    await _show_detected(call, output, (*ports, *LOOPBACK_PORTS))
+    default = call.configuration.settings.model
+    _show_detected(call, output, await _detected(call.configuration, ports, default=default))
 
 
-async def _show_detected(call: Invocation, output: Format, ports: tuple[int, ...]) -> None:
-    settings = call.configuration.settings
-    found = await detect(settings.models, os.environ, default=settings.model, ports=ports)
+def _show_detected(call: Invocation, output: Format, found: list[Detected]) -> None:
     # The setting names the scripted model until somebody changes it; it is listed once, at the end.
     found = [one for one in found if not (one.source == "configuration" and one.model.partition(":")[0] == "scripted")]
-    shapes = [_shape(one, settings.model) for one in found]
+    shapes = [_shape(one, call.configuration.settings.model) for one in found]
     show(shapes, output, lambda: _print_detected(found, shapes))
+
+
+async def _detected(configuration: Configuration, ports: tuple[int, ...], *, default: str = "") -> list[Detected]:
+    """What is there. A port that somebody names may take its time; the usual ones are only looked at."""
+    timeout_s = NAMED_PORT_S if ports else USUAL_PORT_S
+    models, asked = configuration.settings.models, (*ports, *LOOPBACK_PORTS)
+    return await detect(models, os.environ, default=default, ports=asked, timeout_s=timeout_s)
 
 
 def _shape(one: Detected, default: str) -> ModelShape:
@@ -158,7 +170,7 @@ def _resolves(configuration: Configuration, model: str) -> bool:
 
 async def _served_here(configuration: Configuration, model: str, ports: tuple[int, ...]) -> ModelConfig:
     """The table for a server on this machine that is called so or serves a model of that name. Raises NotFound."""
-    for one in await detect(configuration.settings.models, os.environ, ports=(*ports, *LOOPBACK_PORTS)):
+    for one in await _detected(configuration, ports):
         if one.config is not None and (model == one.model or model in one.models):
             return one.config if model == one.model else msgspec.structs.replace(one.config, model=model)
     raise NotFound(
