@@ -145,3 +145,35 @@ def test_an_error_comes_back_as_what_it_was(error: RemanenceError, status: int) 
 
 def test_an_answer_that_is_none_of_ours() -> None:
     assert isinstance(error_of(502, b"<html>"), StoreUnavailable)
+
+
+def test_memory_is_asked_over_there(project: Path, cli: Run, server: Running) -> None:
+    assert "in idle time" in cli("memory", "rebuild").out, "only a server puts it off"
+    kept = cli("memory", "keep", "Lunch is at noon on the terrace.", "--scope", "user:ada", "-o", "json").json
+    name = kept["memory"]
+    assert kept["author"] == "ada"
+    assert cli("memory", "search", "when is lunch?", "-o", "json").json[0]["memory"]["memory"] == name
+    assert [row["memory"]["memory"] for row in cli("memory", "search", "--kind", "note", "-o", "json").json] == [name]
+    assert cli("memory", "edit", name, "Lunch is at one.", "--seen", "1").code == 0
+    assert cli("memory", "edit", name, "Lunch is at two.", "--seen", "1").code == 4
+    assert [one["version"] for one in cli("memory", "history", name, "-o", "json").json] == [1, 2]
+    assert "Lunch is at noon" in cli("memory", "undo", name).out
+    assert "learned from" in cli("memory", "show", name).out
+    lines = cli("memory", "export", "-o", "jsonl").out.splitlines()
+    assert [msgspec.json.decode(line)["version"] for line in lines] == [1, 2, 3]
+    assert cli("memory", "keep", "Be brief.", "--scope", "project", "--block", "style").code == 0
+    assert cli("memory", "stores", "create", "team").code == 0
+    assert cli("memory", "grant", "team", "agent:shop", "--read", "project").code == 0
+    assert "agent:shop" in cli("memory", "grants").out
+    assert cli("memory", "revoke", "team", "agent:shop").code == 0
+    assert "new to take notes of" in cli("memory", "consolidate", "--model", "scripted").err
+    assert cli("memory", "hold", "user:ada", "--reason", "case 12").code == 0
+    refused = cli("memory", "erase", "memory", name, "--reason", "asked to", "--yes")
+    assert (refused.code, "A legal hold stands over user:ada" in refused.err) == (4, True), refused
+    assert "case 12" in cli("memory", "holds").out
+    assert cli("memory", "unhold", "user:ada").code == 0
+    assert cli("memory", "erase", "memory", name, "--reason", "asked to", "--yes").code == 0
+    order = cli("memory", "receipts", "-o", "json").json[0]["order"]["id"]
+    assert cli("memory", "verify-erasure", order).out.count("holds ") == 4
+    assert cli("memory", "show", name).code == 3
+    assert cli("memory", "forget", "nothing").code == 3

@@ -24,6 +24,7 @@ from remanence.errors import Conflict, NotFound, StoreUnavailable
 from remanence.events import ContextCompacted, InputReceived, Redacted
 from remanence.models.scripted import Scripted, last_user_text
 from remanence.ports import Appended, ModelReply, ModelRequest, SessionQuery, Write
+from remanence.recollections import Place
 from remanence.spec import Limits
 
 SECRET = "the spare key lies under the Zanzibarquince pot behind the shed"
@@ -118,6 +119,20 @@ async def test_a_memory_goes_with_what_it_was_learned_from_and_what_repeats_it(r
     assert any("weather is fine" in text for text in history)
     with pytest.raises(NotFound):
         await rt.memory.get(note.id)
+
+
+async def test_what_a_person_noted_goes_from_the_journal_of_its_store(rt: Remanence) -> None:
+    note = await rt.memory.keep(f"{SECRET} (says Ben)", Place("default", "user:ada"), subjects=["the shed"])
+    await rt.memory.edit(note.id, f"{SECRET}, still")
+    await rt.memory.set_block("house", f"{SECRET}!", Place("default", "user:ada"))
+    await erasure.hold(rt.caller, "user:ada", reason="case 12/2026")
+    with pytest.raises(Conflict, match="A legal hold stands over user:ada"):
+        await rt.memory.erase("memory", note.id, reason="wrong house")
+    await erasure.unhold(rt.caller, "user:ada")
+    receipt = await rt.memory.erase("user", "ada", reason="asked to")
+    assert len(receipt.memories) == 2
+    assert await bytes_with(rt) == []
+    assert all((await holds(rt, receipt)).values())
 
 
 async def test_a_subject_is_erased_in_every_session_and_the_rest_stays(rt: Remanence) -> None:

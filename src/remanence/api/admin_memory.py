@@ -13,8 +13,17 @@ from remanence.api.admin_shapes import json_answer, listed, page_answer, shown
 from remanence.api.bodies import JsonRoute
 from remanence.api.router import Face
 from remanence.commands import memory, memory_stores
+from remanence.commands.consolidation import Consolidating, consolidate_all
 from remanence.commands.memory import Dates, Looking, Writing
-from remanence.commands.memory_shapes import GrantShape, HitShape, MemoryShape, RebuiltShape, StoreShape
+from remanence.commands.memory_shapes import (
+    BegunShape,
+    GrantShape,
+    HitShape,
+    MemoryShape,
+    RebuiltShape,
+    SourceShape,
+    StoreShape,
+)
 from remanence.recollections import Place
 from remanence.spec import MemoryScope
 
@@ -64,6 +73,13 @@ class BlockBody(_Body):
     text: Annotated[str, Field(min_length=1, max_length=memory.TEXT_BYTES_MAX)]
     scope: _Word
     store: _Word = memory_stores.DEFAULT_STORE
+
+
+class ConsolidateBody(_Body):
+    """The model that takes notes, as agents name models; `usd_micros` is what each user's session may cost."""
+
+    model: _Word
+    usd_micros: Annotated[int | None, Field(ge=0, lt=2**62)] = None
 
 
 class StoreBody(_Body):
@@ -139,6 +155,16 @@ async def get_history(caller: Admin, memory_id: _Id) -> Response:
     return page_answer([MemoryShape.of(one) for one in await memory.history(caller, memory_id)])
 
 
+@memory_router.get("/source", summary="The source of a memory", response_model=shown(SourceShape))
+async def get_source(
+    caller: Admin, memory_id: _Id, version: Annotated[int | None, Query(ge=1, lt=2**31)] = None
+) -> Response:
+    """The record it was learned from: for a note the one its writer had before it."""
+    return json_answer(
+        SourceShape(*await memory.source_of(caller, await memory.show(caller, memory_id, version=version)))
+    )
+
+
 # --- changing ---------------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +202,14 @@ async def set_block(caller: Admin, body: BlockBody) -> Response:
     return json_answer(
         MemoryShape.of(await memory.set_block(caller, Place(body.store, body.scope), body.name, body.text))
     )
+
+
+@memory_router.post("/consolidate", status_code=202, summary="Take notes now", response_model=list[shown(BegunShape)])
+async def consolidate(caller: Admin, body: ConsolidateBody) -> Response:
+    """Take notes of what was said since last time, for every user. Answers with the sessions that do it."""
+    how = Consolidating(body.model, usd_micros=body.usd_micros)
+    begun = await consolidate_all(caller, how, now=True)
+    return json_answer([BegunShape(session) for session in begun], status=202)
 
 
 @memory_router.post("/rebuild", status_code=202, summary="Make the index again", response_model=shown(RebuiltShape))

@@ -34,23 +34,23 @@ class Client:
         self.url = url
         self._http = http
 
-    async def get(self, path: str, kind: type[T], **query: Any) -> T:
+    async def get(self, path: str, kind: type[T], /, **query: Any) -> T:
         """A JSON answer. Raises what the server raised."""
         return await self._ask("GET", path, kind, query=query)
 
-    async def post(self, path: str, kind: type[T], body: Any, *, key: str | None = None) -> T:
+    async def post(self, path: str, kind: type[T], body: Any, /, *, key: str | None = None, **query: Any) -> T:
         """Do something."""
-        return await self._ask("POST", path, kind, body=body, key=key)
+        return await self._ask("POST", path, kind, query=query, body=body, key=key)
 
-    async def put(self, path: str, kind: type[T], body: Any) -> T:
+    async def put(self, path: str, kind: type[T], body: Any, /, **query: Any) -> T:
         """Set something."""
-        return await self._ask("PUT", path, kind, body=body)
+        return await self._ask("PUT", path, kind, query=query, body=body)
 
-    async def delete(self, path: str, kind: type[T]) -> T:
+    async def delete(self, path: str, kind: type[T], /, **query: Any) -> T:
         """Remove something."""
-        return await self._ask("DELETE", path, kind)
+        return await self._ask("DELETE", path, kind, query=query)
 
-    async def pages(self, path: str, kind: type[T], limit: int, **query: Any) -> tuple[list[T], Any]:
+    async def pages(self, path: str, kind: type[T], limit: int, /, **query: Any) -> tuple[list[T], Any]:
         """A list of at most `limit`, page by page; and what could not be looked at for it."""
         found: list[T] = []
         after: str | None = None
@@ -62,7 +62,7 @@ class Client:
             if after is None or len(found) >= limit:
                 return found, page.unread
 
-    async def listed(self, path: str, kind: type[T], **query: Any) -> tuple[list[T], Any]:
+    async def listed(self, path: str, kind: type[T], /, **query: Any) -> tuple[list[T], Any]:
         """A list that has no pages."""
         page = await self.get(path, _Page, **query)
         return msgspec.json.decode(page.data, type=list[kind]), page.unread

@@ -67,12 +67,18 @@ class Invocation:
 
     @asynccontextmanager
     async def reach(
-        self, *, worker: bool = False, own: bool = False, create: bool = False, agents: Sequence[Agent] = ()
+        self,
+        *,
+        worker: bool = False,
+        own: bool = False,
+        create: bool = False,
+        agents: Sequence[Agent] = (),
+        indexed: bool = False,
     ) -> AsyncGenerator[Reach, None]:
         """Whoever answers: the server that runs for this database, or the database itself (see `reaching`)."""
         from remanence.cli.reaching import Work, reached
 
-        async with reached(self, Work(worker, own, agents), create=create) as reach:
+        async with reached(self, Work(worker, own, agents, indexed), create=create) as reach:
             yield reach
 
     @asynccontextmanager

@@ -10,9 +10,8 @@ import msgspec
 
 from remanence.cli.command import Command, Format, Invocation, asynchronous, leave, spelled
 from remanence.cli.output import counted, moment, note, say, show, table
-from remanence.commands import erasure as verbs
 from remanence.commands.erasure import LegalHold
-from remanence.commands.receipts import Check, Receipt, What, check_receipt, read_receipt
+from remanence.commands.receipts import Check, Receipt, What, read_receipt
 
 __all__ = ["erase", "hold", "holds", "receipts", "unhold", "verify_erasure"]
 
@@ -45,8 +44,8 @@ async def erase(call: Invocation, what: What, name: str, **order: Unpack[Order])
     """
     if not order["yes"]:
         click.confirm(f"Erase {what} {name} for good?", abort=True, err=True)
-    async with call.runtime(worker=False) as rt:
-        receipt = await rt.memory.erase(what, name, reason=order["reason"])
+    async with call.reach(indexed=True) as reach:
+        receipt = await reach.memory.erase(what, name, order["reason"])
     _write(receipt, order["file"])
     show(receipt, order["output"], lambda: _print_receipt(receipt, order["file"]))
 
@@ -73,8 +72,8 @@ def _print_receipt(receipt: Receipt, file: Path | None) -> None:
 @asynchronous
 async def receipts(call: Invocation, *, output: Format) -> None:
     """What was erased, when and by whose order."""
-    async with call.caller() as caller:
-        found = list(await verbs.receipts(caller))
+    async with call.reach(indexed=True) as reach:
+        found = list(await reach.memory.receipts())
     rows = [
         (r.order.id, r.order.what, r.order.name, r.order.by, moment(r.order.at), str(len(r.records)), r.order.reason)
         for r in found
@@ -91,9 +90,9 @@ async def verify_erasure(call: Invocation, receipt: str, *, output: Format) -> N
 
     Checks the signature, looks up every record and memory, and searches the bytes of the database's files.
     """
-    async with call.caller() as caller:
-        whole = _read(Path(receipt)) or await verbs.receipt_of(caller, receipt)
-        found = list(await check_receipt(caller, whole))
+    async with call.reach(indexed=True) as reach:
+        whole = _read(Path(receipt)) or await reach.memory.receipt(receipt)
+        found = list(await reach.memory.verify(whole))
     rows = [("holds" if check.holds else "FAILS", check.what, check.found) for check in found]
     show(found, output, lambda: table(("", "CHECK", "FOUND"), rows))
     if not all(check.holds for check in found):
@@ -108,8 +107,8 @@ def _read(path: Path) -> Receipt | None:
 @asynchronous
 async def holds(call: Invocation, *, output: Format) -> None:
     """Legal holds: what may not be erased."""
-    async with call.caller() as caller:
-        found = list(await verbs.holds(caller))
+    async with call.reach(indexed=True) as reach:
+        found = list(await reach.memory.holds())
     rows = [(one.scope, one.by, moment(one.at), one.reason) for one in found]
     show(found, output, lambda: table(("SCOPE", "BY", "SINCE", "REASON"), rows, empty="Nothing is held."))
 
@@ -120,8 +119,8 @@ async def holds(call: Invocation, *, output: Format) -> None:
 @asynchronous
 async def hold(call: Invocation, scope: str, *, reason: str, output: Format) -> None:
     """Keep everything under SCOPE from being erased: project, user:ID, session:ID, subject:NAME or memory:ID."""
-    async with call.caller(create=True) as caller:
-        found = await verbs.hold(caller, scope, reason=reason)
+    async with call.reach(create=True, indexed=True) as reach:
+        found = await reach.memory.hold(scope, reason)
     show(found, output, lambda: say(f"Nothing under {scope} is erased until: {spelled('memory', 'unhold', scope)}"))
 
 
@@ -130,6 +129,6 @@ async def hold(call: Invocation, scope: str, *, reason: str, output: Format) -> 
 @asynchronous
 async def unhold(call: Invocation, scope: str, *, output: Format) -> None:
     """Lift a legal hold."""
-    async with call.caller() as caller:
-        found = await verbs.unhold(caller, scope)
+    async with call.reach(indexed=True) as reach:
+        found = await reach.memory.unhold(scope)
     show(found, output, lambda: say(f"{scope} may be erased again."))

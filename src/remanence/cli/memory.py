@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any, TypedDict, Unpack
 
 import click
@@ -12,12 +11,10 @@ from remanence.cli.command import Format, Group, Invocation, asynchronous, spell
 from remanence.cli.erasure import erase, hold, holds, receipts, unhold, verify_erasure
 from remanence.cli.memory_stores import grant, grants, revoke, stores
 from remanence.cli.output import clean, counted, dim, facts, moment, note, say, show, table
-from remanence.commands import memory as verbs
 from remanence.commands.memory import Dates, Looking, Writing
-from remanence.commands.memory_handles import ProjectMemory
-from remanence.commands.memory_shapes import BegunShape, HitShape, MemoryShape, RebuiltShape
+from remanence.commands.memory_shapes import BegunShape, HitShape, MemoryShape, RebuiltShape, SourceShape
 from remanence.commands.memory_stores import DEFAULT_STORE
-from remanence.recollections import Memory, MemoryKind, Place
+from remanence.recollections import MemoryKind, Place
 from remanence.tools.memory import moment_of
 
 __all__ = ["memory"]
@@ -81,14 +78,6 @@ def _at(text: str | None, option: str) -> int | None:
         raise click.BadParameter(f"{text!r} is no date such as 2031-03-01.", param_hint=option) from None
 
 
-@asynccontextmanager
-async def _current(call: Invocation) -> AsyncGenerator[ProjectMemory, None]:
-    """The memory of the project, with everything that was journaled so far."""
-    async with call.runtime() as rt:
-        await rt.memory.catch_up()
-        yield rt.memory
-
-
 # --- looking ----------------------------------------------------------------------------------------------------------
 
 
@@ -98,11 +87,11 @@ async def _current(call: Invocation) -> AsyncGenerator[ProjectMemory, None]:
 @asynchronous
 async def search(call: Invocation, text: str | None, **options: Unpack[WhereOptions]) -> None:
     """Find memories. TEXT is a question or a few words; without it they are listed, newest first."""
-    async with _current(call) as found_in:
+    async with call.reach(indexed=True) as reach:
         if text is None:
-            found = [HitShape(MemoryShape.of(one), 0.0, []) for one in await found_in.list(_looking(options))]
+            found = [HitShape(one, 0.0, []) for one in await reach.memory.list(_looking(options))]
         else:
-            found = [HitShape.of(hit) for hit in await found_in.search(text, _looking(options))]
+            found = await reach.memory.search(text, _looking(options))
     show(found, options["output"], lambda: _print_hits(found))
 
 
@@ -129,30 +118,28 @@ def _line(one: MemoryShape) -> str:
 @asynchronous
 async def show_(call: Invocation, memory_id: str, *, version: int | None, output: Format) -> None:
     """A memory whole: its text, its validity, and the record it was learned from."""
-    async with call.runtime() as rt:
-        await rt.memory.catch_up()
-        found = await rt.memory.get(memory_id, version=version)
-        source = await verbs.source_of(rt.caller, found)
-    show(MemoryShape.of(found), output, lambda: _print(found, source))
+    async with call.reach(indexed=True) as reach:
+        found = await reach.memory.get(memory_id, version)
+        source = await reach.memory.source(memory_id, version)
+    show(found, output, lambda: _print(found, source))
 
 
-def _print(found: Memory, source: tuple[str, int]) -> None:
-    session, position = source
+def _print(found: MemoryShape, source: SourceShape) -> None:
     facts(
         [
-            ("memory", f"{found.id}, version {found.version}, {found.kind}, {found.label}"),
+            ("memory", f"{found.memory}, version {found.version}, {found.kind}, {found.label}"),
             ("text", found.text),
-            ("place", f"{found.place.store}/{found.place.scope}"),
+            ("place", f"{found.store}/{found.scope}"),
             ("by", f"{found.author}, {moment(found.recorded_at)}"),
             ("about", ", ".join(found.subjects)),
             ("true from", moment(found.valid_from) if found.valid_from is not None else ""),
             ("true until", moment(found.valid_to) if found.valid_to is not None else ""),
             ("expires", moment(found.expires_at) if found.expires_at is not None else ""),
             ("closed", moment(found.closed_at) if found.closed_at is not None else ""),
-            ("learned from", f"record {position} of session {session}"),
+            ("learned from", f"record {source.position} of session {source.session}"),
         ]
     )
-    say(dim(f"  {spelled('sessions', 'tail', session)}"))
+    say(dim(f"  {spelled('sessions', 'tail', source.session)}"))
 
 
 @memory.command("history", shape=list[MemoryShape])
@@ -160,8 +147,8 @@ def _print(found: Memory, source: tuple[str, int]) -> None:
 @asynchronous
 async def history(call: Invocation, memory_id: str, *, output: Format) -> None:
     """Every version of a memory, oldest first: what was believed when, and who wrote it."""
-    async with _current(call) as found_in:
-        found = [MemoryShape.of(one) for one in await found_in.history(memory_id)]
+    async with call.reach(indexed=True) as reach:
+        found = list(await reach.memory.history(memory_id))
     rows = [(str(one.version), moment(one.recorded_at), moment(one.closed_at), one.author, one.text) for one in found]
     show(found, output, lambda: table(("VERSION", "SINCE", "UNTIL", "BY", "TEXT"), rows))
 
@@ -173,9 +160,8 @@ async def export(call: Invocation, **options: Unpack[WhereOptions]) -> None:
     """Every version of every memory that fits, the closed ones, too. With -o jsonl as they come; --limit is not looked
     at."""
     output, found = options["output"], list[MemoryShape]()
-    async with _current(call) as found_in:
-        async for one in found_in.export(_looking(options)):
-            shape = MemoryShape.of(one)
+    async with call.reach(indexed=True) as reach:
+        async for shape in reach.memory.export(_looking(options)):
             if output == "json":
                 found.append(shape)
             else:
@@ -216,12 +202,11 @@ async def keep(call: Invocation, text: str, **options: Unpack[KeepOptions]) -> N
     dates = Dates(
         _at(options["since"], "--since"), _at(options["until"], "--until"), _at(options["expires"], "--expires")
     )
-    async with call.caller(create=True) as caller:
+    async with call.reach(create=True, indexed=True) as reach:
         if options["block"] is not None:
-            made = await verbs.set_block(caller, place, options["block"], text)
+            found = await reach.memory.set_block(place, options["block"], text)
         else:
-            made = await verbs.keep(caller, Writing(text, place, options["about"], dates))
-    found = MemoryShape.of(made)
+            found = await reach.memory.keep(Writing(text, place, options["about"], dates))
     show(found, options["output"], lambda: say(_line(found)))
 
 
@@ -232,8 +217,8 @@ async def keep(call: Invocation, text: str, **options: Unpack[KeepOptions]) -> N
 @asynchronous
 async def edit(call: Invocation, memory_id: str, text: str, *, seen: int | None, output: Format) -> None:
     """Give a note or a block a new text. The old one stays in the history."""
-    async with _current(call) as found_in:
-        found = MemoryShape.of(await found_in.edit(memory_id, text, seen=seen))
+    async with call.reach(indexed=True) as reach:
+        found = await reach.memory.edit(memory_id, text, seen)
     show(found, output, lambda: say(_line(found)))
 
 
@@ -243,8 +228,8 @@ async def edit(call: Invocation, memory_id: str, text: str, *, seen: int | None,
 @asynchronous
 async def forget(call: Invocation, memory_id: str, *, reason: str, output: Format) -> None:
     """Withdraw a memory: it is recalled no more. The journal keeps it, and so does the history."""
-    async with _current(call) as found_in:
-        found = MemoryShape.of(await found_in.forget(memory_id, reason=reason))
+    async with call.reach(indexed=True) as reach:
+        found = await reach.memory.forget(memory_id, reason)
     show(found, output, lambda: say(f"{clean(found.memory)} is recalled no more."))
 
 
@@ -253,8 +238,8 @@ async def forget(call: Invocation, memory_id: str, *, reason: str, output: Forma
 @asynchronous
 async def undo(call: Invocation, memory_id: str, *, output: Format) -> None:
     """Take back the last change of a note or a block, whoever made it: an agent, the consolidation, a person."""
-    async with _current(call) as found_in:
-        found = MemoryShape.of(await found_in.undo(memory_id))
+    async with call.reach(indexed=True) as reach:
+        found = await reach.memory.undo(memory_id)
     words = f"{clean(found.memory)} is recalled no more." if found.closed_at is not None else _line(found)
     show(found, output, lambda: say(words))
 
@@ -269,8 +254,8 @@ async def consolidate(call: Invocation, *, model: str, output: Format) -> None:
     how = consolidating_of(call.configuration.settings, model)
     if how is None:
         raise click.UsageError("Name a model: --model, or `consolidate` under [memory] in remanence.toml.")
-    async with _current(call) as found_in:
-        begun = [BegunShape(session) for session in await found_in.consolidate(how, now=True)]
+    async with call.reach(indexed=True) as reach:
+        begun = list(await reach.memory.consolidate(how))
     show(begun, output, lambda: _print_begun(begun))
 
 
@@ -285,6 +270,7 @@ def _print_begun(begun: list[BegunShape]) -> None:
 @asynchronous
 async def rebuild(call: Invocation, *, output: Format) -> None:
     """Throw the index away and make it again from the journals. Until it is done, recall finds less."""
-    async with call.runtime() as rt:
-        made = RebuiltShape(await rt.memory.rebuild())
-    show(made, output, lambda: say(f"Made again from {counted(made.sessions or 0, 'session')}."))
+    async with call.reach(indexed=True) as reach:
+        made = await reach.memory.rebuild()
+    again = "It is made again in idle time." if made.sessions is None else ""
+    show(made, output, lambda: say(again or f"Made again from {counted(made.sessions or 0, 'session')}."))

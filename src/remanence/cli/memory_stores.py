@@ -6,7 +6,6 @@ import click
 
 from remanence.cli.command import Command, Format, Group, Invocation, asynchronous
 from remanence.cli.output import moment, say, show, table
-from remanence.commands import memory_stores as verbs
 from remanence.commands.memory_shapes import GrantShape, StoreShape
 from remanence.core.memory.grants import SCOPES
 from remanence.spec import MemoryScope
@@ -23,8 +22,8 @@ def stores() -> None:
 @asynchronous
 async def list_(call: Invocation, *, output: Format) -> None:
     """The stores of the project. `declared` ones were named by an agent before anybody made them."""
-    async with call.caller() as caller:
-        found = [StoreShape.of(store) for store in await verbs.list_stores(caller)]
+    async with call.reach() as reach:
+        found = list(await reach.memory.stores())
     rows = [(s.store, "declared" if s.declared else s.by, moment(s.created_at), s.description) for s in found]
     show(found, output, lambda: table(("STORE", "BY", "MADE", "DESCRIPTION"), rows, empty="There is no store yet."))
 
@@ -35,8 +34,8 @@ async def list_(call: Invocation, *, output: Format) -> None:
 @asynchronous
 async def create(call: Invocation, name: str, *, description: str, output: Format) -> None:
     """Make a store. Agents see it once it is granted to them, or when their version names it."""
-    async with call.caller(create=True) as caller:
-        found = StoreShape.of(await verbs.create_store(caller, name, description=description))
+    async with call.reach(create=True) as reach:
+        found = await reach.memory.create_store(name, description)
     show(found, output, lambda: say(f"Store {found.store} is there."))
 
 
@@ -46,8 +45,8 @@ async def create(call: Invocation, name: str, *, description: str, output: Forma
 @asynchronous
 async def grants(call: Invocation, *, store: str | None, to: str | None, output: Format) -> None:
     """Who may read and write what. A grant to a session comes before one to its agent, that before its version."""
-    async with call.caller() as caller:
-        found = [GrantShape.of(one) for one in await verbs.list_grants(caller, store=store, to=to)]
+    async with call.reach() as reach:
+        found = list(await reach.memory.grants(store, to))
     rows = [(g.store, g.to, ", ".join(g.reads) or "-", ", ".join(g.writes) or "-", g.by, moment(g.at)) for g in found]
     columns = ("STORE", "TO", "READS", "WRITES", "BY", "SINCE")
     empty = "Nothing was granted or taken away: each agent has what its version says."
@@ -75,8 +74,8 @@ async def grant(
     """
     if not reads and not writes:
         raise click.UsageError("Grant something: --read or --write. To take everything away: remanence memory revoke.")
-    async with call.caller(create=True) as caller:
-        found = GrantShape.of(await verbs.grant(caller, store, to, reads=reads, writes=writes))
+    async with call.reach(create=True) as reach:
+        found = await reach.memory.grant(store, to, reads, writes)
     show(found, output, lambda: say(_words(found)))
 
 
@@ -86,8 +85,8 @@ async def grant(
 @asynchronous
 async def revoke(call: Invocation, store: str, to: str, *, output: Format) -> None:
     """Take every right of WHO on a store away, also the one its agent's version gives it."""
-    async with call.caller(create=True) as caller:
-        found = GrantShape.of(await verbs.grant(caller, store, to, reads=(), writes=()))
+    async with call.reach(create=True) as reach:
+        found = await reach.memory.grant(store, to, (), ())
     show(found, output, lambda: say(_words(found)))
 
 

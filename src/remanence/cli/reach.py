@@ -18,6 +18,7 @@ import msgspec
 from remanence.spec import AgentSpec, IfBusy
 
 if TYPE_CHECKING:
+    from remanence.cli.reach_memory import Remembering
     from remanence.commands.approvals import Ruling
     from remanence.commands.controls import Unit
     from remanence.commands.keys import CreatedKey, Key
@@ -197,3 +198,4 @@ class Reach(NamedTuple):
     money: Money
     keys: Keys
     moving: Moving
+    memory: Remembering

@@ -17,6 +17,7 @@ import msgspec
 
 from remanence.cli.client import Client
 from remanence.cli.reach import Holder, Reach, Resolution, Said
+from remanence.cli.reach_memory import MemoryAtServer
 from remanence.commands.approvals import Ruling
 from remanence.commands.controls import Unit
 from remanence.commands.keys import CreatedKey, Key
@@ -69,6 +70,7 @@ def reach_server(client: Client, server: ServerShape, person: str, project: str)
         money=_Money(client),
         keys=_Keys(client),
         moving=_Moving(client),
+        memory=MemoryAtServer(client),
     )
 
 

@@ -8,6 +8,7 @@ from typing import IO, Any, cast
 
 from remanence.app import Remanence
 from remanence.cli.reach import Holder, Reach, Resolution, Said
+from remanence.cli.reach_memory import MemoryAtStore
 from remanence.commands import approvals, controls, keys, sessions, transfer, usage, verification
 from remanence.commands.approvals import Ruling
 from remanence.commands.caller import Caller, state_of
@@ -53,6 +54,7 @@ def reach_store(rt: Remanence) -> Reach:
         money=_Money(caller),
         keys=_Keys(caller),
         moving=_Moving(caller),
+        memory=MemoryAtStore(rt),
     )
 
 

@@ -26,11 +26,13 @@ __all__ = ["Work", "reached"]
 
 class Work(NamedTuple):
     """Whether the work of sessions is to be done too (`worker`), there or here, and the agents whose functions that
-    takes; `own`: one of them is only known here."""
+    takes; `own`: one of them is only known here. `indexed`: the index of the memory must follow the journals, which
+    it does where a worker runs."""
 
     worker: bool = False
     own: bool = False
     agents: Sequence[Agent] = ()
+    indexed: bool = False
 
 
 @asynccontextmanager
@@ -69,7 +71,7 @@ async def _server(stack: AsyncExitStack, invocation: Invocation, work: Work) -> 
     if server.version != __version__:
         note(f"The server at {said.url} is of release {server.version}, not {__version__}: asking the database itself.")
         return None
-    if work.worker and not _can_work(server, work.agents):
+    if (work.worker and not _can_work(server, work.agents)) or (work.indexed and not server.worker):
         return None
     return reach_server(client, server, invocation.person, project)
 

@@ -241,7 +241,8 @@ class _Work:
     async def _refuse_held(self, reach: Reach) -> None:
         order = self._state.order
         touched = {"project", f"{order.what}:{order.name}", *(f"memory:{name}" for name in reach.memories)}
-        touched |= {f"subject:{name}" for memory in reach.memories.values() for name in memory.subjects}
+        for memory in reach.memories.values():
+            touched |= {memory.place.scope, *(f"subject:{name}" for name in memory.subjects)}
         for session in reach.records:
             touched |= {f"session:{session}", f"user:{(await reach.row(session)).summary.user}"}
         for one in await holds(self._caller):

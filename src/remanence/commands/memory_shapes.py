@@ -12,7 +12,7 @@ from remanence.core.memory.grants import Grant
 from remanence.recollections import Memory, MemoryHit
 from remanence.tools.memory_words import reasons
 
-__all__ = ["BegunShape", "GrantShape", "HitShape", "MemoryShape", "RebuiltShape", "StoreShape"]
+__all__ = ["BegunShape", "GrantShape", "HitShape", "MemoryShape", "RebuiltShape", "SourceShape", "StoreShape"]
 
 
 class MemoryShape(msgspec.Struct, frozen=True):
@@ -119,3 +119,10 @@ class BegunShape(msgspec.Struct, frozen=True):
     """A session that takes notes of what was said; somebody with a worker drives it."""
 
     session: str
+
+
+class SourceShape(msgspec.Struct, frozen=True):
+    """The record that a memory was learned from."""
+
+    session: str
+    position: int

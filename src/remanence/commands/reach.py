@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from remanence.commands.caller import Caller
 from remanence.commands.receipts import Order
 from remanence.commands.traces import Tracer, texts_of
+from remanence.core.memory.journal import owner_of
 from remanence.errors import NotFound
 from remanence.events import (
     BlocksShown,
@@ -82,7 +83,7 @@ class Reach:
         """The row of a session of the order's project. Raises NotFound."""
         if session not in self._rows:
             row = await self._database.views.session(session)
-            if row.summary.project != self._order.project:
+            if owner_of(row.summary.project) != self._order.project:
                 raise NotFound(f"There is no session {session!r}. Nothing was changed.")
             self._rows[session] = row
         return self._rows[session]
