@@ -53,6 +53,7 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 KIND = "api_key"
 PREFIX = "rmn"
 ENTRY_AGE_S = 5
+EXPIRES_S_MAX = 100 * 365 * 86_400
 REMEMBERED_MAX = 10_000
 HASHES_AT_ONCE = 2
 TOUCH_EVERY_US = 60_000_000
@@ -127,8 +128,9 @@ async def create_key(
             f"A key may have the scopes {', '.join(SCOPES)}, not {', '.join(scopes) or 'none'}. Nothing was made.",
             param="scopes",
         )
-    if expires_s is not None and expires_s <= 0:
-        raise InvalidInput("A key must be good for some time. Nothing was made; give a longer one.", param="expires")
+    if expires_s is not None and not 0 < expires_s <= EXPIRES_S_MAX:
+        words = "A key must be good for some time, at most for 100 years. Nothing was made; give another one, or none."
+        raise InvalidInput(words, param="expires")
     now = caller.clock.now()
     identity = caller.make_id("k").removeprefix("k_")[-12:]
     secret = make_secret()

@@ -133,7 +133,7 @@ def _amount(text: str, *, money: bool) -> int:
         value = Decimal("".join(text.split()).replace(",", ".")) * (1_000_000 if money else 1)
         if not value.is_finite() or abs(value) >= 2**53:
             raise InvalidOperation
-    except InvalidOperation:
+    except ArithmeticError:
         raise InvalidInput(f"{text[:40]!r} is not an amount. Nothing was changed.", param="amount") from None
     return int(value)
 

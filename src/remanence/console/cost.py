@@ -133,6 +133,6 @@ def amount_of(text: str, unit: Unit) -> int:
         value = Decimal("".join(text.split()).replace(",", ".")) * (1_000_000 if unit == "usd_micros" else 1)
         if not value.is_finite() or not 0 <= value < 2**53:
             raise InvalidOperation
-    except InvalidOperation:
+    except ArithmeticError:
         raise InvalidInput(f"{text[:40]!r} is not an amount. Nothing was changed.", param="amount") from None
     return int(value)

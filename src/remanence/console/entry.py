@@ -25,7 +25,7 @@ from remanence.commands.caller import Caller
 from remanence.commands.keys import Keyring, Principal, Scope
 from remanence.commands.signins import SIGNED_IN_S, sign_in, sign_out, signed_in
 from remanence.console.failures import ConsoleRoute
-from remanence.console.frame import THEMES, Frame, Visitor, cookie_name
+from remanence.console.frame import THEMES, Frame, Visitor, cookie_name, path_of
 from remanence.console.wording import LANGUAGES
 from remanence.errors import AccessDenied, InvalidInput, Unauthenticated
 
@@ -39,7 +39,9 @@ __all__ = [
     "by_link",
     "entry_router",
     "fields_of",
+    "keyring_of",
     "looking",
+    "visitor_of",
 ]
 
 _BODY_BYTES_MAX = 8 * 1024 * 1024
@@ -71,7 +73,8 @@ def _doors(request: Request) -> Doors:
     return request.app.state.doors
 
 
-def _keyring(request: Request) -> Keyring:
+def keyring_of(request: Request) -> Keyring:
+    """What checks the keys of this process."""
     admission: _Admission = request.app.state.access
     return admission.keyring
 
@@ -90,7 +93,7 @@ async def visitor_of(request: Request) -> Visitor:
     if not token:
         raise Unauthenticated("You are not signed in. Nothing was done; sign in first.")
     caller, doors = _caller(request), _doors(request)
-    principal = await signed_in(caller, _keyring(request), token)
+    principal = await signed_in(caller, keyring_of(request), token)
     own = doors.person and any(principal.key == known.key for known in doors.links.values())
     actor = doors.person if own else principal.actor
     return Visitor(replace(caller, actor=actor, project=principal.project), principal)
@@ -180,7 +183,7 @@ async def sign_in_with_key(request: Request, fields: Sent) -> Response:
     _check_meant(request, header=False)
     frame, to = Frame(request), _here(fields.text("to", "/"))
     try:
-        principal = await _keyring(request).check(fields.text("key").strip())
+        principal = await keyring_of(request).check(fields.text("key").strip())
     except Unauthenticated as error:
         development = bool(_doors(request).links)
         return frame.page(
@@ -225,7 +228,7 @@ async def by_link(request: Request) -> Response | None:
         return None
     frame = Frame(request)
     rest = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "token"])
-    to = request.url.path.removeprefix(frame.prefix) + (f"?{rest}" if rest else "")
+    to = path_of(request) + (f"?{rest}" if rest else "")
     principal = _doors(request).links.get(token)
     if principal is None:
         return frame.page(

@@ -50,11 +50,10 @@ def fail(frame: Frame, status: int, code: str, message: str) -> Response:
     request = frame.request
     if frame.as_json:
         body = {"error": {"code": code, "message": message, "request_id": request.scope.get("request_id", "")}}
-        return Response(msgspec.json.encode(body), status, media_type="application/json")
+        headers = {"cache-control": "no-store"}
+        return Response(msgspec.json.encode(body), status, headers, media_type="application/json")
     if status == Unauthenticated.status and not frame.is_fragment:
-        there = request.url.path.removeprefix(frame.prefix) or "/"
-        if request.url.query:
-            there += f"?{request.url.query}"
+        there = frame.here
         return frame.go(f"/sign-in?to={quote(there)}" if there != "/" else "/sign-in")
     if frame.is_fragment:
         return frame.page("_said.html", words=message, bad=True, status=status)

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib.metadata import version as version_of
 from typing import Any, Literal, cast
+from urllib.parse import quote
 
 import msgspec
 from fastapi import Request, Response
@@ -30,7 +31,7 @@ from remanence.content import parse_arguments
 from remanence.core.state import Session, status_of
 from remanence.errors import NotFound
 
-__all__ = ["COOKIE", "HEADERS", "THEMES", "Frame", "Visitor", "cookie_name", "owned", "prefix_of"]
+__all__ = ["COOKIE", "HEADERS", "THEMES", "Frame", "Visitor", "cookie_name", "owned", "path_of", "prefix_of"]
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -45,6 +46,8 @@ HEADERS = {
 COOKIE = "remanence"
 THEMES = ("system", "light", "dark")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_IN_URLS = "/?#[]@!$&'()*+,;=:~%-._"
+"""What stands for itself in the address of a page; anything else a header cannot carry."""
 
 Tab = Literal["", "home", "sessions", "inbox", "playground", "agents", "cost", "keys", "memory"]
 
@@ -69,6 +72,17 @@ def prefix_of(request: Request) -> str:
     """What stands before every path of ours: empty at the root of a host."""
     told = request.scope.get("root_path", "") or request.headers.get("x-forwarded-prefix", "").rstrip("/")
     return told if _PREFIX.fullmatch(told) else ""
+
+
+def path_of(request: Request) -> str:
+    """The path that was asked for, without the prefix, as a link has to say it.
+
+    A proxy that names its prefix in a header has taken it away; one that does not may have left it (`root_path`).
+    """
+    root, path = request.scope.get("root_path", ""), str(request.scope["path"])
+    if root and (path == root or path.startswith(f"{root}/")):
+        path = path[len(root) :]
+    return quote(path or "/", safe="/:@!$&'()*+,;=~")
 
 
 def cookie_name(request: Request, what: str) -> str:
@@ -108,8 +122,8 @@ class Frame:
     @property
     def here(self) -> str:
         """Where the reader is, for coming back."""
-        url = self.request.url
-        return (url.path.removeprefix(self.prefix) or "/") + (f"?{url.query}" if url.query else "")
+        query = self.request.url.query
+        return path_of(self.request) + (f"?{query}" if query else "")
 
     @property
     def origin(self) -> str:
@@ -163,9 +177,10 @@ class Frame:
 
     def go(self, path: str) -> Response:
         """Let the browser go to a path of the console."""
+        there = quote(self.link(path), safe=_IN_URLS)
         if self.is_fragment:
-            return Response(status_code=204, headers={"hx-redirect": self.link(path), **HEADERS})
-        return Response(status_code=303, headers={"location": self.link(path), **HEADERS})
+            return Response(status_code=204, headers={"hx-redirect": there, **HEADERS})
+        return Response(status_code=303, headers={"location": there, **HEADERS})
 
 
 def owned(frame: Frame, s: Session) -> Session:

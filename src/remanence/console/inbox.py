@@ -117,7 +117,7 @@ async def decide(frame: Deciding, fields: Sent) -> Response:
 @inbox_router.post("/answer")
 async def answer(frame: Talking, fields: Sent) -> Response:
     """Answer a question."""
-    ((session, call),) = _chosen(fields)
+    session, call = _one(fields)
     owned(frame, await state_of(frame.caller, session))
     given = await approvals.answer(frame.caller, session, call, (Text(fields.text("text")),))
     return await _answer(frame, frame.words.rich("did.answered", position=given.head), [])
@@ -126,7 +126,7 @@ async def answer(frame: Talking, fields: Sent) -> Response:
 @inbox_router.post("/settle")
 async def settle(frame: Deciding, fields: Sent) -> Response:
     """Say what became of an effect."""
-    ((session, call),) = _chosen(fields)
+    session, call = _one(fields)
     owned(frame, await state_of(frame.caller, session))
     outcome = fields.one_of("outcome", ("happened", "run_again", "give_up"))
     result, note = fields.text("result"), fields.text("note")
@@ -148,6 +148,13 @@ def _chosen(fields: Fields) -> list[tuple[str, str]]:
             f"Choose between one and {CHOSEN_MAX} calls; {len(found)} were chosen. Nothing was done.", param="choose"
         )
     return found
+
+
+def _one(fields: Fields) -> tuple[str, str]:
+    chosen = _chosen(fields)
+    if len(chosen) > 1:
+        raise InvalidInput(f"This is said of one call; {len(chosen)} were chosen. Nothing was done.", param="choose")
+    return chosen[0]
 
 
 # --- what waits -------------------------------------------------------------------------------------------------------

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import msgspec
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from remanence.commands import keys
 from remanence.commands.keys import SCOPES, Key
-from remanence.console.entry import Deciding, Sent
+from remanence.console.entry import Deciding, Sent, keyring_of
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame
 from remanence.console.ways import Ways, ways
@@ -50,9 +50,10 @@ async def create(frame: Deciding, fields: Sent) -> Response:
 
 
 @keys_router.post("/{key}/revoke")
-async def revoke(frame: Deciding, key: str) -> Response:
-    """Let a key open nothing any more."""
+async def revoke(request: Request, frame: Deciding, key: str) -> Response:
+    """Let a key open nothing any more, here from this moment on."""
     revoked = await keys.revoke_key(frame.caller, key)
+    keyring_of(request).forget()
     words = frame.words.rich("keys.revoked", name=revoked.name)
     return frame.page("_keys_after.html", data=await _data(frame), words=words)
 

@@ -6,11 +6,15 @@ as they come. Its `id` is the position reached, which the browser sends back whe
 record is missing and none comes twice, whatever fell in between.
 
 Records come from the journal; pieces of a running reply are a preview, drawn at most every `PAUSE_S`.
+
+A stream lives longer than the reason it was opened for. So who looks is asked again before anything is sent, at most
+every `ADMITTED_S`: a page that is left open shows nothing more once its reader signed out, their key was revoked, or
+the session was removed. It says so, and goes on when they have come back.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, aclosing
 from typing import Annotated, Protocol
 
@@ -20,7 +24,7 @@ from fastapi.responses import StreamingResponse
 from remanence.commands.caller import state_of
 from remanence.commands.follow import next_items
 from remanence.commands.shapes import RecordShape
-from remanence.console.entry import Looking
+from remanence.console.entry import Looking, visitor_of
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame, owned
 from remanence.console.session import View, standing, version_of
@@ -28,6 +32,7 @@ from remanence.console.talk import message_of
 from remanence.console.timeline import Row, Timeline
 from remanence.console.ways import WAYS_OF
 from remanence.core.state import Session
+from remanence.errors import NotFound, Unauthenticated
 from remanence.events import Recorded
 from remanence.ports import Delta, Subscription
 
@@ -37,8 +42,11 @@ live_router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
 BEAT_S = 15.0
 PAUSE_S = 0.05
+ADMITTED_S = 1.0
 _PAGE = 500
 _CONTEXT = 1_000
+POSITION_DIGITS = 18
+_MICROS = 1_000_000
 
 
 class _Lookout(Protocol):
@@ -73,18 +81,21 @@ async def live(
 ) -> Response:
     """The stream of one page."""
     s = owned(frame, await state_of(frame.caller, session))
-    reached = int(last_event_id) if last_event_id.isdecimal() else made.after
-    page = _Page(frame, s, made.view, min(reached, s.head))
+    reached = int(last_event_id[:POSITION_DIGITS]) if last_event_id.isdecimal() else made.after
+    page = _Page(frame, s, made.view, min(reached, s.head), lambda: visitor_of(request))
     await page.begin(made.first)
-    headers = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no"}
+    headers = {"cache-control": "no-store, no-transform", "x-accel-buffering": "no"}
     return StreamingResponse(page.stream(request.app.state.lookout), headers=headers, media_type="text/event-stream")
 
 
 class _Page:
     """One open page: how far it was drawn, and what it shows of a running call."""
 
-    def __init__(self, frame: Frame, s: Session, view: View, after: int) -> None:
+    def __init__(
+        self, frame: Frame, s: Session, view: View, after: int, ask_again: Callable[[], Awaitable[object]]
+    ) -> None:
         self.frame = frame
+        self.ask_again = ask_again
         self.s = s
         self.view = view
         self.after = after
@@ -93,6 +104,7 @@ class _Page:
         self.shown: tuple[str, int, str] | None = None
         self.waiting = ""
         self.pinned = ("", 0)
+        self.admitted_at = frame.now
 
     async def begin(self, first: int) -> None:
         """Fold what the page was made from, so that rows it has can change."""
@@ -110,11 +122,21 @@ class _Page:
                 async with aclosing(self._happenings(reader, lookout)) as happenings:
                     yield self._event(await self._state())
                     async for records in happenings:
+                        await self._admit()
                         pieces = await self._records(records) if records else []
                         pieces += self._words()
                         yield self._event(pieces) if pieces else b": still here\n\n"
+        except (Unauthenticated, NotFound) as error:
+            # Without an id: what was held back is sent to whoever comes back.
+            yield _data([self.frame.html("_said.html", words=error.message, bad=True)])
         finally:
             reader.close()
+
+    async def _admit(self) -> None:
+        """Whether the reader may still look, asked anew now and then. Raises Unauthenticated when they may not."""
+        if self.frame.now - self.admitted_at >= ADMITTED_S * _MICROS:
+            await self.ask_again()
+            self.admitted_at = self.frame.now
 
     async def _happenings(self, reader: Subscription, lookout: _Lookout) -> AsyncGenerator[Sequence[Recorded]]:
         """Records as they come, without a gap; none of them when only words or time have passed."""
@@ -136,7 +158,7 @@ class _Page:
 
     async def _records(self, records: Sequence[Recorded]) -> list[str]:
         pieces: list[str] = []
-        self.s = await state_of(self.frame.caller, self.s.id)
+        self.s = owned(self.frame, await state_of(self.frame.caller, self.s.id))
         if self.view == "timeline":
             changed: dict[str, Row] = {}
             for record in records:
@@ -195,8 +217,12 @@ class _Page:
         return [_partial("#live-words", "beforeend", self.frame.html("_words.html", words=more))] if more else []
 
     def _event(self, pieces: Sequence[str]) -> bytes:
-        lines = "".join(f"data: {line}\n" for line in "".join(pieces).replace("\r", "").split("\n"))
-        return f"id: {self.after}\n{lines}\n".encode(errors="replace")
+        return f"id: {self.after}\n".encode() + _data(pieces)
+
+
+def _data(pieces: Sequence[str]) -> bytes:
+    lines = "".join(f"data: {line}\n" for line in "".join(pieces).replace("\r", "").split("\n"))
+    return f"{lines}\n".encode(errors="replace")
 
 
 def _partial(target: str, swap: str, html: str) -> str:

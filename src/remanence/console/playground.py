@@ -81,6 +81,7 @@ async def begin(request: Request, frame: Talking, fields: Sent) -> Response:
     if model and model != spec.model:
         _gateway(request).resolve(model)
         spec = replace(spec, model=model, metadata={**spec.metadata, versions.TRIAL: "yes"})
+    sessions.check_input(frame.caller, (Text(text),))  # before there is a session that nobody said anything in
     title = " ".join(text.split())[:TITLE_CHARS]
     opening = Opening(user=frame.visitor.name, title=title, metadata={"playground": "yes"})
     session = await sessions.open_session(frame.caller, spec, opening)

@@ -25,6 +25,8 @@ LANGUAGES = {"en": "English", "fr": "Français"}
 """Languages by their code, each under its own name."""
 
 _MICROS = 1_000_000
+_LAST = 253_402_300_799 * _MICROS
+"""The end of the year 9999: what a journal from elsewhere says is later is no reason for a page to fail."""
 _THIN = "\N{NARROW NO-BREAK SPACE}"
 _HARD = "\N{NO-BREAK SPACE}"
 Forms = str | dict[str, str]
@@ -181,4 +183,4 @@ class Wording:
 
 
 def _moment(at: int) -> datetime:
-    return datetime.fromtimestamp(at / _MICROS, UTC)
+    return datetime.fromtimestamp(min(max(at, 0), _LAST) / _MICROS, UTC)

@@ -73,13 +73,17 @@ def input_tokens_bound(*, size: int, messages: int, counted_tokens: int, size_si
     return min(by_bytes, counted_tokens + size_since + messages_since * MESSAGE_OVERHEAD_TOKENS)
 
 
+_USD_END = 2**53 // 1_000_000
+"""Amounts from here on are refused: as micro-USD they are more than JSON says exactly."""
+
+
 def usd_to_micros(usd: str) -> int:
     """Micro-USD of a decimal amount such as `2.50`. Raises InvalidInput."""
     try:
         amount = Decimal(usd.removeprefix("$"))
     except InvalidOperation:
         amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0:
+    if not amount.is_finite() or not 0 <= amount < _USD_END:
         raise InvalidInput(f"{usd!r} is not an amount of money. Write it like 2.50 (US dollars).")
     return int(amount * 1_000_000)
 

@@ -1,0 +1,124 @@
+"""What somebody sends who means harm, or has bad luck: nothing breaks, nothing is shown to whoever was shut out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx2
+import pytest
+from test_rooms import HOME, MEANT, SUPPORT, Room, choice, is_asked, room
+
+from remanence.commands import keys
+
+HTML = {"accept": "text/html"}
+FAR = "9" * 5_000
+
+
+# --- whoever was shut out ---------------------------------------------------------------------------------------------
+
+
+async def _signs_out(who: Room, _: Room) -> None:
+    await who.http.post("/sign-out")
+
+
+async def _is_revoked(who: Room, owner: Room) -> None:
+    (key,) = (await owner.twin("/keys.json"))["keys"]
+    await owner.act(f"/keys/{key['id']}/revoke")
+
+
+@pytest.mark.parametrize("shut_out", [_signs_out, _is_revoked])
+async def test_an_open_page_shows_nothing_more_to_whoever_was_shut_out(
+    tmp_path: Path, shut_out: Callable[[Room, Room], Awaitable[None]]
+) -> None:
+    async with room(tmp_path) as here, here.somebody("carol", "read") as carol:
+        session = await here.asked(SUPPORT, order="1", cents=9_000)
+        looking = asyncio.create_task(carol.http.get(f"/sessions/{session.id}/live?view=conversation"))
+        await here.rt.caller.clock.sleep(0.3)
+        await session.submit("seen by carol")
+        await shut_out(carol, here)
+        await here.rt.caller.clock.sleep(1.1)  # what is sent within a second of the last look is sent
+        await session.submit("a secret")
+        async with asyncio.timeout(20):
+            stream = (await looking).text
+        assert "seen by carol" in stream
+        assert "a secret" not in stream
+        last = stream.rstrip().rpartition("\n\n")[2]
+        assert "toast bad" in last
+        assert "id:" not in last, "whoever comes back must be sent what was held back"
+
+
+# --- where a page leads -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/agents/日本", "/sessions?q=日本", "/agents/é", "/sessions/a%20b"])
+async def test_signing_in_leads_to_a_page_of_any_name(tmp_path: Path, path: str) -> None:
+    async with room(tmp_path) as here:
+        _, text = await keys.create_key(here.rt.caller, "ada", scopes=("read",))
+        async with httpx2.AsyncClient(transport=here.http._transport, base_url=HOME) as http:  # pyright: ignore[reportPrivateUsage]
+            asked = await http.get(path, headers=HTML)
+            to = httpx2.URL(asked.headers["location"]).params["to"]
+            answer = await http.post("/sign-in", data={"key": text, "to": to})
+            assert answer.status_code == 303
+            assert httpx2.URL(HOME + answer.headers["location"]) == httpx2.URL(HOME + path)
+            raw = await http.post("/preferences", data={"language": "fr", "to": path})
+            assert raw.headers["location"].isascii()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "path"), [("/agents", "/agents/support"), ("/s", "/sessions"), ("/inbox", "/inbox")]
+)
+async def test_a_prefix_that_a_path_begins_with_is_not_taken_from_it(tmp_path: Path, prefix: str, path: str) -> None:
+    async with room(tmp_path) as here, httpx2.AsyncClient(transport=here.http._transport, base_url=HOME) as http:  # pyright: ignore[reportPrivateUsage]
+        answer = await http.get(path, headers={**HTML, "x-forwarded-prefix": prefix})
+        assert answer.headers["location"] == f"{prefix}/sign-in?to={path}"
+
+
+# --- what nobody would type -------------------------------------------------------------------------------------------
+
+
+async def test_numbers_that_no_database_holds_are_refused(tmp_path: Path) -> None:
+    async with room(tmp_path) as here:
+        for amount in ("1e30", "1e999999", "9e999999"):
+            await here.look(f"/sessions?cost_min={amount}", 400)
+            for unit in ("usd_micros", "tokens"):
+                await here.act("/cost/budgets", 400, scope="user:bob", unit=unit, amount=amount, act="set")
+        await here.act("/keys", 400, name="far", scopes="api", days="999999999")
+        await here.look("/keys")
+
+
+async def test_a_stream_is_resumed_from_no_place_at_all(tmp_path: Path) -> None:
+    async with room(tmp_path) as here:
+        session = await here.asked(SUPPORT, order="1", cents=9_000)
+        head = {**MEANT, "last-event-id": FAR}
+        looking = asyncio.create_task(here.http.get(f"/sessions/{session.id}/live", headers=head))
+        await here.rt.caller.clock.sleep(1.2)
+        await here.http.post("/sign-out")
+        await session.submit("more")
+        async with asyncio.timeout(20):
+            assert (await looking).status_code == 200
+
+
+async def test_what_is_said_of_one_call_is_not_said_of_two(tmp_path: Path) -> None:
+    async with room(tmp_path) as here:
+        session = await here.asked(SUPPORT, order="1", cents=9_000)
+        both = [choice(session), choice(session, "call_1_1_2")]
+        await here.act("/inbox/answer", 400, choose=both, text="yes")
+        await here.act("/inbox/settle", 400, choose=both, outcome="happened")
+        assert is_asked(await session.state())
+
+
+async def test_a_trial_nobody_said_anything_in_is_not_begun(tmp_path: Path) -> None:
+    async with room(tmp_path) as here:
+        await here.waiting(SUPPORT, "hello", lambda s: s.turns)
+        await here.act("/playground", 400, agent="support", version="1", text="", model="")
+        await here.act("/playground", 413, agent="support", version="1", text="x" * 4_200_000, model="")
+        assert len((await here.twin("/sessions.json"))["sessions"]) == 1
+
+
+async def test_a_failing_twin_is_kept_by_nobody(tmp_path: Path) -> None:
+    async with room(tmp_path) as here:
+        answer = await here.http.get(f"/sessions/{quote('nope')}.json")
+        assert (answer.status_code, answer.headers["cache-control"]) == (404, "no-store")
