@@ -25,6 +25,7 @@ from remanence.recollections import (
     MemoryVector,
     Place,
 )
+from remanence.runtime.around import DatabaseAround
 
 __all__ = ["EmbeddedMemories", "EmbeddingDatabase", "embed_missing", "keep_embedding"]
 
@@ -82,26 +83,12 @@ class EmbeddedMemories:
         return await self._memories.stats()
 
 
-class EmbeddingDatabase:
+class EmbeddingDatabase(DatabaseAround):
     """A database whose memories are asked with vectors."""
 
     def __init__(self, database: Database, embedder: Embedder) -> None:
-        self.url = database.url
-        self.store = database.store
-        self.specs = database.specs
-        self.blobs = database.blobs
-        self.controls = database.controls
-        self.views = database.views
-        self.screens = database.screens
-        self.memories: Memories = EmbeddedMemories(database.memories, database, embedder)
-        self.memory_vectors = database.memory_vectors
-        self.registry = database.registry
-        self.raw = database.raw
-        self.restore = database.restore
-        self.prune_keys = database.prune_keys
-        self.scrub = database.scrub
-        self.files = database.files
-        self.close = database.close
+        super().__init__(database)
+        self.memories = EmbeddedMemories(database.memories, database, embedder)
 
 
 async def embed_missing(database: Database, embedder: Embedder) -> int:

@@ -25,6 +25,7 @@ from remanence.ports import (
     ToolOutcome,
     Write,
 )
+from remanence.runtime.around import DatabaseAround
 
 __all__ = ["FaultyDatabase", "FaultyModel", "FaultyTool", "Fuse", "Killed"]
 
@@ -107,26 +108,13 @@ class FaultyBlobs:
         return digest
 
 
-class FaultyDatabase:
+class FaultyDatabase(DatabaseAround):
     """A database whose store and blobs are faulty; the rest is passed through."""
 
     def __init__(self, database: Database, fuse: Fuse) -> None:
-        self.url = database.url
-        self.store: Store = FaultyStore(database.store, fuse)
-        self.specs = database.specs
-        self.blobs: Blobs = FaultyBlobs(database.blobs, fuse)
-        self.controls = database.controls
-        self.views = database.views
-        self.screens = database.screens
-        self.memories = database.memories
-        self.memory_vectors = database.memory_vectors
-        self.registry = database.registry
-        self.raw = database.raw
-        self.restore = database.restore
-        self.prune_keys = database.prune_keys
-        self.scrub = database.scrub
-        self.files = database.files
-        self.close = database.close
+        super().__init__(database)
+        self.store = FaultyStore(database.store, fuse)
+        self.blobs = FaultyBlobs(database.blobs, fuse)
 
 
 class FaultyModel:
