@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import click
+import msgspec
 
 from remanence.cli.command import Command, Format, Invocation, asynchronous
 from remanence.cli.output import counted, facts, moment, note, say, show
-from remanence.commands.prompts import PastPrompt, PromptShape, past_prompt
-from remanence.content import Part, Text, Thinking, ToolCall, ToolResult
+from remanence.commands.prompts import PromptShape
+from remanence.content import Message, Part, Text, Thinking, ToolCall, ToolResult
 
 __all__ = ["prompt"]
 
@@ -22,14 +23,13 @@ async def prompt(call: Invocation, session: str, model_call: str, *, output: For
     CALL is the id of the call, such as model_3_1 (`sessions tail` shows them), or the number of its record.
     """
     from remanence.cli.choosing import session_called
-    from remanence.cli.reach_store import reach_store
 
-    async with call.runtime() as rt:
-        found = await past_prompt(rt.caller, await session_called(reach_store(rt), session), model_call)
-    show(PromptShape.of(found), output, lambda: _print_prompt(found))
+    async with call.reach() as reach:
+        found = await reach.journals.prompt(await session_called(reach, session), model_call)
+    show(found, output, lambda: _print_prompt(found))
 
 
-def _print_prompt(found: PastPrompt) -> None:
+def _print_prompt(found: PromptShape) -> None:
     proof = "exact: the digest of these very bytes is in the journal" if found.exact else "NOT exact"
     facts(
         [
@@ -37,12 +37,12 @@ def _print_prompt(found: PastPrompt) -> None:
             ("model", found.model),
             ("proof", proof),
             ("digest", found.digest),
-            ("tools", ", ".join(tool.name for tool in found.tools)),
+            ("tools", ", ".join(str(tool["name"]) for tool in found.tools)),
             ("messages", counted(len(found.messages), "message")),
         ]
     )
     say(f"\n--- instructions ---\n{found.instructions}")
-    for number, message in enumerate(found.messages, start=1):
+    for number, message in enumerate(msgspec.convert(found.messages, list[Message]), start=1):
         say(f"\n--- {number} {message.role} ---")
         for part in message.parts:
             say(_part_words(part))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from remanence.commands.controls import Unit
     from remanence.commands.keys import CreatedKey, Key
     from remanence.commands.lists import Listed
+    from remanence.commands.prompts import PromptShape
     from remanence.commands.sessions import Opening
     from remanence.commands.shapes import (
         ApprovalShape,
@@ -95,6 +96,8 @@ class Journals(Protocol):
     def follow(self, session: str, *, after: int) -> AsyncGenerator[Recorded | Delta]:
         """Everything after a position, for ever."""
         ...
+
+    async def prompt(self, session: str, call: str) -> PromptShape: ...
 
     async def freezes(self) -> Sequence[FreezeShape]: ...
 

@@ -22,6 +22,7 @@ from remanence.commands.approvals import Ruling
 from remanence.commands.controls import Unit
 from remanence.commands.keys import CreatedKey, Key
 from remanence.commands.lists import Listed
+from remanence.commands.prompts import PromptShape
 from remanence.commands.sessions import Opening
 from remanence.commands.shapes import (
     ApprovalShape,
@@ -111,6 +112,9 @@ class _Journals:
 
     async def _standing(self, session: str) -> StandingShape:
         return await self._client.get(_in(session, "/state"), StandingShape)
+
+    async def prompt(self, session: str, call: str) -> PromptShape:
+        return await self._client.get(_in(session, f"/prompts/{quote(call, safe='')}"), PromptShape)
 
     async def records(self, session: str, *, after: int, limit: int) -> Sequence[Recorded]:
         found: list[Recorded] = []

@@ -16,6 +16,7 @@ from remanence.commands.controls import Unit
 from remanence.commands.follow import follow
 from remanence.commands.keys import CreatedKey, Key
 from remanence.commands.lists import Listed, list_sessions
+from remanence.commands.prompts import PromptShape, past_prompt
 from remanence.commands.sessions import Once, Opening
 from remanence.commands.shapes import (
     ApprovalShape,
@@ -76,6 +77,9 @@ class _Journals(_Over):
 
     async def state(self, session: str) -> Session:
         return await state_of(self._caller, session)
+
+    async def prompt(self, session: str, call: str) -> PromptShape:
+        return PromptShape.of(await past_prompt(self._caller, session, call))
 
     async def records(self, session: str, *, after: int, limit: int) -> Sequence[Recorded]:
         return await self._database.store.read(session, after=after, limit=limit)
