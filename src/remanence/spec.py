@@ -31,6 +31,7 @@ __all__ = [
     "Rule",
     "ToolKind",
     "ToolSpec",
+    "decode_spec",
     "policy_digest",
     "spec_digest",
 ]
@@ -178,6 +179,15 @@ class AgentSpec(msgspec.Struct, frozen=True, omit_defaults=True):
         """Whether what the tool called `name` returns may have been written by strangers."""
         tool = self.tool(name)
         return tool is not None and tool.distrusted
+
+
+_decoder = msgspec.json.Decoder(AgentSpec)
+"""Made here and not at its first use: several threads that meet a type for the first time together crash the process."""
+
+
+def decode_spec(encoded: bytes | str) -> AgentSpec:
+    """A spec from its encoding, in any thread. Raises msgspec.DecodeError."""
+    return _decoder.decode(encoded)
 
 
 def spec_digest(spec: AgentSpec) -> str:

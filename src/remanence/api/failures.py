@@ -24,7 +24,16 @@ from starlette.exceptions import HTTPException
 
 from remanence.errors import InvalidInput, RateLimited, RemanenceError
 
-__all__ = ["REFUSALS", "ErrorAnswer", "ErrorDetail", "answer_failures", "error_detail", "failure", "request_id_of"]
+__all__ = [
+    "BrokenOff",
+    "REFUSALS",
+    "ErrorAnswer",
+    "ErrorDetail",
+    "answer_failures",
+    "error_detail",
+    "failure",
+    "request_id_of",
+]
 
 log = structlog.get_logger("remanence.http")
 
@@ -107,6 +116,10 @@ def answer_failures(app: FastAPI) -> None:
     app.add_exception_handler(RemanenceError, _known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+
+
+class BrokenOff(Exception):
+    """A stream met an error when its head had been sent: the connection is cut, which its reader notices."""
 
 
 async def _known(request: Request, error: Exception) -> Response:

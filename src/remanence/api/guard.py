@@ -22,7 +22,7 @@ from ipaddress import ip_address
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from remanence.api.failures import failure
+from remanence.api.failures import BrokenOff, failure
 from remanence.errors import InvalidInput, TooLarge
 
 __all__ = ["BODY_BYTES_MAX", "Guard", "is_ours"]
@@ -90,6 +90,8 @@ class Guard:
                 "The server stopped before this was answered. What it had acknowledged is kept; this may have been "
                 "done or not. Send it again, under the same `Idempotency-Key` if it had one.",
             )
+        except BrokenOff as error:
+            log.warning("a stream broke off; it can be gone on with", path=request.scope["path"], why=str(error))
         except Exception:
             log.exception("a request met something that should not happen", path=request.scope["path"])
             await request.fail(

@@ -35,10 +35,11 @@ import msgspec
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from remanence.api.failures import BrokenOff
 from remanence.api.lookout import Lookout
 from remanence.commands.caller import Caller
 from remanence.commands.follow import next_items
-from remanence.errors import InvalidInput
+from remanence.errors import InvalidInput, RemanenceError
 from remanence.events import Recorded
 from remanence.ports import Clock, Delta, DeltaKind, Subscription
 
@@ -202,6 +203,8 @@ class EventStream(StreamingResponse):
             await asyncio.wait((telling, leaving), return_when=asyncio.FIRST_COMPLETED)
             if telling.done():
                 telling.result()
+        except RemanenceError as error:
+            raise BrokenOff(error.message) from error
         finally:
             telling.cancel()
             leaving.cancel()

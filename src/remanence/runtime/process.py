@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import sys
 
 __all__ = ["settle"]
 
 _YOUNG, _MIDDLE, _OLD = 20_000, 20, 50
+_SWITCH_S = 0.0005
 
 
 def settle() -> None:
@@ -18,3 +20,6 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
+    # A thread of the store that comes back from the disk waits so long for the interpreter, at each statement, while the
+    # event loop is busy. The usual 5 ms are several times what a commit takes.
+    sys.setswitchinterval(_SWITCH_S)

@@ -10,7 +10,7 @@ import msgspec
 
 from remanence.errors import StoreCorrupt
 from remanence.ports import Budget, Hold, Version
-from remanence.spec import AgentSpec, spec_digest
+from remanence.spec import AgentSpec, decode_spec, spec_digest
 from remanence.stores.postgres_access import Access
 from remanence.stores.postgres_careful import FREEZE_GATE
 from remanence.stores.postgres_connect import Row as Fields
@@ -153,7 +153,7 @@ class PostgresSpecs:
             encoded = await connection.fetchval("SELECT spec FROM versions WHERE version = $1 LIMIT 1", version)
         if encoded is None:
             raise no_version(version)
-        return msgspec.json.decode(encoded, type=AgentSpec)
+        return decode_spec(encoded)
 
     async def versions(self, project: str | None, agent: str | None = None) -> Sequence[Version]:
         async with self._access.connection("reading versions") as connection:
@@ -169,7 +169,7 @@ class PostgresSpecs:
 
 def _version_of(row: Fields) -> Version:
     project, agent, number, version, at, encoded = row
-    return Version(project, agent, number, version, at, msgspec.json.decode(encoded, type=AgentSpec))
+    return Version(project, agent, number, version, at, decode_spec(encoded))
 
 
 class PostgresBlobs:

@@ -11,7 +11,7 @@ import msgspec
 
 from remanence.errors import InvalidInput
 from remanence.ports import Budget, Cursor, Fork, RawRecord, Summary, Version
-from remanence.spec import AgentSpec, spec_digest
+from remanence.spec import AgentSpec, decode_spec, spec_digest
 from remanence.stores.refusals import bad_fork, session_exists
 from remanence.stores.rows import RESTED, row_of_raw, standing_freeze
 from remanence.stores.sqlite_append import gather_uses, insert_session
@@ -45,7 +45,7 @@ _VERSION = (
 def version_of_row(row: tuple[str, str, int, str, int, bytes]) -> Version:
     """A row of the versions table, whole."""
     project, agent, number, version, at, spec = row
-    return Version(project, agent, number, version, at, msgspec.json.decode(spec, type=AgentSpec))
+    return Version(project, agent, number, version, at, decode_spec(spec))
 
 
 def put_spec(ledger: Ledger, spec: AgentSpec, project: str, at: int) -> Version:

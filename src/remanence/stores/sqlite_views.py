@@ -6,10 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from remanence.ports import Budget, Fork, SessionQuery, SessionRow, Summary, Version
-from remanence.spec import AgentSpec
+from remanence.spec import AgentSpec, decode_spec
 from remanence.stores.refusals import no_session, no_version
 from remanence.stores.sqlite_changes import version_of_row
 from remanence.stores.sqlite_schema import applied
@@ -168,7 +166,7 @@ def spec(connection: sqlite3.Connection, version: str) -> AgentSpec:
     row = connection.execute("SELECT spec FROM versions WHERE version = ? LIMIT 1", (version,)).fetchone()
     if row is None:
         raise no_version(version)
-    return msgspec.json.decode(row[0], type=AgentSpec)
+    return decode_spec(row[0])
 
 
 def versions(connection: sqlite3.Connection, project: str | None, agent: str | None) -> list[Version]:
