@@ -182,7 +182,7 @@ class AgentSpec(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 _decoder = msgspec.json.Decoder(AgentSpec)
-"""Made here and not at its first use: several threads that meet a type for the first time together crash the process."""
+"""Made here and not at its first use: several threads that first meet a type together crash the process."""
 
 
 def decode_spec(encoded: bytes | str) -> AgentSpec:

@@ -151,7 +151,7 @@ def configure_logs(level: LogLevel) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
-            # Plain: a pretty traceback with every local in it takes a busy server minutes to draw, and nothing else runs.
+            # Plain: a traceback with every local in it takes a busy server minutes to draw, and nothing else runs.
             structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),
         ],
     )

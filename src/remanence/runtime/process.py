@@ -20,6 +20,6 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
-    # A thread of the store that comes back from the disk waits so long for the interpreter, at each statement, while the
+    # A thread of the store that comes back from the disk waits so long for the interpreter, each time, while the
     # event loop is busy. The usual 5 ms are several times what a commit takes.
     sys.setswitchinterval(_SWITCH_S)
