@@ -19,6 +19,8 @@ if "CI" not in os.environ:
 
 # A test run that is told to end (`timeout`, a cancelled job) ends like Ctrl-C: fixtures stop what they started.
 signal.signal(signal.SIGTERM, signal.default_int_handler)
+# A job in the background begins with Ctrl-C ignored, and would hand that on to the processes that tests press it on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
