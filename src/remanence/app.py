@@ -328,6 +328,10 @@ class Remanence:
         opening = opening or Opening(user=user, title=title)
         return Session(self, await sessions.open_session(self.caller, spec, opening), spec.if_busy, opening.user)
 
+    def know(self, agent: Agent) -> None:
+        """Run the functions of this agent from now on."""
+        self.shelf.put(agent)
+
     async def spec_of(self, agent: Agent | AgentSpec | str) -> AgentSpec:
         """The spec meant by an agent, a spec or a name. Raises NotFound."""
         if isinstance(agent, Agent):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
 from msgspec.structs import replace
 
@@ -16,18 +16,30 @@ from remanence.content import Part, text_of
 from remanence.core import state as core
 from remanence.events import Event, InputJoined, ModelReplied, Recorded, TurnEnded, TurnStarted
 from remanence.ports import Appended, Delta, Want
+from remanence.runtime.memory_index import MemoryIndex
 from remanence.spec import AgentSpec, IfBusy
 
-if TYPE_CHECKING:
-    from remanence.app import Remanence
+__all__ = ["Reply", "Runtime", "Session"]
 
-__all__ = ["Reply", "Session"]
+
+class Runtime(Protocol):
+    """What a session needs of the runtime it was opened by: `Remanence`."""
+
+    @property
+    def caller(self) -> Caller: ...
+    @property
+    def memory_index(self) -> MemoryIndex: ...
+    async def spec_of(self, agent: Agent | AgentSpec | str) -> AgentSpec: ...
+
+    def know(self, agent: Agent) -> None:
+        """Run the functions of this agent from now on."""
+        ...
 
 
 class Session:
     """A handle on one session. It holds no state: everything is in the journal."""
 
-    def __init__(self, runtime: Remanence, session: str, if_busy: IfBusy = "queue", user: str = "") -> None:
+    def __init__(self, runtime: Runtime, session: str, if_busy: IfBusy = "queue", user: str = "") -> None:
         self.id = session
         self.user = user
         self._runtime = runtime
@@ -103,7 +115,7 @@ class Session:
     async def upgrade(self, agent: Agent | AgentSpec | str) -> Appended:
         """Go on with another version of the agent from the next decision on."""
         if isinstance(agent, Agent):
-            self._runtime.shelf.put(agent)
+            self._runtime.know(agent)
         return await sessions.upgrade(self._caller, self.id, await self._runtime.spec_of(agent))
 
     def _as(self, actor: str) -> Caller:
