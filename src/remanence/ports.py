@@ -149,8 +149,11 @@ class Store(Protocol):
         """Journal the events. Raises Conflict, Fenced, Frozen, BudgetExceeded, KeyReused, NotFound, StoreError."""
         ...
 
-    async def load(self, session: str) -> Loaded:
-        """The snapshot and every record after it. Raises NotFound."""
+    async def load(self, session: str, *, upto: int | None = None) -> Loaded:
+        """The newest snapshot at or before a position (None: the head), and every record after it, up to there.
+
+        A snapshot may be that of a session this one was forked from. Raises NotFound.
+        """
         ...
 
     async def read(self, session: str, *, after: int = 0, limit: int | None = None) -> Sequence[Recorded]:

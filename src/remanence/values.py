@@ -111,7 +111,8 @@ class Write(msgspec.Struct, frozen=True):
     charges: tuple[Charge, ...] = ()
     summary: Summary | None = None
     snapshot: bytes | None = None
-    """State at the last of `events`: positions and counters, never content."""
+    """State at the last of `events`: positions and counters, never content. It is kept beside the earlier ones; empty
+    bytes forget every snapshot of the session. What is redacted takes along those that may repeat it."""
     release: Release | None = None
     fork: Fork | None = None
     """Only with the first write of a forked session."""
@@ -131,7 +132,7 @@ class Appended(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """A session to fold: the newest snapshot (a cache, never truth), its position, the row, the records after it."""
+    """A session to fold: a snapshot (a cache, never truth), its position, the row, the records after it."""
 
     snapshot: bytes | None
     snapshot_position: int

@@ -63,7 +63,7 @@ def test_a_snapshot_and_the_rest_fold_to_the_same_state(records: tuple[Recorded,
         with pytest.raises(ValueError, match="between turns"):
             encode_snapshot(s)
         return
-    restored = decode_snapshot(encode_snapshot(s))
+    restored = decode_snapshot(encode_snapshot(s), s.id)
     assert restored is not None
     assert restored == s
     assert fold(restored, records[cut:]) == fold(Session("s"), records)
@@ -142,8 +142,9 @@ def _sample(field: msgspec.structs.FieldInfo) -> object:
 
 
 def test_a_snapshot_of_another_shape_is_no_snapshot() -> None:
-    assert decode_snapshot(msgspec.msgpack.encode({"id": 5})) is None
-    assert decode_snapshot(b"\xc1 not msgpack") is None
+    assert decode_snapshot(msgspec.msgpack.encode({"id": 5}), "s") is None
+    assert decode_snapshot(b"\xc1 not msgpack", "s") is None
+    assert decode_snapshot(None, "s") is None
 
 
 # --- inputs and cancels -----------------------------------------------------------------------------------------------

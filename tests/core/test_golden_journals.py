@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from remanence.core.context import rebuild_prompt, remembered
 from remanence.core.session import decode_snapshot, encode_snapshot, evolve, fold
@@ -21,8 +22,10 @@ from remanence.events import (
     decode_event,
     encode_event,
     kind_of,
+    skeleton,
 )
 from remanence.spec import AgentSpec
+from remanence.stores.rows import in_snapshots
 from remanence.testing.golden import Row, records_in, rows_in, rows_of, state_json, unchained
 
 JOURNALS = Path(__file__).resolve().parent.parent / "journals"
@@ -60,7 +63,7 @@ def test_a_golden_journal_folds_to_its_state(name: str) -> None:
     for record in records:
         s = evolve(s, record)
         if s.turn is None:
-            restored = decode_snapshot(encode_snapshot(s))
+            restored = decode_snapshot(encode_snapshot(s), s.id)
             assert restored == s
     assert s == state
 
@@ -79,6 +82,20 @@ def test_no_snapshot_of_a_golden_journal_holds_what_was_said(name: str) -> None:
         if s.turn is None:
             snapshot = encode_snapshot(s)
             assert [words for words in said if len(words) > 4 and words.encode() in snapshot] == []
+
+
+@every_journal
+def test_what_is_redacted_changes_no_state_between_turns_unless_its_snapshots_go_with_it(name: str) -> None:
+    records = records_in((JOURNALS / f"{name}.jsonl").read_bytes())
+    for erased in records:
+        if in_snapshots(encode_event(erased.event)):
+            continue
+        s = t = Session(records[-1].session)
+        for record in records:
+            s = evolve(s, record)
+            same = record.position != erased.position
+            t = evolve(t, record if same else replace(record, event=skeleton(record.event)))
+            assert s.turn is not None or t == s, f"{erased.event} leaves words in the state at {record.position}"
 
 
 @every_journal

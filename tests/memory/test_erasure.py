@@ -15,13 +15,14 @@ from msgspec.structs import replace
 from remanence import Agent, Remanence
 from remanence.app import Options, Session
 from remanence.commands import erasure
-from remanence.commands.caller import Caller
+from remanence.commands.caller import Caller, state_of
 from remanence.commands.reach import Reach
 from remanence.commands.receipts import Order, Receipt, check_receipt, tracer_of
 from remanence.commands.verification import verify_session
 from remanence.content import Text, ToolCall, ToolResult, text_of
+from remanence.core.session import encode_snapshot, evolve
 from remanence.errors import Conflict, NotFound, StoreUnavailable
-from remanence.events import ContextCompacted, InputReceived, Redacted
+from remanence.events import ContextCompacted, InputReceived, Recorded, Redacted, SessionAnnotated
 from remanence.models.scripted import Scripted, last_user_text
 from remanence.ports import Appended, ModelReply, ModelRequest, SessionQuery, Write
 from remanence.recollections import Place
@@ -180,6 +181,26 @@ async def covering(reach: Reach, session: str, position: int) -> AsyncIterator[i
     await reach._follow_in(row, frozenset({(session, position)}))
     for found in sorted(reach.records.get(session, {})):
         yield found
+
+
+async def test_titles_and_metadata_go_from_every_snapshot_also_from_those_of_forks(rt: Remanence) -> None:
+    session = await told(rt, title=f"about {SECRET}")
+    store, at = rt.database.store, rt.caller.clock.now()
+    for _ in range(3):
+        said = SessionAnnotated({"where": SECRET}, {}, "ada")
+        s = await session.state()
+        s = evolve(s, Recorded(s.id, s.head + 1, at, 0, "ada", said))
+        await store.append(Write(session.id, (said,), at, "ada", snapshot=encode_snapshot(s)))
+        await store.append(Write(session.id, (SessionAnnotated({}, {}, "ada"),), at, "ada"))
+    for early in (await session.fork(turn=1), await session.fork()):
+        assert RARE.decode() in (await early.state()).title.lower()
+        await (await early.fork()).send("Good evening.")
+        assert RARE.decode() in (await (await early.fork(turn=1)).state()).title.lower()
+    await rt.memory.erase("session", session.id, reason="asked to")
+    assert await bytes_with(rt) == []
+    for row in await rt.database.views.sessions(SessionQuery(user="ada")):
+        assert (await verify_session(rt.caller, row.session)).intact
+        assert RARE.decode() not in (await state_of(rt.caller, row.session)).title.lower()
 
 
 async def test_what_agents_and_tools_quoted_elsewhere_goes_and_a_persons_own_words_stay(rt: Remanence) -> None:

@@ -74,12 +74,14 @@ class SessionStream:
                 "an event of this session.",
                 param="starting_after",
             )
-        snapshot = decode_snapshot(loaded.snapshot) if loaded.snapshot is not None else None
+        if place is not None and place.position <= loaded.snapshot_position:
+            loaded = await store.load(self._session, upto=place.position - 1)
         past = loaded.records
-        if snapshot is not None and (place is None or snapshot.head < place.position):
-            self._view = SessionView(snapshot)
-        elif loaded.snapshot_position:
-            past = [record async for record in self._read_all(head)]
+        snapshot = decode_snapshot(loaded.snapshot, self._session)
+        self._view = SessionView(snapshot or Session(self._session))
+        start = self._view.s.head
+        if start != loaded.snapshot_position or not past or past[-1].position < head:
+            past = [record async for record in self._read_all(start, head)]
         await self._catch_up(past, place)
 
     async def _catch_up(self, past: Sequence[Recorded], place: Place | None) -> None:
@@ -104,8 +106,7 @@ class SessionStream:
             seen = place.index if record.position == place.position else 0
             self._pending += await self._taken(record, seen)
 
-    async def _read_all(self, head: int) -> AsyncGenerator[Recorded]:
-        after = 0
+    async def _read_all(self, after: int, head: int) -> AsyncGenerator[Recorded]:
         while after < head:
             records = await self._caller.database.store.read(self._session, after=after, limit=_PAGE)
             for record in records:

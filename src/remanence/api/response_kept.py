@@ -7,6 +7,7 @@ needs (`metadata`, ...), and that the response exists for the API: deleting it r
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import msgspec
@@ -152,15 +153,17 @@ async def forget(caller: Caller, kept: Kept) -> None:
     await caller.database.registry.remove(KIND, kept.id)
 
 
-async def read_all(caller: Caller, session: str, *, after: int = 0) -> list[Recorded]:
-    """Every record of a session after a position."""
+async def read_all(caller: Caller, session: str, *, after: int = 0, upto: int = sys.maxsize) -> list[Recorded]:
+    """Every record of a session after a position, up to another."""
     found: list[Recorded] = []
-    while True:
-        records = await caller.database.store.read(session, after=after, limit=_PAGE)
+    while after < upto:
+        limit = min(_PAGE, upto - after)
+        records = await caller.database.store.read(session, after=after, limit=limit)
         found += records
-        if len(records) < _PAGE:
-            return found
+        if len(records) < limit:
+            break
         after = records[-1].position
+    return found
 
 
 def make_fold(kept: Kept, *, after: int = -1) -> Fold:

@@ -38,7 +38,7 @@ from remanence.api.response_mcp import Listed, listed_by, remotes_of
 from remanence.api.response_request import AGENT, CountBody, Echo, ResponseBody, echo_of, spec_for
 from remanence.api.talks import Talk, add_spoken, find_talk, move_talk, open_talk
 from remanence.commands import approvals, sessions
-from remanence.commands.caller import Caller, state_of
+from remanence.commands.caller import Caller, state_in, state_of
 from remanence.commands.given import Key, calls_with_client, check, said_under, say
 from remanence.commands.sessions import Opening
 from remanence.content import Message, Part, ToolCall, ToolResult
@@ -53,6 +53,7 @@ from remanence.spec import AgentSpec, IfBusy, spec_digest
 __all__ = ["Asked", "ask", "history_of", "place", "renamed", "said_before"]
 
 _TRIES = 8
+_LOOK_RECORDS = 20
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -155,8 +156,7 @@ async def _journaled(caller: Caller, asked: Asked, if_busy: IfBusy, key: Key) ->
 
 async def _turn_before(caller: Caller, record: Recorded) -> int | None:
     """The turn that was open before a record, when what was journaled there goes on with it."""
-    before = [one for one in await read_all(caller, record.session) if one.position < record.position]
-    s = fold_state(Session(record.session), before)
+    s = await state_in(caller.database.store, record.session, upto=record.position - 1)
     asks = s.turn is not None and any(call.state == "question" for call in s.turn.calls)
     return s.turns if asks or calls_with_client(s) else None
 
@@ -259,10 +259,12 @@ async def _after(
 
 async def _moved(caller: Caller, s: Session, end: int) -> bool:
     """Whether anything was said after a position."""
-    if s.head == end:
-        return False
-    records = await read_all(caller, s.id, after=end)
-    return any(isinstance(record.event, InputReceived | TurnStarted) for record in records)
+    while end < s.head:
+        records = await caller.database.store.read(s.id, after=end, limit=_LOOK_RECORDS)
+        if any(isinstance(record.event, InputReceived | TurnStarted) for record in records):
+            return True
+        end = records[-1].position if records else s.head
+    return False
 
 
 async def _fork_before_reply(
@@ -314,11 +316,10 @@ async def _decide(caller: Caller, s: Session, given: Given) -> tuple[Appended, i
 async def said_before(caller: Caller, session: str, upto: int) -> tuple[Message, ...]:
     """Everything a session's model would be told, up to a position; calls under the ids that clients know."""
     text, first = Transcript(), 0
-    for record in await read_all(caller, session):
-        if record.position <= upto:
-            text.add(record)
-            if isinstance(record.event, TurnStarted) and not first:
-                first = record.event.turn
+    for record in await read_all(caller, session, upto=upto):
+        text.add(record)
+        if isinstance(record.event, TurnStarted) and not first:
+            first = record.event.turn
     return renamed(session, text.messages(Window(first or 1, 1)).messages)
 
 

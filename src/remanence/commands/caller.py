@@ -81,19 +81,20 @@ async def state_of(caller: Caller, session: str) -> Session:
     return await state_in(caller.database.store, session)
 
 
-async def state_in(store: Store, session: str) -> Session:
-    """The same, of a store at hand: folded from its newest snapshot."""
-    return (await _folded(store, session))[0]
+async def state_in(store: Store, session: str, *, upto: int | None = None) -> Session:
+    """The same, of a store at hand, and as it stood at a position: what that takes does not grow with the session."""
+    return (await _folded(store, session, upto=upto))[0]
 
 
-async def _folded(store: Store, session: str) -> tuple[Session, Sequence[Recorded]]:
-    """A session as it stands, and the records it was folded from, as far as they were read."""
-    loaded = await store.load(session)
-    s = decode_snapshot(loaded.snapshot) if loaded.snapshot is not None else None
-    if s is not None:
-        return fold(s, loaded.records), loaded.records
-    records = await store.read(session) if loaded.snapshot_position else loaded.records
-    return fold(Session(session), records), records
+async def _folded(store: Store, session: str, *, upto: int | None = None) -> tuple[Session, Sequence[Recorded]]:
+    """A session as it stood at a position, and the records it was folded from, as far as they were read."""
+    loaded = await store.load(session, upto=upto)
+    s = decode_snapshot(loaded.snapshot, session)
+    if s is None:
+        s = Session(session)
+        if loaded.snapshot_position:  # in a shape that this release cannot read
+            s = fold(s, await store.read(session, limit=loaded.snapshot_position))
+    return fold(s, loaded.records), loaded.records
 
 
 class States:

@@ -28,6 +28,8 @@ from remanence.events import (
     ModelReplied,
     Recorded,
     Redacted,
+    SessionForked,
+    SessionOpened,
     ToolReturned,
     TurnStarted,
 )
@@ -164,12 +166,15 @@ class Reach:
     async def _follow_in(self, row: SessionRow, gone: frozenset[Place]) -> None:
         """Summaries that cover what is erased, and recalls that speak of it, in one session."""
         first = 0 if row.fork is None else row.fork.position
-        source = row.session if row.fork is None else row.fork.source
-        erased = {position for session, position in gone if session in (row.session, source)}
-        turn, turn_of = 0, dict[int, int]()
+        erased = await self._gone_in(row, gone)
+        turn, turn_of, named = 0, dict[int, int](), False
         for record in await self._database.store.read(row.session):
             turn = record.event.turn if isinstance(record.event, TurnStarted) else turn
             turn_of[record.position] = turn
+            if isinstance(record.event, SessionOpened | SessionForked):
+                if named and row.summary.title and record.position == first + 1 and not record.event.title:
+                    self._take_whatever(record)  # the session is called by a title that is erased
+                named = record.position in erased
             match record.event:
                 case _ if record.position <= first:
                     pass
@@ -183,6 +188,14 @@ class Reach:
                         self._take(record)
                 case _:
                     pass
+
+    async def _gone_in(self, row: SessionRow, gone: frozenset[Place]) -> set[int]:
+        """Which positions of a session are erased, also of what it inherited."""
+        found, last = {position for session, position in gone if session == row.session}, row.head
+        while row.fork is not None:
+            last, row = min(last, row.fork.position), await self.row(row.fork.source)
+            found |= {position for session, position in gone if session == row.session and position <= last}
+        return found
 
     async def _follow_notes(self, gone: frozenset[Place]) -> None:
         listing = MemoryListing(project=self._order.project, kinds=("note", "block"), closed=True)
@@ -204,7 +217,11 @@ class Reach:
     # --- looking things up --------------------------------------------------------------------------------------------
 
     def _take(self, record: Recorded) -> None:
-        if not (record.redacted or isinstance(record.event, Redacted)) and texts_of(record.event):
+        if not isinstance(record.event, Redacted) and texts_of(record.event):
+            self._take_whatever(record)
+
+    def _take_whatever(self, record: Recorded) -> None:
+        if not record.redacted:
             self.records.setdefault(record.session, {})[record.position] = record
 
     async def _record(self, session: str, position: int) -> Recorded | None:

@@ -10,10 +10,19 @@ from typing import Any
 
 import msgspec
 
-from remanence.commands.caller import Caller, body_digest, check_name, check_size, commit, kept_under, state_of
+from remanence.commands.caller import (
+    Caller,
+    body_digest,
+    check_name,
+    check_size,
+    commit,
+    kept_under,
+    state_in,
+    state_of,
+)
 from remanence.content import Part, Text
 from remanence.core.context import shown_bytes
-from remanence.core.session import encode_snapshot, evolve, fold
+from remanence.core.session import encode_snapshot, evolve
 from remanence.core.state import Session
 from remanence.core.summary import summary_of
 from remanence.errors import Busy, Conflict, InvalidInput, NotFound
@@ -30,6 +39,7 @@ from remanence.events import (
     SessionThawed,
     SessionUpgraded,
     TurnEnded,
+    TurnStarted,
 )
 from remanence.ports import Appended, Fork, Write
 from remanence.spec import AgentSpec, IfBusy, policy_digest
@@ -49,7 +59,8 @@ __all__ = [
     "upgrade",
 ]
 
-_READ_RECORDS = 2_000
+_LOOK_RECORDS, _LOOK_RECORDS_MAX = 8, 2_000
+"""Read at a time to tell which turn it is: an ordinary one has about as many, a long one thousands."""
 LONG_INPUT_CHARS = 4_096
 """Shorter inputs are always shown whole: no limit of a result is smaller in earnest."""
 
@@ -326,26 +337,47 @@ async def fork(
 
 
 async def _state_at(caller: Caller, session: str, position: int | None) -> Session:
-    """The state at a position: from the newest snapshot when it is not past it, else folded from the beginning."""
-    now = await state_of(caller, session)
-    if position is None or position == now.head:
-        return now
-    if not 1 <= position <= now.head:
-        raise InvalidInput(f"Session {session} has positions 1 to {now.head}; {position} is not one of them.")
-    s = Session(session)
-    while s.head < position:
-        limit = min(_READ_RECORDS, position - s.head)
-        s = fold(s, await caller.database.store.read(session, after=s.head, limit=limit))
+    """The state at a position: from the snapshot before it."""
+    if position is None:
+        return await state_of(caller, session)
+    s = await state_in(caller.database.store, session, upto=position)
+    if position != s.head or not position:
+        head = (await caller.database.views.session(session)).head
+        raise InvalidInput(f"Session {session} has positions 1 to {head}; {position} is not one of them.")
     return s
 
 
 async def _end_of_turn(caller: Caller, session: str, turn: int) -> int:
-    after = 0
-    while True:
-        records = await caller.database.store.read(session, after=after, limit=_READ_RECORDS)
+    """Where a turn ended. Turns are numbered in order, so it is looked for by halves: a few records of each."""
+    low, high = 0, (await caller.database.views.session(session)).head
+    while high - low > _LOOK_RECORDS:
+        middle = (low + high) // 2
+        begun = await _next_turn(caller, session, middle)
+        low, high = (middle, high) if begun is not None and begun < turn else (low, middle)
+    records, limit = await caller.database.store.read(session, after=low, limit=_LOOK_RECORDS), _LOOK_RECORDS
+    while records:
         for record in records:
-            if isinstance(record.event, TurnEnded) and record.event.turn == turn:
-                return record.position
-        if not records:
-            raise NotFound(f"Session {session} has no finished turn {turn}.")
+            match record.event:
+                case TurnEnded(turn=number) if number == turn:
+                    return record.position
+                case TurnStarted(turn=number) | TurnEnded(turn=number) if number > turn:
+                    raise _no_turn(session, turn)
+                case _:
+                    pass
+        limit = min(2 * limit, _LOOK_RECORDS_MAX)  # a turn may be long
+        records = await caller.database.store.read(session, after=records[-1].position, limit=limit)
+    raise _no_turn(session, turn)
+
+
+def _no_turn(session: str, turn: int) -> NotFound:
+    return NotFound(f"Session {session} has no finished turn {turn}.")
+
+
+async def _next_turn(caller: Caller, session: str, after: int) -> int | None:
+    """The turn that begins or ends first after a position, or None."""
+    while records := await caller.database.store.read(session, after=after, limit=_LOOK_RECORDS):
+        for record in records:
+            if isinstance(record.event, TurnStarted | TurnEnded):
+                return record.event.turn
         after = records[-1].position
+    return None

@@ -136,12 +136,14 @@ def encode_snapshot(s: Session) -> bytes:
     return msgspec.msgpack.encode(s)
 
 
-def decode_snapshot(snapshot: bytes) -> Session | None:
-    """The state a snapshot holds, or None when an older release wrote it in another shape (then fold from zero)."""
+def decode_snapshot(snapshot: bytes | None, session: str) -> Session | None:
+    """The state a snapshot holds, or None when there is none, or an older release wrote it in another shape (then fold
+    from zero). It may be from before `session` was forked from another one, of which it then says the same."""
     try:
-        return msgspec.msgpack.decode(snapshot, type=Session)
+        s = msgspec.msgpack.decode(snapshot, type=Session) if snapshot is not None else None
     except msgspec.DecodeError:
         return None
+    return s if s is None or s.id == session else replace(s, id=session)
 
 
 def _evolve_session(

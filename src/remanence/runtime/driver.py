@@ -459,7 +459,7 @@ class Driver:
         self._news.clear()
         self._stale = self._erased = False
         loaded = await store.load(self.lease.session)
-        s = decode_snapshot(loaded.snapshot) if loaded.snapshot is not None else None
+        s = decode_snapshot(loaded.snapshot, self.lease.session)
         records = loaded.records
         if s is None:
             s = Session(self.lease.session)

@@ -67,8 +67,8 @@ class PostgresStore:
     async def append(self, write: Write) -> Appended:
         return await self._writers.append(write)
 
-    async def load(self, session: str) -> Loaded:
-        return await self.journals.load(session)
+    async def load(self, session: str, *, upto: int | None = None) -> Loaded:
+        return await self.journals.load(session, upto=upto)
 
     async def read(self, session: str, *, after: int = 0, limit: int | None = None) -> Sequence[Recorded]:
         return await self.journals.read(session, after=after, limit=limit)

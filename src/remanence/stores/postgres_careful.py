@@ -25,6 +25,7 @@ from remanence.stores.postgres_statements import (
     INSERT_BLOBS,
     INSERT_KEYS,
     INSERT_SESSIONS,
+    INSERT_SNAPSHOTS,
     INSERT_USES,
     UPDATE_SESSIONS,
     session_values,
@@ -39,6 +40,7 @@ from remanence.stores.rows import (
     erased,
     extend,
     holds_metadata,
+    in_snapshots,
     opened_summary,
     recorded,
 )
@@ -66,6 +68,16 @@ async def append_carefully(connection: Connection, group: Sequence[Pending]) -> 
         await careful.decide()
         await careful.write()
     return [careful.outcomes[id(pending)] for pending in group]
+
+
+# Those of a session, and of the forks that share its record at a position, from there on.
+_FORGET_SNAPSHOTS = """
+WITH RECURSIVE heirs AS (
+    SELECT $1::bigint AS sid
+    UNION SELECT s.sid FROM heirs h JOIN sessions s ON s.fork_sid = h.sid WHERE s.fork_position >= $2
+)
+DELETE FROM snapshots n USING heirs h WHERE n.sid = h.sid AND n.position >= $2
+"""
 
 
 class _Erasure:
@@ -228,6 +240,7 @@ class _Group:
         await self._insert_records()
         for erasure in self._erasures:
             await self._erase(erasure)
+        await self._keep_snapshots()
         await self._accounts.write(self._connection)
         for pending, known in self._admitted:
             self._settle(pending, known)
@@ -287,12 +300,23 @@ class _Group:
         if packed:
             await self._connection.execute(INSERT_RECORDS, *zip(*packed, strict=True))
 
+    async def _keep_snapshots(self) -> None:
+        said = [(known.head.id, known.head.head, pending.write.snapshot) for pending, known in self._admitted]
+        gone = [sid for sid, _, snapshot in said if snapshot == b""]
+        if gone:
+            await self._connection.execute("DELETE FROM snapshots WHERE sid = ANY ($1::bigint[])", gone)
+        kept = [row for row in said if row[2]]
+        if kept:
+            await self._connection.execute(INSERT_SNAPSHOTS, *zip(*kept, strict=True))
+
     async def _erase(self, erasure: _Erasure) -> None:
         sid, row = erasure.head.id, erasure.row
         await replace(self._connection, sid, row.position, row)
         await self._connection.execute("DELETE FROM search_words WHERE sid = $1 AND position = $2", sid, row.position)
         if holds_metadata(row.payload or b""):
             await self._connection.execute("DELETE FROM search_tags WHERE sid = $1", sid)
+        if in_snapshots(row.payload or b""):
+            await self._connection.execute(_FORGET_SNAPSHOTS, sid, row.position)
         freed = await self._connection.fetch(
             "DELETE FROM blob_uses WHERE sid = $1 AND position = $2 RETURNING digest",
             sid,

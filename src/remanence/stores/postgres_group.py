@@ -38,6 +38,7 @@ def is_plain(pending: Pending, known: Known) -> bool:
         and (write.expect is None or write.expect == known.head.head)
         and (write.summary is None or same_identity(write.summary, known.summary))
         and not pending.drafted.opens
+        and write.snapshot != b""
     )
 
 

@@ -24,10 +24,21 @@ RESTORE_RECORDS = 2_000
 RESTORE_BYTES = 8 << 20
 """How much of a journal that is restored gathers in memory before it is laid down."""
 
-_SESSION = (
-    f"SELECT {SESSION}, s.snapshot, s.snapshot_position "
-    "FROM sessions s LEFT JOIN sessions source ON source.sid = s.fork_sid WHERE s.id = $1"
-)
+_SESSION = f"SELECT {SESSION} FROM sessions s LEFT JOIN sessions source ON source.sid = s.fork_sid WHERE s.id = $1"
+_LOAD = f"""
+SELECT {SESSION}, coalesce(n.position, 0) AS snapshot_position, n.state AS snapshot
+FROM sessions s LEFT JOIN sessions source ON source.sid = s.fork_sid
+LEFT JOIN LATERAL (
+    SELECT position, state FROM snapshots WHERE sid = s.sid AND position <= $2 ORDER BY position DESC LIMIT 1
+) n ON true WHERE s.id = $1
+"""
+_OLDER = """
+SELECT n.position, n.state
+FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS g(sid, low, high), LATERAL (
+    SELECT position, state FROM snapshots
+    WHERE sid = g.sid AND position > g.low AND position <= g.high ORDER BY position DESC LIMIT 1
+) n ORDER BY n.position DESC LIMIT 1
+"""
 
 
 class Journals:
@@ -37,19 +48,24 @@ class Journals:
         self._access = access
         self._known = known
 
-    async def load(self, session: str) -> Loaded:
+    async def load(self, session: str, *, upto: int | None = None) -> Loaded:
+        last = NO_END if upto is None else upto
         async with self._access.connection("loading a session") as connection:
-            found = await _find(connection, session)
+            found = await _find(connection, session, _LOAD, last)
             after: int = found["snapshot_position"]
-            records = await _read(connection, found, after=after, limit=NO_END)
+            state: bytes | None = found["snapshot"]
+            if state is None and found["fork_sid"] is not None:
+                after, state = await _inherited(connection, found["sid"], last)
+            records = await _read(connection, found, after=after, upto=last, limit=NO_END)
         summary = summary_of(found)
         self._known.learn(Known(head_of(found), summary))
-        return Loaded(found["snapshot"], after, records, summary, fork_of(found))
+        return Loaded(state, after, records, summary, fork_of(found))
 
     async def read(self, session: str, *, after: int, limit: int | None) -> Sequence[Recorded]:
         async with self._access.connection("reading a session") as connection:
             found = await _find(connection, session)
-            records = await _read(connection, found, after=max(0, after), limit=NO_END if limit is None else limit)
+            asked = NO_END if limit is None else limit
+            records = await _read(connection, found, after=max(0, after), upto=NO_END, limit=asked)
         self._known.learn(Known(head_of(found), summary_of(found)))
         return records
 
@@ -85,20 +101,27 @@ class Journals:
         return int(done.rpartition(" ")[2])
 
 
-async def _find(connection: Connection, session: str) -> Fields:
-    found = await connection.fetchrow(_SESSION, session)
+async def _find(connection: Connection, session: str, statement: str = _SESSION, *more: object) -> Fields:
+    found = await connection.fetchrow(statement, session, *more)
     if found is None:
         raise no_session(session)
     return found
 
 
-async def _read(connection: Connection, found: Fields, *, after: int, limit: int) -> tuple[Recorded, ...]:
+async def _inherited(connection: Connection, sid: int, upto: int) -> tuple[int, bytes | None]:
+    """The newest snapshot in a fork's past, and its position."""
+    segments = await chain(connection, sid, after=0, upto=upto)
+    found = await connection.fetchrow(_OLDER, *zip(*segments, strict=True)) if segments else None
+    return (0, None) if found is None else (found[0], found[1])
+
+
+async def _read(connection: Connection, found: Fields, *, after: int, upto: int, limit: int) -> tuple[Recorded, ...]:
     session: str = found["id"]
     sid: int = found["sid"]
     if found["fork_sid"] is None or after >= found["fork_position"]:
-        segments = [(sid, after, NO_END)]
+        segments = [(sid, after, upto)]
     else:
-        segments = await chain(connection, sid, after=after, upto=NO_END)
+        segments = await chain(connection, sid, after=after, upto=upto)
     records: list[Recorded] = []
     for owner, low, high in segments:
         if limit > len(records):

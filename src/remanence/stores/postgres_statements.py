@@ -12,6 +12,7 @@ __all__ = [
     "INSERT_BLOBS",
     "INSERT_KEYS",
     "INSERT_SESSIONS",
+    "INSERT_SNAPSHOTS",
     "INSERT_USES",
     "UPDATE_SESSIONS",
     "session_values",
@@ -39,12 +40,10 @@ _VALUES = (
     ("usd_micros", "bigint"),
     ("tokens", "bigint"),
     ("needs", "text"),
-    ("snapshot", "bytea"),
-    ("snapshot_position", "bigint"),
 )
-"""The columns a write sets; for the last few see `_KEPT`."""
+"""The columns a write sets; for those it leaves alone see `_KEPT`."""
 _OPENING = (("opened_at", "bigint"), ("fork_sid", "bigint"), ("fork_position", "bigint"))
-_KEPT = {"effect_position", "snapshot", "snapshot_position"}
+_KEPT = {"effect_position"}
 """Columns that stay as they are where a write has nothing to say."""
 
 
@@ -74,8 +73,6 @@ def session_values(pending: Pending, known: Known) -> tuple[Any, ...]:
         summary.usd_micros,
         summary.tokens,
         summary.needs,
-        write.snapshot,
-        None if write.snapshot is None else head.head,
     )
 
 
@@ -88,10 +85,6 @@ def _set(name: str) -> str:
     return f"{name} = coalesce(w.{name}, s.{name})" if name in _KEPT else f"{name} = w.{name}"
 
 
-def _opening(name: str) -> str:
-    return "coalesce(w.snapshot_position, 0)" if name == "snapshot_position" else f"w.{name}"
-
-
 UPDATE_SESSIONS = (
     f"UPDATE sessions s SET {', '.join(_set(name) for name, _ in _VALUES[1:])}, "
     "behind = true, effect_at = CASE WHEN w.effect_position IS NULL THEN s.effect_at ELSE clock_timestamp() END "
@@ -99,7 +92,7 @@ UPDATE_SESSIONS = (
 )
 INSERT_SESSIONS = (
     f"INSERT INTO sessions ({', '.join(name for name, _ in (*_VALUES, *_OPENING))}, effect_at) "
-    f"SELECT {', '.join(_opening(name) for name, _ in (*_VALUES, *_OPENING))}, "
+    f"SELECT {', '.join(f'w.{name}' for name, _ in (*_VALUES, *_OPENING))}, "
     "CASE WHEN w.effect_position IS NOT NULL THEN clock_timestamp() END "
     f"FROM {_unnest((*_VALUES, *_OPENING))} ON CONFLICT (id) DO NOTHING RETURNING id, sid"
 )
@@ -107,6 +100,9 @@ INSERT_KEYS = (
     "INSERT INTO idempotency_keys (key, body_digest, sid, first_position, last_position, at) "
     "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) "
     "ON CONFLICT (key) DO NOTHING RETURNING key"
+)
+INSERT_SNAPSHOTS = (
+    "INSERT INTO snapshots (sid, position, state) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[])"
 )
 INSERT_USES = (
     "INSERT INTO blob_uses (sid, position, digest) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[]) "

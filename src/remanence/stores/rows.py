@@ -64,6 +64,7 @@ __all__ = [
     "frozen_by",
     "holds_metadata",
     "hour_of",
+    "in_snapshots",
     "kind_in",
     "lease_is_live",
     "opened_summary",
@@ -76,6 +77,11 @@ __all__ = [
     "woken",
 ]
 
+_LEAVE_WORDS = {
+    *("SessionOpened", "SessionForked", "SessionAnnotated", "SessionFrozen"),
+    *("CancelAsked", "BudgetReached", "ToolLost", "BlocksShown"),
+}
+"""Kinds of events whose words may be in the state between turns; the golden journals tell when one is missing here."""
 SPILL_BYTES = 64 * 1024
 """A payload over this many bytes lies in a blob beside the journal."""
 TTL_MAX_S = 600.0
@@ -385,6 +391,11 @@ def erased(session: str, row: Row, content: bytes | None) -> tuple[bytes, bytes]
 def holds_metadata(payload: bytes) -> bool:
     """Whether an event carries the metadata of its session."""
     return kind_in(payload) in ("SessionOpened", "SessionForked", "SessionAnnotated")
+
+
+def in_snapshots(payload: bytes) -> bool:
+    """Whether words of an event may stand in later snapshots: titles, metadata, reasons that people or tools gave."""
+    return kind_in(payload) in _LEAVE_WORDS
 
 
 def standing_freeze(rows: Iterable[RawRecord]) -> int:

@@ -96,8 +96,8 @@ class SqliteStore:
     async def append(self, write: Write) -> Appended:
         return await self._writer.append(draft(write))
 
-    async def load(self, session: str) -> Loaded:
-        return await self._readers.run(partial(sqlite_reads.load, session=session))
+    async def load(self, session: str, *, upto: int | None = None) -> Loaded:
+        return await self._readers.run(partial(sqlite_reads.load, session=session, upto=upto))
 
     async def read(self, session: str, *, after: int = 0, limit: int | None = None) -> Sequence[Recorded]:
         return await self._readers.run(partial(sqlite_reads.read, session=session, after=after, limit=limit))

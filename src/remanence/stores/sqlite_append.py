@@ -21,12 +21,20 @@ from remanence.stores.rows import (
     extend,
     freeze_scopes,
     holds_metadata,
+    in_snapshots,
     opened_summary,
     recorded,
     reserve,
 )
 from remanence.stores.sqlite_ledger import Held, Ledger
-from remanence.stores.sqlite_tables import MINUTE_US, SUMMARY_COLUMNS, Known, place_of
+from remanence.stores.sqlite_tables import (
+    MINUTE_US,
+    POSITION_BITS,
+    POSITION_MASK,
+    SUMMARY_COLUMNS,
+    Known,
+    place_of,
+)
 from remanence.stores.sqlite_words import forget_record, forget_tags
 
 __all__ = ["append", "gather_uses", "insert_session"]
@@ -35,6 +43,11 @@ _ROW = "SELECT place & 4294967295, at, epoch, actor, payload, digest, payload_di
 _ROWS = (
     "SELECT place & 4294967295, at, epoch, actor, payload, digest, payload_digest FROM records "
     "WHERE place BETWEEN ? AND ? ORDER BY place"
+)
+# A session, and the forks that share its record at a position.
+_HEIRS = (
+    "WITH RECURSIVE heirs (id) AS (SELECT ?1 UNION SELECT s.id FROM heirs h JOIN sessions s ON s.fork_id = h.id "
+    "WHERE s.fork_position >= ?2) SELECT id FROM heirs"
 )
 
 
@@ -83,8 +96,10 @@ def _gather(ledger: Ledger, head: Known, drafted: Draft) -> Appended:
         ledger.due = True
     if write.summary is not None:
         pending.summaries[head.id] = write.summary
-    if write.snapshot is not None:
-        pending.snapshots[head.id] = (head.head, write.snapshot)
+    if write.snapshot:
+        pending.snapshots[start + head.head] = write.snapshot
+    elif write.snapshot is not None:
+        _forget_snapshots(ledger, head.id)
     if write.effects:
         for scope in freeze_scopes(head.project, head.agent):
             pending.effects[scope] = start + head.head
@@ -256,6 +271,20 @@ def _erase(ledger: Ledger, erasure: Erasure | None) -> None:
     forget_record(ledger.connection, erasure.place)
     if holds_metadata(erasure.skeleton):
         forget_tags(ledger.connection, erasure.place)
+    if in_snapshots(erasure.skeleton):
+        position = erasure.place & POSITION_MASK
+        for (id_,) in execute(_HEIRS, (erasure.place >> POSITION_BITS, position)).fetchall():
+            _forget_snapshots(ledger, id_, position)
+    ledger.erased = True
+
+
+def _forget_snapshots(ledger: Ledger, session: int, position: int = 0) -> None:
+    """Delete a session's snapshots from a position on."""
+    ledger.lay_down()
+    ledger.connection.execute(
+        "DELETE FROM snapshots WHERE place BETWEEN ? AND ?",
+        (place_of(session, position), place_of(session, POSITION_MASK)),
+    )
     ledger.erased = True
 
 

@@ -17,14 +17,13 @@ from remanence.ports import Cursor, Fork, Loaded, RawRecord, Recorded, Summary
 from remanence.stores.refusals import no_blob, no_session
 from remanence.stores.rows import Row, raw_record, recorded
 from remanence.stores.sqlite_connect import Location, connect, explained
-from remanence.stores.sqlite_tables import HEAD_TABLES, POSITION_BITS, SUMMARY_COLUMNS, place_of
+from remanence.stores.sqlite_tables import HEAD_TABLES, POSITION_MASK, SUMMARY_COLUMNS, place_of
 
 __all__ = ["Readers", "behind", "blob", "load", "raw", "read"]
 
 T = TypeVar("T")
 
 READERS = 3
-POSITION_MASK = (1 << POSITION_BITS) - 1
 
 
 class Readers:
@@ -78,8 +77,11 @@ _RECORDS = (
 )
 _CONTENT = "SELECT CAST(content AS BLOB) FROM blobs WHERE digest = ?"
 _LOAD = (
-    f"SELECT n.state, coalesce(n.position, 0), p.name, s.fork_position, {SUMMARY_COLUMNS} FROM {HEAD_TABLES} "
-    "LEFT JOIN snapshots n ON n.id = s.id LEFT JOIN sessions p ON p.id = s.fork_id WHERE s.name = ?"
+    f"SELECT p.name, s.fork_position, {SUMMARY_COLUMNS} FROM {HEAD_TABLES} "
+    "LEFT JOIN sessions p ON p.id = s.fork_id WHERE s.name = ?"
+)
+_SNAPSHOT = (
+    f"SELECT place & {POSITION_MASK}, state FROM snapshots WHERE place > ? AND place <= ? ORDER BY place DESC LIMIT 1"
 )
 _BEHIND = (
     "SELECT s.name, coalesce(c.position, s.fork_position) AS done, h.head FROM heads h JOIN sessions s ON s.id = h.id "
@@ -87,20 +89,29 @@ _BEHIND = (
 )
 
 
-def load(connection: sqlite3.Connection, session: str) -> Loaded:
-    """The newest snapshot, the row, and every record after the snapshot. Raises NotFound."""
+def load(connection: sqlite3.Connection, session: str, upto: int | None) -> Loaded:
+    """The newest snapshot up to a position, the row, and every record from there to it. Raises NotFound."""
+    last = POSITION_MASK if upto is None else upto
     row = connection.execute(_LOAD, (session,)).fetchone()
     if row is None:
         raise no_session(session)
-    state, position, source, fork_position, *summary = row
+    source, fork_position, *summary = row
     fork = None if source is None else Fork(source, fork_position)
-    return Loaded(state, position, tuple(read(connection, session, position, None)), Summary(*summary), fork)
+    position, state = 0, None
+    for id_, low, high in _past(connection, session, last):
+        found = connection.execute(_SNAPSHOT, (place_of(id_, low), place_of(id_, high))).fetchone()
+        if found is not None:
+            position, state = found
+            break
+    return Loaded(state, position, tuple(read(connection, session, position, None, last)), Summary(*summary), fork)
 
 
-def read(connection: sqlite3.Connection, session: str, after: int, limit: int | None) -> list[Recorded]:
+def read(
+    connection: sqlite3.Connection, session: str, after: int, limit: int | None, upto: int = POSITION_MASK
+) -> list[Recorded]:
     """Records after a position, in order, through the forks they were inherited from. Raises NotFound."""
     records: list[Recorded] = []
-    for id_, low, high in _segments(connection, session, after):
+    for id_, low, high in _segments(connection, session, after, upto):
         left = -1 if limit is None else limit - len(records)
         rows = _rows(connection, id_, low, high, left)
         records.extend(recorded(session, row, _content(connection, row)) for row in rows)
@@ -128,24 +139,33 @@ def _bytes_of(value: object) -> bytes | None:
     return value if value is None or isinstance(value, bytes) else str(value).encode()
 
 
-def _segments(connection: sqlite3.Connection, session: str, after: int) -> list[tuple[int, int, int]]:
+def _segments(connection: sqlite3.Connection, session: str, after: int, upto: int) -> list[tuple[int, int, int]]:
     """Which stretches of which journals make up this one past `after`: (id, after, up to), oldest first."""
+    segments: list[tuple[int, int, int]] = []
+    for id_, low, high in _past(connection, session, upto):
+        if high > after:
+            segments.append((id_, max(after, low), high))
+        if low <= after:
+            break
+    segments.reverse()
+    return segments
+
+
+def _past(connection: sqlite3.Connection, session: str, upto: int) -> Iterator[tuple[int, int, int]]:
+    """The same up to a position, newest first, to the very beginning. Raises NotFound."""
     found = connection.execute(_SESSION, (session,)).fetchone()
     if found is None:
         raise no_session(session)
-    id_, parent, start, high = found
-    segments: list[tuple[int, int, int]] = []
-    while high > after:
-        segments.append((id_, max(after, start), high))
-        if parent is None or start <= after:
-            break
-        high = start
-        id_, parent, start = connection.execute(_PARENT, (parent,)).fetchone()
-        # A fork of a fork may begin before its source's own first record.
-        while parent is not None and start >= high:
-            id_, parent, start = connection.execute(_PARENT, (parent,)).fetchone()
-    segments.reverse()
-    return segments
+    id_, parent, low, head = found
+    high = min(head, upto)
+    while True:
+        if high > low:
+            yield id_, low, high
+            high = low
+        # A fork of a fork may begin before its source's own first record: of that one, there is nothing in it.
+        if parent is None:
+            return
+        id_, parent, low = connection.execute(_PARENT, (parent,)).fetchone()
 
 
 def _rows(connection: sqlite3.Connection, id_: int, low: int, high: int, limit: int) -> Iterator[Row]:

@@ -20,6 +20,7 @@ __all__ = [
     "HEAD_TABLES",
     "MINUTE_US",
     "POSITION_BITS",
+    "POSITION_MASK",
     "SUMMARY_COLUMNS",
     "Known",
     "Pending",
@@ -28,6 +29,7 @@ __all__ = [
 
 MINUTE_US = 60_000_000
 POSITION_BITS = 32
+POSITION_MASK = (1 << POSITION_BITS) - 1
 BATCH_MAX = 128
 
 HEAD_COLUMNS = (
@@ -100,7 +102,7 @@ _SUMMARIES = Statement(
     "user_name = excluded.user_name, status = excluded.status, waiting_on = excluded.waiting_on, "
     "title = excluded.title, turns = excluded.turns, usd_micros = excluded.usd_micros, tokens = excluded.tokens",
 )
-_SNAPSHOTS = Statement("INSERT OR REPLACE INTO snapshots", 3)
+_SNAPSHOTS = Statement("INSERT OR REPLACE INTO snapshots", 2)
 _KEYS = Statement("INSERT OR FAIL INTO idempotency_keys", 5)
 _EFFECTS = Statement("INSERT OR REPLACE INTO effects", 2)
 _RESERVE = Statement("INSERT OR REPLACE INTO reservations", 4)
@@ -114,7 +116,7 @@ class Pending(msgspec.Struct):
     """Heads that only moved on: no index looks at what changed."""
     changed: dict[int, Known] = {}
     summaries: dict[int, Summary] = {}
-    snapshots: dict[int, tuple[int, bytes]] = {}
+    snapshots: dict[int, bytes] = {}
     keys: dict[str, tuple[str, int, int, int]] = {}
     blobs: list[tuple[bytes, bytes]] = []
     uses: list[tuple[bytes, int]] = []
@@ -133,7 +135,7 @@ class Pending(msgspec.Struct):
             _SUMMARIES.run(connection, [value for row in self.summaries.items() for value in _summary_row(*row)])
             self.summaries = {}
         if self.snapshots:
-            _SNAPSHOTS.run(connection, [value for id_, row in self.snapshots.items() for value in (id_, *row)])
+            _SNAPSHOTS.run(connection, [value for row in self.snapshots.items() for value in row])
             self.snapshots = {}
         if self.keys:
             _KEYS.run(connection, [value for key, row in self.keys.items() for value in (key, *row)])

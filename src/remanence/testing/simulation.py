@@ -108,7 +108,7 @@ class Simulation:
 
     def _reload(self) -> None:
         """Fold again, from the newest snapshot as a worker does, and read the window from where it starts."""
-        s = decode_snapshot(self._snapshot) if self._snapshot else None
+        s = decode_snapshot(self._snapshot, self.session)
         s = s or Session(self.session)
         self.state = fold(s, self.records[s.head :])
         self.text = Transcript(self._known())

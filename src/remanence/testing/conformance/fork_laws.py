@@ -43,6 +43,29 @@ async def a_fork_reads_its_past_from_its_source(h: Harness) -> None:
 
 
 @law
+async def a_fork_knows_its_past_by_the_snapshots_of_its_source(h: Harness) -> None:
+    db = await h.open()
+    await db.store.append(opened("a", said("1"), snapshot=b"a at 2"))
+    await db.store.append(write("a", said("2"), said("3"), snapshot=b"a at 4"))
+    await db.store.append(write("a", said("4")))
+    await db.store.append(forked("b", "a", 3, said("5"), snapshot=b"b at 5"))
+    await db.store.append(forked("c", "b", 4))
+    await db.store.append(forked("d", "b", 2))
+    for session, upto, state, position, after in (
+        ("b", None, b"b at 5", 5, []),
+        ("b", 4, b"a at 2", 2, [3, 4]),
+        ("b", 2, b"a at 2", 2, []),
+        ("b", 1, None, 0, [1]),
+        ("c", None, b"a at 2", 2, [3, 4, 5]),
+        ("d", None, b"a at 2", 2, [3]),
+    ):
+        loaded = await db.store.load(session, upto=upto)
+        assert (loaded.snapshot, loaded.snapshot_position) == (state, position)
+        assert [r.position for r in loaded.records] == after
+        assert {r.session for r in loaded.records} <= {session}
+
+
+@law
 async def a_fork_chains_on_the_digest_it_was_taken_at(h: Harness) -> None:
     db = await h.open()
     source = (await db.store.append(opened("s", said("one"), said("two")))).records

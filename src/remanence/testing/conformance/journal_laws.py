@@ -10,6 +10,7 @@ from remanence.events import (
     GENESIS,
     InputReceived,
     Redacted,
+    SessionAnnotated,
     SessionOpened,
     ToolReturned,
     TurnStarted,
@@ -18,7 +19,18 @@ from remanence.events import (
     payload_digest,
 )
 from remanence.stores.rows import SPILL_BYTES
-from remanence.testing.conformance.harness import SECOND, T0, Harness, law, opened, said, texts, verified, write
+from remanence.testing.conformance.harness import (
+    SECOND,
+    T0,
+    Harness,
+    forked,
+    law,
+    opened,
+    said,
+    texts,
+    verified,
+    write,
+)
 
 
 @law
@@ -118,6 +130,58 @@ async def the_newest_snapshot_is_loaded_with_what_follows(h: Harness) -> None:
     assert (loaded.snapshot, loaded.snapshot_position) == (b"at four", 4)
     assert [r.position for r in loaded.records] == [5]
     assert len(await db.store.read("s")) == 5
+
+
+@law
+async def an_older_snapshot_is_loaded_with_what_follows_up_to_a_position(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    await db.store.append(opened("s", said("one")))
+    await db.store.append(write("s", said("two"), snapshot=b"at three"))
+    await db.store.append(write("s", said("three"), said("four"), snapshot=b"at five"))
+    await db.store.append(write("s", said("five")))
+    for upto, state, position, after in (
+        (2, None, 0, [1, 2]),
+        (3, b"at three", 3, []),
+        (4, b"at three", 3, [4]),
+        (5, b"at five", 5, []),
+        (99, b"at five", 5, [6]),
+    ):
+        loaded = await other.store.load("s", upto=upto)
+        assert (loaded.snapshot, loaded.snapshot_position) == (state, position)
+        assert [r.position for r in loaded.records] == after
+        assert loaded.summary == (await db.store.load("s")).summary
+
+
+@law
+async def empty_bytes_forget_every_snapshot(h: Harness) -> None:
+    db = await h.open()
+    await db.store.append(opened("s", said("one"), snapshot=b"at two"))
+    await db.store.append(opened("t", snapshot=b"another's"))
+    await db.store.append(write("s", said("two"), snapshot=b"at three"))
+    await db.store.append(write("s", said("three"), snapshot=b""))
+    for upto in (None, 2, 3, 4):
+        loaded = await db.store.load("s", upto=upto)
+        assert (loaded.snapshot, loaded.snapshot_position, len(loaded.records)) == (None, 0, upto or 4)
+    await db.store.append(write("s", said("four"), snapshot=b"at five"))
+    assert (await db.store.load("s")).snapshot == b"at five"
+    assert (await db.store.load("t")).snapshot == b"another's"
+
+
+@law
+async def what_is_redacted_takes_along_the_snapshots_that_may_repeat_it(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    await db.store.append(opened("s", said("one"), snapshot=b"at two"))
+    await db.store.append(write("s", SessionAnnotated({"name": "Ada"}, {}, "ada"), snapshot=b"at three"))
+    await db.store.append(write("s", said("two"), snapshot=b"at four"))
+    await db.store.append(forked("early", "s", 2, snapshot=b"early at three"))
+    await db.store.append(forked("late", "s", 3, snapshot=b"late at four"))
+    await db.store.append(forked("later", "late", 4, snapshot=b"later at five"))
+    await other.store.append(write("s", Redacted(2, "ada")))
+    assert (await db.store.load("s")).snapshot == b"at four"
+    await other.store.append(write("s", Redacted(3, "ada")))
+    for session, state, position in (("s", b"at two", 2), ("early", b"early at three", 3), ("later", b"at two", 2)):
+        loaded = await db.store.load(session)
+        assert (loaded.snapshot, loaded.snapshot_position) == (state, position)
 
 
 @law

@@ -24,7 +24,7 @@ __all__ = ["check_random_writes"]
 class Step(msgspec.Struct, frozen=True):
     """One line of a program. `offset` moves what the step names off the mark, so that it must be refused."""
 
-    verb: Literal["open", "fork", "say", "redact", "snapshot"]
+    verb: Literal["open", "fork", "say", "redact", "snapshot", "forget"]
     session: int
     other: int
     count: int
@@ -39,7 +39,8 @@ class Model:
         self.events: dict[str, list[Event]] = {}
         self.inherited: dict[str, int] = {}
         self.forks: dict[str, Fork] = {}
-        self.snapshots: dict[str, tuple[bytes, int]] = {}
+        self.redacted: set[tuple[str, int]] = set()
+        self.snapshots: dict[str, dict[int, bytes]] = {}
 
     def refusal(self, write: Write) -> type[RemanenceError] | None:
         """What the database must say to this write, if it must refuse it."""
@@ -73,12 +74,28 @@ class Model:
             if isinstance(event, Redacted):
                 self._redact(write.session, event.position)
         events += write.events
-        if write.snapshot is not None:
-            self.snapshots[write.session] = (write.snapshot, len(events))
+        if write.snapshot:
+            self.snapshots.setdefault(write.session, {})[len(events)] = write.snapshot
+        elif write.snapshot is not None:
+            self.snapshots[write.session] = {}
+
+    def snapshot(self, session: str, upto: int) -> tuple[bytes | None, int]:
+        """The newest one at or before a position, of the session or of what it was forked from."""
+        own = self.snapshots.get(session, {})
+        position = max((p for p in own if p <= upto), default=0)
+        if position:
+            return own[position], position
+        past = self.forks.get(session)
+        return self.snapshot(past.source, min(upto, past.position)) if past else (None, 0)
 
     def _redact(self, session: str, position: int) -> None:
         """Erase a record here and in every fork that inherited it."""
-        self.events[session][position - 1] = skeleton(self.events[session][position - 1])
+        before = self.events[session][position - 1]
+        again, self.redacted = (session, position) in self.redacted, self.redacted | {(session, position)}
+        if isinstance(before, SessionOpened | SessionForked) and not again:
+            own = self.snapshots.get(session, {})
+            self.snapshots[session] = {p: state for p, state in own.items() if p < position}
+        self.events[session][position - 1] = skeleton(before)
         for fork, past in self.forks.items():
             if past.source == session and position <= past.position:
                 self._redact(fork, position)
@@ -104,6 +121,8 @@ def write_of(step: Step, model: Model, prefix: str) -> Write:
             return Write(name, (Redacted(position, "ada"), *events[1:]), T0, "ada", expect=expect)
         case "snapshot":
             return Write(name, events, T0, "ada", expect=expect, snapshot=f"{step.count}".encode())
+        case "forget":
+            return Write(name, events, T0, "ada", expect=expect, snapshot=b"")
 
 
 async def _run(databases: list[Database], steps: list[Step], prefix: str) -> None:
@@ -130,10 +149,15 @@ async def _compare(database: Database, name: str, events: list[Event], model: Mo
     assert [r.position for r in records] == list(range(1, len(events) + 1))
     assert await verified(database, name) == len(events) - model.inherited[name]
     loaded = await database.store.load(name)
-    snapshot, position = model.snapshots.get(name, (None, 0))
+    snapshot, position = model.snapshot(name, len(events))
     assert (loaded.snapshot, loaded.snapshot_position) == (snapshot, position)
     assert list(loaded.records) == list(records[position:])
     assert loaded.fork == model.forks.get(name)
+    upto = len(events) // 2
+    earlier = await database.store.load(name, upto=upto)
+    snapshot, position = model.snapshot(name, upto)
+    assert (earlier.snapshot, earlier.snapshot_position) == (snapshot, position)
+    assert list(earlier.records) == list(records[position:upto])
 
 
 def check_random_writes(opener: Callable[[], Awaitable[Database]], *, examples: int = 60) -> None:
@@ -143,7 +167,7 @@ def check_random_writes(opener: Callable[[], Awaitable[Database]], *, examples: 
 
     steps = some.builds(
         Step,
-        verb=some.sampled_from(["open", "fork", "say", "say", "redact", "snapshot"]),
+        verb=some.sampled_from(["open", "fork", "say", "say", "redact", "snapshot", "snapshot", "forget"]),
         session=some.integers(0, 3),
         other=some.integers(0, 3),
         count=some.integers(1, 3),
