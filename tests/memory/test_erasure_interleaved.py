@@ -17,13 +17,16 @@ from test_erasure import AGENT, RARE, SECRET, Broken, bytes_with, commanded
 from remanence import Remanence
 from remanence.app import Options, Session
 from remanence.commands import erasure
+from remanence.commands.consolidation import Consolidating
 from remanence.commands.receipts import check_receipt
 from remanence.commands.transfer import export_session
 from remanence.commands.verification import verify_session
 from remanence.errors import NotFound, StoreUnavailable
+from remanence.events import Recorded, TurnEnded
 from remanence.models.scripted import Scripted
+from remanence.ports import SessionQuery
 
-MOVES = ("tell", "note", "ask", "fork", "export", "crash", "erase", "rebuild", "ben")
+MOVES = ("tell", "note", "ask", "fork", "export", "crash", "erase", "rebuild", "ben", "consolidate")
 
 
 class Play:
@@ -50,6 +53,8 @@ class Play:
                 await self._erase(broken)
             case "erase":
                 await self._erase(self.rt.caller)
+            case "consolidate":
+                await self.rt.memory.consolidate(Consolidating("scripted"), now=True)
             case _:
                 await self.rt.memory.rebuild()
 
@@ -77,6 +82,7 @@ async def play(url: str, moves: Sequence[tuple[str, ...]]) -> None:
         for together in moves:
             await asyncio.gather(*(acts.move(name) for name in together))
         await erasure.resume(rt.caller)
+        await at_rest(rt)  # what a model still has in view it may say again
         await acts.move("erase")
         await rt.memory.catch_up()
         assert await bytes_with(rt) == []
@@ -90,6 +96,17 @@ async def play(url: str, moves: Sequence[tuple[str, ...]]) -> None:
         assert await bytes_with(rt) == []
         for receipt in await erasure.receipts(rt.caller):
             assert all(check.holds for check in await check_receipt(rt.caller, receipt))
+
+
+async def at_rest(rt: Remanence) -> None:
+    """Wait until no turn runs."""
+    for row in await rt.database.views.sessions(SessionQuery(limit=200)):
+        session = await rt.get(row.session)
+        state = await session.state()
+        if state.turn is not None or state.queue:
+            async for item in session.events(after=state.head):
+                if isinstance(item, Recorded) and isinstance(item.event, TurnEnded):
+                    break
 
 
 @settings(max_examples=12, deadline=None)

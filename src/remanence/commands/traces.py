@@ -6,7 +6,7 @@ carry prints of what it erased, and the database's own files can be searched for
 whatever table, index or free page the bytes lie in.
 
 Words are compared as bytes, without the case of ASCII letters; escapes of JSON count as gaps. A text of very few words,
-such as "yes, please", has no print: it would be found everywhere.
+such as "yes, please", has no print, and a piece with an id or a digest in it is none: both would be found elsewhere.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ OVERLAP_BYTES = 1_024
 DIGEST_BYTES = 8
 
 _ESCAPE = re.compile(rb"\\+[nrtbf\"/]?")
+_ID = re.compile(rb"[0-9a-f]{20,}$")
+"""Ids and digests are no words of anybody: they stay where they name what was erased."""
 _WORD = re.compile(rb"[0-9A-Za-z\x80-\xff]+")
 
 
@@ -50,9 +52,9 @@ class Tracer:
             return ()
         starts = range(len(words) - size + 1)
         step = max(1, len(starts) // PRINTS_PER_TEXT)
-        chosen = [start for start in starts[::step] if sum(map(len, words[start : start + size])) >= CHARS_MIN]
-        chosen = chosen[:PRINTS_PER_TEXT] or [0]
-        return tuple(dict.fromkeys(self._print(words[start : start + size]) for start in chosen))
+        pieces = [words[start : start + size] for start in starts[::step]]
+        telling = [piece for piece in pieces if sum(map(len, piece)) >= CHARS_MIN and not any(map(_ID.match, piece))]
+        return tuple(dict.fromkeys(map(self._print, telling[:PRINTS_PER_TEXT])))
 
     def find(self, prints: Collection[str], content: Iterable[bytes]) -> set[str]:
         """Which of these prints are somewhere in the content, given piece by piece."""
