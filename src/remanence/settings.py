@@ -21,6 +21,7 @@ that resemble none of ours are left alone.
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -297,7 +298,8 @@ def _find(folder: Path) -> Path | None:
 
 def _parse(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_bytes().decode())
+        # Some editors begin a file with a mark that says it is UTF-8.
+        return tomllib.loads(file.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise InvalidConfig(f"{file} could not be read: {error.strerror}. Nothing was started.") from None
     except UnicodeDecodeError:
@@ -370,12 +372,21 @@ def _converted(name: str, kind: Any, given: _Given) -> Any:
     if given.text and get_origin(_unwrapped(kind)[0]) is tuple:
         value = [item.strip() for item in value.split(",") if item.strip()]
     try:
-        return msgspec.convert(value, kind, strict=not given.text)
+        converted = msgspec.convert(value, kind, strict=not given.text)
     except msgspec.ValidationError as error:
-        why = f"{error}"[:1].lower() + f"{error}"[1:]
-        raise InvalidConfig(
-            f"{given.source}: `{name}` cannot be {value!r}: {why}. Nothing was started.", param=name
-        ) from None
+        choices = get_args(bare) if get_origin(bare := _unwrapped(kind)[0]) is Literal else ()
+        why = f"it is one of {', '.join(choices)}" if choices else f"{error}"[:1].lower() + f"{error}"[1:]
+        raise _cannot_be(name, given, why) from None
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise _cannot_be(name, given, "it must be a finite number")
+    if name == "database" and given.value in ("sqlite:///", "sqlite://"):
+        # SQLite would take it for a file that is thrown away on closing, and the sessions with it.
+        raise _cannot_be(name, given, "it names no file, so nothing would be kept")
+    return converted
+
+
+def _cannot_be(name: str, given: _Given, why: str) -> InvalidConfig:
+    return InvalidConfig(f"{given.source}: `{name}` cannot be {given.value!r}: {why}. Nothing was started.", param=name)
 
 
 def _anchored(url: str, folder: Path) -> str:

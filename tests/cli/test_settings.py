@@ -117,8 +117,10 @@ def test_variables_of_others_are_left_alone(tmp_path: Path) -> None:
         ("[worker]\nlease_s = 0\n", "`worker.lease_s` cannot be 0: expected `float` > 0"),
         ("worker = 3\n", "`worker` must be a table: [worker]"),
         ('agents = "agent.py"\n', "`agents` cannot be 'agent.py': expected `array`, got `str`"),
+        ("[worker]\nlease_s = inf\n", "`worker.lease_s` cannot be inf: it must be a finite number"),
+        ('database = "sqlite:///"\n', "`database` cannot be 'sqlite:///': it names no file"),
         ("port = \n", "is not valid TOML: Invalid value (at line 1"),
-        ('log_level = "loud"\n', "`log_level` cannot be 'loud'"),
+        ('log_level = "loud"\n', "`log_level` cannot be 'loud': it is one of debug, info, warning, error"),
         ("models = 3\n", "`models` must be tables"),
         ('[models.x]\nurl = "http://x"\n', "models.x has no setting 'url'"),
     ],
@@ -130,6 +132,16 @@ def test_a_wrong_value_says_where_and_what(tmp_path: Path, text: str, said: str)
 def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / "remanence.toml").write_bytes(b"port = 1 # \xff\n")
     assert "is not UTF-8 text" in wrong(tmp_path)
+
+
+def test_a_mark_that_editors_put_first_is_no_matter(tmp_path: Path) -> None:
+    (tmp_path / "remanence.toml").write_bytes(b"\xef\xbb\xbfport = 1\n")
+    assert load(tmp_path, {}).settings.port == 1
+
+
+def test_a_database_without_a_path_would_keep_nothing(tmp_path: Path) -> None:
+    assert "it names no file" in wrong(tmp_path, REMANENCE_DATABASE="sqlite:///")
+    assert "it names no file" in wrong(tmp_path, REMANENCE_DATABASE="sqlite://")
 
 
 def test_a_wrong_setting_exits_2(project: Path, cli: Run) -> None:
