@@ -21,7 +21,8 @@ from remanence.events import InputReceived, ToolReturned
 from remanence.models.scripted import Scripted
 from remanence.stores.sqlite import SqliteDatabase, open_sqlite
 
-ROOM_BYTES = 400_000
+ROOM_BYTES = 300_000
+"""Beyond what an empty database takes."""
 LARGE = "x" * 200_000
 
 
@@ -31,7 +32,9 @@ async def make_room(database: SqliteDatabase) -> None:
 
 
 async def opened(tmp_path: Path, bytes_max: int | None = ROOM_BYTES) -> SqliteDatabase:
-    database = await open_sqlite(str(tmp_path / "full.db"), bytes_max=bytes_max)
+    path = tmp_path / "full.db"
+    await (await open_sqlite(str(path))).close()
+    database = await open_sqlite(str(path), bytes_max=bytes_max and path.stat().st_size + bytes_max)
     assert isinstance(database, SqliteDatabase)
     return database
 
@@ -39,6 +42,22 @@ async def opened(tmp_path: Path, bytes_max: int | None = ROOM_BYTES) -> SqliteDa
 def runtime(database: SqliteDatabase, shop: Shop) -> Remanence:
     options = Options(database=database, model=Scripted(script), times=FAST)
     return Remanence(agents=[shop.agent()], options=options)
+
+
+READER = """
+import asyncio, resource, sys
+from remanence.stores.sqlite import open_sqlite
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, 16_384))
+asyncio.run(open_sqlite(sys.argv[1]))
+"""
+
+
+async def test_a_disk_without_room_for_the_index_of_the_log_is_called_full(tmp_path: Path) -> None:
+    await (await opened(tmp_path)).close()
+    command = [sys.executable, "-c", READER, str(tmp_path / "full.db")]
+    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
+    assert "remanence.errors.StoreFull: There is no space left" in done.stderr
 
 
 async def test_an_input_that_does_not_fit_is_refused_and_the_session_goes_on(tmp_path: Path) -> None:

@@ -35,6 +35,8 @@ CHECKPOINT_PAGES = 4_000
 
 _LEVELS = ("OFF", "NORMAL", "FULL", "EXTRA")
 _MEANS_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+_MEANS_NO_ROOM = {sqlite3.SQLITE_IOERR_SHMSIZE}
+"""The index of the log beside the database, which readers need as well, does not fit any more."""
 _MEANS_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _SAYS_DAMAGED = ("no such column", "no such table", "malformed", "Could not decode")
 """The schema was brought up to date on opening: what is missing from it now, or is no text, was lost."""
@@ -112,7 +114,7 @@ def explain(error: sqlite3.Error, location: Location) -> RemanenceError:
     """What an error of SQLite means for the person who meets it."""
     code = _primary_code(error)
     where = location.path
-    if code == sqlite3.SQLITE_FULL:
+    if code == sqlite3.SQLITE_FULL or getattr(error, "sqlite_errorcode", 0) in _MEANS_NO_ROOM:
         return StoreFull(
             f"There is no space left for the database {where}. Nothing of this write was kept; everything acknowledged "
             "before is safe. Make room and try again."
