@@ -182,6 +182,14 @@ def test_a_doubt_is_settled_in_one_way(project: Path, cli: Run) -> None:
     assert len(cli("doubts", "list", "-o", "json").json) == 1
 
 
+def test_what_came_of_it_is_not_another_option(project: Path, cli: Run) -> None:
+    session = begun(cli, WIRE, 5)
+    ran = cli("doubts", "resolve", session, "--happened", "--run-again")
+    assert ran.code == 2
+    assert "what came of it" in ran.err
+    assert len(cli("doubts", "list", "-o", "json").json) == 1
+
+
 def test_one_of_two_doubts(project: Path, cli: Run) -> None:
     session = begun(cli, f'{WIRE}\n/tool wire {{"cents": 6}}', 5)
     ran = cli("doubts", "resolve", session, "--give-up")

@@ -86,6 +86,9 @@ def _outcome(options: ResolveOptions) -> Outcome:
         ("give_up", options["give_up"]),
     ]
     chosen: list[Outcome] = [outcome for outcome, wanted in given if wanted]
+    if options["happened"] in ("--run-again", "--give-up", "--note"):
+        # An option in the place of RESULT would go to the model as the outcome of the effect.
+        raise click.UsageError("--happened wants what came of it, in words the agent reads: --happened RESULT.")
     if len(chosen) != 1:
         raise click.UsageError("Say one of: --happened RESULT, --run-again, --give-up.")
     return chosen[0]
