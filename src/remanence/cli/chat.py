@@ -16,7 +16,7 @@ import click
 
 from remanence.cli.answering import Desk, answered
 from remanence.cli.background import Background
-from remanence.cli.command import Command, Invocation, leave, spelled
+from remanence.cli.command import Command, Invocation, as_text, leave, spelled
 from remanence.cli.output import bold, dim, facts, note, say, usd
 from remanence.cli.talking import Ended, View, exit_code_of, say_rest, speak, until_done
 from remanence.cli.watching import Watch
@@ -153,7 +153,7 @@ class Conversation:
 
     def _read(self) -> str | None:
         try:
-            line = input("> ") if self._tty else sys.stdin.readline()
+            line = as_text("A line", input("> ") if self._tty else sys.stdin.readline())
         except (EOFError, KeyboardInterrupt):
             say()
             return None

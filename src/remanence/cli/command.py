@@ -12,9 +12,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, NoReturn, ParamSpec, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Concatenate, Literal, NoReturn, ParamSpec, TypeVar
 
 import click
+
+from remanence.errors import InvalidInput
 
 if TYPE_CHECKING:
     from remanence.agent import Agent
@@ -110,6 +112,37 @@ def spelled(*words: str) -> str:
         if name in invocation.options:
             given += [f"--{name}", invocation.options[name]]
     return shlex.join(["remanence", *given, *words])
+
+
+class NotPrinted(click.ClickException):
+    """Stdout did not take an answer: its disk is full, say."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(
+            f"The answer could not be written to stdout ({error.strerror}). What the command did is done, and what was "
+            "acknowledged is kept."
+        )
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Said as errors of ours are."""
+        click.echo(f"remanence: {self.message}", file=file)
+
+
+def as_text(what: str, given: str) -> str:
+    """What came from outside as text. Python keeps bytes that are none as halves of characters; no journal takes those.
+
+    Raises InvalidInput, before anything is begun.
+    """
+    try:
+        given.encode()
+    except UnicodeEncodeError:
+        try:
+            # A locale that is not UTF-8 takes for halves what is text all the same.
+            return os.fsencode(given).decode()
+        except UnicodeError:
+            shown = given[:40].encode("ascii", "backslashreplace").decode()
+            raise InvalidInput(f"{what} is not text in UTF-8: '{shown}'. Nothing was begun.", param="input") from None
+    return given
 
 
 def leave(code: int) -> NoReturn:

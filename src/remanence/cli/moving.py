@@ -91,7 +91,7 @@ def _print_verified(found: list[Verification]) -> None:
     rows = [
         (
             result.session,
-            "intact" if result.intact else f"{result.faults} faults",
+            "intact" if result.intact else counted(result.faults, "fault"),
             str(result.records),
             str(result.inherited),
             str(result.redacted),

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 import sys
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, TextIO, cast
 
-from remanence.cli.command import Format
+from remanence.cli.command import Format, NotPrinted
 
 __all__ = [
     "bold",
@@ -52,9 +53,10 @@ def show(answer: Any, output: Format, as_table: Callable[[], None]) -> None:
     else:
         entries = cast("list[Any]", answer) if isinstance(answer, list) else [answer]
         lines = [msgspec.json.encode(entry) for entry in entries]
-    sys.stdout.flush()
-    sys.stdout.buffer.write(b"".join(line + b"\n" for line in lines))
-    sys.stdout.buffer.flush()
+    with _to_stdout():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(b"".join(line + b"\n" for line in lines))
+        sys.stdout.buffer.flush()
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str = "") -> None:
@@ -106,7 +108,8 @@ def _is_number(cell: str) -> bool:
 
 def say(text: str = "", *, end: str = "\n") -> None:
     """Print to stdout, at once. What the terminal's encoding lacks is replaced rather than fatal."""
-    _print(text + end, sys.stdout)
+    with _to_stdout():
+        _print(text + end, sys.stdout)
 
 
 def note(text: str) -> None:
@@ -119,6 +122,17 @@ def _print(text: str, stream: TextIO) -> None:
     encoding = stream.encoding or "utf-8"
     stream.write(text.encode(encoding, "replace").decode(encoding))
     stream.flush()
+
+
+@contextmanager
+def _to_stdout() -> Generator[None]:
+    """Say that stdout took nothing as what it is; a reader that left is another matter, which the root deals with."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise NotPrinted(error) from error
 
 
 def clean(text: str) -> str:

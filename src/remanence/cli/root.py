@@ -16,7 +16,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from remanence import __version__
-from remanence.cli.command import Group, Invocation
+from remanence.cli.command import Group, Invocation, NotPrinted, as_text
 from remanence.errors import RemanenceError
 
 __all__ = ["COMMANDS", "Entry", "remanence"]
@@ -99,9 +99,11 @@ class Root(Group):
             answer = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            # Python would complain once more when it closes stdout.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _give_up_stdout()
             return 0
+        except NotPrinted:
+            _give_up_stdout()
+            raise
         return answer
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -112,13 +114,28 @@ class Root(Group):
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Run a command line and leave with its exit code. Prints a sentence for an error, never a traceback."""
         invocation = Invocation()
+        _open_what_is_closed()
         try:
-            code = super().main(args, prog_name, standalone_mode=False, obj=invocation, **extra)
+            words = [as_text("An argument", arg) for arg in (sys.argv[1:] if args is None else args)]
+            code = super().main(words, prog_name, standalone_mode=False, obj=invocation, **extra)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - nobody above would say it in a sentence
             if invocation.debug and not isinstance(error, click.ClickException):
                 _show_traceback()
             code = _report(error)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _open_what_is_closed() -> None:
+    """A database must not get the number of a closed stdout: what is printed would be written into it."""
+    for name, mode in (("stdin", os.O_RDONLY), ("stdout", os.O_WRONLY), ("stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            file = os.open(os.devnull, mode)
+            setattr(sys, name, os.fdopen(file, "w" if mode == os.O_WRONLY else "r", encoding="utf-8"))
+
+
+def _give_up_stdout() -> None:
+    """Python would complain once more when it closes stdout."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(error: BaseException) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
-from remanence.cli.command import Command, Format, Invocation, asynchronous, leave, spelled
+from remanence.cli.command import Command, Format, Invocation, as_text, asynchronous, leave, spelled
 from remanence.cli.output import bold, dim, note, say, show
 from remanence.cli.talking import Ended, View, detached, exit_code_of, outcome_of, say_rest, speak, until_done
 from remanence.cli.watching import Watch
@@ -98,7 +98,7 @@ def is_own(call: Invocation, agent: str | None) -> bool:
 
 def input_text(text: str) -> str:
     """What was said: the text, or for `-` what stdin holds."""
-    return sys.stdin.read() if text == "-" else text
+    return as_text("What stdin holds", sys.stdin.read()) if text == "-" else text
 
 
 async def follow_answer(watch: Watch, position: int, me: str, output: Format, come_back: str) -> None:

@@ -185,7 +185,15 @@ def check_input(caller: Caller, parts: tuple[Part, ...]) -> None:
     """Refuse an input that says nothing, or is over the limit."""
     if not parts or all(isinstance(part, Text) and not part.text.strip() for part in parts):
         raise InvalidInput("The input is empty. Nothing was written; say something.", param="input")
-    check_size(caller, len(msgspec.json.encode(parts)))
+    try:
+        size = len(msgspec.json.encode(parts))
+    except UnicodeEncodeError:
+        raise InvalidInput(
+            "The input is not text: it holds half a character (a surrogate), which no UTF-8 can say. Nothing was "
+            "written; leave it out.",
+            param="input",
+        ) from None
+    check_size(caller, size)
 
 
 async def _shown(caller: Caller, session: str, parts: tuple[Part, ...]) -> int:
@@ -199,8 +207,9 @@ async def _shown(caller: Caller, session: str, parts: tuple[Part, ...]) -> int:
 async def _idle_head(caller: Caller, session: str) -> int:
     s = await state_of(caller, session)
     if s.turn is not None or s.queue:
+        doing = "has inputs that wait for a turn" if s.turn is None else f"is in turn {s.turns}"
         raise Busy(
-            f"Session {session} is in turn {s.turns} and the input said if_busy=reject. Nothing was written. "
+            f"Session {session} {doing} and the input said if_busy=reject. Nothing was written. "
             "Send it again later, or with if_busy queue, steer or interrupt."
         )
     return s.head
