@@ -122,3 +122,24 @@ async def test_a_failing_twin_is_kept_by_nobody(tmp_path: Path) -> None:
     async with room(tmp_path) as here:
         answer = await here.http.get(f"/sessions/{quote('nope')}.json")
         assert (answer.status_code, answer.headers["cache-control"]) == (404, "no-store")
+
+
+async def test_a_call_cannot_be_made_to_look_like_another(tmp_path: Path) -> None:
+    """Characters that turn a line around or take no room are written out wherever a person decides."""
+    async with room(tmp_path) as here:
+        session = await here.asked(SUPPORT, order="\u202e0527\u2066\u200b\U000e0041", cents=9_000)
+        for path in ("/", "/inbox", f"/sessions/{session.id}"):
+            page = await here.look(path)
+            assert "\\u202e0527\\u2066\\u200b\\udb40\\udc41" in page, path
+        assert "שלום 👩‍👧" in await here.look("/sessions?q=" + quote("שלום 👩‍👧"))
+
+
+async def test_a_long_text_is_shown_in_part(tmp_path: Path) -> None:
+    async with room(tmp_path) as here:
+        session = await here.waiting(SUPPORT, "word " * 100_000, lambda s: s.turns and s.turn is None)
+        for view in ("conversation", "journal"):
+            page = await here.look(f"/sessions/{session.id}?view={view}")
+            assert "These are the first 20,000 of " in page
+            assert len(page) < 200_000
+        position = next(r.position for r in await session.history() if type(r.event).__name__ == "InputReceived")
+        assert "word " * 99_000 in await here.look(f"/sessions/{session.id}/steps/{position}")

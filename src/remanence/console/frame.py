@@ -44,8 +44,16 @@ HEADERS = {
     "x-frame-options": "DENY",
 }
 COOKIE = "remanence"
+LONGEST = 20_000
+"""How much of one text a list of messages or records shows, in characters; the step it belongs to shows all."""
 THEMES = ("system", "light", "dark")
 _PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+_HIDDEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f]"
+)
+"""Characters that turn the direction of a line, end it, or take no room: a call that waits for a yes could be made to
+look like another. The joiners that scripts and emoji are written with are not among them."""
 _IN_URLS = "/?#[]@!$&'()*+,;=:~%-._"
 """What stands for itself in the address of a page; anything else a header cannot carry."""
 
@@ -167,6 +175,7 @@ class Frame:
                 languages=LANGUAGES,
                 themes=THEMES,
                 status_of=status_of,
+                longest=LONGEST,
                 **values,
             )
         )
@@ -201,7 +210,7 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     filters = cast("dict[str, Callable[..., object]]", environment.filters)  # pyright: ignore[reportUnknownMemberType]
-    filters.update(pretty=_pretty, short=_short, ticks=_ticks, parsed=_parsed)
+    filters.update(pretty=_pretty, plain=_plain, short=_short, ticks=_ticks, parsed=_parsed)
     return environment
 
 
@@ -209,9 +218,20 @@ def _pretty(value: Any) -> str:
     """A value, or JSON text, as indented JSON; what is not JSON as it stands."""
     raw = value.encode(errors="surrogatepass") if isinstance(value, str) else msgspec.json.encode(value)
     try:
-        return msgspec.json.format(raw, indent=2).decode()
+        return _plain(msgspec.json.format(raw, indent=2).decode())
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return str(value)
+        return _plain(str(value))
+
+
+def _plain(text: str) -> str:
+    """What a person decides about, with nothing in it that hides or turns around what it says: such characters are
+    written as JSON escapes them."""
+    return _HIDDEN.sub(lambda found: _escaped(found[0]), text)
+
+
+def _escaped(letter: str) -> str:
+    units = letter.encode("utf-16-be")
+    return "".join(f"\\u{units[n] << 8 | units[n + 1]:04x}" for n in range(0, len(units), 2))
 
 
 def _parsed(arguments: str) -> dict[str, Any]:

@@ -131,7 +131,8 @@
     if (!up) { away = true; link.hidden = false; link.textContent = body.dataset.offline; }
     else if (away) { away = false; link.hidden = true; say(body.dataset.online); one(".toast.bad", said)?.remove(); }
   }
-  document.addEventListener("htmx:sse:error", () => connection(false));
+  /* Who was shut out, or whose session was removed, has been told so by the stream itself: the server does answer. */
+  document.addEventListener("htmx:sse:error", (e) => { if (!(e.detail?.status >= 400 && e.detail.status < 500)) connection(false); });
   document.addEventListener("htmx:sse:after:message", () => connection(true));
   /* htmx connects again when a stream breaks, but not when its very first request fails: then it is asked anew. */
   const stream = one("[hx-sse\\:connect]");
