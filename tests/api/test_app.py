@@ -205,6 +205,13 @@ async def test_bad_bodies_are_400_never_500(body: bytes, param: str, says: str, 
         assert param in (error["param"], "")
 
 
+async def test_a_body_that_is_not_said_to_be_json_is_told_the_header(tmp_path: Path) -> None:
+    async with client(tmp_path) as http:
+        form = {"content-type": "application/x-www-form-urlencoded"}
+        answer = await http.post("/orders", content=b'{"order": "42", "cents": 1}', headers=form)
+        assert "`content-type: application/json`" in error_of(answer, 400, "invalid_input")["message"]
+
+
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 

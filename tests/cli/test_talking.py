@@ -87,6 +87,11 @@ def test_run_from_a_place(folder: Path, project: Path, cli: Run) -> None:
     assert "refunded 9000" in ran.out
 
 
+def test_a_place_may_begin_with_a_point(project: Path, cli: Run) -> None:
+    for place in ("./agent.py", "./agent.py:shop", f"{project}/agent.py:shop"):
+        assert cli("run", place, "hello").code == 0, place
+
+
 def test_run_of_what_is_not_there(project: Path, cli: Run) -> None:
     ran = cli("run", "shopp", "hello")
     assert ran.code == 3

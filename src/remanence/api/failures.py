@@ -148,6 +148,10 @@ async def _invalid(request: Request, error: Exception) -> Response:
         if first["type"].startswith("union_tag"):  # the complaint is about the field that tells which it is
             param += f".{first['ctx']['discriminator'].strip(chr(39))}"
         message = f"{param}: {first['msg']}. Nothing was written; {request.url.path} is described at /docs."
+        if param == "body" and first["type"] != "missing" and "json" not in request.headers.get("content-type", ""):
+            # What `curl -d` sends unless told otherwise.
+            message = "The body was not read: it was not sent as JSON. Nothing was written; send it with the header "
+            message += "`content-type: application/json`."
     return failure(InvalidInput.status, InvalidInput.code, message, request_id=request_id_of(request), param=param)
 
 

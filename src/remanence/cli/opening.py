@@ -190,7 +190,8 @@ def declared(target: str, root: Path) -> Sequence[Agent | AgentSpec]:
     if path.suffix in (".toml", ".json"):
         return [spec_from_file(root / target)]
     if path.suffix == ".py":
-        return load_agents(f"{root / path}{target.removeprefix(str(path))}")
+        _, colon, name = target.partition(":")
+        return load_agents(f"{root / path}{colon}{name}")
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
     return load_agents(target)
