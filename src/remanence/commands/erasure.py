@@ -27,6 +27,7 @@ import structlog
 from msgspec.structs import replace
 
 from remanence.commands.caller import Caller, check_name, commit
+from remanence.commands.in_flight import calls_after
 from remanence.commands.reach import Reach
 from remanence.commands.receipts import Order, Reached, Receipt, What, sign, tracer_of
 from remanence.commands.traces import Tracer, texts_of
@@ -151,13 +152,19 @@ async def _index_follows(caller: Caller) -> None:
 
 
 async def resume(caller: Caller, *, idle_s: float = 0) -> Sequence[Receipt]:
-    """Carry on the orders of every project that a dead process left, those nobody worked at for `idle_s`."""
+    """Carry on the orders of every project that a dead process left, those nobody worked at for `idle_s`.
+
+    One that cannot be carried out, because a legal hold was put in its way since, waits and keeps no other from it.
+    """
     before, done = caller.clock.now() - int(idle_s * 1_000_000), list[Receipt]()
     for entry in [entry async for entry in _entries(caller, KIND, project=None)]:
         state = msgspec.json.decode(entry.body, type=_State)
         if state.receipt is None and entry.updated_at <= before:
             there = replace(caller, project=entry.project)
-            done.append(await _Work(there, state, await tracer_of(there)).carry_out())
+            try:
+                done.append(await _Work(there, state, await tracer_of(there)).carry_out())
+            except (Conflict, NotFound) as error:
+                log.warning("this erasure goes on later", order=entry.id, why=error.message)
     return done
 
 
@@ -210,20 +217,20 @@ class _Work:
         self._caller = caller
         self._state = state
         self._tracer = tracer
+        self._quoted: list[frozenset[str]] = []
 
     async def carry_out(self) -> Receipt:
-        """Erase, look again, until nothing is left to erase; then sign. An order that reaches nothing is not kept."""
+        """Erase, look again, until nothing is left to erase; then sign. An order that reaches nothing is not kept.
+
+        A call that had left before may still answer with what was erased: its answer is waited for, and erased as well.
+        """
         order, caller = self._state.order, self._caller
-        while reach := await self._look():
-            await self._refuse_held(reach)
-            await self._write_down(reach)
-            for session, records in reach.records.items():
-                await self._redact(await reach.row(session), sorted(records))
-            await self._remove_memories(reach)
+        await self._erase_all()
+        late = await calls_after(caller, dict.fromkeys(one.session for one in self._state.records))
+        await self._erase_all()
         state = self._state
-        receipt = Receipt(
-            order, caller.clock.now(), state.records, state.memories, state.removed, state.prints, _BEYOND
-        )
+        beyond = (*_BEYOND, *(f"what call {call} of session {session} answers" for session, call, _ in sorted(late)))
+        receipt = Receipt(order, caller.clock.now(), state.records, state.memories, state.removed, state.prints, beyond)
         if state.records or state.memories:
             await self._empty_answers()
             await self._remove_echoes()
@@ -232,10 +239,19 @@ class _Work:
             await self._save(replace(self._state, receipt=receipt))
         return receipt
 
+    async def _erase_all(self) -> None:
+        while reach := await self._look():
+            await self._refuse_held(reach)
+            await self._write_down(reach)
+            for session, records in reach.records.items():
+                await self._redact(await reach.row(session), sorted(records))
+            await self._remove_memories(reach)
+
     async def _look(self) -> Reach:
         known = [(one.session, one.position) for one in self._state.records]
-        reach = Reach(self._caller, self._state.order, self._tracer, known)
+        reach = Reach(self._caller, self._state.order, self._tracer, known, self._quoted)
         await reach.look()
+        self._quoted = reach.quoted
         return reach
 
     async def _refuse_held(self, reach: Reach) -> None:

@@ -51,7 +51,14 @@ Place = tuple[str, int]
 class Reach:
     """What one order reaches. `erased` is what it had reached before, and erased."""
 
-    def __init__(self, caller: Caller, order: Order, tracer: Tracer, erased: Iterable[Place] = ()) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        order: Order,
+        tracer: Tracer,
+        erased: Iterable[Place] = (),
+        quoted: Iterable[frozenset[str]] = (),
+    ) -> None:
         self._database = caller.database
         self._order = order
         self._tracer = tracer
@@ -60,6 +67,8 @@ class Reach:
         self.records: dict[str, dict[int, Recorded]] = {}
         """The records to erase, by session and position."""
         self.memories: dict[str, Memory] = {}
+        self.quoted = list(quoted)
+        """The prints of each text that is looked for as a quotation, those of earlier looks among them."""
 
     def __bool__(self) -> bool:
         return bool(self.records or self.memories)
@@ -69,6 +78,8 @@ class Reach:
         order = self._order
         match order.what:
             case "session":
+                if (await self.row(order.name)).summary.project != order.project:
+                    raise _no_session(order.name)  # the journal of a store: it is erased memory by memory
                 await self._take_session(order.name)
             case "user":
                 async for row in self._sessions(SessionQuery(project=order.project, user=order.name)):
@@ -82,11 +93,11 @@ class Reach:
         await self._take_quotes()
 
     async def row(self, session: str) -> SessionRow:
-        """The row of a session of the order's project. Raises NotFound."""
+        """The row of a session of the order's project, or of the journal of one of its stores. Raises NotFound."""
         if session not in self._rows:
             row = await self._database.views.session(session)
             if owner_of(row.summary.project) != self._order.project:
-                raise NotFound(f"There is no session {session!r}. Nothing was changed.")
+                raise _no_session(session)
             self._rows[session] = row
         return self._rows[session]
 
@@ -97,6 +108,11 @@ class Reach:
             self._take(record)
         for memory in await self._listed(MemoryListing(project=self._order.project, session=session, closed=True)):
             self.memories[memory.id] = memory
+            if memory.kind != "episode":
+                # Also the versions that other sessions wrote: else they would be believed again.
+                for version in await self._database.memories.history(memory.project, memory.id):
+                    if (kept := await self._record(version.session, version.position)) is not None:
+                        self._take(kept)
 
     async def _take_memories(self, wanted: Callable[[Memory], bool]) -> None:
         for memory in await self._listed(MemoryListing(project=self._order.project, closed=True)):
@@ -117,14 +133,17 @@ class Reach:
                 source = await self._record(kept.event.source_session or kept.session, kept.event.source)
                 if source is not None:
                     self._take(source)
-            await self._take_copies(await self.row(version.session), version.text)
+            await self._take_copies(await self.row(version.session), version)
 
-    async def _take_copies(self, row: SessionRow, text: str) -> None:
+    async def _take_copies(self, row: SessionRow, memory: Memory) -> None:
         """What a session, and the others of the same person, repeat of a text: a call that wrote it, a reply."""
+        text = memory.text
         prints = frozenset(self._tracer.prints_of(text))
-        rows = [row]
-        if row.summary.user and prints:
-            query = SessionQuery(project=row.summary.project, user=row.summary.user)
+        # In the journal of a store the same words may stand in what is another's.
+        rows = [row] if row.summary.project == self._order.project else []
+        user = row.summary.user or _user_of(memory)
+        if user and prints:
+            query = SessionQuery(project=self._order.project, user=user)
             rows += [other async for other in self._sessions(query) if other.session != row.session]
         for one in rows:
             for record in await self._own_records(one):
@@ -147,21 +166,33 @@ class Reach:
     async def _take_quotes(self) -> None:
         """What agents and tools say again of what is erased, in the same person's sessions: a search, a reply.
 
-        A person's own words elsewhere are not a quotation, and quotations of a quotation are no reason to go on.
+        What was noted for everybody is looked for in everybody's. A person's own words elsewhere are not a quotation,
+        and quotations of a quotation are no reason to go on.
         """
-        users = {(await self.row(session)).summary.user for session in self.records} - {""}
+        sessions = self.records.keys() | {session for session, _ in self._erased}
+        users = {(await self.row(session)).summary.user for session in sessions}
+        users = (users | {_user_of(memory) for memory in self.memories.values()}) - {""}
         said = [r.event for records in self.records.values() for r in records.values() if isinstance(r.event, _SAID)]
-        texts = [text for event in said for text in texts_of(event)]
-        quoted = [frozenset(prints) for text in texts if (prints := self._tracer.prints_of(text))]
+        self.quoted += self._prints(text for event in said for text in texts_of(event))
+        for user in users if self.quoted else ():
+            await self._take_quoting(SessionQuery(project=self._order.project, user=user), self.quoted)
+        shared = self._prints(memory.text for memory in self.memories.values() if _is_for_all(memory))
+        if shared:
+            await self._take_quoting(SessionQuery(project=self._order.project), shared)
+
+    def _prints(self, texts: Iterable[str]) -> list[frozenset[str]]:
+        return [frozenset(prints) for text in texts if (prints := self._tracer.prints_of(text))]
+
+    async def _take_quoting(self, query: SessionQuery, quoted: list[frozenset[str]]) -> None:
+        """Replies and results, in these sessions, that hold at least half of the prints of a text."""
         every = frozenset[str]().union(*quoted)
-        for user in users if every else ():
-            async for row in self._sessions(SessionQuery(project=self._order.project, user=user)):
-                for record in await self._own_records(row):
-                    taken = record.position in self.records.get(row.session, {})
-                    if isinstance(record.event, _QUOTES) and not taken:
-                        found = self._tracer.find(every, (text.encode() for text in texts_of(record.event)))
-                        if any(2 * len(found & prints) >= len(prints) for prints in quoted):
-                            self._take(record)
+        async for row in self._sessions(query):
+            for record in await self._own_records(row):
+                taken = record.position in self.records.get(row.session, {})
+                if isinstance(record.event, _QUOTES) and not taken:
+                    found = self._tracer.find(every, (text.encode() for text in texts_of(record.event)))
+                    if any(2 * len(found & prints) >= len(prints) for prints in quoted):
+                        self._take(record)
 
     async def _follow_in(self, row: SessionRow, gone: frozenset[Place]) -> None:
         """Summaries that cover what is erased, and recalls that speak of it, in one session."""
@@ -265,3 +296,17 @@ class Reach:
             found += page
             listing = replace(listing, after=page[-1].id)
         return found
+
+
+def _user_of(memory: Memory) -> str:
+    """The user in whose scope a memory lies, or the empty string."""
+    kind, _, name = memory.place.scope.partition(":")
+    return name if kind == "user" else ""
+
+
+def _is_for_all(memory: Memory) -> bool:
+    return memory.place.scope.partition(":")[0] in ("project", "agent")
+
+
+def _no_session(session: str) -> NotFound:
+    return NotFound(f"There is no session {session!r}. Nothing was changed.")

@@ -55,17 +55,19 @@ class Names:
 
 
 def changes_of(record: Recorded, subject: Subject, *, home: Place | None, tool: str) -> Iterable[MemoryChange]:
-    """What one record changes. `home` is where episodes go at its moment; `tool` the one whose result it is."""
-    if record.redacted:
-        return
+    """What one record changes. `home` is where episodes go at its moment; `tool` the one whose result it is.
+
+    What was erased is remembered no more; what it withdrew or superseded stays so.
+    """
     match record.event:
         case MemoryKept() as kept:
-            yield Keep(note_of(record, kept, subject.project))
+            if not record.redacted:
+                yield Keep(note_of(record, kept, subject.project))
             if kept.supersedes is not None and kept.supersedes != kept.memory:
                 yield Close(subject.project, kept.supersedes, record.at, valid_to=kept.valid_from)
         case MemoryForgotten(memory=memory):
             yield Close(subject.project, memory, record.at)
-        case InputReceived() | ModelReplied() | ToolReturned() if home is not None:
+        case InputReceived() | ModelReplied() | ToolReturned() if home is not None and not record.redacted:
             episode = episode_of(record, subject, home, tool)
             if episode is not None:
                 yield Keep(episode)
