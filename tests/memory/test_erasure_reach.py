@@ -159,3 +159,14 @@ async def test_an_answer_that_was_on_its_way_is_waited_for_and_erased(url: str, 
 
 async def _say(said: Awaitable[object]) -> None:
     await said
+
+
+async def test_what_moving_rows_left_between_them_goes_too(rt: Remanence) -> None:
+    """Rows of many lengths, written in turn into two sessions, move from page to page; each leaves its old bytes."""
+    sessions = [await rt.open(AGENT, user="ada") for _ in range(2)]
+    for number in range(24):
+        for session in sessions:
+            await session.send(f"{SECRET}, and once more, {SECRET}; " * (1 + 7 * number % 5))
+    receipt = await rt.memory.erase("user", "ada", reason="asked to")
+    assert await bytes_with(rt, b"the spare key lies") == []
+    assert all((await holds(rt, receipt)).values())

@@ -230,7 +230,8 @@ class _Work:
         await self._erase_all()
         state = self._state
         beyond = (*_BEYOND, *(f"what call {call} of session {session} answers" for session, call, _ in sorted(late)))
-        receipt = Receipt(order, caller.clock.now(), state.records, state.memories, state.removed, state.prints, beyond)
+        prints = self._telling_prints()
+        receipt = Receipt(order, caller.clock.now(), state.records, state.memories, state.removed, prints, beyond)
         if state.records or state.memories:
             await self._empty_answers()
             await self._remove_echoes()
@@ -238,6 +239,12 @@ class _Work:
             receipt = await sign(caller, replace(receipt, removed=self._state.removed, finished_at=caller.clock.now()))
             await self._save(replace(self._state, receipt=receipt))
         return receipt
+
+    def _telling_prints(self) -> tuple[str, ...]:
+        """The prints without those of ids that the receipt itself names, which would be found for ever."""
+        named = msgspec.json.encode((self._state.records, self._state.memories))
+        found = self._tracer.find(frozenset(self._state.prints), (named,))
+        return tuple(one for one in self._state.prints if one not in found)
 
     async def _erase_all(self) -> None:
         while reach := await self._look():

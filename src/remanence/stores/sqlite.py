@@ -45,14 +45,13 @@ from remanence.stores import sqlite_changes, sqlite_leases, sqlite_reads, sqlite
 from remanence.stores.known_specs import KnownSpecs
 from remanence.stores.rows import draft
 from remanence.stores.sqlite_connect import LOCK_TIMEOUT_S, Location, explained
-from remanence.stores.sqlite_ledger import Ledger
 from remanence.stores.sqlite_memory import SqliteMemories
 from remanence.stores.sqlite_reads import Readers
 from remanence.stores.sqlite_registry import SqliteRegistry
 from remanence.stores.sqlite_schema import prepare
 from remanence.stores.sqlite_screens import SqliteScreens
 from remanence.stores.sqlite_vectors import SqliteMemoryVectors
-from remanence.stores.sqlite_writer import Writer
+from remanence.stores.sqlite_writer import Writer, rewrite
 
 __all__ = ["SqliteDatabase", "open_sqlite"]
 
@@ -262,8 +261,8 @@ class SqliteDatabase:
         return await self._writer.do(partial(sqlite_changes.prune_keys, before=before))
 
     async def scrub(self) -> None:
-        """Empty the write-ahead log. What a deleted row held was overwritten when it was deleted (`secure_delete`)."""
-        await self._writer.do(_mark_erased)
+        """Write the file anew and empty the write-ahead log. Writes wait for it, and it takes as much room again."""
+        await self._writer.do(rewrite)
 
     async def files(self) -> Sequence[Path]:
         """The database and its write-ahead log."""
@@ -284,10 +283,6 @@ class SqliteDatabase:
         await self._readers.close()
         if self._folder is not None:
             await asyncio.to_thread(self._folder.cleanup)
-
-
-def _mark_erased(ledger: Ledger) -> None:
-    ledger.erased = True
 
 
 def _copy(connection: sqlite3.Connection, path: str) -> None:

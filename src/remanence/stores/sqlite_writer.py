@@ -27,7 +27,7 @@ from remanence.stores.sqlite_connect import Location, connect, durability_of, ex
 from remanence.stores.sqlite_ledger import Ledger
 from remanence.stores.sqlite_tables import Pending
 
-__all__ = ["Writer"]
+__all__ = ["Writer", "rewrite"]
 
 T = TypeVar("T")
 
@@ -50,6 +50,11 @@ class Job:
         self.future = future
         self.outcome: Any = None
         self.error: Exception | None = None
+
+
+def rewrite(ledger: Ledger) -> None:
+    """A job: the file is written anew after the transaction, and the log is emptied."""
+    ledger.erased = True
 
 
 class Writer:
@@ -102,6 +107,7 @@ class Writer:
         try:
             while (group := self._take()) is not None and not self._loop.is_closed():
                 due = self._commit(group)
+                self._rewrite([job for job in group if job.work is rewrite and job.error is None])
                 self._answer(group, due)
                 if self._log_holds_erased:
                     self._empty_log()
@@ -215,6 +221,22 @@ class Writer:
                     raise
             time.sleep(pause_s)
             pause_s = min(pause_s * 2, LOCK_PAUSE_MAX_S)
+
+    def _rewrite(self, asked: list[Job]) -> None:
+        """Write every page anew. SQLite overwrites a row that is deleted, but not what moving rows about left between
+        the rows of a page, and that may be a piece of one that was deleted since."""
+        if not asked:
+            return
+        connection = self._ledger.connection
+        try:
+            connection.execute(f"PRAGMA busy_timeout = {int(self._location.lock_timeout_s * 1000)}")
+            connection.execute("VACUUM")
+        except sqlite3.Error as error:
+            for job in asked:
+                job.error = explain(error, self._location)
+        finally:
+            connection.execute("PRAGMA busy_timeout = 0")
+        self._empty_log()
 
     def _empty_log(self) -> None:
         """What was erased is still in the write-ahead log. While a reader needs that, it stays for the next time."""
