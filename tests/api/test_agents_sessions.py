@@ -312,6 +312,7 @@ def test_what_a_message_does_while_a_turn_runs(client: Client) -> None:
         assert [turn.status for turn in told] == [*statuses, *statuses]
     waiting = turns.list(session.id).data[0]
     assert (waiting.started_at, turns.retrieve(waiting.id, session_id=session.id)) == (None, waiting)
+    assert list(turns.items.list(waiting.id, session_id=session.id)) == []
     send(client, session.id, result(client.beta.agents.sessions.retrieve(session.id).required_actions[0]))
     last = follow(client, session.id, "idle")
     assert [event.turn.status for event in last if event.type == "agent.session.turn.completed"] == ["completed"] * 2

@@ -131,9 +131,9 @@ async def list_turn_items(
     limit: Limit = 20,
     order: Ordered = "desc",
 ) -> Response:
-    """Messages, thoughts, calls and their results, of one turn."""
+    """Messages, thoughts, calls and their results, of one turn. One that waits to begin has none yet."""
     s = await visible_session(caller, session_id)
-    number = turn_number(s, turn_id)
+    number = turn_number(s, turn_id, len(await queued_turns(caller, s)))
     data, more = await item_page(caller, s, after=after, limit=limit, order=order, only=number)
     return list_answer(data, has_more=more)
 

@@ -225,6 +225,9 @@ def _parameters(full: str, *others: tuple[str, State, str]) -> tuple[Parameter, 
 
 _TIER = "only `auto` and `default`: no tier of a provider is chosen"
 _FUNCTIONS = "only tools of type `function`"
+_NO_MCP = (
+    f"{_FUNCTIONS}, without `defer_loading` and `async`; `mcp` is refused: an agent declared in code has MCP servers"
+)
 _HINT = "kept and shown again; what providers cache goes by the prefix of the window"
 _IN_MEMORY = "only `in_memory`"
 _VERBOSITY = "`verbosity` only `medium`"
@@ -238,7 +241,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("reasoning", "partial", "`effort`; a `summary` cannot be asked for"),
         ("service_tier", "partial", _TIER),
         ("text", "partial", _VERBOSITY),
-        ("tools", "partial", f"{_FUNCTIONS}, without `defer_loading` and `async`"),
+        ("tools", "partial", _NO_MCP),
     ),
     "beta.agents.sessions.create": _parameters(
         "agent_id input metadata output_type spend_control stream stream_options tool_handlers",

@@ -7,7 +7,7 @@ accident (`assert_never`). What the events mean for a tool call is drawn at the 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import assert_never
+from typing import Any, assert_never
 
 import msgspec
 from msgspec.structs import replace
@@ -133,7 +133,21 @@ def encode_snapshot(s: Session) -> bytes:
     """The state as a snapshot: only between turns, so that it holds no content."""
     if s.turn is not None:
         raise ValueError("a snapshot is taken between turns")
-    return msgspec.msgpack.encode(s)
+    return msgspec.msgpack.encode(_said(s))
+
+
+def _said(s: msgspec.Struct) -> dict[str, Any]:
+    """The fields that say something: snapshots are kept, so what is as it would be anyway takes no room in them."""
+    shown: dict[str, Any] = {}
+    for field in msgspec.structs.fields(s):
+        value = getattr(s, field.name)
+        if field.default_factory is not msgspec.NODEFAULT:
+            default: object = field.default_factory()
+        else:
+            default = field.default
+        if value != default:
+            shown[field.encode_name] = _said(value) if isinstance(value, msgspec.Struct) else value
+    return shown
 
 
 def decode_snapshot(snapshot: bytes | None, session: str) -> Session | None:
