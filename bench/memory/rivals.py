@@ -45,9 +45,13 @@ def shown(memory: Memory) -> str:
 Vectors = list[list[float]]
 
 
-async def embedded(conversation: Conversation, embedder: Embedder) -> tuple[Vectors, Vectors]:
-    """The vectors of a conversation's memories and of its questions, each of length 1."""
-    memories = [shown(memory) for memory in conversation.memories]
+async def embedded(conversation: Conversation, embedder: Embedder, *, alone: bool) -> tuple[Vectors, Vectors]:
+    """The vectors of a conversation's memories and of its questions, each of length 1.
+
+    `alone`: with the speaker in front of each text, without which cosines alone find far less. Beside words they find
+    more without, as the product embeds them: the words know the names.
+    """
+    memories = [shown(memory) if alone else memory.text for memory in conversation.memories]
     questions = [question.text for question in conversation.questions]
     return await _embed(memories, embedder), await _embed(questions, embedder)
 

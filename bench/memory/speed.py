@@ -5,7 +5,7 @@
 
 Texts have the lengths and the word frequencies of talk (a Zipf distribution over 20,000 words, 8 to 40 words each), in
 sessions of 20 messages. A question has four to eight words of one message of the place it is asked in. Each batch is
-one session or more of one place, as a rebuild indexes them.
+one session or more of one place, as an import brings them; with `--mixed`, of as many places as it has sessions.
 """
 
 from __future__ import annotations
@@ -98,10 +98,10 @@ def place_of(number: int) -> Place:
     return Place("default", f"user:{number}")
 
 
-def sessions(talk: Talk, items: int, places: int) -> Iterator[list[Keep]]:
-    """Every session, whole, place by place in turn."""
+def sessions(talk: Talk, items: int, places: int, *, together: int = 1) -> Iterator[list[Keep]]:
+    """Every session, whole, place by place in turn; so many sessions of a place together."""
     for number in range(items // SESSION_ITEMS):
-        where = place_of(number % places)
+        where = place_of(number // together % places)
         yield [
             Keep(
                 Memory(
@@ -127,8 +127,9 @@ async def fill(database: Database, talk: Talk, arguments: argparse.Namespace) ->
     Making the texts is left out.
     """
     took, worked, texts = 0.0, 0.0, list[str]()
-    made = sessions(talk, arguments.items, arguments.places)
-    while group := list(itertools.islice(made, max(1, arguments.batch // SESSION_ITEMS))):
+    at_once = max(1, arguments.batch // SESSION_ITEMS)
+    made = sessions(talk, arguments.items, arguments.places, together=1 if arguments.mixed else at_once)
+    while group := list(itertools.islice(made, at_once)):
         changes = [change for one in group for change in one]
         texts.append(changes[0].memory.text + "\0" + changes[0].memory.place.scope)
         started, busy = time.perf_counter(), time.process_time()
@@ -226,6 +227,7 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--places", type=int, default=100)
     parser.add_argument("--batch", type=int, default=1_000)
+    parser.add_argument("--mixed", action="store_true", help="each session of a batch is of another place")
     parser.add_argument("--queries", type=int, default=500)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()

