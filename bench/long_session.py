@@ -31,7 +31,8 @@ from remanence.values import ModelRequest
 
 __all__ = ["lay_down"]
 
-TURNS_A_WRITE = 500
+TURNS_A_WRITE = 10
+"""With a snapshot at its end: as often as a worker leaves one."""
 
 
 async def lay_down(database: Database, spec: AgentSpec, turns: int) -> str:

@@ -142,6 +142,24 @@ async def be_fresh(url: str, session: str) -> dict[str, float]:
     return {"ready_ms": (ready - started) * 1e3, "called_ms": (called[0] - ready) * 1e3, "window_records": len(window)}
 
 
+# --- forks ------------------------------------------------------------------------------------------------------------
+
+
+async def forks(url: str, turns: int, tries: int) -> dict[str, Any]:
+    """Milliseconds to fork one long session near its beginning and near its end, turn and turn about."""
+    async with Remanence(url, agents=[AGENT], options=options(), worker=False) as rt:
+        session = Session(rt, await lay_down(rt.database, AGENT.spec, turns))
+        took: dict[int, list[float]] = {turns // 50: [], turns - turns // 50: []}
+        for _ in range(tries * 4):
+            for turn, times in took.items():
+                before = time.perf_counter()
+                await session.fork(turn=turn)
+                times.append((time.perf_counter() - before) * 1e3)
+    early, late = (statistics.median(times) for times in took.values())
+    at = {f"ms_at_turn_{turn}": round(statistics.median(times), 2) for turn, times in took.items()}
+    return {**at, "early_to_late": round(early / late, 2)}
+
+
 # --- all of it --------------------------------------------------------------------------------------------------------
 
 
@@ -153,6 +171,7 @@ async def measure(url: str, folder: Path, arguments: argparse.Namespace) -> dict
     result["of_the_floor"] = round(result["turns"]["per_s"] / result["floor_turns"]["per_s"], 2)
     result["one_session"] = await one(url, arguments.turns)
     result["fresh_at_turn_1001"] = await fresh(url, 1_000, arguments.tries)
+    result["forks"] = await forks(url, 5_000, arguments.tries)
     late = await fresh(url, arguments.long, arguments.tries)
     result[f"fresh_at_turn_{arguments.long + 1}"] = late
     result["fresh_late_to_early"] = round(late["ready_ms"] / result["fresh_at_turn_1001"]["ready_ms"], 2)
