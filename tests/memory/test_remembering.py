@@ -11,7 +11,7 @@ from remanence import Agent, Remanence, tool
 from remanence.app import Options, Session
 from remanence.commands.memory import Looking
 from remanence.content import Text, ToolCall, ToolResult, text_of
-from remanence.errors import Conflict
+from remanence.errors import Conflict, InvalidInput
 from remanence.events import CallJudged, MemoryKept, MemoryRecalled, Recorded, TurnEnded
 from remanence.models.scripted import Scripted, last_user_text
 from remanence.ports import ModelReply, ModelRequest, SessionQuery
@@ -235,3 +235,15 @@ async def until_idle(session: Session) -> None:
     async for item in session.events():
         if isinstance(item, Recorded) and isinstance(item.event, TurnEnded) and (await session.state()).turn is None:
             return
+
+
+@pytest.mark.parametrize("scope", ["", "user", "user:", "agent", "project:x", "everybody", "USER:ada"])
+async def test_a_person_cannot_write_where_nobody_would_ever_look(tmp_path: Path, scope: str) -> None:
+    async with runtime(tmp_path) as rt:
+        for write in (
+            rt.memory.keep("a fact", Place("default", scope)),
+            rt.memory.set_block("b", "a", Place("default", scope)),
+        ):
+            with pytest.raises(InvalidInput, match="is no scope"):
+                await write
+        assert not await rt.memory.list()

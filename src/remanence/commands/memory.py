@@ -188,6 +188,7 @@ async def keep(caller: Caller, writing: Writing) -> Memory:
     """Write a note. Raises InvalidInput, and NotFound when there is no such store."""
     _check_text(writing.text, TEXT_BYTES_MAX)
     _check_dates(writing.dates)
+    _check_scope(writing.place)
     await check_store(caller, writing.place.store)
     kept = MemoryKept(
         writing.place.store,
@@ -283,6 +284,7 @@ async def set_block(caller: Caller, place: Place, name: str, text: str) -> Memor
     if not name.strip() or "/" in name or not name.isprintable() or len(name) > 64:
         raise InvalidInput(f"{name[:80]!r} is no name for a block: up to 64 letters without a slash.", param="name")
     _check_text(text, BLOCK_BYTES_MAX)
+    _check_scope(place)
     await check_store(caller, place.store)
     memory = block_id(place, name)
 
@@ -339,6 +341,16 @@ def _check_text(text: str, bytes_max: int) -> None:
         raise InvalidInput(
             f"The text has {len(text.encode()):,} bytes; at most {bytes_max:,} are kept. Nothing was written.",
             param="text",
+        )
+
+
+def _check_scope(place: Place) -> None:
+    """Refuse a scope that no session has: nobody would ever see what lies there."""
+    kind, _, name = place.scope.partition(":")
+    if place.scope != "project" and not (kind in ("user", "agent", "session") and name):
+        raise InvalidInput(
+            f"{place.scope[:80]!r} is no scope: write project, user:ID, agent:NAME or session:ID. Nothing was written.",
+            param="scope",
         )
 
 
