@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import html
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import quote
@@ -11,10 +13,14 @@ import httpx2
 import pytest
 from test_rooms import HOME, MEANT, SUPPORT, Room, choice, is_asked, room
 
+from remanence.api.app import build_app
+from remanence.api.auth import Access, development_principal
+from remanence.api.faces import faces
 from remanence.commands import keys
 
 HTML = {"accept": "text/html"}
 FAR = "9" * 5_000
+OWNER = development_principal("default")
 
 
 # --- whoever was shut out ---------------------------------------------------------------------------------------------
@@ -48,6 +54,19 @@ async def test_an_open_page_shows_nothing_more_to_whoever_was_shut_out(
         last = stream.rstrip().rpartition("\n\n")[2]
         assert "toast bad" in last
         assert "id:" not in last, "whoever comes back must be sent what was held back"
+
+
+async def test_the_line_to_copy_makes_a_key_like_the_page(tmp_path: Path) -> None:
+    async with room(tmp_path) as here:
+        page = html.unescape(await here.look("/keys"))
+        found = re.search(r"-d '([^']*)' (http://\S+)</pre>", page)
+        assert found is not None
+        head = {"authorization": "Bearer rmn_own", "content-type": "application/json"}
+        app = build_app(here.rt, faces=faces(), access=Access(here.rt.caller, own={"rmn_own": OWNER}))
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app)) as http:
+            made = await http.post(found[2], content=found[1], headers=head)
+        assert made.status_code == 201, made.text
+        assert [one["name"] for one in (await here.twin("/keys.json"))["keys"]] == ["NAME"]
 
 
 # --- where a page leads -----------------------------------------------------------------------------------------------

@@ -66,6 +66,7 @@ def _ways(frame: Frame) -> Ways:
     return ways(
         frame,
         ["keys", "create", "NAME", "--scope", "api"],
-        "/v1/models",
+        "/admin/v1/keys",
         'key, text = await create_key(rt.caller, "NAME", scopes=("api",))',
+        body={"name": "NAME", "scopes": ["api"]},
     )
