@@ -127,6 +127,14 @@ async def test_lists_of_sessions_go_on(tmp_path: Path) -> None:
         await admin.ask("GET", "/sessions", 400, params={"after": "nonsense"})
 
 
+async def test_a_filter_that_means_nothing_is_refused(tmp_path: Path) -> None:
+    async with administering(tmp_path) as admin:
+        refused = await admin.ask("GET", "/sessions", 400, params={"status": "weird"})
+        assert "status" in refused["error"]["message"]
+        await admin.ask("GET", "/sessions", 400, params={"waiting_on": "godot"})
+        await admin.ask("GET", "/sessions", params={"status": "waiting", "waiting_on": "approval"})
+
+
 async def test_sessions_are_found_by_what_they_are_and_what_was_said(tmp_path: Path) -> None:
     async with administering(tmp_path) as admin:
         names: list[str] = []

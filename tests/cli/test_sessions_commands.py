@@ -426,3 +426,12 @@ def _flip(project: Path, session: str) -> None:
         )
         assert changed.rowcount == 1
     connection.close()
+
+
+def test_an_idempotency_key_is_named_as_it_was_given_and_is_never_empty(project: Path, cli: Run) -> None:
+    session = begun(cli, "hello")
+    assert cli("sessions", "send", session, "one", "--idempotency-key", "k1").code == 0
+    reused = cli("sessions", "send", session, "another", "--idempotency-key", "k1")
+    assert (reused.code, "The idempotency key 'k1' was used before" in reused.err) == (4, True)
+    empty = cli("sessions", "send", session, "one", "--idempotency-key", "")
+    assert (empty.code, "Nothing was written" in empty.err) == (2, True), empty

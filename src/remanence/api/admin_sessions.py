@@ -55,6 +55,10 @@ _Moment = Annotated[int | None, Query(ge=0, lt=2**62, description="Microseconds 
 _Money = Annotated[int | None, Query(ge=0, lt=2**62, description="Millionths of a US dollar, included.")]
 
 
+Status = Literal["idle", "queued", "in_progress", "waiting", "frozen", "budget_reached", "failed", "deleted"]
+WaitsFor = Literal["approval", "answer", "doubt", "budget", "thaw", "client", "timer"]
+
+
 class Filters:
     """Which sessions: those that fit all that is given."""
 
@@ -62,8 +66,8 @@ class Filters:
         self,
         agent: str | None = None,
         user: str | None = None,
-        status: str | None = None,
-        waiting_on: str | None = None,
+        status: Status | None = None,
+        waiting_on: WaitsFor | None = None,
         fork_of: str | None = None,
     ) -> None:
         self.query = SessionQuery(agent=agent, user=user, status=status, waiting_on=waiting_on, parent=fork_of)

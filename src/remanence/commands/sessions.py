@@ -150,6 +150,8 @@ async def send(
 
     Raises NotFound, TooLarge, InvalidInput, and Busy when `if_busy` is `reject` and the session is in a turn.
     """
+    if key == "":
+        raise InvalidInput("The idempotency key is empty. Nothing was written; leave it out, or give one.", param="key")
     if isinstance(parts, str):
         parts = (Text(parts),)
     check_input(caller, parts)

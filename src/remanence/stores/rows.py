@@ -294,8 +294,9 @@ def claimable(head: Head, worker: str, now: int) -> bool:
 def check_key(write: Write, body_digest: str) -> None:
     """Raises KeyReused when the write stored under its idempotency key had another body."""
     if write.key_digest != body_digest:
+        given = (write.key or "").split(":", 2)[-1]  # what is before it says what the key was for
         raise KeyReused(
-            f"The idempotency key {write.key!r} was used before with another request. The first request stands; "
+            f"The idempotency key {given!r} was used before with another request. The first request stands; "
             "nothing of this one was kept. Send it again under a key of its own."
         )
 
