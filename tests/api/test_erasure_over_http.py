@@ -47,6 +47,7 @@ async def test_a_user_is_erased_and_it_is_proven(url: str) -> None:
         assert (await w.admin("GET", f"/erasures/{receipt['order']['id']}")) == receipt
         assert (await w.admin("GET", "/erasures"))["data"] == [receipt]
         await w.admin("GET", f"/erasures/{receipt['order']['id']}", 404, key=OTHER)
+        await w.admin("POST", "/erasures/verify", 404, json=receipt, key=OTHER)
         await w.admin("POST", "/erasures", 404, json={**order, "name": "nobody"})
         await w.admin("POST", "/erasures", 400, json={**order, "what": "everything"})
         await w.admin("POST", "/erasures/verify", 400, json={"receipt": 1})

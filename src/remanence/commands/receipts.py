@@ -135,7 +135,12 @@ def read_receipt(text: bytes) -> Receipt:
 
 
 async def check_receipt(caller: Caller, receipt: Receipt) -> Sequence[Check]:
-    """Look at everything a receipt says, and search the database's files for what it erased."""
+    """Look at everything a receipt says, and search the database's files for what it erased.
+
+    Raises NotFound for a receipt of another project.
+    """
+    if receipt.order.project != caller.project:
+        raise NotFound(f"Erasure {receipt.order.id} is not one of this project. Nothing was checked.")
     left = await _records_left(caller, receipt.records)
     memories = await _memories_left(caller, receipt)
     return (

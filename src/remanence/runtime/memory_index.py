@@ -167,7 +167,8 @@ class MemoryIndex:
                 names.see(record)
                 home = None if forgetful else access_of(subject, use, grants or (), at=record.at).home
                 called = names.tool(record.event.call) if isinstance(record.event, ToolReturned) else ""
-                changes += changes_of(record, subject, home=home, tool=called)
+                tainted = 0 < s.untrusted_at < record.position
+                changes += changes_of(record, subject, home=home, tool=called, tainted=tainted)
             await self._erase(subject, records)
             await self._declare(subject.project, use)
             last = records[-1].position

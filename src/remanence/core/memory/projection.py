@@ -54,8 +54,11 @@ class Names:
         return self._tools.get(call, "")
 
 
-def changes_of(record: Recorded, subject: Subject, *, home: Place | None, tool: str) -> Iterable[MemoryChange]:
-    """What one record changes. `home` is where episodes go at its moment; `tool` the one whose result it is.
+def changes_of(
+    record: Recorded, subject: Subject, *, home: Place | None, tool: str, tainted: bool = False
+) -> Iterable[MemoryChange]:
+    """What one record changes. `home` is where episodes go at its moment; `tool` the one whose result it is. `tainted`:
+    the session had read what strangers may have written, so that its agent may be repeating it.
 
     What was erased is remembered no more; what it withdrew or superseded stays so.
     """
@@ -68,7 +71,7 @@ def changes_of(record: Recorded, subject: Subject, *, home: Place | None, tool: 
         case MemoryForgotten(memory=memory):
             yield Close(subject.project, memory, record.at)
         case InputReceived() | ModelReplied() | ToolReturned() if home is not None and not record.redacted:
-            episode = episode_of(record, subject, home, tool)
+            episode = episode_of(record, subject, home, tool, tainted=tainted)
             if episode is not None:
                 yield Keep(episode)
         case _:
@@ -96,7 +99,9 @@ def note_of(record: Recorded, kept: MemoryKept, project: str) -> Memory:
     )
 
 
-def episode_of(record: Recorded, subject: Subject, place: Place, tool: str = "") -> Memory | None:
+def episode_of(
+    record: Recorded, subject: Subject, place: Place, tool: str = "", *, tainted: bool = False
+) -> Memory | None:
     """What was said in a record, as a memory; None when nothing was, or when it is not to be remembered."""
     untrusted = False
     match record.event:
@@ -104,7 +109,7 @@ def episode_of(record: Recorded, subject: Subject, place: Place, tool: str = "")
             speaker = subject.user or user
             author = f"user:{speaker}"
         case ModelReplied(parts=parts):
-            author, speaker = f"agent:{subject.agent}", subject.agent
+            author, speaker, untrusted = f"agent:{subject.agent}", subject.agent, tainted
         case ToolReturned(parts=parts, error=False, started=True, untrusted=untrusted) if tool not in MEMORY_TOOLS:
             author, speaker = f"tool:{tool}", tool
         case _:
