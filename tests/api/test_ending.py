@@ -34,7 +34,7 @@ async def test_a_stream_ends_in_order_with_its_server(face: str, tmp_path: Path)
     """The server may not wait for the turn (`drain_s` is shorter): the stream ends whole, and the process with 0."""
     async with Site(f"sqlite:///{tmp_path}/a.db", tmp_path, workers=0, clock=SystemClock(), script=SLOW) as site:
         headers = {"authorization": f"Bearer {site.key}", "openai-beta": "agents=v1"}
-        async with httpx2.AsyncClient(base_url=site.url, headers=headers, timeout=30) as client:
+        async with httpx2.AsyncClient(base_url=site.url, headers=headers, timeout=60) as client:
             path, body, more = PATHS[face]
             said = ""
             ending: asyncio.Task[None] | None = None
@@ -45,7 +45,7 @@ async def test_a_stream_ends_in_order_with_its_server(face: str, tmp_path: Path)
                     if "two" in said and ending is None:
                         ending = asyncio.create_task(site.end_server())
             assert ending is not None
-            await asyncio.wait_for(ending, 10)
+            await asyncio.wait_for(ending, 60)
     assert said.endswith("\n\n")
     assert "nine" not in said
     assert "[DONE]" not in said
