@@ -1,6 +1,6 @@
 """How fast turns are over HTTP with streams, beside a bare FastAPI echo of the same machine in the same run.
 
-    python -m bench.http [--store sqlite|postgres] [--sessions 64] [--seconds 8] [--delay 0.5] [--streams 1000]
+    python -m bench.http [--store sqlite|postgres] [--sessions 64] [--seconds 8] [--delay 1] [--streams 1000]
 
 Three things are measured, each with so many sessions at once, each session one request after another over a connection
 of its own, the server in a process of its own:
@@ -266,7 +266,7 @@ def main() -> None:
     parser.add_argument("--store", default="sqlite", choices=("sqlite", "postgres"))
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--sessions", type=int, default=64)
-    parser.add_argument("--delay", type=float, default=0.5)
+    parser.add_argument("--delay", type=float, default=1.0)
     parser.add_argument("--streams", type=int, default=1_000)
     parser.add_argument("--out")
     arguments = parser.parse_args()
