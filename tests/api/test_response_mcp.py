@@ -71,7 +71,7 @@ def test_its_tools_are_run_here(tmp_path: Path, shop: Shop) -> None:
         assert listed.tools[0].annotations["readOnlyHint"] is True
         assert (price.server_label, price.name, price.output) == ("shop", "price", "tea costs 3 euros")
         assert (buy.status, buy.error) == ("completed", None)
-        assert said.content[0].text == "tea costs 3 euros; bought tea"
+        assert sorted(said.content[0].text.split("; ")) == ["bought tea", "tea costs 3 euros"]  # they run side by side
         assert sorted(one.split()[0] for one in shop.ran[before:]) == ["buy", "price"]
         assert client.responses.retrieve(made.id).output == made.output
         again = client.responses.create(model="m", input="price gold", tools=[tool(shop)], previous_response_id=made.id)
