@@ -10,12 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from remanence.api.admin_access import REFUSALS, Admin, Paged
 from remanence.api.admin_shapes import json_answer, listed, page_answer, shown
+from remanence.api.agents import Serves, saved_agent, saved_spec
+from remanence.api.agents_config import config_of
+from remanence.api.agents_memory import Access, attached
 from remanence.api.bodies import JsonRoute
 from remanence.api.router import Face
-from remanence.commands import memory, memory_stores
+from remanence.commands import memory, memory_stores, saved
 from remanence.commands.consolidation import Consolidating, consolidate_all
 from remanence.commands.memory import Dates, Looking, Writing
 from remanence.commands.memory_shapes import (
+    AttachmentShape,
     BegunShape,
     GrantShape,
     HitShape,
@@ -96,6 +100,14 @@ class GrantBody(_Body):
     to: _Word
     reads: list[MemoryScope] = []
     writes: list[MemoryScope] = []
+
+
+class AttachBody(_Body):
+    """The `agent` by its id: `write`, only `read`, or `off`; in this store of the project."""
+
+    agent: _Word
+    access: Access
+    store: _Word | None = None
 
 
 class Where:
@@ -247,6 +259,18 @@ async def put_grant(caller: Admin, body: GrantBody) -> Response:
     """It holds from the next recall and the next call on."""
     made = await memory_stores.grant(caller, body.store, body.to, reads=body.reads, writes=body.writes)
     return json_answer(GrantShape.of(made))
+
+
+@memory_router.put("/attachments", summary="Give a saved agent a memory", response_model=shown(AttachmentShape))
+async def attach_memory(caller: Admin, served: Serves, body: AttachBody) -> Response:
+    """For an agent that was saved over the Agents API: sessions that are opened from now on remember. The same as its
+    metadata `remanence.memory`. What a grant says is severer; an agent in code has `memory=`."""
+    known = await saved_agent(served, caller, body.agent)
+    config = config_of(known.spec)
+    metadata = attached(config["metadata"], body.access, body.store)
+    spec = saved_spec({**config, "metadata": metadata}, known.id, known.revision + 1)
+    made = await saved.change_agent(caller, known, spec)
+    return json_answer(AttachmentShape.of(made.id, body.access, made.spec))
 
 
 def _dates(body: DatesBody) -> Dates:

@@ -13,6 +13,7 @@ from fastapi import Depends, Header, Path, Request, Response
 
 from remanence.api.agents_bodies import AgentBody, AgentChanges
 from remanence.api.agents_config import Config, blank_config, changed_config, config_of, spec_of_config
+from remanence.api.agents_memory import check_agent, memory_of
 from remanence.api.agents_objects import seconds
 from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
@@ -26,8 +27,18 @@ from remanence.commands.saved import SavedAgent
 from remanence.commands.versions import newest
 from remanence.content import digest_of
 from remanence.errors import InvalidConfig, InvalidInput, NotFound
+from remanence.spec import AgentSpec
 
-__all__ = ["Asker", "IdempotencyKey", "Serves", "agents_router", "checked_model", "saved_agent", "served_by"]
+__all__ = [
+    "Asker",
+    "IdempotencyKey",
+    "Serves",
+    "agents_router",
+    "checked_model",
+    "saved_agent",
+    "saved_spec",
+    "served_by",
+]
 
 Asker = Annotated[Caller, Depends(may("api"))]
 AgentId = Annotated[str, Path(min_length=1, max_length=200)]
@@ -57,7 +68,7 @@ async def create_agent(
     if idempotency_key is not None:
         name = f"agent_{digest_of(caller.project.encode(), idempotency_key.encode())[:30]}"
     request = body_digest(body.model_dump(mode="json", exclude_unset=True)) if idempotency_key else ""
-    made = await saved.create_agent(caller, spec_of_config(config, name, revision=1), request=request)
+    made = await saved.create_agent(caller, saved_spec(config, name, 1), request=request)
     return answer(agent_object(made))
 
 
@@ -73,7 +84,7 @@ async def update_agent(agent_id: AgentId, body: AgentChanges, caller: Asker, ser
     known = await saved_agent(served, caller, agent_id)
     config = changed_config(config_of(known.spec), body)
     checked_model(served, config, "model")
-    spec = spec_of_config(config, known.id, revision=known.revision + 1)
+    spec = saved_spec(config, known.id, known.revision + 1)
     return answer(agent_object(await saved.change_agent(caller, known, spec)))
 
 
@@ -112,6 +123,12 @@ async def saved_agent(served: Served, caller: Caller, agent: str) -> SavedAgent:
             raise
     await saved.announce(caller, newest(versions).spec)
     return await saved.find_agent(caller, agent)
+
+
+def saved_spec(config: Config, agent: str, revision: int) -> AgentSpec:
+    """The version of a saved agent that a configuration means, with the memory that its metadata asks for."""
+    check_agent(config["metadata"])
+    return spec_of_config(config, agent, revision=revision, memory=memory_of(config["metadata"]))
 
 
 def checked_model(served: Served, config: Config, path: str) -> None:

@@ -31,9 +31,9 @@ from remanence.api.agents_bodies import (
 )
 from remanence.api.agents_tools import FunctionTool, ProgrammaticToolCalling, Tool, ToolSearch, WebSearch
 from remanence.content import digest_of
-from remanence.core.registry import checked
+from remanence.core.registry import checked, with_memory_tools
 from remanence.errors import InvalidInput, Unsupported
-from remanence.spec import AgentSpec, ModelSettings, ToolSpec
+from remanence.spec import AgentSpec, MemoryUse, ModelSettings, ToolSpec
 
 __all__ = [
     "Config",
@@ -230,22 +230,32 @@ def _shown(tool: ToolSpec) -> dict[str, Any]:
     }
 
 
-def spec_of_config(config: Config, name: str, *, base: AgentSpec | None = None, revision: int = 0) -> AgentSpec:
-    """The version a configuration means. `base` is the agent it changes, whose own tools it may keep.
+def spec_of_config(
+    config: Config,
+    name: str,
+    *,
+    base: AgentSpec | None = None,
+    revision: int = 0,
+    memory: MemoryUse | None = None,
+) -> AgentSpec:
+    """The version a configuration means. `base` is the agent it changes, whose own tools and memory it keeps.
 
     `revision` sets versions apart that say the same, so that an agent can go back to what it was.
     """
+    memory = base.memory if base is not None else memory
     own = {tool.name: tool for tool in base.tools if tool.kind != "client"} if base is not None else {}
     effort, schema = config["reasoning"]["effort"], config["text"]["format"].get("schema")
     settings = base.settings if base is not None else ModelSettings()
     functions = [tool for tool in config["tools"] if tool["type"] == "function"]
+    tools = tuple(own.get(tool["name"]) or _client_tool(tool) for tool in functions)
     spec = AgentSpec(
         name=name,
         model=config["model"],
         instructions=config["instructions"] or "",
-        tools=tuple(own.get(tool["name"]) or _client_tool(tool) for tool in functions),
+        tools=with_memory_tools(tools, memory),
         settings=msgspec.structs.replace(settings, reasoning_effort=effort, output_schema=schema),
         metadata=config["metadata"],
+        memory=memory,
         face={"agent": config, "revision": revision} if revision else {"agent": config},
     )
     if base is not None:

@@ -24,6 +24,7 @@ from remanence.api.agents_config import (
     spec_of_config,
 )
 from remanence.api.agents_inputs import messages_in, parts_of
+from remanence.api.agents_memory import MEMORY, STORE, USER, check_session, memory_of, user_of
 from remanence.api.agents_objects import MICROS_PER_CENT, UNLIMITED, tail_of
 from remanence.api.agents_stream import SessionStream, StreamChoice, shown_session
 from remanence.api.auth import owned_session
@@ -197,7 +198,7 @@ async def _spec_for(served: Served, caller: Caller, body: SessionBody) -> AgentS
             )
         config = changed_config(blank_config(body.agent.model), body.agent, at="agent.")
         checked_model(served, config, "agent.model")
-        return spec_of_config(config, inline_name(config))
+        return spec_of_config(config, inline_name(config), memory=memory_of(body.metadata or {}))
     try:
         known = await saved_agent(served, caller, body.agent_id)
     except NotFound as error:
@@ -228,7 +229,9 @@ def _opening(caller: Caller, body: SessionBody, key: str | None, base_url: str) 
         face["prompt_cache_options"] = body.prompt_cache_options.model_dump()
     if request is not None:
         face["request"] = request
-    return Opening(metadata=body.metadata or {}, face=face, session=session)
+    metadata = body.metadata or {}
+    check_session(metadata, inline=body.agent_id is None)
+    return Opening(user=user_of(metadata), metadata=metadata, face=face, session=session)
 
 
 def _check_review(review: str | None) -> None:
@@ -254,6 +257,7 @@ async def _annotate(caller: Caller, session: str, body: SessionChanges) -> None:
     for _ in range(_TRIES):
         s = await state_of(caller, session)
         metadata = (body.metadata or {}) if "metadata" in body.model_fields_set else s.metadata
+        _check_still(s, metadata)
         face = dict(s.face)
         if "prompt_cache_options" in body.model_fields_set:
             options = body.prompt_cache_options
@@ -264,6 +268,18 @@ async def _annotate(caller: Caller, session: str, body: SessionChanges) -> None:
             continue
         return
     raise Conflict(f"Session {session} changed {_TRIES} times meanwhile. Nothing was changed; send it again.")
+
+
+def _check_still(s: Session, metadata: dict[str, str]) -> None:
+    """Whose a session is, and what its agent remembers, is said when it is opened; afterwards it is only shown."""
+    for name in {*s.metadata, *metadata}:
+        if name in (MEMORY, STORE, USER) and metadata.get(name) != s.metadata.get(name):
+            raise InvalidInput(
+                f"metadata.{name}: it was said when the session was opened, and holds. Nothing was changed; open a "
+                "session of its own.",
+                param=f"metadata.{name}",
+            )
+    check_session({name: value for name, value in metadata.items() if name not in s.metadata}, inline=False)
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------

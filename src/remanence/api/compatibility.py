@@ -234,9 +234,10 @@ _VERBOSITY = "`verbosity` only `medium`"
 
 PARAMETERS: dict[str, tuple[Parameter, ...]] = {
     "beta.agents.create": _parameters(
-        "instructions metadata model name",
+        "instructions model name",
         ("compaction", "not yet", "only switched off"),
         ("experimental", "not yet", "only switched off"),
+        ("metadata", "full", "`remanence.memory` and `remanence.memory.store` give the agent a memory"),
         ("multi_agent", "not yet", "only switched off"),
         ("reasoning", "partial", "`effort`; a `summary` cannot be asked for"),
         ("service_tier", "partial", _TIER),
@@ -244,9 +245,10 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("tools", "partial", _NO_MCP),
     ),
     "beta.agents.sessions.create": _parameters(
-        "agent_id input metadata output_type spend_control stream stream_options tool_handlers",
+        "agent_id input output_type spend_control stream stream_options tool_handlers",
         ("agent", "partial", "as in `beta.agents.create`"),
         ("environment", "partial", "`none`; the others are kept and shown, nothing connects and nothing is provided"),
+        ("metadata", "full", "`remanence.user` says whose the session is, for its agent's memory"),
         ("prompt_cache_options", "partial", _HINT),
         ("review", "partial", "only `none`"),
         ("vault_ids", "not yet", "there are no vaults"),

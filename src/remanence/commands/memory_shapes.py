@@ -10,9 +10,19 @@ import msgspec
 from remanence.commands.memory_stores import MemoryStore
 from remanence.core.memory.grants import Grant
 from remanence.recollections import Memory, MemoryHit
+from remanence.spec import AgentSpec, spec_digest
 from remanence.tools.memory_words import reasons
 
-__all__ = ["BegunShape", "GrantShape", "HitShape", "MemoryShape", "RebuiltShape", "SourceShape", "StoreShape"]
+__all__ = [
+    "AttachmentShape",
+    "BegunShape",
+    "GrantShape",
+    "HitShape",
+    "MemoryShape",
+    "RebuiltShape",
+    "SourceShape",
+    "StoreShape",
+]
 
 
 class MemoryShape(msgspec.Struct, frozen=True):
@@ -106,6 +116,25 @@ class GrantShape(msgspec.Struct, frozen=True):
     def of(cls, grant: Grant) -> GrantShape:
         now = grant.changes[-1]
         return cls(grant.store, grant.to, list(now.reads), list(now.writes), now.at, now.by, len(grant.changes))
+
+
+class AttachmentShape(msgspec.Struct, frozen=True):
+    """What a saved agent does with long-term memory in sessions that are opened from now on. `store` is null when it
+    has no memory; `version` is the version of the agent that says so."""
+
+    agent: str
+    access: str
+    store: str | None
+    reads: list[str]
+    writes: list[str]
+    version: str
+
+    @classmethod
+    def of(cls, agent: str, access: str, spec: AgentSpec) -> AttachmentShape:
+        use, version = spec.memory, spec_digest(spec)
+        if use is None:
+            return cls(agent, access, None, [], [], version)
+        return cls(agent, access, use.store, list(use.reads), list(use.writes), version)
 
 
 class RebuiltShape(msgspec.Struct, frozen=True):
