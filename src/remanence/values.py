@@ -340,15 +340,25 @@ class ToolCallContext(msgspec.Struct, frozen=True):
     untrusted: bool = False
     """The session has read what strangers may have written."""
     on_progress: Callable[[str], None] | None = None
+    may_start: Callable[[], bool] | None = None
+    """Whether the worker still holds the session: a tool that waits before its effect (for a thread, for a connection)
+    asks right before it, and answers `NOT_STARTED` when it does not."""
 
 
 class ToolOutcome(msgspec.Struct, frozen=True):
     """What a tool call came to. `error` is for the model to read; `untrusted`: strangers may have written it.
 
-    `facts` are journaled in the same write as the outcome. Only the runtime's own tools have any.
+    `facts` are journaled in the same write as the outcome. Only the runtime's own tools have any. `started`: see
+    `NOT_STARTED`.
     """
 
     parts: tuple[Part, ...]
     error: bool = False
     untrusted: bool = False
     facts: tuple[Event, ...] = ()
+    started: bool = True
+
+
+NOT_STARTED = ToolOutcome((), started=False)
+"""What a tool answers that did not begin, because its worker may no longer act: nothing happened, nothing is journaled.
+"""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.runtime.shop import FAST, Shop, call, script, until
 
-from remanence import Remanence
+from remanence import Agent, Remanence, tool
 from remanence.app import Options
 from remanence.commands import controls, sessions
 from remanence.commands.caller import Caller
+from remanence.content import ToolCall
 from remanence.errors import StoreUnavailable
 from remanence.events import ToolStarted
 from remanence.models.scripted import Scripted
-from remanence.ports import Appended, Database, Lease, Store, Write
+from remanence.ports import Appended, Database, Lease, Store, ToolCallContext, Write
 from remanence.stores.sqlite import open_sqlite
 from remanence.testing.clock import FakeClock
 from remanence.testing.faults.fuse import FaultyDatabase, Fuse
@@ -126,3 +129,71 @@ async def test_no_effect_starts_once_the_lease_ran_out(tmp_path: Path) -> None:
                 clock.advance(0.05)
         assert (len(shop.keys), state.doubts) == (1, ())
     await database.close()
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["on the loop", "in a thread"])
+async def test_a_call_looks_at_the_lease_right_before_it_begins(blocking: bool, tmp_path: Path) -> None:
+    """Of two calls that leave together the first takes longer than the lease: the second one's look is its own."""
+    shop, clock = Shop(), FakeClock()
+    database = await open_sqlite(f"{tmp_path}/shop.db")
+    faulty = FaultyDatabase(database, Fuse(0, lambda: None))
+    faulty.store = store = Late(database.store, clock)  # pyright: ignore[reportAttributeAccessIssue]
+    store.late.set()
+    stalled = threading.Event()
+
+    @tool(replay="never")
+    async def stall() -> str:
+        """Hold up the whole process."""
+        store.away = True
+        clock.advance(60.0)
+        stalled.set()
+        return "stalled"
+
+    @tool(replay="never")
+    def post(*, effect_key: str) -> str:
+        """Post something, from a thread."""
+        shop.keys.append(effect_key)
+        return "posted"
+
+    @tool(replay="never")
+    async def send(*, effect_key: str) -> str:
+        """Send something, on the loop."""
+        shop.keys.append(effect_key)
+        return "sent"
+
+    agent = Agent("shop", model="scripted", tools=[stall, post, send])
+    options = Options(model=Scripted(script), clock=clock, database=faulty)
+    async with Remanence(agents=[agent], options=options) as rt:
+        session = await rt.open(agent)
+        await session.submit(f"{call('stall')}\n{call('post' if blocking else 'send')}")
+        async with asyncio.timeout(10):
+            await asyncio.to_thread(stalled.wait)
+        await asyncio.sleep(0.2)
+        assert shop.keys == []
+        store.away = False
+        clock.advance(11.0)
+        async with asyncio.timeout(60):
+            while (state := await session.state()).turn is not None:
+                await asyncio.sleep(0.01)
+                clock.advance(0.05)
+        assert (len(shop.keys), state.doubts) == (1, ())
+    await database.close()
+
+
+@pytest.mark.parametrize("blocking", [False, True], ids=["on the loop", "in a thread"])
+async def test_a_function_asks_once_more_after_its_wait_for_a_thread(blocking: bool) -> None:
+    begun: list[str] = []
+
+    def note(word: str) -> str:
+        begun.append(word)
+        return word
+
+    async def note_later(word: str) -> str:
+        return note(word)
+
+    declared = tool(note) if blocking else tool(note_later)
+    context = ToolCallContext("s", "default", "a", "ada", 1, "s:1:c", 1, may_start=lambda: False)
+    outcome = await declared.run(ToolCall("c", declared.spec.name, '{"word": "x"}'), context)
+    assert (outcome.started, begun) == (False, [])
+    outcome = await declared.run(ToolCall("c", declared.spec.name, '{"word": "x"}'), replace(context, may_start=None))
+    assert (outcome.started, begun) == (True, ["x"])

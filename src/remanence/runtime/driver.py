@@ -3,7 +3,8 @@
 The driver holds the session's lease for as long as it runs. Everything it knows can be thrown away and read again; what
 it must get right is the order of things:
 
-* An effect is dispatched only after its intent is durable and only while the lease is still valid by this clock.
+* An effect is dispatched only after its intent is durable, and begins only while the lease holds by this clock: that is
+  looked at in the effect's own task, with nothing awaited in between, and again by a tool that waits before it begins.
 * A decision is written with `expect`: when a person spoke meanwhile, the write is refused, the journal is read again,
   and the decision is taken again. A reported outcome is a fact: it is kept until it is journaled.
 * After a write whose outcome is unknown the journal is read. An intent found there that this driver never dispatched is
@@ -54,7 +55,10 @@ log = structlog.get_logger("remanence.driver")
 
 _MICROS = 1_000_000
 _EXPIRED_LEASE_POLL_S = 0.05
+LAST_PART = 10
+"""Nothing begins in the last tenth of a lease, which a worker that lives renews at its first third."""
 SNAPSHOT_EVERY_RECORDS = 100
+Effect = Coroutine[Any, Any, Event | Report | None]
 INTENTS = (ModelCalled, ToolStarted, CompactionBegun)
 
 
@@ -172,7 +176,7 @@ class Driver:
 
     def _plan(self, blocks: tuple[Recalled, ...] | None, s: Session, facts: tuple[Outcome, ...]) -> Plan:
         now = self.services.clock.now()
-        may_start = not self.draining and now >= self._held_until and now < self.lease.until
+        may_start = not self.draining and now >= self._held_until and self._may_act()
         ground = Ground(
             self.spec,
             self.text,
@@ -250,7 +254,7 @@ class Driver:
             del self._facts[: plan.facts]
         if plan.summarised:
             self._compacted = None
-        if self.services.clock.now() < self.lease.until:
+        if self._may_act():
             for dispatch in plan.dispatches:
                 self._dispatch(dispatch)
         elif plan.dispatches:
@@ -275,7 +279,7 @@ class Driver:
         found = self._undispatched(s, await self._spec_of(s))
         if found and (s.frozen is not None or await self._still_held()):
             return
-        if not self._fenced and self.services.clock.now() < self.lease.until:
+        if self._may_act():
             self._orphans = False
             for dispatch in found:
                 self._dispatch(dispatch)
@@ -300,6 +304,11 @@ class Driver:
                 found.append(Dispatch(started, arguments=call.arguments))
         return found
 
+    def _may_act(self) -> bool:
+        """Whether an effect may begin. Not in the last part of the lease: the next worker's clock may be ahead."""
+        left_us = self.lease.until - self.services.clock.now()
+        return not self._fenced and left_us > self.services.times.lease_s * _MICROS / LAST_PART
+
     # --- effects ------------------------------------------------------------------------------------------------------
 
     def _dispatch(self, dispatch: Dispatch) -> None:
@@ -311,7 +320,7 @@ class Driver:
             sent = Sent(dispatch.messages, dispatch.instructions)
             effect = summarise(self.services, self.state, self.spec, intent, sent)
         else:
-            effect = run_tool(self.services, self.state, self.spec, intent, dispatch.arguments)
+            effect = run_tool(self.services, self.state, self.spec, intent, dispatch.arguments, self._may_act)
         self._start(intent.call, intent.attempt, effect)
 
     def _reconcile(self, call: str) -> None:
@@ -322,15 +331,16 @@ class Driver:
         tool = self.services.tools.find(self.state.agent, doubt.tool)
         if tool is not None and tool.spec.reconciles:
             known = self.state.call(call)
-            self._start(call, known.attempt if known else 0, reconcile_doubt(tool, doubt))
+            self._start(call, known.attempt if known else 0, reconcile_doubt(tool, doubt), acts=False)
 
-    def _start(self, call: str, attempt: int, effect: Coroutine[Any, Any, Event | Report | None]) -> None:
-        task = self._tasks[call] = asyncio.create_task(self._perform(call, attempt, effect), name=call)
+    def _start(self, call: str, attempt: int, effect: Effect, *, acts: bool = True) -> None:
+        task = self._tasks[call] = asyncio.create_task(self._perform(call, attempt, effect, acts), name=call)
         task.add_done_callback(lambda _: effect.close())  # a task cancelled before its first step awaits nothing
 
-    async def _perform(self, call: str, attempt: int, effect: Coroutine[Any, Any, Event | Report | None]) -> None:
+    async def _perform(self, call: str, attempt: int, effect: Effect, acts: bool) -> None:
         """Run one effect and report its outcome. A fenced driver reports nothing: the fact belongs to another now."""
-        fact = await effect
+        fact = await effect if not acts or self._may_act() else None
+        self._orphans |= acts and fact is None  # one that did not begin is begun once the lease is renewed
         if self._tasks.get(call) is asyncio.current_task():
             del self._tasks[call]
         self._stirred.set()
@@ -350,7 +360,7 @@ class Driver:
             return False
         now = self.services.clock.now()
         wake_at = rest.wake_at
-        if now >= self.lease.until and not self.draining and (self._orphans or rest.why == "held"):
+        if not self._may_act() and not self.draining and (self._orphans or rest.why == "held"):
             await self.services.clock.wait(self._stirred, _EXPIRED_LEASE_POLL_S)
             return False
         if rest.why == "held":

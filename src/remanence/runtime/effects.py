@@ -212,9 +212,12 @@ def _failed(
 
 
 async def run_tool(
-    services: Services, s: Session, spec: AgentSpec, started: ToolStarted, arguments: str
-) -> Event | Report:
-    """Perform a tool call: `ToolReturned`, or `ToolLost` when nobody can know whether it happened."""
+    services: Services, s: Session, spec: AgentSpec, started: ToolStarted, arguments: str, may_start: Callable[[], bool]
+) -> Event | Report | None:
+    """Perform a tool call: `ToolReturned`, or `ToolLost` when nobody can know whether it happened.
+
+    None when it did not begin, because `may_start` said no: its intent stands, and may be taken up later.
+    """
     known = spec.tool(started.tool)
     builtin = known is not None and known.kind == "builtin"
     tool = services.builtins.get(started.tool) if builtin else services.tools.find(s.agent, started.tool)
@@ -236,6 +239,7 @@ async def run_tool(
         window_from=s.window.from_position,
         untrusted=bool(s.untrusted_at),
         on_progress=_progress(services, s.id, started.call),
+        may_start=may_start,
     )
     try:
         async with asyncio.timeout(tool.spec.timeout_s):
@@ -249,6 +253,8 @@ async def run_tool(
     except Exception as error:
         log.exception("a tool raised instead of reporting an outcome", tool=started.tool)
         return _overdue(started, f"the tool failed in an unforeseen way ({type(error).__name__}: {error})")
+    if not outcome.started:
+        return None
     returned = await _returned(services, spec, started, outcome)
     return Report(returned, outcome.facts) if builtin else returned
 

@@ -28,6 +28,7 @@ from remanence.tools.declaration import ToolOptions, approval_of, check_reconcil
 from remanence.tools.results import failure, outcome_of
 from remanence.tools.signature import read_signature
 from remanence.tools.threads import Threads
+from remanence.values import NOT_STARTED
 
 __all__ = ["NOT_HAPPENED", "FunctionTool", "ToolOptions", "tool"]
 
@@ -100,7 +101,10 @@ class FunctionTool(Generic[P, R]):
         except Exception as error:  # noqa: BLE001 - a dataclass may run code of its own when it is made
             return failure(f"The arguments of {self._spec.name} are not valid, so it was not run: {_said(error)}")
         arguments |= self._signature.hidden(_reporting_on_loop(context) if self._blocking else context)
-        value, error = await _attempt(functools.partial(self._function, **arguments), self._blocking)
+        action = functools.partial(_in_time, functools.partial(self._function, **arguments), context.may_start)
+        value, error = await _attempt(action, self._blocking)
+        if value is NOT_STARTED:
+            return NOT_STARTED
         if error is None:
             return outcome_of(value)
         if isinstance(error, EffectInDoubt):
@@ -166,6 +170,11 @@ async def _attempt(action: Callable[[], Any], blocking: bool) -> tuple[Any, Base
         raise
     except BaseException as error:  # noqa: BLE001 - a tool may raise anything, and the worker must live
         return None, error
+
+
+def _in_time(action: Callable[[], Any], may_start: Callable[[], bool] | None) -> Any:
+    """Begin, unless the wait for a thread outlasted the right to."""
+    return action() if may_start is None or may_start() else NOT_STARTED
 
 
 def _caught(action: Callable[[], Any]) -> tuple[Any, BaseException | None]:

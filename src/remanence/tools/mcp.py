@@ -33,6 +33,7 @@ from remanence.errors import EffectInDoubt, InvalidInput, InvalidSpec, McpUnreac
 from remanence.ports import ToolCallContext, ToolOutcome
 from remanence.spec import Replay, ToolSpec
 from remanence.tools.results import failure
+from remanence.values import NOT_STARTED
 
 if TYPE_CHECKING:
     import mcp
@@ -200,6 +201,8 @@ class McpTool:
             client = await line.client()
         except (ValueError, McpUnreachable) as error:
             return failure(f"{self._spec.name} was not run: {error}")
+        if context.may_start is not None and not context.may_start():
+            return NOT_STARTED  # connecting outlasted the lease
         meta: Any = {EFFECT_KEY: context.effect_key}
         try:
             with line.busy():

@@ -1,6 +1,6 @@
-"""`python -m remanence.testing.faults --kills N [--store sqlite|postgres|URL] [--sweep N]`.
+"""`python -m remanence.testing.faults --kills N [--pauses N] [--store sqlite|postgres|URL] [--sweep N]`.
 
-Prints what it counted; exits 1 when anything but kills, effects and doubts is not 0.
+Prints what it counted; exits 1 when anything but kills, effects, doubts and overtaken effects is not 0.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, Protocol
 
-from remanence.testing.faults.check import Figures
-from remanence.testing.faults.processes import kill_workers
+from remanence.testing.faults.check import KEPT, Figures
+from remanence.testing.faults.processes import kill_workers, pause_workers
 from remanence.testing.faults.sweep import sweep
-
-KEPT = ("runs", "kills", "effects", "doubts")
 
 
 def main() -> int:
@@ -26,17 +26,30 @@ def main() -> int:
     parser.add_argument("--store", action="append", help="sqlite, postgres, or a URL; may be repeated (default sqlite)")
     parser.add_argument("--sweep", type=int, default=0, help="runs of the in-process sweep to do first (default 0)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the points of death (default 0)")
+    parser.add_argument("--pauses", type=int, default=0, help="workers to stop past their lease, per store (default 0)")
     options = parser.parse_args()
     failures = 0
     if options.sweep:
         failures += show("in process", asyncio.run(sweep(options.sweep, seed=options.seed)))
     for store in options.store or ["sqlite"]:
-        failures += show(store.partition("://")[0], kill_on(store, options.kills, options.seed))
+        if options.kills:
+            failures += show(store.partition("://")[0], run_on(kill_workers, store, options.kills, options.seed))
+        if options.pauses:
+            title = f"{store.partition('://')[0]}, stopped past their lease"
+            failures += show(title, run_on(pause_workers, store, options.pauses, options.seed))
     return 1 if failures else 0
 
 
-def kill_on(store: str, kills: int, seed: int) -> Figures:
-    """Kill workers on a store: one of our own in a temporary folder, or the one at a URL."""
+class Run(Protocol):
+    """`kill_workers` or `pause_workers`."""
+
+    def __call__(
+        self, url: str, folder: Path, times: int, /, *, seed: int, tell: Callable[[Figures], None]
+    ) -> Coroutine[Any, Any, Figures]: ...
+
+
+def run_on(run: Run, store: str, times: int, seed: int) -> Figures:
+    """Kill or stop workers on a store: one of our own in a temporary folder, or the one at a URL."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         url = f"sqlite:///{folder}/faults.db" if store == "sqlite" else store
@@ -44,7 +57,7 @@ def kill_on(store: str, kills: int, seed: int) -> Figures:
             from remanence.testing.postgres import postgres_database, postgres_server
 
             url = stack.enter_context(postgres_database(stack.enter_context(postgres_server())))
-        return asyncio.run(kill_workers(url, folder, kills, seed=seed, tell=progress))
+        return asyncio.run(run(url, folder, times, seed=seed, tell=progress))
 
 
 def progress(figures: Figures) -> None:
@@ -55,10 +68,11 @@ def progress(figures: Figures) -> None:
 def show(title: str, figures: Figures) -> int:
     """Print the sums; what has to be 0 is marked when it is not."""
     print(f"\n{title}")
-    for name in figures.__struct_fields__:
-        value = getattr(figures, name)
+    for name, value in figures.counts.items():
         wrong = "   <- must be 0" if value and name not in KEPT else ""
         print(f"  {name.replace('_', ' '):<18} {value:>8}{wrong}")
+    for story in figures.stories:
+        print(f"  {story}")
     return figures.failures
 
 

@@ -1,9 +1,19 @@
-"""What must be true after any fault run: the figures that have to be zero."""
+"""What must be true after any fault run: the figures that have to be zero.
+
+An effect that may not run twice and arrived twice is a *duplicate*, with one exception that no worker can prevent: its
+worker stood still between its last look at its lease and the landing of the effect, another worker took over, was told
+that the effect had not happened, and ran it again. Such an effect was *overtaken* on its way. It is told apart by the
+moments that the world keeps of each arrival and those of the pauses, and every double arrival is named in `stories`.
+
+A *silent repeat* is another matter and has no exception: a `never` call that the journal starts more often than
+somebody said that it had not happened.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,50 +25,87 @@ from remanence.events import (
     InputJoined,
     InputReceived,
     Recorded,
+    ToolLost,
+    ToolResolved,
     ToolStarted,
     TurnEnded,
     TurnStarted,
 )
 from remanence.ports import Budget
 from remanence.testing.faults.scenario import Acknowledged
-from remanence.testing.faults.world import World
+from remanence.testing.faults.world import Arrival, World
 
-__all__ = ["Figures", "check"]
+__all__ = ["Figures", "Pause", "check"]
+
+NEVER = ("notify", "courier")
+
+
+class Pause(NamedTuple):
+    """One worker (its process id) that was stopped, from and until (microseconds)."""
+
+    worker: int
+    began: int
+    ended: int
 
 
 class Figures(msgspec.Struct):
-    """Sums over runs. All but `runs`, `kills`, `effects` and `doubts` have to be 0."""
+    """Sums over runs. All but those of `KEPT` have to be 0."""
 
     runs: int = 0
     kills: int = 0
     effects: int = 0
     doubts: int = 0
+    overtaken_effects: int = 0
     duplicate_effects: int = 0
+    silent_repeats: int = 0
     lost_effects: int = 0
     lost_inputs: int = 0
     lost_approvals: int = 0
     cap_overshoot: int = 0
     stuck_sessions: int = 0
     broken_journals: int = 0
+    stories: list[str] = []
+    """Every effect that arrived twice and may not: its key, what its tool promises, what happened to it, in order."""
 
     def add(self, other: Figures) -> None:
         for name in self.__struct_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
 
     @property
+    def counts(self) -> dict[str, int]:
+        """The figures, without the stories."""
+        return {name: getattr(self, name) for name in self.__struct_fields__ if name != "stories"}
+
+    @property
     def failures(self) -> int:
         """The sum of what has to be 0."""
-        kept = ("runs", "kills", "effects", "doubts")
-        return sum(getattr(self, name) for name in self.__struct_fields__ if name not in kept)
+        return sum(count for name, count in self.counts.items() if name not in KEPT)
+
+
+KEPT = ("runs", "kills", "effects", "doubts", "overtaken_effects")
+"""The figures that may be anything."""
 
 
 def check(
-    records: Sequence[Recorded], world: World, told: Acknowledged, budgets: Sequence[Budget], *, settled: bool
+    records: Sequence[Recorded],
+    world: World,
+    told: Acknowledged,
+    budgets: Sequence[Budget],
+    pauses: Sequence[Pause] = (),
+    *,
+    settled: bool,
 ) -> Figures:
     """Hold one finished run against the world and against what its person was told."""
     s = fold(Session(records[0].session), records)
     figures = Figures(runs=1, stuck_sessions=int(not settled or s.turn is not None or bool(s.queue)))
-    figures.duplicate_effects = _duplicates(world)
+    figures.duplicate_effects = len(world.conflicting())
+    figures.silent_repeats = _silent_repeats(records)
+    for arrivals in _double_arrivals(world):
+        overtaken = [any(_stood_still(arrival, pause) for pause in pauses) for arrival in arrivals]
+        excused = min(sum(overtaken), len(arrivals) - 1)
+        figures.overtaken_effects += excused
+        figures.duplicate_effects += len(arrivals) - 1 - excused
+        figures.stories.append(_story(arrivals, overtaken, records))
     figures.lost_effects = _claimed_but_absent(records, world)
     figures.effects = sum(sum(world.counts(tool).values()) for tool in ("refund", "notify", "courier"))
     figures.doubts = sum(type(r.event).__name__ == "ToolLost" for r in records)
@@ -68,10 +115,49 @@ def check(
     return figures
 
 
-def _duplicates(world: World) -> int:
-    """`never` tools may arrive once for a key; keyed ones more often, but always as the same exact effect."""
-    twice = sum(count - 1 for tool in ("notify", "courier") for count in world.counts(tool).values())
-    return twice + len(world.conflicting())
+def _double_arrivals(world: World) -> list[list[Arrival]]:
+    """The `never` effects that arrived more than once. Keyed ones may, but always as the same exact effect."""
+    by_key: dict[str, list[Arrival]] = {}
+    for arrival in world.arrivals():
+        if arrival.tool in NEVER:
+            by_key.setdefault(arrival.effect_key, []).append(arrival)
+    return [arrivals for arrivals in by_key.values() if len(arrivals) > 1]
+
+
+def _stood_still(arrival: Arrival, pause: Pause) -> bool:
+    """Whether the worker was stopped after its last look and before its effect had landed."""
+    return arrival.worker == pause.worker and arrival.looked_at < pause.ended and pause.began < arrival.landed_at
+
+
+def _silent_repeats(records: Sequence[Recorded]) -> int:
+    """Starts of `never` calls beyond the first that neither `reconcile` nor a person asked for."""
+    starts: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
+    for r in records:
+        match r.event:
+            case ToolStarted(replay="never", call=call):
+                starts[call] += 1
+            case ToolResolved(outcome="run_again", call=call):
+                asked[call] += 1
+            case _:
+                pass
+    return sum(max(0, count - 1 - asked[call]) for call, count in starts.items())
+
+
+def _story(arrivals: Sequence[Arrival], overtaken: Sequence[bool], records: Sequence[Recorded]) -> str:
+    """What the journal and the world say of one effect, by the clock."""
+    first = arrivals[0]
+    call = first.effect_key.rpartition(":")[2]
+    lines = [
+        (r.at, f"{type(r.event).__name__} #{r.position} epoch {r.epoch} by {r.actor}")
+        for r in records
+        if (isinstance(r.event, ToolStarted | ToolLost | ToolResolved) and r.event.call == call)
+    ]
+    for arrival, late in zip(arrivals, overtaken, strict=True):
+        lines.append((arrival.looked_at, f"process {arrival.worker} looked at its lease"))
+        lines.append((arrival.landed_at, f"its effect landed{', after a pause in between' if late else ''}"))
+    told = "; ".join(f"+{(at - min(lines)[0]) / 1_000:.1f} ms {what}" for at, what in sorted(lines))
+    return f"{first.effect_key} ({first.tool}, replay never): {told}"
 
 
 def _claimed_but_absent(records: Sequence[Recorded], world: World) -> int:

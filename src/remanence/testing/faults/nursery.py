@@ -20,11 +20,10 @@ from typing import Any
 
 from remanence import logs
 from remanence.app import open_database
-from remanence.runtime.clock import SystemClock
 from remanence.runtime.services import Times
 from remanence.testing.faults.fuse import Fuse
 from remanence.testing.faults.sweep import worker_of
-from remanence.testing.faults.world import World
+from remanence.testing.faults.world import Watch, World
 
 __all__ = ["TIMES"]
 
@@ -41,8 +40,9 @@ async def work(order: dict[str, Any]) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     database = await open_database(order["database"])
-    world = World(Path(order["world"]))
-    worker, _ = worker_of(database, world, SystemClock(), Fuse(order["kill_at"], die), name=order["name"], times=TIMES)
+    watch = Watch()
+    world = World(Path(order["world"]), lambda: watch.looked_at)
+    worker, _ = worker_of(database, world, watch, Fuse(order["kill_at"], die), name=order["name"], times=TIMES)
     await worker.start()
     await stop.wait()
     await worker.stop()

@@ -8,7 +8,7 @@ import random
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 from os import kill
@@ -22,7 +22,7 @@ from remanence.ports import Database
 from remanence.runtime.clock import SystemClock
 from remanence.runtime.live import Hub
 from remanence.stores.verify import verify_session
-from remanence.testing.faults.check import Figures, check
+from remanence.testing.faults.check import Figures, Pause, check
 from remanence.testing.faults.nursery import TIMES
 from remanence.testing.faults.scenario import Person, spec_of
 from remanence.testing.faults.world import World
@@ -54,7 +54,9 @@ async def kill_workers(
     return total
 
 
-async def pause_workers(url: str, folder: Path, pauses: int, *, seed: int = 0) -> Figures:
+async def pause_workers(
+    url: str, folder: Path, pauses: int, *, seed: int = 0, tell: Callable[[Figures], None] | None = None
+) -> Figures:
     """Make zombies: stop a worker in the middle of its work, let another take over, and let the first go on.
 
     `kills` of the figures counts the pauses. A zombie may change nothing: what it still writes is refused.
@@ -67,6 +69,8 @@ async def pause_workers(url: str, folder: Path, pauses: int, *, seed: int = 0) -
             world = folder / f"paused-{total.runs}.db"
             wards = Ward(first, url, world, dice), Ward(second, url, world, dice)
             total.add(await _haunt(*wards, database))
+            if tell is not None:
+                tell(total)
     await database.close()
     return total
 
@@ -77,17 +81,19 @@ async def _haunt(one: Ward, other: Ward, database: Database) -> Figures:
     talk = asyncio.create_task(_talk(person))
     await one.bear(kill_at=0)
     await other.bear(kill_at=0)
-    pauses = 0
+    pauses: list[Pause] = []
     deadline = asyncio.get_running_loop().time() + RUN_S_MAX
     while not talk.done() and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(one.dice.uniform(0.0, 0.05))
-        ward = (one, other)[pauses % 2]
+        ward = (one, other)[len(pauses) % 2]
+        clock = SystemClock()
+        began = clock.now()
         kill(ward.pid, signal.SIGSTOP)
         await asyncio.sleep(2 * TIMES.lease_s)
+        pauses.append(Pause(ward.pid, began, clock.now()))
         kill(ward.pid, signal.SIGCONT)
-        pauses += 1
-    figures = await _figures(person, database, talk)
-    figures.kills = pauses
+    figures = await _figures(person, database, talk, pauses)
+    figures.kills = len(pauses)
     for ward in (one, other):
         kill(ward.pid, signal.SIGTERM)
         await ward.death()
@@ -169,14 +175,16 @@ async def _person(database: Database, world: World) -> Person:
     return Person(caller, await open_session(caller, spec_of()), world)
 
 
-async def _figures(person: Person, database: Database, talk: asyncio.Task[None]) -> Figures:
+async def _figures(
+    person: Person, database: Database, talk: asyncio.Task[None], pauses: Sequence[Pause] = ()
+) -> Figures:
     """Hold the finished session against the world."""
     settled = talk.done()
     talk.cancel()
     await asyncio.gather(talk, return_exceptions=not settled)
     budgets = await database.controls.budgets(f"session:{person.session}")
     records = await database.store.read(person.session)
-    figures = check(records, person.world, person.told, budgets, settled=settled)
+    figures = check(records, person.world, person.told, budgets, pauses, settled=settled)
     figures.broken_journals = len((await verify_session(database, person.session)).flaws)
     person.world.close()
     return figures
