@@ -5,10 +5,11 @@
 Three things are measured, each with so many sessions at once, each session one request after another over a connection
 of its own, the server in a process of its own:
 
-* *paced*: the model takes `--delay` for each call, as models do. What is over that is the overhead of a call: the
-  request, the key, the input, the intent and the reply made durable, the stream, and the client's own reading.
-  `responses` is one streamed response after another, each continuing the one before. `agents` is a turn with a tool of
-  the server (two model calls) heard on a stream of the session that stays open.
+* *paced*: the model takes `--delay` for each call, as models do. What is over what it took in truth (a timer rings
+  late; the server says by how much) is the overhead of a call: the request, the key, the input, the intent and the
+  reply made durable, the stream, and the client's own reading. `responses` is one streamed response after another, each
+  continuing the one before. `agents` is a turn with a tool of the server (two model calls) heard on a stream of the
+  session that stays open.
 * *flat out*: the model answers at once, so that only our work is measured: turns a second.
 * *idle*: what a thousand streams cost that have nothing to say.
 
@@ -23,6 +24,7 @@ import argparse
 import asyncio
 import json
 import os
+import re
 import resource
 import statistics
 import subprocess
@@ -32,7 +34,7 @@ import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from remanence.testing.postgres import postgres_database, postgres_server
 
@@ -40,8 +42,26 @@ HERE = Path(__file__).parent.parent
 DONE = b"data: [DONE]\n\n"
 IDLE = b"event: agent.session.idle\n"
 MESSAGE = "Order 42 arrived broken. " * 4
-Turn = Callable[[int], Awaitable[tuple[float, float]]]
-"""One turn of a session: seconds until its first event, and until its end."""
+TOOK = re.compile(rb"model took us (\d+)\.")
+
+
+class Took(NamedTuple):
+    """One turn of a session, in seconds: until its first event, until its end, and what of that the model took."""
+
+    first_s: float
+    whole_s: float
+    model_s: float
+
+
+Turn = Callable[[int], Awaitable[Took]]
+
+
+def took(began: float, first_at: float, said: bytes) -> Took:
+    """A turn that ends now, from what its stream said."""
+    found = TOOK.search(said)
+    if found is None:
+        raise RuntimeError(said.decode())
+    return Took(first_at - began, time.perf_counter() - began, int(found[1]) / 1e6)
 
 
 # --- a client that costs little ---------------------------------------------------------------------------------------
@@ -99,18 +119,18 @@ async def responding(port: int, key: str, sessions: int) -> Turn:
     for wire in wires:
         await wire.open()
 
-    async def turn(number: int) -> tuple[float, float]:
+    async def turn(number: int) -> Took:
         wire = wires[number]
         body = {"model": "m", "input": MESSAGE, "stream": True, "previous_response_id": previous[number]}
         began = time.perf_counter()
         wire.send("POST /v1/responses", body)
         await wire.answered()
         first_at, said = await wire.until(b"0\r\n\r\n")
-        ended = time.perf_counter()
+        one = took(began, first_at, said)
         if DONE not in said:
             raise RuntimeError(said.decode())
         previous[number] = said.partition(b'"response":{"id":"')[2].split(b'"')[0].decode()
-        return first_at - began, ended - began
+        return one
 
     return turn
 
@@ -130,14 +150,13 @@ async def conversing(port: int, key: str, sessions: int) -> Turn:
     content = [{"type": "input_text", "text": MESSAGE}]
     message = {"type": "agent.session.input.message", "input": [{"role": "user", "content": content}]}
 
-    async def turn(number: int) -> tuple[float, float]:
+    async def turn(number: int) -> Took:
         asks, hears = wires[number]
         began = time.perf_counter()
         asks.send(f"POST /v1/agents/sessions/{names[number]}/events", {"events": [message]})
         heard = asyncio.ensure_future(hears.until(IDLE))
         await asks.answered()
-        first_at, _ = await heard
-        return first_at - began, time.perf_counter() - began
+        return took(began, *await heard)
 
     return turn
 
@@ -148,12 +167,11 @@ async def echoing(port: int, key: str, sessions: int) -> Turn:
     for wire in wires:
         await wire.open()
 
-    async def turn(number: int) -> tuple[float, float]:
+    async def turn(number: int) -> Took:
         began = time.perf_counter()
         wires[number].send("POST /echo", {"model": "m", "input": MESSAGE, "stream": True})
         await wires[number].answered()
-        first_at, _ = await wires[number].until(b"0\r\n\r\n")
-        return first_at - began, time.perf_counter() - began
+        return took(began, *await wires[number].until(b"0\r\n\r\n"))
 
     return turn
 
@@ -175,32 +193,36 @@ def server(kind: str, delay_s: float) -> Generator[tuple[dict[str, Any], int]]:
             process.wait(30)
 
 
-async def repeat(turn: Turn, sessions: int, seconds: float, *, spread_s: float) -> list[tuple[float, float]]:
-    """Turn after turn in every session for so long; the sessions begin spread over `spread_s`."""
-    took: list[tuple[float, float]] = []
+async def repeat(turn: Turn, sessions: int, seconds: float, *, spread_s: float, pid: int) -> tuple[list[Took], float]:
+    """Turn after turn in every session for so long; the sessions begin spread over `spread_s`.
+
+    Answers the turns, and the processor time in seconds that the server (`pid`) took for them.
+    """
+    turns: list[Took] = []
 
     async def one(number: int) -> None:
         await asyncio.sleep(spread_s * number / sessions)
         while time.perf_counter() < until:
-            took.append(await turn(number))
+            turns.append(await turn(number))
 
     await asyncio.gather(*map(turn, range(sessions)))  # nobody's first turn is measured: it opens the session
-    until = time.perf_counter() + seconds
+    until, used_s = time.perf_counter() + seconds, _processor_s(pid)
     await asyncio.gather(*map(one, range(sessions)))
-    return took
+    return turns, _processor_s(pid) - used_s
 
 
-def summed(took: list[tuple[float, float]], seconds: float, *, calls: int, delay_s: float) -> dict[str, float]:
+def summed(turns: list[Took], processor_s: float, seconds: float, *, calls: int) -> dict[str, float]:
     """The figures of turns that make so many model calls each. Milliseconds, but for `turns_per_s`."""
-    firsts = sorted(first * 1e3 for first, _ in took)
-    overs = sorted((whole - calls * delay_s) * 1e3 / calls for _, whole in took)
+    firsts = sorted(one.first_s * 1e3 for one in turns)
+    overs = sorted((one.whole_s - one.model_s) * 1e3 / calls for one in turns)
     return {
-        "turns": len(took),
-        "turns_per_s": round(len(took) / seconds, 1),
+        "turns": len(turns),
+        "turns_per_s": round(len(turns) / seconds, 1),
         "first_event_ms_p50": round(statistics.median(firsts), 2),
         "first_event_ms_p99": round(firsts[int(len(firsts) * 0.99)], 2),
         "overhead_per_call_ms_p50": round(statistics.median(overs), 2),
         "overhead_per_call_ms_p99": round(overs[int(len(overs) * 0.99)], 2),
+        "processor_ms_per_turn": round(processor_s * 1e3 / len(turns), 2),
     }
 
 
@@ -212,12 +234,12 @@ def paced(url: str, name: str, delay_s: float, arguments: argparse.Namespace) ->
     make, calls = KINDS[name]
     sessions, seconds = arguments.sessions, arguments.seconds
 
-    async def run(said: dict[str, Any]) -> list[tuple[float, float]]:
+    async def run(said: dict[str, Any], pid: int) -> tuple[list[Took], float]:
         turn = await make(said["port"], said.get("key", ""), sessions)
-        return await repeat(turn, sessions, seconds, spread_s=calls * delay_s)
+        return await repeat(turn, sessions, seconds, spread_s=calls * delay_s, pid=pid)
 
-    with server("echo" if name == "floor" else url, delay_s) as (said, _):
-        return summed(asyncio.run(run(said)), seconds, calls=calls, delay_s=delay_s)
+    with server("echo" if name == "floor" else url, delay_s) as (said, pid):
+        return summed(*asyncio.run(run(said, pid)), seconds, calls=calls)
 
 
 async def idle(said: dict[str, Any], pid: int, streams: int) -> dict[str, float]:
@@ -241,12 +263,20 @@ async def idle(said: dict[str, Any], pid: int, streams: int) -> dict[str, float]
     return {"streams": streams, "megabytes": round(taken, 1), "kilobytes_each": round(taken * 1e3 / streams, 1)}
 
 
+def _processor_s(pid: int) -> float:
+    """Processor time of a process so far, its threads included."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def _megabytes(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
 
 
 def measure(make_url: Callable[[str], str], arguments: argparse.Namespace) -> dict[str, Any]:
     """Every figure of one store; each part on a database of its own."""
+    if arguments.only:
+        return {arguments.only: paced(make_url("only"), arguments.only, arguments.delay, arguments)}
     result: dict[str, Any] = {
         "cores": os.cpu_count(),
         "load_before": round(os.getloadavg()[0], 2),
@@ -268,6 +298,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=64)
     parser.add_argument("--delay", type=float, default=1.0)
     parser.add_argument("--streams", type=int, default=1_000)
+    parser.add_argument("--only", help="one kind of turn, paced")
     parser.add_argument("--out")
     arguments = parser.parse_args()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
