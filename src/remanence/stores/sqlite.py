@@ -46,7 +46,7 @@ from remanence.stores.known_specs import KnownSpecs
 from remanence.stores.rows import draft
 from remanence.stores.sqlite_connect import LOCK_TIMEOUT_S, Location, explained
 from remanence.stores.sqlite_memory import SqliteMemories
-from remanence.stores.sqlite_reads import Readers
+from remanence.stores.sqlite_readers import Readers
 from remanence.stores.sqlite_registry import SqliteRegistry
 from remanence.stores.sqlite_schema import prepare
 from remanence.stores.sqlite_screens import SqliteScreens
@@ -96,10 +96,12 @@ class SqliteStore:
         return await self._writer.append(draft(write))
 
     async def load(self, session: str, *, upto: int | None = None) -> Loaded:
-        return await self._readers.run(partial(sqlite_reads.load, session=session, upto=upto))
+        return await self._readers.run(partial(sqlite_reads.load, session=session, upto=upto), short=True)
 
     async def read(self, session: str, *, after: int = 0, limit: int | None = None) -> Sequence[Recorded]:
-        return await self._readers.run(partial(sqlite_reads.read, session=session, after=after, limit=limit))
+        return await self._readers.run(
+            partial(sqlite_reads.read, session=session, after=after, limit=limit), short=True
+        )
 
     async def claim(
         self, worker: str, *, now: int, ttl_s: float, limit: int, agents: Sequence[str] | None = None
@@ -117,7 +119,7 @@ class SqliteStore:
 
     async def behind(self, projection: str, *, limit: int) -> Sequence[Cursor]:
         query = partial(sqlite_reads.behind, projection=projection, limit=limit)
-        found = await self._readers.run(query)
+        found = await self._readers.run(query, short=True)
         if found is None:
             await self._writer.do(partial(sqlite_changes.follow, projection=projection))
             found = await self._readers.run(query)
@@ -145,7 +147,7 @@ class SqliteSpecs:
         return await self._writer.do(partial(sqlite_changes.put_spec, spec=spec, project=project, at=at))
 
     async def get(self, version: str) -> AgentSpec:
-        return await self._readers.run(partial(sqlite_views.spec, version=version))
+        return await self._readers.run(partial(sqlite_views.spec, version=version), short=True)
 
     async def versions(self, project: str | None, agent: str | None = None) -> Sequence[Version]:
         return await self._readers.run(partial(sqlite_views.versions, project=project, agent=agent))
@@ -181,7 +183,8 @@ class SqliteControls:
         )
 
     async def budgets(self, scope: str | None = None) -> Sequence[Budget]:
-        return await self._readers.run(partial(sqlite_views.budgets, scope=scope))
+        query = partial(sqlite_views.budgets, scope=scope)
+        return await (self._readers.run(query) if scope is None else self._readers.at_once(query))
 
     async def freeze(self, scope: str, *, at: int, by: str, reason: str) -> Hold:
         return await self._writer.do(partial(sqlite_leases.freeze, scope=scope, at=at, by=by, reason=reason))
@@ -190,7 +193,7 @@ class SqliteControls:
         await self._writer.do(partial(sqlite_leases.thaw, scope=scope, at=at))
 
     async def holds(self) -> Sequence[Hold]:
-        return await self._readers.run(sqlite_leases.holds)
+        return await self._readers.at_once(sqlite_leases.holds)
 
 
 class SqliteViews:
@@ -202,13 +205,13 @@ class SqliteViews:
         self._readers = readers
 
     async def session(self, session: str) -> SessionRow:
-        return await self._readers.run(partial(sqlite_views.session_row, session=session))
+        return await self._readers.run(partial(sqlite_views.session_row, session=session), short=True)
 
     async def sessions(self, query: SessionQuery) -> Sequence[SessionRow]:
         return await self._readers.run(partial(sqlite_views.session_rows, query=query))
 
     async def heads(self, sessions: Sequence[str]) -> dict[str, int]:
-        return await self._readers.run(partial(sqlite_views.heads, sessions=sessions))
+        return await self._readers.run(partial(sqlite_views.heads, sessions=sessions), short=True)
 
     async def usage(self, query: UsageQuery) -> Sequence[UsageRow]:
         return await self._readers.run(partial(sqlite_usage.usage_rows, query=query))

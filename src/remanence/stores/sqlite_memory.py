@@ -33,7 +33,7 @@ from remanence.stores import sqlite_memory_reads as reads
 from remanence.stores.memory_rows import FIELDS, INDEX_TABLES, removed_of, row_of
 from remanence.stores.sqlite_changes import follow, move_cursor
 from remanence.stores.sqlite_ledger import Ledger
-from remanence.stores.sqlite_reads import Readers
+from remanence.stores.sqlite_readers import Readers
 from remanence.stores.sqlite_writer import Writer
 
 __all__ = ["MEMORY", "SqliteMemories"]

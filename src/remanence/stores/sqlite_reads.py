@@ -1,67 +1,16 @@
-"""Reads on SQLite: a few threads with a connection each, which never wait for the writer (WAL).
-
-Each read is one transaction, so that what it returns was true at one moment.
-"""
+"""What is read of the journals on SQLite, each within one transaction (`sqlite_readers.py`)."""
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterator
 
-from remanence.errors import StoreUnavailable
 from remanence.ports import Cursor, Fork, Loaded, RawRecord, Recorded, Summary
 from remanence.stores.refusals import no_blob, no_session
 from remanence.stores.rows import Row, raw_record, recorded
-from remanence.stores.sqlite_connect import Location, connect, explained
 from remanence.stores.sqlite_tables import HEAD_TABLES, POSITION_MASK, SUMMARY_COLUMNS, place_of
 
-__all__ = ["Readers", "behind", "blob", "load", "raw", "read"]
-
-T = TypeVar("T")
-
-READERS = 3
-
-
-class Readers:
-    """Threads that read. A connection is opened by the first read of its thread."""
-
-    def __init__(self, location: Location) -> None:
-        self._location = location
-        self._own = threading.local()
-        self._connections: list[sqlite3.Connection] = []
-        self._closed = False
-        self._pool = ThreadPoolExecutor(READERS, thread_name_prefix="remanence-sqlite-reader")
-
-    async def run(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a query in a read transaction. Raises StoreError."""
-        if self._closed:
-            raise StoreUnavailable(f"The database {self._location.path} was closed; open it again.")
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._query, query)
-
-    def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        with explained(self._location):
-            connection: sqlite3.Connection | None = getattr(self._own, "connection", None)
-            if connection is None:
-                connection = self._own.connection = connect(self._location)
-                self._connections.append(connection)
-            connection.execute("BEGIN")
-            try:
-                return query(connection)
-            finally:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-
-    async def close(self) -> None:
-        """Let the reads that run finish, then close every connection."""
-        self._closed = True
-        await asyncio.to_thread(self._pool.shutdown)
-        for connection in self._connections:
-            connection.close()
-
+__all__ = ["behind", "blob", "load", "raw", "read"]
 
 # --- the journal ------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any
 from remanence.ports import Entry, EntryQuery
 from remanence.stores.refusals import entry_changed, no_entry
 from remanence.stores.sqlite_ledger import Ledger
-from remanence.stores.sqlite_reads import Readers
+from remanence.stores.sqlite_readers import Readers
 from remanence.stores.sqlite_writer import Writer
 
 __all__ = ["SqliteRegistry"]
@@ -29,7 +29,7 @@ class SqliteRegistry:
         return await self._writer.do(partial(_put, entry=entry, expect=expect))
 
     async def get(self, kind: str, name: str) -> Entry:
-        return await self._readers.run(partial(_get, kind=kind, name=name))
+        return await self._readers.run(partial(_get, kind=kind, name=name), short=True)
 
     async def list(self, query: EntryQuery) -> Sequence[Entry]:
         return await self._readers.run(partial(_list, query=query))

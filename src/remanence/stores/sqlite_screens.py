@@ -15,7 +15,7 @@ from remanence.ports import Cursor, SessionQuery
 from remanence.screens import SCREENS, TAGGED_MAX, Hit, Minute, Overview, Search, Seen, Tag, VersionUse
 from remanence.stores.sqlite_changes import move_cursor
 from remanence.stores.sqlite_ledger import Ledger
-from remanence.stores.sqlite_reads import Readers
+from remanence.stores.sqlite_readers import Readers
 from remanence.stores.sqlite_tables import MINUTE_US, POSITION_BITS, place_of
 from remanence.stores.sqlite_views import FILTERED, filters_of, row_if
 from remanence.stores.sqlite_words import forget_session

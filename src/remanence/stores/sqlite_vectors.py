@@ -10,7 +10,7 @@ from remanence.core.memory.recall import Key
 from remanence.recollections import Memory, MemoryQuery, MemoryVector
 from remanence.stores.memory_rows import COLUMNS, memory_of
 from remanence.stores.sqlite_ledger import Ledger
-from remanence.stores.sqlite_reads import Readers
+from remanence.stores.sqlite_readers import Readers
 from remanence.stores.sqlite_writer import Writer
 from remanence.stores.vectors import cosines, packed
 

@@ -181,9 +181,9 @@ def versions(connection: sqlite3.Connection, project: str | None, agent: str | N
 
 def budgets(connection: sqlite3.Connection, scope: str | None) -> list[Budget]:
     """The budgets of one scope, or all."""
+    where, values = ("", ()) if scope is None else ("WHERE scope = ?", (scope,))
     rows = connection.execute(
-        "SELECT scope, unit, ceiling, spent, reserved FROM budgets WHERE ?1 IS NULL OR scope = ?1 ORDER BY scope, unit",
-        (scope,),
+        f"SELECT scope, unit, ceiling, spent, reserved FROM budgets {where} ORDER BY scope, unit", values
     )
     return [Budget(*row) for row in rows]
 
