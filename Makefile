@@ -1,6 +1,7 @@
 # The two commands of the README are `make demo` and `make test`; everything else is a part of them.
 
 PYTHON ?= python3
+WORKERS ?= 2
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -19,7 +20,7 @@ demo: setup-core ## Set everything up and take the guided tour
 	@$(BIN)/remanence demo
 
 test: check ## Set everything up, run the checks, then the tests
-	@$(BIN)/python -m pytest --inline-snapshot=disable
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --inline-snapshot=disable
 
 check: setup ## Lint, format, types, floors, sizes, names
 	@$(BIN)/ruff check .

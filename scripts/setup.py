@@ -22,6 +22,8 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 OLDEST = (3, 11)
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# Without a network apt-get should give up soon, and another apt-get that runs should be waited for.
+APT_OPTIONS = ("-qq", "--yes", "-o=Acquire::http::Timeout=20", "-o=Acquire::Retries=1", "-o=DPkg::Lock::Timeout=120")
 
 # pip's setting -> uv's variable, and what stands between several values there.
 UV_VARIABLES = {
@@ -43,7 +45,7 @@ def main() -> int:
         found = ".".join(map(str, sys.version_info[:3]))
         return fail(f"Python 3.11 or newer is needed; this is {found}.", "Try: make setup PYTHON=python3.12")
     if group == "dev":
-        bring_browser()
+        bring_browser(is_root=hasattr(os, "geteuid") and os.geteuid() == 0)
     if is_current(group):
         return 0
     if not is_usable() and not make_venv():
@@ -121,24 +123,41 @@ def requirements(group: str) -> list[str]:
     return list(declared["dependency-groups"][group])
 
 
-def bring_browser() -> None:
+def bring_browser(*, is_root: bool) -> None:
     """The tests of the console drive Chromium. Debian's is installed where that can be done without asking."""
-    if os.environ.get("REMANENCE_TEST_CHROMIUM") or any(map(shutil.which, BROWSERS)):
+    if os.environ.get("REMANENCE_TEST_CHROMIUM") or has_browser():
         return
-    apt = shutil.which("apt-get")
-    quiet = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
-    if apt is not None and hasattr(os, "geteuid") and os.geteuid() == 0:
+    apt = find_apt(is_root=is_root)
+    if apt is not None:
         print("setup: installing Debian's chromium for the tests of the console", flush=True)
-        asked = [apt, "install", "-qq", "--yes", "--no-install-recommends", "chromium"]
+        asked = [*apt, "install", *APT_OPTIONS, "--no-install-recommends", "chromium"]
         # The lists of packages may be missing or old: then they are fetched, and it is tried once more.
-        if run(asked, env=quiet, quiet=True) or (run([apt, "update", "-qq"], env=quiet) and run(asked, env=quiet)):
+        if not run(asked, quiet=True) and run([*apt, "update", *APT_OPTIONS]):
+            run(asked, quiet=True)
+        if has_browser():
             return
     print(
-        "setup: no Chromium was found, so the tests of the console will fail. Everything else is not concerned.\n"
-        "setup: as root, `apt-get install chromium` brings it on Debian and Ubuntu; elsewhere install Chromium or\n"
-        "setup: Chrome and name it in REMANENCE_TEST_CHROMIUM.",
+        f"setup: no Chromium was found{' and none could be installed' if apt else ''}. The console's tests that\n"
+        "setup: drive one are skipped; everything else is tested. As root, `apt-get install chromium` brings it on\n"
+        "setup: Debian; elsewhere install Chromium or Chrome and name it in REMANENCE_TEST_CHROMIUM.",
         file=sys.stderr,
     )
+
+
+def has_browser() -> bool:
+    return any(map(shutil.which, BROWSERS))
+
+
+def find_apt(*, is_root: bool) -> list[str] | None:
+    """How to call apt-get so that nobody is asked: as root; in a CI job also by a sudo that wants no password."""
+    apt = shutil.which("apt-get")
+    if apt is None:
+        return None
+    quiet = ["env", "DEBIAN_FRONTEND=noninteractive", apt]
+    if is_root:
+        return quiet
+    sudo = shutil.which("sudo") if os.environ.get("CI") else None
+    return [sudo, "-n", *quiet] if sudo is not None and run([sudo, "-n", "true"], quiet=True) else None
 
 
 def install(extra: list[str]) -> bool:

@@ -1,10 +1,16 @@
-"""What every test may ask for: one event loop library, and real databases."""
+"""What every test may ask for: one event loop library, and real databases.
+
+With several workers (`pytest -n 2`, as `make test` runs it) they share one PostgreSQL. The process that directs them
+starts and stops it: it outlives every worker, also one that is killed.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -22,6 +28,23 @@ signal.signal(signal.SIGTERM, signal.default_int_handler)
 # A job in the background begins with Ctrl-C ignored, and would hand that on to the processes that tests press it on.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+SHARED = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Start the PostgreSQL that workers share, in the process that directs them."""
+    if not config.getoption("numprocesses", None) or config.getoption("collectonly"):
+        return  # no workers; or this is one
+    running = ExitStack()
+    config.add_cleanup(running.close)
+    config.stash[SHARED] = running.enter_context(postgres.postgres_server())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker where the shared PostgreSQL is."""
+    node.workerinput["postgres_url"] = node.config.stash.get(SHARED, None)
+
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
@@ -29,8 +52,12 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """A PostgreSQL server for the whole run: `REMANENCE_TEST_POSTGRES`, or one of our own."""
+def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """One server for the whole run: that of `REMANENCE_TEST_POSTGRES`, the one that workers share, or our own."""
+    shared: str | None = getattr(request.config, "workerinput", {}).get("postgres_url")
+    if shared is not None:
+        yield shared
+        return
     with postgres.postgres_server() as url:
         yield url
 

@@ -207,7 +207,7 @@ def steadily(servers: list[WireServer], action: Any) -> Any:
     end = time.monotonic() + 60
     while True:
         try:
-            with servers[-1].client(timeout=30) as client:
+            with servers[-1].client(timeout=60) as client:
                 return action(client)
         except (openai.APIConnectionError, openai.InternalServerError, httpx2.TransportError, StopIteration):
             if time.monotonic() > end:

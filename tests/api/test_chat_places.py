@@ -30,7 +30,7 @@ async def read(server: Server, after: str = "", *, key: str = "k", body: dict[st
     headers = {"authorization": f"Bearer {KEY}", "x-session-id": "new", **({"idempotency-key": key} if key else {})}
     if after:
         headers["last-event-id"] = after
-    async with httpx2.AsyncClient(timeout=30) as client:
+    async with httpx2.AsyncClient(timeout=60) as client:
         answer = await client.post(f"{server.url}/v1/chat/completions", json=body, headers=headers)
     events: Read = []
     for one in answer.text.strip().split("\n\n"):

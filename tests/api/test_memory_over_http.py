@@ -81,7 +81,7 @@ async def world(database: str) -> AsyncIterator[World]:
     async with (
         rt,
         serving(rt, [("/v1", responses_router), ("", admin_router)]) as server,
-        httpx2.AsyncClient(base_url=server.url, timeout=30) as http,
+        httpx2.AsyncClient(base_url=server.url, timeout=60) as http,
     ):
         yield World(server, http)
 

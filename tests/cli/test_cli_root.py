@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import click
@@ -48,14 +48,22 @@ def test_the_help_of_a_noun_loads_no_server_and_no_provider(noun: str) -> None:
     assert loaded_by(noun, "--help").isdisjoint(heavy)
 
 
-def test_help_answers_at_once() -> None:
-    times: list[float] = []
+def worked_s(*command: str) -> float:
+    """How long a process that ends well has a processor, the best of five: how fast it is, not how busy the machine."""
+    found: list[float] = []
     for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run(command_line("--help"), check=True, capture_output=True, timeout=60)
-        times.append(time.perf_counter() - start)
-    # The best of five: how fast it is, not how busy the machine was.
-    assert min(times) < 0.3, times
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        found.append(used.ru_utime + used.ru_stime)
+    return min(found)
+
+
+def test_help_answers_at_once() -> None:
+    # On a slow machine four times what an interpreter takes that loads a part of its own library.
+    floor_s = worked_s(sys.executable, "-c", "import asyncio")
+    assert worked_s(*command_line("--help")) < max(0.3, 4 * floor_s)
 
 
 def test_the_table_of_commands_says_what_they_say() -> None:

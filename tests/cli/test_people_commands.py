@@ -123,7 +123,7 @@ def test_watch_prints_what_comes_to_wait(project: Path, cli: Run) -> None:
         second = begun(cli, BIG_REFUND, 5)
         assert second in watch.stdout.readline()
         watch.send_signal(signal.SIGINT)
-        assert watch.wait(timeout=30) == 0
+        assert watch.wait(timeout=60) == 0
     finally:
         watch.kill()
         watch.communicate()

@@ -77,7 +77,7 @@ def test_streams_end_in_order_with_the_server(cli: Run, project: Path) -> None:
         session = cli("run", "shop", "hello", "--json").json["session"]
         request = urllib.request.Request(f"{url}/v1/agents/sessions/{session}/events")
         request.add_header("authorization", f"Bearer {made.json['text']}")
-        with urllib.request.urlopen(request, timeout=30) as stream:
+        with urllib.request.urlopen(request, timeout=60) as stream:
             assert stream.readline() == b"event: agent.session.idle\n"
             server.signal(signal.SIGTERM)
             stream.read()  # to its end: had the connection broken, this would raise

@@ -219,7 +219,7 @@ def test_tail_follows_until_it_is_left(project: Path, cli: Run) -> None:
         assert cli("sessions", "send", session, "more").code == 0
         assert 'ada: "more"' in tail.stdout.readline()
         tail.send_signal(signal.SIGINT)
-        _, err = tail.communicate(timeout=30)
+        _, err = tail.communicate(timeout=60)
     finally:
         tail.kill()
         tail.communicate()

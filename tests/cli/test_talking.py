@@ -197,7 +197,7 @@ def test_ctrl_c_detaches_and_says_how_to_come_back(project: Path, cli: Run, slow
     come_back = until(slow_run, "remanence attach sess_")
     # What runs is given time to finish, and then the session is given back.
     Path("go").touch()
-    out, err = slow_run.communicate(timeout=30)
+    out, err = slow_run.communicate(timeout=60)
     assert (slow_run.returncode, out, err) == (130, "", "")
     ran = cli(*come_back.split()[1:])
     assert ran.code == 0
@@ -207,7 +207,7 @@ def test_ctrl_c_detaches_and_says_how_to_come_back(project: Path, cli: Run, slow
 def test_a_killed_run_is_taken_over(project: Path, cli: Run, slow_run: subprocess.Popen[str]) -> None:
     session = re.findall(r"sess_[0-9a-f]{30}", until(slow_run, "> slow("))[0]
     slow_run.kill()
-    slow_run.wait(timeout=30)
+    slow_run.wait(timeout=60)
     Path("go").touch()
     ran = cli("attach", session)
     assert ran.code == 0
@@ -232,7 +232,7 @@ def test_attach_without_the_code_says_what_is_missing(project: Path, cli: Run) -
     try:
         assert "Python functions this process does not have: refund, wire, slow" in until(attach, "Python functions")
         attach.send_signal(signal.SIGINT)
-        assert attach.wait(timeout=30) == 130
+        assert attach.wait(timeout=60) == 130
     finally:
         attach.kill()
         attach.communicate()

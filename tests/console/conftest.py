@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from a_browser import launch
+from a_browser import WITHOUT, chromium, launch
 from a_server import Server, lay_out, serving
 from playwright.sync_api import Browser, sync_playwright
 
@@ -21,7 +21,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium. Driving it runs an event loop in this thread, so no module may hold it while another runs its own."""
+    """Chromium. Driving it runs an event loop in this thread, so no module may hold it while another runs its own.
+
+    Where there is none and setup could not install one, these tests are skipped, and the last lines of the run say so:
+    the rest is worth testing there. One that is named in `REMANENCE_TEST_CHROMIUM` and does not start fails them.
+    """
+    if chromium() is None:
+        pytest.skip(WITHOUT)
     with sync_playwright() as playwright:
         running = launch(playwright)
         yield running

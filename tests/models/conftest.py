@@ -1,26 +1,19 @@
-"""What the tests of models share: two tools, a request, and a gateway to a server on this machine."""
+"""What the tests of models share: a request, and a gateway to a server on this machine."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from asking import TOOLS, Ask, OpenGateway
 
 from remanence.content import Message, Text
 from remanence.models.configuration import Api, ModelConfig
 from remanence.models.gateway import Gateway
 from remanence.ports import ModelRequest
-from remanence.spec import ModelSettings, ToolSpec
+from remanence.spec import ModelSettings
 from remanence.testing.wire import WireServer
-
-TOOLS = (
-    ToolSpec("find_order", "Find an order.", {"type": "object", "properties": {"order": {"type": "string"}}}),
-    ToolSpec("find_mail", "Find mails.", {"type": "object", "properties": {"who": {"type": "string"}}}),
-)
-
-Ask = Callable[..., ModelRequest]
-OpenGateway = Callable[..., Gateway]
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import base64
 from typing import Any
 
 import pytest
+from asking import Ask, OpenGateway
 
-from conftest import Ask, OpenGateway
 from remanence.content import File, Image, Message, Opaque, Text, ToolCall, ToolResult
 from remanence.errors import ModelError, NotFound
 from remanence.models.configuration import Api, ModelConfig

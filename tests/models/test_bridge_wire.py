@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from asking import Ask, OpenGateway
 
-from conftest import Ask, OpenGateway
 from remanence.content import Message, Part, Text, Thinking, ToolCall, ToolResult, Usage
 from remanence.errors import ModelError, ModelErrorKind
 from remanence.models.configuration import Api
@@ -298,7 +298,7 @@ async def test_a_server_that_does_not_answer_in_time(
         await gateway.reply(ask(), None)
         with pytest.raises(ModelError) as caught:
             await gateway.reply(ask(timeout_s=0.2), Deltas() if streams else None)
-        await asyncio.wait_for(server.hung_up.wait(), 5)
+        await asyncio.wait_for(server.hung_up.wait(), 60)
     assert caught.value.kind == "timeout"
 
 
@@ -309,7 +309,7 @@ async def test_a_stream_that_stops_coming(api: Api, ask: Ask, gateway_to: OpenGa
         await gateway.reply(ask(), None)
         with pytest.raises(ModelError) as caught:
             await gateway.reply(ask(timeout_s=0.3), Deltas())
-        await asyncio.wait_for(server.hung_up.wait(), 5)
+        await asyncio.wait_for(server.hung_up.wait(), 60)
     assert caught.value.kind == "timeout"
 
 
@@ -321,11 +321,11 @@ async def test_cancelling_the_call_closes_the_connection(
     answer = Answer(text="It is on its way to you.", stall_after=5) if streams else Answer(stall=True)
     async with WireServer([answer]) as server:
         call = asyncio.create_task(gateway_to(server, api).reply(ask(), Deltas() if streams else None))
-        await asyncio.wait_for(server.called.wait(), 20)
+        await asyncio.wait_for(server.called.wait(), 60)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
-        await asyncio.wait_for(server.hung_up.wait(), 5)
+        await asyncio.wait_for(server.hung_up.wait(), 60)
 
 
 @every_api

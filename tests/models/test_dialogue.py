@@ -7,12 +7,12 @@ import itertools
 from typing import Any
 
 import pytest
+from asking import TOOLS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic_ai import messages as lib
 from test_bridge_wire import calls_and_results
 
-from conftest import TOOLS
 from remanence.content import Image, Message, Opaque, Part, Text, Thinking, ToolCall, ToolResult
 from remanence.errors import ModelError
 from remanence.models.configuration import ModelConfig

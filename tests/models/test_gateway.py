@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from asking import Ask
 
-from conftest import Ask
 from remanence.content import Text, Usage
 from remanence.errors import InvalidConfig, ModelError, NotFound
 from remanence.models.configuration import ModelConfig

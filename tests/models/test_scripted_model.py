@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from asking import Ask
 
-from conftest import Ask
 from remanence.content import Message, Text, Thinking, ToolCall, ToolResult, Usage
 from remanence.errors import InvalidConfig, ModelError
 from remanence.models.prices import Prices
