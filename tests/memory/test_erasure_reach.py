@@ -15,6 +15,7 @@ from remanence.commands import erasure
 from remanence.commands.memory import Looking
 from remanence.content import Text, Usage, text_of
 from remanence.core.memory.journal import journal_of
+from remanence.core.memory.projection import MEMORY
 from remanence.errors import Conflict, NotFound, StoreUnavailable
 from remanence.events import ContextCompacted, Redacted
 from remanence.models.scripted import Scripted, last_user_text
@@ -170,3 +171,60 @@ async def test_what_moving_rows_left_between_them_goes_too(rt: Remanence) -> Non
     receipt = await rt.memory.erase("user", "ada", reason="asked to")
     assert await bytes_with(rt, b"the spare key lies") == []
     assert all((await holds(rt, receipt)).values())
+
+
+@pytest.mark.parametrize("what", ["memory", "subject"])
+@pytest.mark.parametrize("writes", [0, 1, 2, 3])
+async def test_what_a_dead_process_had_found_is_erased_by_the_next_and_so_is_what_was_said_since(
+    rt: Remanence, what: str, writes: int
+) -> None:
+    await told(rt)
+    asking = [await rt.open(AGENT, user="ada") for _ in range(2)]
+    await asking[0].send(f"I said that {SECRET}, did I not?")  # her own words, found by the note alone
+    for session in asking:
+        assert RARE.decode() in (await session.send("Where is the spare key?")).lower()
+    (note,) = [m for m in await rt.memory.list() if m.kind == "note"]
+    name = note.id if what == "memory" else "the shed"
+    broken = replace(rt.caller, database=Broken(rt.database, writes))  # pyright: ignore[reportArgumentType]
+    died = True
+    try:
+        await erasure.erase(broken, what, name, reason="asked to")  # pyright: ignore[reportArgumentType]
+        died = False
+    except StoreUnavailable:
+        await rt.memory.catch_up()  # the index follows what was erased so far: nothing leads from it to the rest
+        await asking[-1].send("Say once more where it is.")  # it may still be in this session's view
+    assert died == (writes < 3), "the order writes into three sessions"
+    if died:
+        (receipt,) = await erasure.resume(rt.caller)
+        assert all((await holds(rt, receipt)).values())
+    assert await bytes_with(rt) == []
+
+
+async def test_the_index_forgets_at_once_also_where_nobody_reads_the_journals_for_it(url: str) -> None:
+    async with Remanence(url, options=Options(model=Scripted(commanded))) as rt:
+        await told(rt)
+        note = await rt.memory.keep(SECRET, ADAS)
+        held = [m.id for m in await rt.memory.list()]
+    async with Remanence(url, worker=False) as rt:
+        receipt = await erasure.erase(rt.caller, "user", "ada", reason="asked to")
+        assert {note.id, *held} <= set(receipt.memories)
+        for memory in held:
+            with pytest.raises(NotFound):
+                await rt.database.memories.get("default", memory)
+        assert await rt.database.store.behind(MEMORY, limit=9), "the test is about an index nobody brought up to date"
+
+
+async def test_two_orders_over_the_same_reach_all_there_is(rt: Remanence) -> None:
+    for number in range(30):
+        await rt.memory.keep(f"{SECRET}, number {number}", ADAS, subjects=("the shed",))
+    await told(rt)
+    done = await asyncio.gather(
+        rt.memory.erase("user", "ada", reason="asked to"),
+        rt.memory.erase("subject", "the shed", reason="asked to"),
+        return_exceptions=True,
+    )
+    found = [one for one in done if not isinstance(one, BaseException)]
+    assert found
+    assert all(isinstance(one, NotFound) for one in done if isinstance(one, BaseException)), done
+    assert list(await rt.memory.list(Looking(closed=True, limit=300))) == []
+    assert await bytes_with(rt) == []

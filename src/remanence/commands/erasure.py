@@ -28,12 +28,12 @@ from msgspec.structs import replace
 
 from remanence.commands.caller import Caller, check_name, commit
 from remanence.commands.in_flight import calls_after
-from remanence.commands.reach import Reach
+from remanence.commands.reach import Reach, Trail
 from remanence.commands.receipts import Order, Reached, Receipt, What, sign, tracer_of
 from remanence.commands.traces import Tracer, texts_of
 from remanence.core.memory.projection import MEMORY
 from remanence.errors import Conflict, InvalidInput, NotFound, RemanenceError
-from remanence.events import Redacted, payload_digest
+from remanence.events import MemoryKept, Redacted, payload_digest
 from remanence.ports import Entry, EntryQuery, RawRecord, SessionRow, Write
 from remanence.recollections import MemorySelector
 from remanence.stores.rows import blobs_named
@@ -82,6 +82,7 @@ class _State(msgspec.Struct, frozen=True):
     prints: tuple[str, ...] = ()
     removed: dict[str, int] = {}
     receipt: Receipt | None = None
+    trail: Trail = Trail()
 
 
 # --- legal holds ------------------------------------------------------------------------------------------------------
@@ -117,7 +118,7 @@ async def unhold(caller: Caller, scope: str) -> LegalHold:
 async def holds(caller: Caller) -> Sequence[LegalHold]:
     """The legal holds that stand in the caller's project."""
     return [
-        msgspec.json.decode(e.body, type=LegalHold) async for e in _entries(caller, HOLD_KIND, project=caller.project)
+        msgspec.json.decode(e.body, type=LegalHold) for e in await _entries(caller, HOLD_KIND, project=caller.project)
     ]
 
 
@@ -157,7 +158,7 @@ async def resume(caller: Caller, *, idle_s: float = 0) -> Sequence[Receipt]:
     One that cannot be carried out, because a legal hold was put in its way since, waits and keeps no other from it.
     """
     before, done = caller.clock.now() - int(idle_s * 1_000_000), list[Receipt]()
-    for entry in [entry async for entry in _entries(caller, KIND, project=None)]:
+    for entry in await _entries(caller, KIND, project=None):
         state = msgspec.json.decode(entry.body, type=_State)
         if state.receipt is None and entry.updated_at <= before:
             there = replace(caller, project=entry.project)
@@ -180,7 +181,7 @@ async def carry_on(caller: Caller) -> None:
 
 async def receipts(caller: Caller) -> Sequence[Receipt]:
     """The receipts of the caller's project, newest first."""
-    states = [msgspec.json.decode(e.body, type=_State) async for e in _entries(caller, KIND, project=caller.project)]
+    states = [msgspec.json.decode(e.body, type=_State) for e in await _entries(caller, KIND, project=caller.project)]
     found = [state.receipt for state in states if state.receipt is not None]
     return sorted(found, key=lambda receipt: receipt.order.at, reverse=True)
 
@@ -199,12 +200,17 @@ async def receipt_of(caller: Caller, order: str) -> Receipt:
     return receipt
 
 
-async def _entries(caller: Caller, kind: str, *, project: str | None) -> AsyncIterator[Entry]:
-    query = EntryQuery(kind, project, limit=_PAGE)
-    while entries := await caller.database.registry.list(query):
-        for entry in entries:
-            yield entry
-        query = replace(query, after=entries[-1].id)
+async def _entries(caller: Caller, kind: str, *, project: str | None) -> list[Entry]:
+    """All of a kind. When the one that a page begins after is removed meanwhile, from the beginning once more."""
+    while True:
+        found, query = list[Entry](), EntryQuery(kind, project, limit=_PAGE)
+        try:
+            while entries := await caller.database.registry.list(query):
+                found += entries
+                query = replace(query, after=entries[-1].id)
+            return found
+        except NotFound:
+            continue
 
 
 # --- the work ---------------------------------------------------------------------------------------------------------
@@ -217,7 +223,6 @@ class _Work:
         self._caller = caller
         self._state = state
         self._tracer = tracer
-        self._quoted: list[frozenset[str]] = []
 
     async def carry_out(self) -> Receipt:
         """Erase, look again, until nothing is left to erase; then sign. An order that reaches nothing is not kept.
@@ -225,6 +230,7 @@ class _Work:
         A call that had left before may still answer with what was erased: its answer is waited for, and erased as well.
         """
         order, caller = self._state.order, self._caller
+        await self._erase_written()
         await self._erase_all()
         late = await calls_after(caller, dict.fromkeys(one.session for one in self._state.records))
         await self._erase_all()
@@ -246,28 +252,42 @@ class _Work:
         found = self._tracer.find(frozenset(self._state.prints), (named,))
         return tuple(one for one in self._state.prints if one not in found)
 
+    async def _erase_written(self) -> None:
+        """What whoever died over this order had written down and not come to: no look would find all of it again."""
+        reach = self._reach()
+        await reach.look_again((one.session, one.position) for one in self._state.records)
+        if reach or self._state.memories:
+            await self._refuse_held(reach)
+            await self._erase_reached(reach, self._state.memories)
+
     async def _erase_all(self) -> None:
-        while reach := await self._look():
+        while True:
+            reach = self._reach()
+            await reach.look()
+            if not reach:
+                return
             await self._refuse_held(reach)
             await self._write_down(reach)
-            for session, records in reach.records.items():
-                await self._redact(await reach.row(session), sorted(records))
-            await self._remove_memories(reach)
+            await self._erase_reached(reach, tuple(reach.memories))
 
-    async def _look(self) -> Reach:
+    async def _erase_reached(self, reach: Reach, memories: tuple[str, ...]) -> None:
+        for session, records in reach.records.items():
+            await self._redact(await reach.row(session), sorted(records))
+        await self._remove_memories(reach, memories)
+
+    def _reach(self) -> Reach:
         known = [(one.session, one.position) for one in self._state.records]
-        reach = Reach(self._caller, self._state.order, self._tracer, known, self._quoted)
-        await reach.look()
-        self._quoted = reach.quoted
-        return reach
+        return Reach(self._caller, self._state.order, self._tracer, known, self._state.trail)
 
     async def _refuse_held(self, reach: Reach) -> None:
         order = self._state.order
         touched = {"project", f"{order.what}:{order.name}", *(f"memory:{name}" for name in reach.memories)}
         for memory in reach.memories.values():
             touched |= {memory.place.scope, *(f"subject:{name}" for name in memory.subjects)}
-        for session in reach.records:
+        for session, records in reach.records.items():
             touched |= {f"session:{session}", f"user:{(await reach.row(session)).summary.user}"}
+            kept = [record.event for record in records.values() if isinstance(record.event, MemoryKept)]
+            touched |= {scope for event in kept for scope in (event.scope, *(f"subject:{s}" for s in event.subjects))}
         for one in await holds(self._caller):
             if one.scope in touched:
                 kept = "What was reached before stays erased" if self._state.records else "Nothing was erased"
@@ -290,7 +310,13 @@ class _Work:
                     prints |= dict.fromkeys(self._tracer.prints_of(text))
         memories = {*state.memories, *reach.memories}
         await self._save(
-            replace(state, records=tuple(sorted(records)), memories=tuple(sorted(memories)), prints=tuple(prints))
+            replace(
+                state,
+                records=tuple(sorted(records)),
+                memories=tuple(sorted(memories)),
+                prints=tuple(prints),
+                trail=reach.trail,
+            )
         )
 
     async def _stored(self, session: str, positions: Collection[int]) -> AsyncIterator[RawRecord]:
@@ -312,11 +338,11 @@ class _Work:
             await commit(caller, write)
         self._count({"records": len(positions)})
 
-    async def _remove_memories(self, reach: Reach) -> None:
+    async def _remove_memories(self, reach: Reach, ids: tuple[str, ...]) -> None:
+        """Out of the index at once: whoever reads the journals for it may be another process, or not there."""
         memories, project = self._caller.database.memories, self._state.order.project
-        if reach.memories:
-            selector = MemorySelector(project=project, ids=tuple(reach.memories))
-            self._count((await memories.remove(selector)).rows)
+        if ids:
+            self._count((await memories.remove(MemorySelector(project=project, ids=ids))).rows)
         for session, records in reach.records.items():
             selector = MemorySelector(project=project, session=session, positions=tuple(records))
             self._count((await memories.remove(selector)).rows)
@@ -325,7 +351,7 @@ class _Work:
         """Answers kept for retried requests say what was said: those that do are emptied, and still refuse a reuse."""
         prints, emptied = frozenset(self._state.prints), 0
         sessions = {one.session.encode() for one in self._state.records}
-        async for entry in _entries(self._caller, ANSWER_KIND, project=self._state.order.project):
+        for entry in await _entries(self._caller, ANSWER_KIND, project=self._state.order.project):
             claim = msgspec.json.decode(entry.body, type=dict[str, Any])
             said = _decoded(claim.get("body", ""))
             if any(name in said for name in sessions) or self._tracer.find(prints, (said,)):
@@ -341,8 +367,7 @@ class _Work:
             return
         sessions = {one.session for one in self._state.records} if order.what == "user" else {order.name}
         for kind in ECHO_KINDS:
-            kept = [entry async for entry in _entries(self._caller, kind, project=order.project)]
-            for entry in kept:
+            for entry in await _entries(self._caller, kind, project=order.project):
                 if msgspec.json.decode(entry.body, type=_Echo).session in sessions:
                     await self._caller.database.registry.remove(kind, entry.id)
                     removed += 1

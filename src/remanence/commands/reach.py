@@ -9,8 +9,9 @@ erasure finds what was written meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from remanence.commands.caller import Caller
@@ -36,16 +37,32 @@ from remanence.events import (
 from remanence.ports import SessionQuery, SessionRow
 from remanence.recollections import Memory, MemoryListing
 
-__all__ = ["Reach"]
+__all__ = ["Reach", "Trail"]
 
 _PAGE = 200
 _READ = 500
+_ALL = 2**31 - 1
 
 _SAID = (InputReceived, ToolReturned, MemoryKept)
 _QUOTES = (ModelReplied, ToolReturned)
 
 Place = tuple[str, int]
 """A session and a position."""
+
+Prints = tuple[tuple[str, ...], ...]
+"""The prints of each of some texts."""
+
+
+class Trail(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What earlier looks of an order found to look for, which nobody could find again once it is erased.
+
+    `quoted` are the prints of each text that may be quoted in the sessions of these `users`, `shared` those that may be
+    in anybody's.
+    """
+
+    quoted: tuple[tuple[str, ...], ...] = ()
+    shared: tuple[tuple[str, ...], ...] = ()
+    users: tuple[str, ...] = ()
 
 
 class Reach:
@@ -57,7 +74,7 @@ class Reach:
         order: Order,
         tracer: Tracer,
         erased: Iterable[Place] = (),
-        quoted: Iterable[frozenset[str]] = (),
+        trail: Trail | None = None,
     ) -> None:
         self._database = caller.database
         self._order = order
@@ -67,8 +84,8 @@ class Reach:
         self.records: dict[str, dict[int, Recorded]] = {}
         """The records to erase, by session and position."""
         self.memories: dict[str, Memory] = {}
-        self.quoted = list(quoted)
-        """The prints of each text that is looked for as a quotation, those of earlier looks among them."""
+        self.trail = trail or Trail()
+        """What is looked for as a quotation, that of earlier looks included."""
 
     def __bool__(self) -> bool:
         return bool(self.records or self.memories)
@@ -84,13 +101,30 @@ class Reach:
             case "user":
                 async for row in self._sessions(SessionQuery(project=order.project, user=order.name)):
                     await self._take_session(row.session)
-                await self._take_memories(lambda memory: memory.place.scope == f"user:{order.name}")
+                places = await self._database.memories.places(order.project)
+                theirs = tuple(place for place in places if place.scope == f"user:{order.name}")
+                await self._take_memories(MemoryListing(project=order.project, places=theirs, closed=True))
             case "subject":
-                await self._take_memories(lambda memory: order.name in memory.subjects)
+                await self._take_memories(MemoryListing(project=order.project, subject=order.name, closed=True))
             case "memory":
-                await self._take_memories(lambda memory: memory.id == order.name)
+                for memory in await self._versions(order.name):
+                    await self._take_memory(memory)
         await self._follow()
         await self._take_quotes()
+
+    async def look_again(self, written: Iterable[Place]) -> None:
+        """What was written down to be erased, and is still there: whoever wrote it died before it came to that."""
+        positions: dict[str, set[int]] = {}
+        for session, position in written:
+            positions.setdefault(session, set()).add(position)
+        for session, wanted in positions.items():
+            try:
+                row = await self.row(session)
+            except NotFound:
+                continue
+            for record in await self._own_records(row):
+                if record.position in wanted:
+                    self._take_whatever(record)
 
     async def row(self, session: str) -> SessionRow:
         """The row of a session of the order's project, or of the journal of one of its stores. Raises NotFound."""
@@ -110,21 +144,27 @@ class Reach:
             self.memories[memory.id] = memory
             if memory.kind != "episode":
                 # Also the versions that other sessions wrote: else they would be believed again.
-                for version in await self._database.memories.history(memory.project, memory.id):
+                for version in await self._versions(memory.id):
                     if (kept := await self._record(version.session, version.position)) is not None:
                         self._take(kept)
 
-    async def _take_memories(self, wanted: Callable[[Memory], bool]) -> None:
-        for memory in await self._listed(MemoryListing(project=self._order.project, closed=True)):
-            if wanted(memory):
-                await self._take_memory(memory)
+    async def _take_memories(self, listing: MemoryListing) -> None:
+        for memory in await self._listed(listing):
+            await self._take_memory(memory)
+
+    async def _versions(self, memory: str) -> Sequence[Memory]:
+        """The versions of a memory; none when it is not there any more."""
+        try:
+            return await self._database.memories.history(self._order.project, memory)
+        except NotFound:
+            return ()
 
     async def _take_memory(self, memory: Memory) -> None:
         """A memory with all its versions, the records they stand in, and those they were learned from."""
         if memory.id in self.memories:
             return
         self.memories[memory.id] = memory
-        for version in await self._database.memories.history(memory.project, memory.id):
+        for version in await self._versions(memory.id):
             kept = await self._record(version.session, version.position)
             if kept is None:
                 continue
@@ -173,17 +213,22 @@ class Reach:
         users = {(await self.row(session)).summary.user for session in sessions}
         users = (users | {_user_of(memory) for memory in self.memories.values()}) - {""}
         said = [r.event for records in self.records.values() for r in records.values() if isinstance(r.event, _SAID)]
-        self.quoted += self._prints(text for event in said for text in texts_of(event))
-        for user in users if self.quoted else ():
-            await self._take_quoting(SessionQuery(project=self._order.project, user=user), self.quoted)
-        shared = self._prints(memory.text for memory in self.memories.values() if _is_for_all(memory))
-        if shared:
-            await self._take_quoting(SessionQuery(project=self._order.project), shared)
+        before = self.trail
+        self.trail = trail = Trail(
+            self._prints(before.quoted, (text for event in said for text in texts_of(event))),
+            self._prints(before.shared, (memory.text for memory in self.memories.values() if _is_for_all(memory))),
+            tuple(sorted({*before.users, *users})),
+        )
+        for user in trail.users if trail.quoted else ():
+            await self._take_quoting(SessionQuery(project=self._order.project, user=user), trail.quoted)
+        if trail.shared:
+            await self._take_quoting(SessionQuery(project=self._order.project), trail.shared)
 
-    def _prints(self, texts: Iterable[str]) -> list[frozenset[str]]:
-        return [frozenset(prints) for text in texts if (prints := self._tracer.prints_of(text))]
+    def _prints(self, before: Prints, texts: Iterable[str]) -> Prints:
+        made = (self._tracer.prints_of(text) for text in texts)
+        return tuple(dict.fromkeys((*before, *(prints for prints in made if prints))))
 
-    async def _take_quoting(self, query: SessionQuery, quoted: list[frozenset[str]]) -> None:
+    async def _take_quoting(self, query: SessionQuery, quoted: Prints) -> None:
         """Replies and results, in these sessions, that hold at least half of the prints of a text."""
         every = frozenset[str]().union(*quoted)
         async for row in self._sessions(query):
@@ -191,7 +236,7 @@ class Reach:
                 taken = record.position in self.records.get(row.session, {})
                 if isinstance(record.event, _QUOTES) and not taken:
                     found = self._tracer.find(every, (text.encode() for text in texts_of(record.event)))
-                    if any(2 * len(found & prints) >= len(prints) for prints in quoted):
+                    if any(2 * len(found.intersection(prints)) >= len(prints) for prints in quoted):
                         self._take(record)
 
     async def _follow_in(self, row: SessionRow, gone: frozenset[Place]) -> None:
@@ -235,7 +280,7 @@ class Reach:
                 await self._take_memory(memory)
 
     async def _learned_from(self, memory: Memory, gone: frozenset[Place]) -> bool:
-        for version in await self._database.memories.history(memory.project, memory.id):
+        for version in await self._versions(memory.id):
             if (version.session, version.position) in gone:
                 return True
             kept = await self._record(version.session, version.position)
@@ -290,12 +335,8 @@ class Reach:
             query = replace(query, after=rows[-1].session)
 
     async def _listed(self, listing: MemoryListing) -> list[Memory]:
-        found: list[Memory] = []
-        listing = replace(listing, limit=_PAGE)
-        while page := await self._database.memories.list(listing):
-            found += page
-            listing = replace(listing, after=page[-1].id)
-        return found
+        """All of a listing, in one look: another order may erase, between two pages, what the second goes on from."""
+        return list(await self._database.memories.list(replace(listing, limit=_ALL)))
 
 
 def _user_of(memory: Memory) -> str:

@@ -95,17 +95,17 @@ async def listing(connection: Connection, asked: MemoryListing) -> list[Memory]:
             f"(p.store, p.scope) IN (SELECT * FROM unnest(${len(values) - 1}::text[], ${len(values)}::text[]))"
         )
     rows: list[Candidate] = []
-    start = 0
+    start, size = 0, max(_PAGE, asked.limit)  # a long listing is one look, so that what goes meanwhile shifts nothing
     while True:
         page = await connection.fetch(
             f"SELECT {COLUMNS} {_FROM} WHERE {' AND '.join(terms)} "
-            f"ORDER BY m.recorded_at DESC, m.id DESC, m.version DESC LIMIT {_PAGE} OFFSET {start}",
+            f"ORDER BY m.recorded_at DESC, m.id DESC, m.version DESC LIMIT {size} OFFSET {start}",
             *values,
         )
         rows += [candidate_of(tuple(row)) for row in page]
-        start += _PAGE
+        start += size
         found = listed(rows, asked)
-        if len(page) < _PAGE or len(found) >= asked.limit:
+        if len(page) < size or len(found) >= asked.limit:
             return found[: asked.limit]
 
 

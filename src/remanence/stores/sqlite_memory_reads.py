@@ -113,17 +113,17 @@ def listing(connection: sqlite3.Connection, asked: MemoryListing) -> list[Memory
         terms.append(f"m.place IN ({' UNION ALL '.join([one] * len(asked.places))})" if asked.places else "0")
         values += [name for place in asked.places for name in (asked.project, place.store, place.scope)]
     rows: list[Candidate] = []
-    start = 0
+    start, size = 0, max(_PAGE, asked.limit)  # a long listing is one look, so that what goes meanwhile shifts nothing
     while True:
         page = connection.execute(
             f"SELECT {COLUMNS} {source} WHERE {' AND '.join(terms)} "
             "ORDER BY m.recorded_at DESC, m.id DESC, m.version DESC LIMIT ? OFFSET ?",
-            (*values, _PAGE, start),
+            (*values, size, start),
         ).fetchall()
         rows += map(candidate_of, page)
-        start += _PAGE
+        start += size
         found = listed(rows, asked)
-        if len(page) < _PAGE or len(found) >= asked.limit:
+        if len(page) < size or len(found) >= asked.limit:
             return found[: asked.limit]
 
 
