@@ -27,9 +27,10 @@ def price(thing: str) -> str:
 
 
 @shop.tool(annotations=ToolAnnotations(idempotent_hint=True))
-def reserve(thing: str) -> dict[str, str]:
-    """Put a thing aside."""
-    _note(f"reserve {thing}")
+def reserve(thing: str, ctx: Context) -> dict[str, str]:
+    """Put a thing aside, at a desk that the caller may have named."""
+    desk = dict(ctx.request_context.meta or {}).get("desk")
+    _note(f"reserve {thing}" + (f" at {desk}" if desk else ""))
     return {"reserved": thing}
 
 

@@ -12,6 +12,7 @@ from remanence.api.admin_access import REFUSALS, Admin, Paged
 from remanence.api.admin_shapes import json_answer, listed, page_answer, shown
 from remanence.api.agents import Serves, saved_agent, saved_spec
 from remanence.api.agents_config import config_of
+from remanence.api.agents_mcp import servers_of
 from remanence.api.agents_memory import Access, attached
 from remanence.api.bodies import JsonRoute
 from remanence.api.router import Face
@@ -268,7 +269,7 @@ async def attach_memory(caller: Admin, served: Serves, body: AttachBody) -> Resp
     known = await saved_agent(served, caller, body.agent)
     config = config_of(known.spec)
     metadata = attached(config["metadata"], body.access, body.store)
-    spec = saved_spec({**config, "metadata": metadata}, known.id, known.revision + 1)
+    spec = saved_spec({**config, "metadata": metadata}, known.id, known.revision + 1, servers_of(known.spec))
     made = await saved.change_agent(caller, known, spec)
     return json_answer(AttachmentShape.of(made.id, body.access, made.spec))
 

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Request, Response
 
-from remanence.api.agents_bodies import AgentBody, AgentChanges
+from remanence.api.agents_bodies import AgentBody, AgentChanges, AgentSettings, SessionAgentChanges
 from remanence.api.agents_config import Config, blank_config, changed_config, config_of, spec_of_config
+from remanence.api.agents_mcp import NO_SERVERS, Servers, servers_among, servers_of
 from remanence.api.agents_memory import check_agent, memory_of
 from remanence.api.agents_objects import seconds
 from remanence.api.auth import may
@@ -38,6 +39,7 @@ __all__ = [
     "saved_agent",
     "saved_spec",
     "served_by",
+    "servers_for",
 ]
 
 Asker = Annotated[Caller, Depends(may("api"))]
@@ -68,7 +70,10 @@ async def create_agent(
     if idempotency_key is not None:
         name = f"agent_{digest_of(caller.project.encode(), idempotency_key.encode())[:30]}"
     request = body_digest(body.model_dump(mode="json", exclude_unset=True)) if idempotency_key else ""
-    made = await saved.create_agent(caller, saved_spec(config, name, 1), request=request)
+    made = await saved.made_by(caller, name, request) if request else None
+    if made is None:
+        spec = saved_spec(config, name, 1, await servers_for(served, body))
+        made = await saved.create_agent(caller, spec, request=request)
     return answer(agent_object(made))
 
 
@@ -84,7 +89,7 @@ async def update_agent(agent_id: AgentId, body: AgentChanges, caller: Asker, ser
     known = await saved_agent(served, caller, agent_id)
     config = changed_config(config_of(known.spec), body)
     checked_model(served, config, "model")
-    spec = saved_spec(config, known.id, known.revision + 1)
+    spec = saved_spec(config, known.id, known.revision + 1, await servers_for(served, body, known=known.spec))
     return answer(agent_object(await saved.change_agent(caller, known, spec)))
 
 
@@ -125,10 +130,26 @@ async def saved_agent(served: Served, caller: Caller, agent: str) -> SavedAgent:
     return await saved.find_agent(caller, agent)
 
 
-def saved_spec(config: Config, agent: str, revision: int) -> AgentSpec:
+def saved_spec(config: Config, agent: str, revision: int, servers: Servers) -> AgentSpec:
     """The version of a saved agent that a configuration means, with the memory that its metadata asks for."""
     check_agent(config["metadata"])
-    return spec_of_config(config, agent, revision=revision, memory=memory_of(config["metadata"]))
+    return spec_of_config(config, agent, servers=servers, revision=revision, memory=memory_of(config["metadata"]))
+
+
+async def servers_for(
+    served: Served,
+    body: AgentBody | AgentChanges | AgentSettings | SessionAgentChanges,
+    *,
+    known: AgentSpec | None = None,
+    at: str = "",
+) -> Servers:
+    """What the MCP servers of a declaration offer: those it names are asked; without `tools`, those of `known` stay.
+
+    `at` is where the declaration lies in the request. Raises InvalidInput with the path, McpUnreachable.
+    """
+    if "tools" not in body.model_fields_set:
+        return servers_of(known) if known is not None else NO_SERVERS
+    return await servers_among(served.shelf, body.tools or (), f"{at}tools", known=known)
 
 
 def checked_model(served: Served, config: Config, path: str) -> None:

@@ -5,8 +5,9 @@ on, in the version's `face`, so that it can be shown again word for word. An age
 file has no such form; one is made for it.
 
 Function tools are the client's to run. A function with the name of a tool that the agent runs itself stays the agent's.
-What this release cannot do is refused with the path of the field: tools other than functions, subagents, background
-compaction, reminders of the time. So is what a provider would ignore in silence.
+MCP servers' tools are run here (see `agents_mcp.py`). What this release cannot do is refused with the path of the
+field: other tools, subagents, background compaction, reminders of the time. So is what a provider would ignore in
+silence.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from remanence.api.agents_bodies import (
     SessionAgentChanges,
     TextSettings,
 )
-from remanence.api.agents_tools import FunctionTool, ProgrammaticToolCalling, Tool, ToolSearch, WebSearch
+from remanence.api.agents_mcp import NO_SERVERS, Servers, own_rules, own_tools, shown_mcp
+from remanence.api.agents_tools import FunctionTool, McpTool, ProgrammaticToolCalling, Tool, ToolSearch, WebSearch
 from remanence.content import digest_of
 from remanence.core.registry import checked, with_memory_tools
 from remanence.errors import InvalidInput, Unsupported
@@ -188,6 +190,8 @@ def _tool(tool: Tool, path: str) -> dict[str, Any] | None:
         case WebSearch(mode="disabled"):
             given = tool.model_dump(include={"allowed_domains", "location"})
             return {"type": "web_search", "mode": "disabled", "context_size": tool.context_size or "medium", **given}
+        case McpTool():
+            return shown_mcp(tool, path)
         case ToolSearch():
             path, what = f"{path}.type", "tool search"
         case _:
@@ -234,33 +238,47 @@ def spec_of_config(
     config: Config,
     name: str,
     *,
+    servers: Servers = NO_SERVERS,
     base: AgentSpec | None = None,
     revision: int = 0,
     memory: MemoryUse | None = None,
 ) -> AgentSpec:
     """The version a configuration means. `base` is the agent it changes, whose own tools and memory it keeps.
 
-    `revision` sets versions apart that say the same, so that an agent can go back to what it was.
+    `servers` is what its MCP servers offer. `revision` sets versions apart that say the same, so that an agent can go
+    back to what it was.
     """
     memory = base.memory if base is not None else memory
-    own = {tool.name: tool for tool in base.tools if tool.kind != "client"} if base is not None else {}
+    own = own_tools(base) if base is not None else {}
     effort, schema = config["reasoning"]["effort"], config["text"]["format"].get("schema")
     settings = base.settings if base is not None else ModelSettings()
     functions = [tool for tool in config["tools"] if tool["type"] == "function"]
-    tools = tuple(own.get(tool["name"]) or _client_tool(tool) for tool in functions)
+    given = (*(own.get(tool["name"]) or _client_tool(tool) for tool in functions), *servers.tools)
+    tools = with_memory_tools(given, memory)
+    rules = own_rules(base, [tool.name for tool in tools]) if base is not None else ()
     spec = AgentSpec(
         name=name,
         model=config["model"],
         instructions=config["instructions"] or "",
-        tools=with_memory_tools(tools, memory),
+        tools=tools,
+        rules=(*rules, *servers.rules),
         settings=msgspec.structs.replace(settings, reasoning_effort=effort, output_schema=schema),
         metadata=config["metadata"],
         memory=memory,
-        face={"agent": config, "revision": revision} if revision else {"agent": config},
+        face=_face(config, servers, revision),
     )
     if base is not None:
-        spec = msgspec.structs.replace(spec, rules=base.rules, limits=base.limits, if_busy=base.if_busy)
+        spec = msgspec.structs.replace(spec, limits=base.limits, if_busy=base.if_busy)
     return checked(spec)
+
+
+def _face(config: Config, servers: Servers, revision: int) -> dict[str, Any]:
+    face: dict[str, Any] = {"agent": config}
+    if revision:
+        face["revision"] = revision
+    if servers.asks:
+        face["mcp"] = servers.asks
+    return face
 
 
 def _client_tool(tool: dict[str, Any]) -> ToolSpec:

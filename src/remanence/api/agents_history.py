@@ -15,7 +15,7 @@ from msgspec.structs import replace
 from remanence.api.agents_objects import TurnFacts, tail_of, turn_id
 from remanence.api.agents_view import OpenTurn, SessionView
 from remanence.api.lists import Order
-from remanence.commands.caller import Caller
+from remanence.commands.caller import Caller, state_in
 from remanence.core.state import Session, status_of
 from remanence.errors import InvalidInput, NotFound
 from remanence.events import Recorded, SessionForked, SessionOpened, TurnEnded, TurnStarted
@@ -82,7 +82,8 @@ async def past_turns(caller: Caller, s: Session, number: int, order: Order) -> A
 
 async def _turns(caller: Caller, s: Session, first: int, last: int) -> AsyncGenerator[PastTurn]:
     """Turns by their numbers, read in one go."""
-    view = SessionView(replace(s, turn=None, queue=(), turns=first - 1, head=0, doubts=(), pause=None, frozen=None))
+    before = replace(s, turn=None, queue=(), turns=first - 1, head=0, doubts=(), pause=None, frozen=None, version="")
+    view = SessionView(before)
     records: list[Recorded] = []
     start = await _start_of(caller, s, first)
     async for record in _records(caller, s, start - 1):
@@ -104,6 +105,9 @@ async def _turns(caller: Caller, s: Session, first: int, last: int) -> AsyncGene
 
 
 async def _hear_missing(caller: Caller, s: Session, view: SessionView, record: Recorded) -> None:
+    if view.wonders(record):
+        then = await state_in(caller.database.store, s.id, upto=record.position)
+        view.know(then.version, await caller.database.specs.get(then.version))
     for position in view.missing(record):
         for heard in await caller.database.store.read(s.id, after=position - 1, limit=1):
             view.hear(heard)

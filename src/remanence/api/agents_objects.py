@@ -6,8 +6,8 @@ How our states read there:
   must do something first, `budget_reached` when it paused at a limit, else `in_progress`. It is never `failed`: a
   failed turn leaves a session that takes the next input.
 * A call that waits for approval is an `mcp_approval_request`, whatever tool it is of: the wire format has no other word
-  for it. Its id is the call's. So is an effect in doubt, under the id `doubt_CALL`: it can be given up there (`deny`);
-  what else can be said of it is said under `/admin/v1`.
+  for it. Its id is the call's; its server is `remanence` unless the tool is an MCP server's. So is an effect in doubt,
+  under the id `doubt_CALL`: it can be given up there (`deny`); what else can be said of it is said under `/admin/v1`.
 * A call that the client runs is a `function_call`; so is a question that the agent asks a person (`ask_human`).
 * A frozen session with something to do is `requires_action` without a listed action: it waits for the thaw.
 
@@ -22,6 +22,7 @@ from typing import Any
 import msgspec
 
 from remanence.api.agents_config import config_of
+from remanence.api.response_mcp import Remotes, remotes_of
 from remanence.content import Image, Part, Text, Usage, parse_arguments
 from remanence.core.state import CLIENT_EPOCH, Call, Session, waiting_on
 from remanence.errors import ModelErrorKind
@@ -90,23 +91,25 @@ def session_status(s: Session) -> str:
     return "requires_action" if waiting_on(s) in ("approval", "answer", "client", "doubt", "thaw") else "in_progress"
 
 
-def required_actions(s: Session) -> list[dict[str, Any]]:
-    """What somebody must do before the session goes on."""
+def required_actions(s: Session, remotes: Remotes | None = None) -> list[dict[str, Any]]:
+    """What somebody must do before the session goes on. `remotes` are the tools that run on MCP servers."""
     calls = s.turn.calls if s.turn else ()
-    actions = [action for call in calls if (action := _action(s, call)) is not None]
+    actions = [action for call in calls if (action := _action(s, call, remotes or {})) is not None]
     for doubt in s.doubts:
         words = (
             f"Nobody knows whether {doubt.tool} happened ({doubt.reason}). `deny` gives it up; to say that it "
             "happened, or that it shall run again, use /admin/v1/doubts."
         )
-        actions.append(_approval(s.id, f"doubt_{doubt.call}", doubt.turn, doubt.tool, None, words))
+        where = (f"doubt_{doubt.call}", turn_id(s.id, doubt.turn), _server(doubt.tool, remotes or {}))
+        actions.append(_approval(where, None, words))
     return actions
 
 
-def _action(s: Session, call: Call) -> dict[str, Any] | None:
+def _action(s: Session, call: Call, remotes: Remotes) -> dict[str, Any] | None:
     if call.state == "asked":
         words = f"{call.name} waits for approval: {call.reason}"
-        return _approval(s.id, call.call, s.turns, call.name, arguments_of(call.arguments), words)
+        where = (call.call, turn_id(s.id, s.turns), _server(call.name, remotes))
+        return _approval(where, arguments_of(call.arguments), words)
     if call.state == "question" or (call.state == "running" and call.epoch == CLIENT_EPOCH):
         return {
             "type": "function_call",
@@ -118,10 +121,17 @@ def _action(s: Session, call: Call) -> dict[str, Any] | None:
     return None
 
 
-def _approval(session: str, request_id: str, turn: int, tool: str, arguments: Any, message: str) -> dict[str, Any]:
+def _server(tool: str, remotes: Remotes) -> tuple[str, str]:
+    """Who runs a tool that is not the client's, and under which name."""
+    return remotes.get(tool, ("remanence", tool))
+
+
+def _approval(where: tuple[str, str, tuple[str, str]], arguments: Any, message: str) -> dict[str, Any]:
+    """`where`: the id to answer under, the turn's id, the tool's server and name."""
+    request_id, turn, (label, tool) = where
     request = {
         "type": "mcp_tool_call",
-        "server_label": "remanence",
+        "server_label": label,
         "name": tool,
         "arguments": arguments,
         "message": message,
@@ -129,7 +139,7 @@ def _approval(session: str, request_id: str, turn: int, tool: str, arguments: An
     return {
         "type": "mcp_approval_request",
         "request_id": request_id,
-        "turn_id": turn_id(session, turn),
+        "turn_id": turn,
         "request": request,
     }
 
@@ -150,7 +160,7 @@ def session_object(s: Session, spec: AgentSpec, budgets: Sequence[Budget]) -> di
         "environment": s.face.get("environment", {"type": "none"}),
         "error": None,
         "metadata": s.metadata,
-        "required_actions": required_actions(s) if status == "requires_action" else [],
+        "required_actions": required_actions(s, remotes_of(spec.tools)) if status == "requires_action" else [],
         "status": status,
         "usage": token_usage(s.ledger.usage),
         "vault_ids": [],

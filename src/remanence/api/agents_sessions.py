@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from fastapi import Header, Path, Request, Response
 from msgspec.structs import replace
 
-from remanence.api.agents import Asker, IdempotencyKey, Serves, checked_model, saved_agent
+from remanence.api.agents import Asker, IdempotencyKey, Serves, checked_model, saved_agent, servers_for
 from remanence.api.agents_bodies import SessionBody, SessionChanges, SpendControl
 from remanence.api.agents_config import (
     blank_config,
@@ -24,6 +24,7 @@ from remanence.api.agents_config import (
     spec_of_config,
 )
 from remanence.api.agents_inputs import messages_in, parts_of
+from remanence.api.agents_mcp import check_required
 from remanence.api.agents_memory import MEMORY, STORE, USER, check_session, memory_of, user_of
 from remanence.api.agents_objects import MICROS_PER_CENT, UNLIMITED, tail_of
 from remanence.api.agents_stream import SessionStream, StreamChoice, shown_session
@@ -95,7 +96,8 @@ async def update_session(session_id: SessionId, body: SessionChanges, caller: As
         known = await caller.database.specs.get(s.version)
         config = changed_config(config_of(known), body.agent, at="agent.")
         checked_model(served, config, "agent.model")
-        spec = spec_of_config(config, s.agent, base=known)
+        servers = await servers_for(served, body.agent, known=known, at="agent.")
+        spec = spec_of_config(config, s.agent, servers=servers, base=known)
         if spec != known:
             await sessions.upgrade(caller, s.id, spec)
     if "spend_control" in given:
@@ -198,16 +200,20 @@ async def _spec_for(served: Served, caller: Caller, body: SessionBody) -> AgentS
             )
         config = changed_config(blank_config(body.agent.model), body.agent, at="agent.")
         checked_model(served, config, "agent.model")
-        return spec_of_config(config, inline_name(config), memory=memory_of(body.metadata or {}))
+        servers, memory = await servers_for(served, body.agent, at="agent."), memory_of(body.metadata or {})
+        return spec_of_config(config, inline_name(config), servers=servers, memory=memory)
     try:
         known = await saved_agent(served, caller, body.agent_id)
     except NotFound as error:
         raise NotFound(f"agent_id: {error.message}", param="agent_id") from None
+    if body.agent is None or "tools" not in body.agent.model_fields_set:
+        await check_required(served.shelf, config_of(known.spec)["tools"])
     if body.agent is None:
         return known.spec
     config = changed_config(config_of(known.spec), body.agent, at="agent.")
     checked_model(served, config, "agent.model")
-    return spec_of_config(config, known.id, base=known.spec)
+    servers = await servers_for(served, body.agent, known=known.spec, at="agent.")
+    return spec_of_config(config, known.id, servers=servers, base=known.spec)
 
 
 def _opening(caller: Caller, body: SessionBody, key: str | None, base_url: str) -> Opening:

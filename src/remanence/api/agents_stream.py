@@ -163,7 +163,16 @@ class SessionStream:
         ended = self._choice.until_rest and isinstance(record.event, TurnEnded)
         return s.deleted or (ended and s.turn is None and not s.queue)
 
+    async def _spec(self, version: str) -> AgentSpec:
+        if version not in self._specs:
+            self._specs[version] = await self._caller.database.specs.get(version)
+        return self._specs[version]
+
     async def _hear_missing(self, record: Recorded) -> None:
+        """What a record refers to and was not read: what was said before, and what the version says of tools."""
+        if self._view.wonders(record):
+            version = self._view.s.version
+            self._view.know(version, await self._spec(version))
         for position in self._view.missing(record):
             for heard in await self._caller.database.store.read(self._session, after=position - 1, limit=1):
                 self._view.hear(heard)
@@ -172,9 +181,7 @@ class SessionStream:
         data = {**event, "event_id": event_id}
         state = event.get("session")
         if isinstance(state, Session):
-            if state.version not in self._specs:
-                self._specs[state.version] = await self._caller.database.specs.get(state.version)
-            data["session"] = await shown_session(self._caller, state, self._specs[state.version])
+            data["session"] = await shown_session(self._caller, state, await self._spec(state.version))
         if self._choice.obfuscation and "delta" in event:
             # Padded, so that the length of what travels does not tell the length of a word.
             data["obfuscation"] = secrets.token_hex(_PADDED)[: _PADDED - len(event["delta"]) % _PADDED]

@@ -6,9 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from remanence.api.response_mcp import ApprovalFilter
+
 __all__ = [
     "Body",
     "FunctionTool",
+    "HttpTransport",
+    "McpTool",
     "ProgrammaticToolCalling",
     "Schema",
     "Tool",
@@ -71,15 +75,16 @@ class StdioTransport(Body):
 
 
 class McpTool(Body):
-    """Tools of an MCP server."""
+    """Tools of an MCP server. `require_approval` is ours, in the form of the Responses API: which calls ask first."""
 
     type: Literal["mcp"]
-    server_label: str
+    server_label: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     transport: Annotated[HttpTransport | StdioTransport, Field(discriminator="type")]
     allowed_tools: list[str] | None = None
     connection_origin: Literal["service", "environment"] | None = None
     credential_id: str | None = None
     request_metadata: dict[str, Any] | None = None
+    require_approval: Literal["always", "never"] | ApprovalFilter | None = None
     required: bool = False
 
 

@@ -7,7 +7,8 @@ call that still runs.
 The text of a reply is an item as soon as a first piece of it streams, and is completed by the reply's record. Its id
 counts the attempt of the model call, so a text that was begun and lost and the text that replaces it are two items: the
 first ends as `incomplete`, the second as `completed`. A call of a tool becomes an item when it starts, not when the
-model asks for it: a client must never run what nobody has allowed yet.
+model asks for it: a client must never run what nobody has allowed yet. A call of an MCP server's tool is one item,
+`mcp_call`, which tells its outcome too; any other is a `function_call` with a `function_call_output`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from remanence.api.agents_objects import (
     turn_object,
 )
 from remanence.api.agents_pieces import ITEM_ADDED, ITEM_DONE, Event, Piece, part_kind
+from remanence.api.response_mcp import Remotes, remotes_of
 from remanence.api.stream import Place, Preview
 from remanence.content import Part, Text, Thinking, text_of
 from remanence.core.session import evolve
@@ -53,6 +55,7 @@ from remanence.events import (
     TurnStarted,
 )
 from remanence.ports import DeltaKind
+from remanence.spec import AgentSpec
 
 __all__ = ["Live", "OpenTurn", "SessionView", "Taken"]
 
@@ -102,6 +105,7 @@ class SessionView:
         self.live: Live | None = None
         self._tail = tail_of(s.id)
         self._heard: dict[int, InputReceived] = {}
+        self._remotes: dict[str, Remotes] = {}
         self._shown = _standing(s)
 
     def missing(self, r: Recorded) -> Sequence[int]:
@@ -113,6 +117,15 @@ class SessionView:
                 return [position]
             case _:
                 return []
+
+    def wonders(self, r: Recorded) -> bool:
+        """Whether this record is about a tool, and nothing is known of the version that brought it."""
+        return isinstance(r.event, ToolStarted | ToolReturned) and self.s.version not in self._remotes
+
+    def know(self, version: str, spec: AgentSpec) -> None:
+        """Learn which version the session was pinned to, and which of its tools run on MCP servers."""
+        self.s = replace(self.s, version=version)
+        self._remotes[version] = remotes_of(spec.tools)
 
     def hear(self, r: Recorded) -> None:
         """Learn what was said in an input that lies before what was taken."""
@@ -311,44 +324,54 @@ class SessionView:
     def _begun(self, call: str) -> list[Event | None]:
         """A call starts, or is asked of a person: now it is an item. Only the first start counts."""
         known, turn = self.s.call(call), self.turn
-        item_id = self._id("fc", call)
-        if known is None or turn is None or item_id in turn.items:
+        if known is None or turn is None or self._call_item(turn, call):
             return []
-        item = {
-            "id": item_id,
-            "type": "function_call",
-            "call_id": call,
+        item: dict[str, Any] = {
             "name": known.name,
             "arguments": arguments_of(known.arguments),
             "status": "in_progress",
             "turn_id": self._where()["turn_id"],
         }
+        remote = self._remotes.get(self.s.version, {}).get(known.name)
+        if remote is None:
+            item |= {"id": self._id("fc", call), "type": "function_call", "call_id": call}
+        else:
+            label, name = remote
+            item |= {"id": self._id("mcp", call), "type": "mcp_call", "server_label": label, "name": name}
+            item |= {"output": None, "error": None}
+        item_id = item["id"]
         turn.items[item_id] = item
         turn.indexes[item_id] = turn.outputs
         turn.outputs += 1
         return [{"type": ITEM_ADDED, **self._where(), "item": item, "output_index": turn.indexes[item_id]}]
 
+    def _call_item(self, turn: OpenTurn, call: str) -> str:
+        """The id of the item that a call is already, in whichever version it began; else nothing."""
+        return next((name for kind in ("fc", "mcp") if (name := self._id(kind, call)) in turn.items), "")
+
     def _returned(self, e: ToolReturned) -> list[Event | None]:
         turn = self.turn
-        if self.s.call(e.call) is None or turn is None or self._id("fco", e.call) in turn.items:
+        if self.s.call(e.call) is None or turn is None:
             return []
         events = self._begun(e.call)
-        item_id = self._id("fc", e.call)
+        item_id = self._call_item(turn, e.call)
+        item = turn.items[item_id]
+        if item["status"] != "in_progress":
+            return []
         status = ("failed" if e.error else "completed") if e.started else "incomplete"
-        item = turn.items[item_id] = {**turn.items[item_id], "status": status}
-        output_id = self._id("fco", e.call)
-        output: dict[str, Any] = {
-            "id": output_id,
-            "type": "function_call_output",
-            "call_id": e.call,
+        came: dict[str, Any] = {
             "status": status,
             "output": None if e.error else output_of(e.parts),
             "error": text_of(e.parts) if e.error else None,
-            "turn_id": self._where()["turn_id"],
         }
-        turn.items[output_id] = output
+        is_mcp = item["type"] == "mcp_call"
+        item = turn.items[item_id] = {**item, **came} if is_mcp else {**item, "status": status}
         events.append({"type": ITEM_DONE, **self._where(), "item": item, "output_index": turn.indexes[item_id]})
-        events.append({"type": ITEM_ADDED, **self._where(), "item": output, "output_index": None})
+        if not is_mcp:
+            output_id, kind = self._id("fco", e.call), "function_call_output"
+            output = {"id": output_id, "type": kind, "call_id": e.call, **came, "turn_id": self._where()["turn_id"]}
+            turn.items[output_id] = output
+            events.append({"type": ITEM_ADDED, **self._where(), "item": output, "output_index": None})
         return events
 
     # --- ids ----------------------------------------------------------------------------------------------------------

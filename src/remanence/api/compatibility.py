@@ -225,8 +225,9 @@ def _parameters(full: str, *others: tuple[str, State, str]) -> tuple[Parameter, 
 
 _TIER = "only `auto` and `default`: no tier of a provider is chosen"
 _FUNCTIONS = "only tools of type `function`"
-_NO_MCP = (
-    f"{_FUNCTIONS}, without `defer_loading` and `async`; `mcp` is refused: an agent declared in code has MCP servers"
+_AGENT_TOOLS = (
+    "`function`, without `defer_loading` and `async`, and `mcp` over `http` at a host of the setting `mcp_hosts`, "
+    "without `headers`, `authorization` and `credential_id`; a server that is away is refused, `required` or not"
 )
 _HINT = "kept and shown again; what providers cache goes by the prefix of the window"
 _IN_MEMORY = "only `in_memory`"
@@ -242,7 +243,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("reasoning", "partial", "`effort`; a `summary` cannot be asked for"),
         ("service_tier", "partial", _TIER),
         ("text", "partial", _VERBOSITY),
-        ("tools", "partial", _NO_MCP),
+        ("tools", "partial", _AGENT_TOOLS),
     ),
     "beta.agents.sessions.create": _parameters(
         "agent_id input output_type spend_control stream stream_options tool_handlers",

@@ -10,7 +10,7 @@ are refused. Servers that need them are declared with an agent, in code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
@@ -21,7 +21,11 @@ from remanence.errors import InvalidInput
 from remanence.spec import AllowRule, AskRule, Rule, ToolSpec
 from remanence.tools.mcp import McpServer, McpTool, remote_of
 
-__all__ = ["Listed", "McpBody", "Reaching", "listed_by", "remotes_of", "rules_of", "shown_server"]
+__all__ = ["Listed", "McpBody", "Reaching", "Remotes", "listed_by", "remotes_of", "rules_of", "shown_server"]
+
+
+Remotes = Mapping[str, tuple[str, str]]
+"""The server's label, and its own name for the tool, of each tool that runs on one."""
 
 
 class Reaching(Protocol):
@@ -75,20 +79,31 @@ class Listed(msgspec.Struct, frozen=True):
     offer: list[dict[str, Any]]
 
 
-async def listed_by(reach: Reaching, tools: Sequence[object]) -> tuple[Listed, ...]:
-    """What the servers among the tools of a request offer. Raises InvalidInput, McpUnreachable."""
-    taken = {name for tool in tools if isinstance(name := getattr(tool, "name", None), str)}
+async def listed_by(
+    reach: Reaching,
+    tools: Sequence[object],
+    *,
+    at: str = "tools",
+    url: str = "server_url",
+    taken: Iterable[str] = (),
+) -> tuple[Listed, ...]:
+    """What the servers among the tools of a request offer. Raises InvalidInput, McpUnreachable.
+
+    `at` and `url` are where the tools lie in the request, and in a tool the address; `taken` are names that none of
+    them may have.
+    """
+    taken = set(taken) | {name for tool in tools if isinstance(name := getattr(tool, "name", None), str)}
     found: list[Listed] = []
     for index, body in enumerate(tools):
         if not isinstance(body, McpBody):
             continue
-        path = f"tools[{index}]"
+        path = f"{at}[{index}]"
         if any(one.label == body.server_label for one in found):
             refuse(f"{path}.server_label", f"two servers are called {body.server_label!r}")
         try:
             server = reach.server(body.server_label, body.server_url)
         except InvalidInput as error:
-            raise InvalidInput(f"{path}.server_url: {error.message}", param=f"{path}.server_url") from None
+            raise InvalidInput(f"{path}.{url}: {error.message}", param=f"{path}.{url}") from None
         found.append(_listed(body, await server.offered(), taken, path))
     return tuple(found)
 
@@ -144,7 +159,7 @@ def rules_of(listed: Sequence[Listed]) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
-def remotes_of(tools: Sequence[ToolSpec]) -> Mapping[str, tuple[str, str]]:
+def remotes_of(tools: Sequence[ToolSpec]) -> Remotes:
     """The server's label and its name for each tool that runs on one."""
     return {tool.name: (remote.server, remote.tool) for tool in tools if (remote := remote_of(tool))}
 

@@ -26,6 +26,7 @@ __all__ = [
     "create_agent",
     "find_agent",
     "list_agents",
+    "made_by",
     "remove_agent",
 ]
 
@@ -64,17 +65,28 @@ async def create_agent(caller: Caller, spec: AgentSpec, *, request: str = "") ->
     try:
         return await _agent_of(caller, await caller.database.registry.put(entry, expect=0))
     except Conflict:
-        known = await caller.database.registry.get(KIND, _key(caller, spec.name))
-    before = msgspec.json.decode(known.body, type=_Body)
-    if not request or not before.request:
+        before = await made_by(caller, spec.name, request) if request else None
+    if before is None:
         raise Conflict(f"There is an agent {spec.name!r} already. It was left as it is; choose another id.")
+    return before
+
+
+async def made_by(caller: Caller, agent: str, request: str) -> SavedAgent | None:
+    """The agent of this id as this `request` made it; None when no request made one. Raises KeyReused."""
+    try:
+        known = await caller.database.registry.get(KIND, _key(caller, agent))
+    except NotFound:
+        return None
+    before = msgspec.json.decode(known.body, type=_Body)
+    if not before.request:
+        return None
     if before.request != request:
         raise KeyReused(
             "The idempotency key was used before with another request. The agent it made stands; nothing of this one "
             "was kept. Send it again under a key of its own."
         )
     made = await caller.database.specs.get(before.first)
-    return SavedAgent(spec.name, known.at, known.at, 1, made)
+    return SavedAgent(agent, known.at, known.at, 1, made)
 
 
 async def change_agent(caller: Caller, known: SavedAgent, spec: AgentSpec) -> SavedAgent:

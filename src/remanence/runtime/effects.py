@@ -221,8 +221,8 @@ async def run_tool(
     known = spec.tool(started.tool)
     builtin = known is not None and known.kind == "builtin"
     tool = services.builtins.get(started.tool) if builtin else services.tools.find(s.agent, started.tool)
-    if tool is None and known is not None and known.kind == "mcp":
-        tool = services.tools.remote(known)
+    if known is not None and known.kind == "mcp" and (tool is None or tool.spec.kind != "mcp"):
+        tool = services.tools.remote(known)  # a function of that name is another tool
     if tool is None:
         words = f"This worker does not have the tool {started.tool}; nothing was run."
         return ToolReturned(started.call, said(words), error=True, started=False)

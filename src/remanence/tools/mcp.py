@@ -55,11 +55,15 @@ T = TypeVar("T")
 
 
 class Remote(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which tool of which server; `url` is empty when only the process that declared it can reach it."""
+    """Which tool of which server; `url` is empty when only the process that declared it can reach it.
+
+    `metadata` goes along with every call, beside the effect key.
+    """
 
     server: str
     tool: str
     url: str = ""
+    metadata: dict[str, Any] = {}
 
 
 def remote_of(spec: ToolSpec) -> Remote | None:
@@ -178,7 +182,8 @@ class McpTool:
         self.server = server
         self.offer = offer or {}
         self._spec = spec
-        self._name = remote.tool if (remote := remote_of(spec)) else spec.name
+        remote = remote_of(spec) or Remote(server.label, spec.name)
+        self._name, self._metadata = remote.tool, remote.metadata
 
     def __repr__(self) -> str:
         return f"<tool {self._spec.name} of {self.server}>"
@@ -203,7 +208,7 @@ class McpTool:
             return failure(f"{self._spec.name} was not run: {error}")
         if context.may_start is not None and not context.may_start():
             return NOT_STARTED  # connecting outlasted the lease
-        meta: Any = {EFFECT_KEY: context.effect_key}
+        meta: Any = {**self._metadata, EFFECT_KEY: context.effect_key}
         try:
             with line.busy():
                 result = await client.call_tool(self._name, arguments, meta=meta)
