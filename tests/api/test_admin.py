@@ -292,6 +292,27 @@ async def test_other_projects_and_smaller_keys(tmp_path: Path) -> None:
         assert (await admin.ask("GET", "/agents", key=OTHER))["data"] == []
 
 
+async def test_budgets_of_another_project_are_neither_seen_nor_used(tmp_path: Path) -> None:
+    async with administering(tmp_path) as admin:
+        theirs = {"scope": "agent:support", "unit": "tokens", "limit": 0}
+        made = await admin.ask("PUT", "/budgets", json=theirs, key=OTHER)
+        assert (made["scope"], made["limit"]) == ("agent:support", 0)
+        assert (await admin.ask("GET", "/budgets"))["data"] == []
+        await admin.ask("PUT", "/budgets", 404, json={"scope": "agent:support", "unit": "tokens", "raise_by": 1})
+        await admin.ask("PUT", "/budgets", 400, json={**theirs, "scope": "agent@other:support"})
+
+        session = (await admin.rt.open("support")).id
+        await admin.ask("POST", f"/sessions/{session}/send", 202, json={"text": "hello"})
+        async with asyncio.timeout(60):
+            while not (found := await admin.ask("GET", f"/sessions/{session}"))["turns"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert found["status"] in ("idle", "in_progress"), "a limit of nothing in another project holds nothing up"
+
+        await admin.ask("PUT", "/budgets", json={"scope": "agent:support", "unit": "tokens", "raise_by": 5}, key=OTHER)
+        (theirs,) = (await admin.ask("GET", "/budgets", params={"scope": "agent:support"}, key=OTHER))["data"]
+        assert (theirs["scope"], theirs["limit"], theirs["spent"]) == ("agent:support", 5, 0)
+
+
 async def test_everything_is_described(tmp_path: Path) -> None:
     async with administering(tmp_path) as admin:
         document = (await admin.http.get("/openapi.json")).json()

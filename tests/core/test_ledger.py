@@ -95,7 +95,8 @@ def test_a_ledger_adds_up() -> None:
     ledger = Ledger().with_reply(Usage(10, 5), 7).with_reply(Usage(1, 1, cached_tokens=1), None)
     assert (ledger.usage.total_tokens, ledger.usd_micros, ledger.model_calls, ledger.unpriced_calls) == (17, 7, 2, 1)
     assert attempt_key("s", "model_1_1", 2) == "s:model_1_1:2"
-    assert budget_scopes(session="s", agent="a", user="", project="p") == ("session:s", "agent:a", "project:p")
+    assert budget_scopes(session="s", agent="a", user="", project="p") == ("session:s", "agent@p:a", "project:p")
+    assert budget_scopes(session="", agent="a", user="u", project="default") == ("agent:a", "user:u", "project:default")
 
 
 @pytest.mark.parametrize(("usd", "micros"), [("2.50", 2_500_000), ("$0.000001", 1), ("0", 0), ("1e3", 1_000_000_000)])

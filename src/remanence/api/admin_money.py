@@ -8,12 +8,10 @@ from fastapi import Query, Response
 
 from remanence.api.admin_access import REFUSALS, Admin
 from remanence.api.admin_shapes import BudgetBody, json_answer, listed, page_answer, shown
-from remanence.api.auth import owned_session
 from remanence.api.bodies import JsonRoute
 from remanence.api.once import once
 from remanence.api.router import Face
 from remanence.commands import controls, usage, versions
-from remanence.commands.caller import Caller
 from remanence.commands.shapes import BudgetShape, CostShape, DiffShape, VersionShape
 from remanence.errors import InvalidInput, NotFound
 from remanence.ports import UsageQuery
@@ -25,9 +23,8 @@ money_router = Face(tags=["money and versions"], route_class=JsonRoute, response
 
 @money_router.get("/budgets", summary="List budgets", response_model=listed(BudgetShape))
 async def list_budgets(caller: Admin, scope: str | None = None) -> Response:
-    """Budgets of the project, its sessions, and of agents and users by name."""
-    found = [b for b in await caller.database.controls.budgets(scope) if await _is_mine(caller, b.scope)]
-    return page_answer([BudgetShape.of(budget) for budget in found])
+    """Budgets of the project, and of its sessions, agents and users."""
+    return page_answer([BudgetShape.of(budget) for budget in await controls.budgets_of(caller, scope)])
 
 
 @money_router.put("/budgets", summary="Set or raise a budget", response_model=shown(BudgetShape))
@@ -37,7 +34,7 @@ async def set_budget(caller: Admin, body: BudgetBody) -> Response:
     if [body.limit, body.raise_by, body.raise_to].count(None) != 2:
         words = "limit: give one of `limit`, `raise_by` and `raise_to`. Nothing was changed."
         raise InvalidInput(words, param="limit")
-    if not await _is_mine(caller, body.scope):
+    if not await controls.has_scope(caller, body.scope):
         raise NotFound(f"There is no {body.scope} in project {caller.project!r}. Nothing was changed.", param="scope")
     if body.limit is not None:
         budget = await controls.set_budget(caller, body.scope, body.unit, body.limit)
@@ -83,13 +80,3 @@ async def compare_versions(caller: Admin, agent: str, a: str | None = None, b: s
     found = await versions.difference(caller, agent, a, b)
     names = [f"{version.agent}@{version.number}" for version in (found.a, found.b)]
     return json_answer(DiffShape(names[0], names[1], not found.lines, list(found.lines)))
-
-
-async def _is_mine(caller: Caller, scope: str) -> bool:
-    kind, _, name = scope.partition(":")
-    if kind == "session":
-        try:
-            await owned_session(caller, name)
-        except NotFound:
-            return False
-    return kind != "project" or name == caller.project

@@ -183,7 +183,7 @@ class _Agents:
 
 class _Money(_Over):
     async def budgets(self, scope: str | None) -> list[BudgetShape]:
-        return [BudgetShape.of(budget) for budget in await self._database.controls.budgets(scope)]
+        return [BudgetShape.of(budget) for budget in await controls.budgets_of(self._caller, scope)]
 
     async def set_budget(self, scope: str, unit: Unit, limit: int) -> BudgetShape:
         return BudgetShape.of(await controls.set_budget(self._caller, scope, unit, limit))

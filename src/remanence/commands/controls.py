@@ -9,13 +9,16 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from msgspec.structs import replace
+
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.sessions import tell
+from remanence.core.ledger import kept_scope, own_scope
 from remanence.errors import InvalidInput, NotFound
 from remanence.events import BudgetRaised
 from remanence.ports import Budget, Hold, SessionQuery
 
-__all__ = ["check_agent", "freeze_scope", "raise_budget", "set_budget", "thaw_scope"]
+__all__ = ["budgets_of", "check_agent", "freeze_scope", "has_scope", "raise_budget", "set_budget", "thaw_scope"]
 
 _PAGE = 200
 Unit = Literal["usd_micros", "tokens"]
@@ -45,17 +48,40 @@ async def thaw_scope(caller: Caller, scope: str) -> None:
 
 async def set_budget(caller: Caller, scope: str, unit: Unit, limit: int) -> Budget:
     """Set the limit of a scope, counted from now on (or the limit of a budget that stands, keeping its use)."""
-    _check(scope, r"(session|agent|user|project):.+", "session:ID, agent:NAME, user:NAME or project:NAME")
+    kept = _kept(caller, scope)
     if limit < 0:
         raise InvalidInput(f"A budget cannot be negative ({limit}). Nothing was changed.", param="limit")
-    budget = await caller.database.controls.set_budget(scope, unit, limit, at=caller.clock.now())
+    budget = await caller.database.controls.set_budget(kept, unit, limit, at=caller.clock.now())
     await _wake(caller, budget)
-    return budget
+    return _named(caller, budget)
+
+
+async def budgets_of(caller: Caller, scope: str | None = None) -> list[Budget]:
+    """The budgets of the caller's project, or of one scope of it: its own, those of its sessions, agents and users."""
+    kept = _kept(caller, scope) if scope else None
+    found = await caller.database.controls.budgets(kept)
+    return [_named(caller, budget) for budget in found if await _owns(caller, budget.scope)]
+
+
+async def has_scope(caller: Caller, scope: str) -> bool:
+    """Whether a budget of this scope would belong to the caller's project."""
+    return await _owns(caller, _kept(caller, scope))
+
+
+async def _owns(caller: Caller, kept: str) -> bool:
+    kind, _, name = kept.partition(":")
+    if kind != "session":
+        return own_scope(caller.project, kept) is not None
+    try:
+        return (await caller.database.views.session(name)).summary.project == caller.project
+    except NotFound:
+        return False
 
 
 async def raise_budget(caller: Caller, scope: str, unit: Unit, *, by: int = 0, to: int | None = None) -> Budget:
     """Raise a budget by an amount or to a limit; sessions that paused at it go on. NotFound when there is none."""
-    current = next((b for b in await caller.database.controls.budgets(scope) if b.unit == unit), None)
+    kept = _kept(caller, scope)
+    current = next((b for b in await caller.database.controls.budgets(kept) if b.unit == unit), None)
     if current is None:
         raise NotFound(f"There is no {unit} budget for {scope}. Set one first: remanence budgets set {scope} ...")
     limit = current.limit + by if to is None else to
@@ -70,13 +96,26 @@ async def _wake(caller: Caller, budget: Budget) -> None:
     while True:
         rows = await caller.database.views.sessions(query)
         for row in rows:
-            pause = (await state_of(caller, row.session)).pause
-            if pause and (pause.scope, pause.unit) == (budget.scope, budget.unit) and budget.limit > pause.limit:
-                raised = BudgetRaised(budget.scope, budget.unit, budget.limit, caller.actor)
+            s = await state_of(caller, row.session)
+            pause, kept = s.pause, (budget.scope, budget.unit)
+            if pause and (kept_scope(s.project, pause.scope), pause.unit) == kept and budget.limit > pause.limit:
+                raised = BudgetRaised(pause.scope, budget.unit, budget.limit, caller.actor)
                 await tell(caller, row.session, raised)
         if len(rows) < query.limit:
             return
         query = SessionQuery(waiting_on="budget", limit=_PAGE, before=(rows[-1].updated_at, rows[-1].session))
+
+
+def _kept(caller: Caller, scope: str) -> str:
+    """The name a scope is kept under. One that is kept under such a name already, as journals say it, stays."""
+    if "@" in scope.partition(":")[0] and own_scope(caller.project, scope) is not None:
+        return scope
+    _check(scope, r"(session|agent|user|project):.+", "session:ID, agent:NAME, user:NAME or project:NAME")
+    return kept_scope(caller.project, scope)
+
+
+def _named(caller: Caller, budget: Budget) -> Budget:
+    return replace(budget, scope=own_scope(caller.project, budget.scope) or budget.scope)
 
 
 def _check(scope: str, pattern: str, words: str) -> None:

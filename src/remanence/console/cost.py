@@ -9,11 +9,10 @@ import msgspec
 from fastapi import APIRouter, Response
 
 from remanence.commands import controls, usage
-from remanence.commands.caller import state_of
 from remanence.commands.shapes import BudgetShape, CostShape
 from remanence.console.entry import Deciding, Looking, Sent
 from remanence.console.failures import ConsoleRoute
-from remanence.console.frame import Frame, owned
+from remanence.console.frame import Frame
 from remanence.console.ways import ways
 from remanence.errors import InvalidInput, NotFound
 from remanence.ports import Budget, UsageQuery
@@ -73,7 +72,7 @@ async def cost(frame: Looking, by: By = "agent", days: int = 30) -> Response:
 async def change(frame: Deciding, fields: Sent) -> Response:
     """Set the limit of a scope, or raise one that stands; sessions that paused at it go on."""
     scope, unit = fields.text("scope").strip(), cast("Unit", fields.one_of("unit", ("usd_micros", "tokens")))
-    if not await _mine(frame, scope):
+    if not await controls.has_scope(frame.caller, scope):
         raise NotFound(f"There is no {scope} in project {frame.caller.project}. Nothing was changed.", param="scope")
     amount = amount_of(fields.text("amount"), unit)
     if fields.text("act") == "raise":
@@ -106,21 +105,13 @@ async def _data(frame: Frame, by: By, days: int) -> CostData:
 
 async def _budgets(frame: Frame) -> list[BudgetShape]:
     """The fullest first. Those of single sessions are shown with the sessions."""
-    found = [b for b in await frame.caller.database.controls.budgets() if not b.scope.startswith("session:")]
-    mine = [b for b in found if not b.scope.startswith("project:") or b.scope == f"project:{frame.caller.project}"]
+    mine = [b for b in await controls.budgets_of(frame.caller) if not b.scope.startswith("session:")]
     mine.sort(key=lambda b: (-_full(b), b.scope))
     return [BudgetShape.of(budget) for budget in mine[:BUDGETS_MAX]]
 
 
 def _full(budget: Budget) -> float:
     return (budget.spent + budget.reserved) / budget.limit if budget.limit else 1.0
-
-
-async def _mine(frame: Frame, scope: str) -> bool:
-    kind, _, name = scope.partition(":")
-    if kind == "session":
-        owned(frame, await state_of(frame.caller, name))
-    return kind != "project" or name == frame.caller.project
 
 
 def _since(frame: Frame, days: int) -> int:

@@ -21,6 +21,9 @@ import msgspec
 from remanence.content import Usage
 from remanence.errors import InvalidInput
 
+DEFAULT_PROJECT = "default"
+_NAMED_WITHIN = ("agent", "user")
+
 MESSAGE_OVERHEAD_TOKENS = 16
 """More than any provider adds around one message."""
 TOOL_OVERHEAD_TOKENS = 64
@@ -94,6 +97,36 @@ def attempt_key(session: str, call: str, attempt: int) -> str:
 
 
 def budget_scopes(*, session: str, agent: str, user: str, project: str) -> tuple[str, ...]:
-    """The scopes whose budgets a call of this session counts against."""
+    """The scopes whose budgets a call of this session counts against, as they are kept."""
     named = (("session", session), ("agent", agent), ("user", user), ("project", project))
-    return tuple(f"{kind}:{name}" for kind, name in named if name)
+    return tuple(kept_scope(project, f"{kind}:{name}") for kind, name in named if name)
+
+
+def kept_scope(project: str, scope: str) -> str:
+    """The name under which the budget of a scope of a project is kept.
+
+    Sessions and projects have one name in a database. Agents and users have theirs within a project: `agent:support` of
+    the project `acme` is kept as `agent@acme:support`. In the default project it is kept as it is.
+    """
+    kind, _, name = scope.partition(":")
+    if project == DEFAULT_PROJECT or kind not in _NAMED_WITHIN:
+        return scope
+    return f"{kind}@{_escaped(project)}:{name}"
+
+
+def own_scope(project: str, kept: str) -> str | None:
+    """What a project calls a scope that is kept under this name; None when it belongs to another project.
+
+    A session is answered as it is: whose it is, its row says.
+    """
+    kind, _, name = kept.partition(":")
+    plain, _, owner = kind.partition("@")
+    if plain in _NAMED_WITHIN:
+        mine = owner == _escaped(project) if owner else project == DEFAULT_PROJECT
+        return f"{plain}:{name}" if mine else None
+    return kept if kind != "project" or name == project else None
+
+
+def _escaped(project: str) -> str:
+    """Without a colon, which ends the kind. The migrations of the stores say the same in SQL."""
+    return project.replace("%", "%25").replace(":", "%3A")

@@ -44,10 +44,12 @@ from remanence.events import (
 from remanence.ports import Lease, Summary, Write
 from remanence.runtime.bell import Bell
 from remanence.runtime.effects import Report, Sent, call_model, reconcile_doubt, run_tool, summarise
+from remanence.runtime.pausing import end_of_pause
 from remanence.runtime.plan import Dispatch, Ground, Outcome, Plan, again, make_plan
 from remanence.runtime.recall import read_transcript, recall, understand
 from remanence.runtime.services import Services
 from remanence.spec import AgentSpec
+from remanence.stores.rows import earliest
 
 __all__ = ["Driver"]
 
@@ -391,8 +393,13 @@ class Driver:
         return any(hold.scope in scopes for hold in await self.services.database.controls.holds())
 
     async def _release(self, wake_at: int | None) -> bool:
-        if self.state.pause is not None and await self._budget_was_raised():
-            return False
+        if self.state.pause is not None:
+            # A raise between the refusal and the pause found nobody waiting, and room that is made tells nobody.
+            end = await end_of_pause(self.services.database.controls, self.state, self.services.clock.now())
+            if isinstance(end, BudgetRaised):
+                self._facts.append(Outcome(end))
+                return False
+            wake_at = earliest(wake_at, end)
         try:
             await self.services.database.store.release(self.lease, seen=self.state.head, wake_at=wake_at)
         except Fenced:
@@ -401,18 +408,6 @@ class Driver:
             self._stale = True
             return False
         return True
-
-    async def _budget_was_raised(self) -> bool:
-        """A raise that came between the refusal and the pause found nobody waiting: look once before sleeping on it."""
-        pause = self.state.pause
-        if pause is None:
-            return False
-        for budget in await self.services.database.controls.budgets(pause.scope):
-            if budget.unit == pause.unit and budget.limit > pause.limit:
-                raised = BudgetRaised(pause.scope, pause.unit, budget.limit, "the budget as it stands")
-                self._facts.append(Outcome(raised))
-                return True
-        return False
 
     async def _wait_for_store(self, error: StoreError) -> None:
         """The database is away: keep the facts, read the journal again when it is back, never give up the outcome."""

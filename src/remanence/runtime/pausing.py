@@ -1,0 +1,42 @@
+"""What ends a pause at a budget, besides the raise that a person tells the session of.
+
+A budget that several sessions share is refused to one of them for two reasons that look alike. Either it is *spent*:
+then only a raise helps. Or it is *set aside* for calls that run elsewhere, each for the most it may cost; when they end
+they give back what they did not need, and nobody tells those who were refused. So a session that paused for that reason
+looks again by itself: soon at first, then ever later, and it goes on once there is room for the call it was refused.
+Nothing is promised to it: the room is reserved in the transaction of the call, and it pauses again if another was
+faster.
+"""
+
+from __future__ import annotations
+
+from remanence.core.ledger import kept_scope
+from remanence.core.state import Session
+from remanence.events import BudgetRaised
+from remanence.ports import Controls
+
+__all__ = ["end_of_pause"]
+
+_MICROS = 1_000_000
+LOOK_FIRST_S = 1.0
+LOOK_LAST_S = 30.0
+"""Looks come at half the age of the pause, between these two."""
+
+
+async def end_of_pause(controls: Controls, s: Session, now: int) -> BudgetRaised | int | None:
+    """The fact that ends the pause of `s`, or the moment of the next look, or None when nothing but a raise helps."""
+    pause = s.pause
+    if pause is None:
+        return None
+    kept = kept_scope(s.project, pause.scope)  # journals of older releases say how a project calls it
+    budget = next((b for b in await controls.budgets(kept) if b.unit == pause.unit), None)
+    if budget is None:
+        return None
+    if budget.limit > pause.limit:
+        return BudgetRaised(pause.scope, pause.unit, budget.limit, "the budget as it stands")
+    if not pause.needed or budget.spent + pause.needed > budget.limit:
+        return None
+    if budget.spent + budget.reserved + pause.needed <= budget.limit:
+        return BudgetRaised(pause.scope, pause.unit, budget.limit, "calls that ended made room")
+    wait_s = min(max((now - s.at) / _MICROS / 2, LOOK_FIRST_S), LOOK_LAST_S)
+    return now + int(wait_s * _MICROS)
