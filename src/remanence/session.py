@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+from contextlib import aclosing
 from typing import Any, Literal, Protocol
 
 from msgspec.structs import replace
@@ -159,19 +160,21 @@ class Reply:
             reader.close()
             raise
         position, turn = appended.head, 0
-        async for batch in follow_batches(caller, self._session, after=position - 1, reader=reader):
-            for number, item in enumerate(batch):
-                match item.event if isinstance(item, Recorded) else None:
-                    case TurnStarted(turn=started, inputs=inputs) if position in inputs:
-                        turn = started
-                    case InputJoined(turn=joining, position=joined) if joined == position:
-                        turn = joining
-                    case TurnEnded(turn=ended) if ended == turn or await self._was_answer(position, ended):
-                        yield batch[: number + 1]
-                        return
-                    case _:
-                        pass
-            yield batch
+        followed = follow_batches(caller, self._session, after=position - 1, reader=reader)
+        async with aclosing(followed):  # left to the collector, it would be closed by a task of its own, for each turn
+            async for batch in followed:
+                for number, item in enumerate(batch):
+                    match item.event if isinstance(item, Recorded) else None:
+                        case TurnStarted(turn=started, inputs=inputs) if position in inputs:
+                            turn = started
+                        case InputJoined(turn=joining, position=joined) if joined == position:
+                            turn = joining
+                        case TurnEnded(turn=ended) if ended == turn or await self._was_answer(position, ended):
+                            yield batch[: number + 1]
+                            return
+                        case _:
+                            pass
+                yield batch
 
     async def _was_answer(self, position: int, ended: int) -> bool:
         """Whether the input answered a question of the turn that ended: then no turn will ever take it.

@@ -6,6 +6,7 @@ accident (`assert_never`). What the events mean for a tool call is drawn at the 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Any, assert_never
 
@@ -139,15 +140,24 @@ def encode_snapshot(s: Session) -> bytes:
 def _said(s: msgspec.Struct) -> dict[str, Any]:
     """The fields that say something: snapshots are kept, so what is as it would be anyway takes no room in them."""
     shown: dict[str, Any] = {}
-    for field in msgspec.structs.fields(s):
-        value = getattr(s, field.name)
-        if field.default_factory is not msgspec.NODEFAULT:
-            default: object = field.default_factory()
-        else:
-            default = field.default
+    for name, shown_as, default in _defaults(type(s)):
+        value = getattr(s, name)
         if value != default:
-            shown[field.encode_name] = _said(value) if isinstance(value, msgspec.Struct) else value
+            shown[shown_as] = _said(value) if isinstance(value, msgspec.Struct) else value
     return shown
+
+
+@functools.cache
+def _defaults(kind: type[msgspec.Struct]) -> tuple[tuple[str, str, object], ...]:
+    """The fields of a struct: their names, how they are written, what they are when nothing is said."""
+    return tuple(
+        (
+            field.name,
+            field.encode_name,
+            field.default if field.default_factory is msgspec.NODEFAULT else field.default_factory(),
+        )
+        for field in msgspec.structs.fields(kind)
+    )
 
 
 def decode_snapshot(snapshot: bytes | None, session: str) -> Session | None:
