@@ -12,10 +12,10 @@ each of its jobs is tried again alone, unless the cause would be the same for al
 from __future__ import annotations
 
 import asyncio
-import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -65,7 +65,9 @@ class Writer:
         self._location = location
         self._on_due = on_due
         self._loop = asyncio.get_running_loop()
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._jobs: deque[Job | None] = deque()
+        self._asked = False
+        self._rung = threading.Semaphore(0)
         self._closed = False
         self._log_holds_erased = False
         with explained(location):
@@ -91,14 +93,24 @@ class Writer:
         if self._closed:
             raise closed(self._location)
         future = self._loop.create_future()
-        self._jobs.put(Job(work, future))
+        self._jobs.append(Job(work, future))
+        if not self._asked:
+            self._asked = True
+            self._loop.call_soon(self._ring)
         return future
+
+    def _ring(self) -> None:
+        """Wake the thread: once for everything that this round of the event loop queued, so that the thread does not
+        ask for the interpreter while the loop still needs it."""
+        self._asked = False
+        self._rung.release()
 
     async def close(self) -> None:
         """Finish what is queued, then end the thread and close the connection."""
         if not self._closed:
             self._closed = True
-            self._jobs.put(None)
+            self._jobs.append(None)
+            self._rung.release()
         await asyncio.to_thread(self._thread.join)
 
     # --- in the thread ------------------------------------------------------------------------------------------------
@@ -125,28 +137,29 @@ class Writer:
 
     def _refuse_the_rest(self) -> None:
         """Whoever queued something while the thread ended must not wait for ever."""
-        rest: list[Job] = []
-        while not self._jobs.empty():
-            job = self._jobs.get()
-            if job is not None:
-                job.error = closed(self._location)
-                rest.append(job)
+        rest = [job for job in self._queued() if job is not None]
+        for job in rest:
+            job.error = closed(self._location)
         if rest:
             self._answer(rest, False)
 
     def _take(self) -> list[Job] | None:
         """All the jobs that are there, at least one; None when there will be no more."""
-        first = self._jobs.get()
-        if first is None:
-            return None
-        group = [first]
-        for _ in range(min(self._jobs.qsize(), GROUP_MAX)):
-            job = self._jobs.get()
+        while not self._jobs:
+            self._rung.acquire()
+        group: list[Job] = []
+        for job in self._queued():
             if job is None:
-                self._jobs.put(None)
+                if not group:
+                    return None
+                self._jobs.append(None)
                 break
             group.append(job)
         return group
+
+    def _queued(self) -> list[Job | None]:
+        jobs = self._jobs
+        return [jobs.popleft() for _ in range(min(len(jobs), GROUP_MAX))]
 
     def _tell(self, group: list[Job], due: bool) -> None:
         for job in group:
