@@ -1,13 +1,15 @@
 """The tables every write touches: their columns, and how the rows of many writes go down in few statements.
 
 A statement over many rows costs little more than one over a single row, and takes and gives back the interpreter's lock
-once instead of once per row. Its text must be one of few, so that SQLite has it prepared: rows go down in batches whose
-sizes are powers of two.
+once instead of once per row: with the event loop busy beside it, each time is a wait. Its text must be one of few, so
+that SQLite has it prepared: there are statements for some numbers of rows, and what is missing to the next one is filled
+up with rows of nothing, which are passed over.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_left
 from typing import Any
 
 import msgspec
@@ -30,7 +32,7 @@ __all__ = [
 MINUTE_US = 60_000_000
 POSITION_BITS = 32
 POSITION_MASK = (1 << POSITION_BITS) - 1
-BATCH_MAX = 128
+_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 
 HEAD_COLUMNS = (
     "s.id, s.name, h.head, h.digest, h.epoch, h.worker, h.lease_until, h.wake_at, h.frozen, s.fork_position, "
@@ -57,25 +59,26 @@ def place_of(session: int, position: int) -> int:
 
 
 class Statement:
-    """One statement over any number of rows of a fixed width."""
+    """One statement over any number of rows of a fixed width; of more rows than one statement takes, several."""
 
     def __init__(self, start: str, width: int, end: str = "") -> None:
         self.width = width
-        self.texts: dict[int, str] = {}
+        self._nothing = (None,) * width
         row = f"({', '.join('?' * width)})"
-        size = BATCH_MAX
-        while size:
-            self.texts[size] = f"{start} VALUES {', '.join([row] * size)} {end}"
-            size //= 2
+        self._texts = {
+            size: f"{start} SELECT * FROM (VALUES {', '.join([row] * size)}) WHERE column1 IS NOT NULL {end}"
+            for size in _SIZES
+        }
+        self._texts[1] = f"{start} VALUES {row} {end}"
 
     def run(self, connection: sqlite3.Connection, values: list[Any]) -> None:
         """Lay down rows given one after the other in `values`."""
-        rows, start = len(values) // self.width, 0
-        for size, text in self.texts.items():
-            while rows >= size:
-                end = start + size * self.width
-                connection.execute(text, values[start:end] if start or rows > size else values)
-                start, rows = end, rows - size
+        most = _SIZES[-1] * self.width
+        for start in range(0, len(values), most):
+            some = values[start : start + most] if len(values) > most else values
+            rows = len(some) // self.width
+            size = _SIZES[bisect_left(_SIZES, rows)]
+            connection.execute(self._texts[size], (*some, *self._nothing * (size - rows)) if size > rows else some)
 
 
 # OR FAIL: a row that cannot go down rolls the transaction back anyway, so SQLite need not be able to undo half of one.
