@@ -37,6 +37,7 @@ from remanence.events import MemoryKept, Redacted, payload_digest
 from remanence.ports import Entry, EntryQuery, RawRecord, SessionRow, Write
 from remanence.recollections import MemorySelector
 from remanence.stores.rows import blobs_named
+from remanence.tools.memory_claims import drop_claims
 
 __all__ = ["KIND", "LegalHold", "carry_on", "erase", "hold", "holds", "receipt_of", "receipts", "resume", "unhold"]
 
@@ -343,6 +344,8 @@ class _Work:
         memories, project = self._caller.database.memories, self._state.order.project
         if ids:
             self._count((await memories.remove(MemorySelector(project=project, ids=ids))).rows)
+            written = tuple(name for name in ids if "#" not in name)  # episodes have no versions to claim
+            await drop_claims(self._caller.database.registry, project, written)
         for session, records in reach.records.items():
             selector = MemorySelector(project=project, session=session, positions=tuple(records))
             self._count((await memories.remove(selector)).rows)

@@ -23,6 +23,7 @@ from remanence.errors import Conflict, InvalidInput, NotFound
 from remanence.events import Event, MemoryForgotten, MemoryKept
 from remanence.ports import Write
 from remanence.recollections import Memory, MemoryHit, MemoryKind, MemoryListing, MemoryQuery, Place
+from remanence.tools.memory_claims import claim
 
 __all__ = [
     "TEXT_BYTES_MAX",
@@ -228,9 +229,12 @@ async def edit(
     _check_text(text, BLOCK_BYTES_MAX if first.kind == "block" else TEXT_BYTES_MAX)
     _check_dates(dates or Dates())
 
+    by = caller.make_id("write")
+
     async def version() -> Event:
         found = await _open(caller, memory, seen)
         valid = dates or Dates(found.valid_from, found.valid_to, found.expires_at)
+        await _claim(caller, memory, found.version + 1, by)
         return _next(caller, found, text, valid)
 
     await _journal(caller, first.place.store, version)
@@ -267,12 +271,14 @@ async def undo(caller: Caller, memory: str) -> Memory:
             await undo(caller, event.follows)
         return taken_back
     before = newest if newest.closed_at is not None else versions[-2]
+    by = caller.make_id("write")
 
     async def restored() -> Event:
         found = await show(caller, memory)
         if found.version != newest.version:
             raise Conflict(f"Memory {memory} was changed again just now. Nothing was taken back; look at it again.")
         dates = Dates(before.valid_from, before.valid_to, before.expires_at)
+        await _claim(caller, memory, found.version + 1, by)
         return replace(_next(caller, found, before.text, dates), untrusted=before.label == "untrusted")
 
     await _journal(caller, newest.place.store, restored)
@@ -286,13 +292,14 @@ async def set_block(caller: Caller, place: Place, name: str, text: str) -> Memor
     _check_text(text, BLOCK_BYTES_MAX)
     _check_scope(place)
     await check_store(caller, place.store)
-    memory = block_id(place, name)
+    memory, by = block_id(place, name), caller.make_id("write")
 
     async def version() -> Event:
         try:
             old = (await show(caller, memory)).version
         except NotFound:
             old = 0
+        await _claim(caller, memory, old + 1, by)
         return MemoryKept(
             place.store, memory, text, scope=place.scope, kind="block", version=old + 1, name=name, by=caller.actor
         )
@@ -312,6 +319,12 @@ async def _open(caller: Caller, memory: str, seen: int | None) -> Memory:
             "was changed. Look at it again."
         )
     return found
+
+
+async def _claim(caller: Caller, memory: str, version: int, by: str) -> None:
+    """Be the one who writes this version. Raises Conflict when an agent or another person is about to."""
+    if not await claim(caller.database.registry, caller.project, (memory, version), by=by, now=caller.clock.now()):
+        raise Conflict(f"Memory {memory} was changed by somebody else just now. Nothing was changed; look at it again.")
 
 
 def _next(caller: Caller, found: Memory, text: str, dates: Dates) -> MemoryKept:

@@ -26,6 +26,7 @@ from remanence.ports import Clock, Database, Tool, ToolCallContext, ToolOutcome
 from remanence.recollections import Memory, MemoryQuery, Place
 from remanence.spec import MemoryScope, MemoryUse, ToolSpec
 from remanence.tools.memory_access import access_now
+from remanence.tools.memory_claims import claim
 from remanence.tools.memory_words import hit_words, memory_words
 from remanence.tools.results import failure
 
@@ -127,6 +128,12 @@ class _Desk(msgspec.Struct, frozen=True):
     def check_writable(self, found: Memory) -> None:
         if found.place not in self.access.writes:
             raise _Refused(f"this session may read {found.id}, but not change it")
+
+    async def claim(self, memory: str, version: int) -> None:
+        """Be the one who writes this version, or be told that somebody else does."""
+        registry, by = self.doors.database.registry, self.context.effect_key
+        if not await claim(registry, self.subject.project, (memory, version), by=by, now=self.now):
+            raise _Refused(f"somebody else changed {memory} at this moment; look at it again first")
 
     def kept(self, memory: str, place: Place, text: str, learned: _Learned, **more: Any) -> MemoryKept:
         return MemoryKept(
@@ -232,6 +239,9 @@ async def _update(desk: _Desk, given: dict[str, Any]) -> ToolOutcome:
     if found.kind != "note":
         raise _Refused(f"{found.id} is no note; what was said stays as it was said. Write a note with memory_write")
     since, learned = moment_of(given, "since"), await desk.learned(given, found.place)
+    if since is not None and found.valid_from is not None and since <= found.valid_from:
+        raise _Refused("`since` does not come after the date since which the old text is true")
+    await desk.claim(found.id, found.version + 1)
     if since is None:
         fact = desk.kept(
             found.id,
@@ -245,8 +255,6 @@ async def _update(desk: _Desk, given: dict[str, Any]) -> ToolOutcome:
             expires_at=found.expires_at,
         )
         return _said(f"Corrected {found.id}: version {fact.version}.", fact)
-    if found.valid_from is not None and since <= found.valid_from:
-        raise _Refused("`since` does not come after the date since which the old text is true")
     return _changed(desk, found, given["text"], since, learned)
 
 
@@ -298,6 +306,7 @@ async def _block(desk: _Desk, given: dict[str, Any]) -> ToolOutcome:
     # A person said yes to this very text (or nobody had to): from here on it is an instruction.
     version = old.version + 1 if old is not None else 1
     learned = await desk.learned(given, place)
+    await desk.claim(memory, version)
     fact = msgspec.structs.replace(
         desk.kept(memory, place, text, learned, kind="block", version=version, name=name), untrusted=False
     )
