@@ -91,6 +91,8 @@ StepEvent = (
 def evolve(s: Session, r: Recorded) -> Session:
     """The state after one more record."""
     match r.event:
+        case ModelCalled() | ModelReplied() | CallJudged() | ToolStarted() | ToolReturned():  # what most records are
+            s = _evolve_step(s, r, r.event)
         case InputReceived():
             s = _input_received(s, r, r.event)
         case TurnStarted(turn=number, inputs=inputs):

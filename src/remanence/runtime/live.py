@@ -18,6 +18,7 @@ from remanence.runtime.bell import Bell
 
 __all__ = ["Hub", "Running"]
 
+_ANSWERS = (ModelReplied, ModelFailed)
 QUEUE_ITEMS_MAX = 4_096
 """What one reader may lag behind before its oldest items are dropped."""
 
@@ -127,7 +128,7 @@ class Hub:
             event = item.event if isinstance(item, Recorded) else None
             if isinstance(event, ModelCalled):
                 self._running[session] = Running(event.call, event.attempt)
-            elif isinstance(event, ModelReplied | ModelFailed):
+            elif isinstance(event, _ANSWERS):
                 self._running.pop(session, None)
 
     def running(self, session: str) -> Running | None:

@@ -1,9 +1,9 @@
 """The tables every write touches: their columns, and how the rows of many writes go down in few statements.
 
 A statement over many rows costs little more than one over a single row, and takes and gives back the interpreter's lock
-once instead of once per row: with the event loop busy beside it, each time is a wait. Its text must be one of few, so
-that SQLite has it prepared: there are statements for some numbers of rows, and what is missing to the next one is filled
-up with rows of nothing, which are passed over.
+once instead of once per row; with the event loop busy beside it, each time is a wait. Its text must be one of few, so
+that SQLite has it prepared: there are statements for some numbers of rows, and what is missing to the next number is
+filled up with rows of nothing, which are passed over.
 """
 
 from __future__ import annotations

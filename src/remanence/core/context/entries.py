@@ -15,6 +15,8 @@ from remanence.core.tokens import Family, message_tokens
 __all__ = ["Entry", "TurnText", "encode", "entry_of"]
 
 encode = msgspec.json.Encoder().encode
+_PLAIN = (Text, ToolCall)
+"""Parts that hold nothing but text."""
 
 
 class Entry(NamedTuple):
@@ -80,7 +82,7 @@ def entry_of(message: Message, position: int = 0, family: Family = "cl100k") -> 
 def _bound(message: Message, encoded: bytes) -> int:
     """An upper bound of the tokens of a message."""
     tokens_max = len(encoded)
-    if all(isinstance(part, Text | ToolCall) for part in message.parts):
+    if all(isinstance(part, _PLAIN) for part in message.parts):
         return tokens_max
     for part in _media(message.parts):
         inline = len(part.data or "")
