@@ -241,18 +241,30 @@ ModelErrorKind = Literal[
     "invalid_request", "authentication", "rate_limited", "overloaded", "timeout", "connection", "server", "content"
 ]
 _RETRYABLE: frozenset[str] = frozenset({"rate_limited", "overloaded", "timeout", "connection", "server"})
+_MAYBE_BILLED: frozenset[str] = frozenset({"timeout", "connection"})
 
 
 class ModelError(RemanenceError):
-    """A model call failed. `retry_after_s` is what the provider asked for, when it did."""
+    """A model call failed. `retry_after_s` is what the provider asked for, when it did.
+
+    `sent` is False when the request is known not to have left: the connection was never made.
+    """
 
     code = "model_error"
     status = 502
 
-    def __init__(self, message: str, *, kind: ModelErrorKind, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, kind: ModelErrorKind, retry_after_s: float | None = None, sent: bool = True
+    ) -> None:
         super().__init__(message)
         self.kind: ModelErrorKind = kind
         self.retry_after_s = retry_after_s
+        self.sent = sent
+
+    @property
+    def maybe_billed(self) -> bool:
+        """Whether the provider may have answered, and send a bill, although nothing of it arrived."""
+        return self.sent and self.kind in _MAYBE_BILLED
 
     @property
     def retryable(self) -> bool:

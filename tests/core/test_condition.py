@@ -109,7 +109,10 @@ def test_it_does_not_guess(text: str, says: str) -> None:
         ("null", 1, "expected a comparison"),
         ("cents and 5", 11, "expected a comparison"),
         ("cents + 1 > 5", 1, "expected an argument"),
-        ("a > 1 and b[0] == 2", 11, "expected an argument"),
+        ("a > 1 and b[0] == 2", 11, "a path is names"),
+        ("args[reply] == 2", 1, "a path is names"),
+        ('f()["x"] == 2', 1, "a path is names"),
+        ('true["x"] == 2', 1, "a path is names"),
         ("é > 1 and b() == 2", 11, "expected an argument"),
         ("  b() == 2", 3, "expected an argument"),
         ("len() > 1", 1, "expected an argument"),
@@ -161,6 +164,29 @@ def test_arguments_too_deep_to_compare_are_an_error_of_the_condition() -> None:
 
 def test_it_is_parsed_once() -> None:
     assert parse("cents > 5000") is parse("cents > 5000")
+
+
+def test_an_argument_may_have_any_name() -> None:
+    """What is no name to Python stands in brackets; `args` with a bracket is all arguments."""
+    call = {"reply-to": "a@b", "in": 3, "args": {"x": 1, "y": True}, "order": {"unit price": {"cents": 5}}, "": 0}
+    for text in (
+        'args["reply-to"] == "a@b"',
+        "args['in'] > 2 and len(args['reply-to']) == 3",
+        'order["unit price"].cents == 5',
+        'args["order"]["unit price"]["cents"] == 5',
+        'args["args"]["x"] == 1 and args.x == 1 and args.y and args["args"].y',
+        'args[""] == 0',
+        '"unit price" in args["order"]',
+    ):
+        assert holds(parse(text), call) is True, text
+    with pytest.raises(ConditionError, match="`x-y` is missing"):
+        holds(parse('args["x-y"] > 1'), call)
+    assert names(parse('args["reply-to"] == "x" and order["unit price"].cents > 1')) == (
+        "reply-to",
+        "order.unit price.cents",
+    )
+    schema = {"type": "object", "properties": {"reply-to": {"type": "string"}}}
+    assert unknown_names(parse('args["reply-to"] == "x" or args["replyto"] == "x"'), schema) == ("replyto",)
 
 
 def test_it_names_what_it_reads() -> None:

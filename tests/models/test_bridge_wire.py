@@ -273,6 +273,7 @@ async def test_a_connection_cut_in_mid_stream(api: Api, cut_after: int, ask: Ask
         with pytest.raises(ModelError) as caught:
             await gateway_to(server, api).reply(ask(), Deltas())
     assert caught.value.kind == "connection"
+    assert caught.value.maybe_billed
     assert len(server.requests) == 1
 
 
@@ -335,6 +336,7 @@ async def test_a_server_that_is_not_there(api: Api, ask: Ask, gateway_to: OpenGa
     with pytest.raises(ModelError) as caught:
         await gateway_to(gone, api).reply(ask(), None)
     assert caught.value.kind == "connection"
+    assert not caught.value.maybe_billed, "no connection was made: nobody can have read it"
 
 
 @every_api

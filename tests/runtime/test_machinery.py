@@ -73,26 +73,26 @@ async def test_a_call_that_may_be_billed_counts_whole(tmp_path: Path) -> None:
 
 
 class Cut(Scripted):
-    """The connection breaks, at first before and then after something streamed; then it follows the script."""
+    """No connection is made, then it breaks before and then after something streamed; then it follows the script."""
 
     calls = 0
 
     async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
         self.calls += 1
-        if self.calls > 2:
+        if self.calls > 3:
             return await super().reply(request, on_delta)
-        if self.calls == 2 and on_delta is not None:
+        if self.calls == 3 and on_delta is not None:
             on_delta(0, "text", "It is")
-        raise ModelError("cut", kind="connection")
+        raise ModelError("cut", kind="connection", sent=self.calls > 1)
 
 
-async def test_a_reply_that_broke_off_counts_whole_once_it_had_begun(tmp_path: Path) -> None:
+async def test_a_connection_that_broke_counts_whole_unless_the_call_never_left(tmp_path: Path) -> None:
     async with runtime(tmp_path, Cut(script)) as rt:
         session = await rt.open(Shop().agent())
         await session.send("hello")
         events = [record.event for record in await session.history()]
         reserved = [event.reserved_tokens for event in events if isinstance(event, ModelCalled)]
-        assert [e.billed_tokens for e in events if isinstance(e, ModelFailed)] == [0, reserved[1]]
+        assert [e.billed_tokens for e in events if isinstance(e, ModelFailed)] == [0, reserved[1], reserved[2]]
 
 
 async def test_a_stalled_model_is_given_up_in_time(tmp_path: Path) -> None:

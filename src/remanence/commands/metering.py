@@ -48,7 +48,6 @@ LOST_AFTER_S = 900
 """Longer than any call may take; after that its process must have died."""
 _MICROS = 1_000_000
 _DAY_US = 86_400 * _MICROS
-_MAYBE_BILLED = frozenset({"timeout", "connection"})
 _PAGE = 1_000
 _METER = AgentSpec(AGENT, "any", "Counts the model calls of clients that keep their conversations themselves.")
 
@@ -86,7 +85,7 @@ class Meter:
             failed = _failure(called, "timeout", billed=True)
             raise ModelError(f"no reply within {request.timeout_s:g} s; nothing was kept", kind="timeout") from None
         except ModelError as error:
-            failed = _failure(called, error.kind, billed=error.kind in _MAYBE_BILLED)
+            failed = _failure(called, error.kind, billed=error.maybe_billed)
             raise
         except BaseException:
             failed = _failure(called, "cancelled", billed=True)

@@ -3,6 +3,8 @@
     condition   a and b, a or b, not a, (a), a comparison, or a path to a boolean argument
     comparison  == != < <= > >= in, not in; chains as in `0 < cents <= 5000`
     operand     a path (`cents`, `order.total`), len(path), a number, a string, true false null, a list of literals
+    path        names joined by dots; a name with other signs in it stands in brackets, as in `args["reply-to"]` or
+                `order["unit price"].cents`. `args` with a bracket is all arguments, even when one is called `args`
 
 It reads like Python and is parsed with Python's own grammar, but nothing is ever evaluated as Python: the tree is
 checked against a whitelist and compiled once into closures that know only the arguments.
@@ -28,6 +30,7 @@ Arguments = Mapping[str, Any]
 _Operand = Callable[[Arguments], Any]
 _Test = Callable[[Arguments], bool]
 _HINTS: Final = {"=": "; write == to compare", "&": "; write `and`", "|": "; write `or`", "!": "; write `not`"}
+_PATH: Final = 'a path is names, such as `order.total`; one with other signs in it is written `args["reply-to"]`'
 _WORDS: Final[dict[str, bool | None]] = {"true": True, "false": False, "null": None}
 
 
@@ -131,7 +134,7 @@ class _Reader:
                 return _constant(answer)
             case ast.Name(id="true" | "false" as word):
                 return _constant(word == "true")
-            case ast.Name() | ast.Attribute() if ast.unparse(node) != "null":
+            case ast.Name() | ast.Attribute() | ast.Subscript() if ast.unparse(node) != "null":
                 return _boolean(self._path(node), ast.unparse(node))
             case _:
                 raise self._error(node, "expected a comparison such as `cents > 5000`")
@@ -152,9 +155,11 @@ class _Reader:
         match node:
             case ast.Name(id=name) if name in _WORDS:
                 return _fixed(_WORDS[name])
-            case ast.Name() | ast.Attribute():
+            case ast.Name() | ast.Attribute() | ast.Subscript():
                 return self._path(node)
-            case ast.Call(func=ast.Name(id="len"), args=[ast.Name() | ast.Attribute() as measured], keywords=[]):
+            case ast.Call(
+                func=ast.Name(id="len"), args=[ast.Name() | ast.Attribute() | ast.Subscript() as measured], keywords=[]
+            ):
                 return _length(self._path(measured), ast.unparse(measured))
             case _:
                 return _fixed(self._literal(node, depth))
@@ -178,16 +183,26 @@ class _Reader:
     def _path(self, node: ast.expr) -> _Operand:
         steps: list[str] = []
         at = node
-        while isinstance(at, ast.Attribute):
-            steps.append(at.attr)
+        bracket = False
+        while isinstance(at, ast.Attribute | ast.Subscript):
+            bracket = isinstance(at, ast.Subscript)
+            steps.append(at.attr if isinstance(at, ast.Attribute) else self._bracketed(at))
             at = at.value
         if not isinstance(at, ast.Name) or at.id in _WORDS:
-            raise self._error(node, "a path is names joined by dots, such as `order.total`")
-        path = (at.id, *reversed(steps))
+            raise self._error(node, _PATH)
+        whole = bracket and at.id == "args"
+        path = tuple(reversed(steps)) if whole else (at.id, *reversed(steps))
         if len(path) > DEPTH_MAX:
             raise self._error(node, f"a path has at most {DEPTH_MAX} steps")
         self.paths.append(path)
         return _lookup(path)
+
+    def _bracketed(self, node: ast.Subscript) -> str:
+        match node.slice:
+            case ast.Constant(value=str() as name):
+                return name
+            case _:
+                raise self._error(node, _PATH)
 
     def _check_depth(self, node: ast.expr, depth: int) -> None:
         if depth > DEPTH_MAX:

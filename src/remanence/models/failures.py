@@ -43,9 +43,15 @@ def describe(error: Exception, model: str, secrets: Sequence[str] = ()) -> Model
     status = f" ({error.status_code})" if isinstance(error, lib.ModelHTTPError) else ""
     words = f"{model} {what}{status}{': ' + said if said else ''}"
     message = f"{words.rstrip('.')}. Everything before this call is kept. {then}"
-    return ModelError(
-        message, kind=kind, retry_after_s=error.retry_after if isinstance(error, lib.ModelAPIError) else None
-    )
+    retry_after_s = error.retry_after if isinstance(error, lib.ModelAPIError) else None
+    return ModelError(message, kind=kind, retry_after_s=retry_after_s, sent=not _never_left(error))
+
+
+def _never_left(error: Exception) -> bool:
+    """Whether the transport says that no connection was made, so that nobody can have read the request."""
+    if isinstance(error, lib.ModelConnectionError | lib.ModelTimeoutError):
+        return error.phase in ("pool", "connect")
+    return isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.PoolTimeout | ConnectionRefusedError)
 
 
 def _kind(error: Exception) -> ModelErrorKind:

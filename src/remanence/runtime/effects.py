@@ -42,8 +42,6 @@ __all__ = ["Report", "Sent", "call_model", "reconcile_doubt", "request_of", "run
 log = structlog.get_logger("remanence.effects")
 
 _MICROS = 1_000_000
-_MAYBE_BILLED = frozenset({"timeout", "cancelled"})
-"""Failures after which a provider may still send a bill: they are counted at the whole reservation."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -89,8 +87,7 @@ async def call_model(services: Services, s: Session, spec: AgentSpec, called: Mo
         error = ModelError(f"no reply within {request.timeout_s:g} s", kind="timeout")
         return _failed(services, spec, called, error, billed=True)
     except ModelError as error:
-        billed = error.kind in _MAYBE_BILLED or (error.kind == "connection" and bool(streamed))
-        return _failed(services, spec, called, error, billed=billed)
+        return _failed(services, spec, called, error, billed=error.maybe_billed or bool(streamed))
     except Exception as error:
         log.exception("a model raised something other than ModelError", model=called.model)
         words = f"the model failed in an unforeseen way ({type(error).__name__}: {error})"
@@ -128,7 +125,7 @@ async def summarise(
     except TimeoutError:
         return _no_summary(begun, "timeout", f"no reply within {request.timeout_s:g} s", billed=True)
     except ModelError as error:
-        return _no_summary(begun, error.kind, error.message, billed=error.kind in _MAYBE_BILLED)
+        return _no_summary(begun, error.kind, error.message, billed=error.maybe_billed)
     except Exception as error:
         log.exception("a model raised something other than ModelError", model=begun.model)
         words = f"the model failed in an unforeseen way ({type(error).__name__}: {error})"
