@@ -30,7 +30,8 @@ RemanenceError                      anything we raise on purpose
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
 
 __all__ = [
     "AccessDenied",
@@ -74,6 +75,13 @@ class RemanenceError(Exception):
         super().__init__(message)
         self.message = message
         self.param = param
+        self.reason = ""
+        self.values: Mapping[str, object] = {}
+
+    def because(self, reason: str, **values: object) -> Self:
+        """Name the sentence: `reason` and what it is filled with, so that a face may say it in another language."""
+        self.reason, self.values = reason, values
+        return self
 
 
 class InvalidInput(RemanenceError):

@@ -91,6 +91,22 @@ def lay_out(folder: Path, *, golden: bool = True) -> Path:
     return folder
 
 
+def lay_down_again(folder: Path, names: Sequence[str], times: int) -> None:
+    """The same journals under the names `NAME_1`, `NAME_2`..., in a folder that was laid out."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, _again(folder / ".remanence" / "remanence.db", names, times)).result()
+
+
+async def _again(path: Path, names: Sequence[str], times: int) -> None:
+    database = await open_database(f"sqlite:///{path}")
+    try:
+        for name in names:
+            for number in range(1, times + 1):
+                await _lay_down(database, f"{name}_{number}", _lines_of(name))
+    finally:
+        await database.close()
+
+
 async def restore(path: Path) -> None:
     """A database at this path with every golden journal in it."""
     path.parent.mkdir(parents=True)
@@ -105,12 +121,16 @@ async def restore_into(database: Database) -> None:
     """Every golden journal under its own name, those that are cut off, and the versions they pin."""
     for spec in _specs():
         await database.specs.put(spec, project="default", at=1)
-    for name in GOLDEN:
-        await _lay_down(database, name, (JOURNALS / f"{name}.jsonl").read_bytes().splitlines())
-    for name, (journal, kind) in CUT_OFF.items():
-        lines = (JOURNALS / f"{journal}.jsonl").read_bytes().splitlines()
-        upto = next(number for number, row in enumerate(rows_in(b"\n".join(lines)), 1) if _kind(row.payload) == kind)
-        await _lay_down(database, name, lines[:upto])
+    for name in (*GOLDEN, *CUT_OFF):
+        await _lay_down(database, name, _lines_of(name))
+
+
+def _lines_of(name: str) -> list[bytes]:
+    """A golden journal, or what one was at the first record of a kind."""
+    journal, kind = CUT_OFF.get(name, (name, ""))
+    lines = (JOURNALS / f"{journal}.jsonl").read_bytes().splitlines()
+    rows = enumerate(rows_in(b"\n".join(lines)), 1)
+    return lines[: next((number for number, row in rows if _kind(row.payload) == kind), len(lines))]
 
 
 async def _lay_down(database: Database, name: str, lines: Sequence[bytes]) -> None:

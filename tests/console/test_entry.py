@@ -90,7 +90,9 @@ async def test_whoever_is_not_signed_in_is_shown_where_to(tmp_path: Path) -> Non
         page = await http.get("/sessions?q=kettle", headers=HTML)
         assert (page.status_code, page.headers["location"]) == (303, "/sign-in?to=/sessions%3Fq%3Dkettle")
         assert (await http.get("/sessions.json")).status_code == 401
-        assert (await http.get("/home/parts", headers=MEANT)).status_code == 401
+        part = await http.get("/home/parts", headers=MEANT)
+        assert (part.status_code, part.headers["hx-trigger"]) == (204, "shut-out")
+        assert (await http.post("/sessions/s1/freeze", headers=MEANT)).status_code == 401
 
 
 @pytest.mark.parametrize("to", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"])

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx2
 import pytest
-from test_rooms import HOME, MEANT, SUPPORT, Room, choice, is_asked, room
+from test_rooms import HOME, MEANT, SUPPORT, Room, choice, is_asked, is_over, room
 
 from remanence.api.app import build_app
 from remanence.api.auth import Access, development_principal
@@ -52,7 +52,7 @@ async def test_an_open_page_shows_nothing_more_to_whoever_was_shut_out(
         assert "seen by carol" in stream
         assert "a secret" not in stream
         last = stream.rstrip().rpartition("\n\n")[2]
-        assert "toast bad" in last
+        assert last == "event: shut-out", "it ends the page"
         assert "id:" not in last, "whoever comes back must be sent what was held back"
 
 
@@ -156,9 +156,51 @@ async def test_a_call_cannot_be_made_to_look_like_another(tmp_path: Path) -> Non
 async def test_a_long_text_is_shown_in_part(tmp_path: Path) -> None:
     async with room(tmp_path) as here:
         session = await here.waiting(SUPPORT, "word " * 100_000, lambda s: s.turns and s.turn is None)
-        for view in ("conversation", "journal"):
-            page = await here.look(f"/sessions/{session.id}?view={view}")
-            assert "These are the first 20,000 of " in page
-            assert len(page) < 200_000
+        at = f"/sessions/{session.id}"
         position = next(r.position for r in await session.history() if type(r.event).__name__ == "InputReceived")
-        assert "word " * 99_000 in await here.look(f"/sessions/{session.id}/steps/{position}")
+        pages = [f"{at}?view=conversation", f"{at}?view=journal", at, f"{at}/steps/{position}", f"{at}/prompts/4"]
+        for path in (*pages, f"/playground/{session.id}", "/"):
+            assert len(await here.look(path)) < 200_000, path
+        for path in (pages[0], pages[3], pages[4]):
+            assert "These are the first 20,000 of " in await here.look(path)
+
+
+async def test_the_rest_of_a_long_record_comes_page_by_page(tmp_path: Path) -> None:
+    async with room(tmp_path) as here:
+        said = " ".join(f"word{number}" for number in range(20_000))
+        session = await here.waiting(SUPPORT, said, is_over)
+        at = f"/sessions/{session.id}/records/2"
+        text, more = "", at
+        while more:
+            piece = await here.look(more)
+            assert len(piece) < 60_000
+            text += html.unescape("".join(re.findall(r"<pre[^>]*>(.*?)</pre>", piece, re.S)[:1]))
+            found = re.search(r'hx-get="([^"]+begin=[^"]+)"', piece)
+            more = found[1] if found else ""
+        assert said in text
+        twin = await here.twin(f"{at}.json")
+        assert twin["event"]["parts"][0]["text"] == said
+        await here.look(f"/sessions/{session.id}/records/999", 404)
+        await here.look(f"/sessions/{session.id}/records/0", 404)
+
+
+async def test_the_twin_of_a_session_comes_page_by_page(tmp_path: Path) -> None:
+    async with room(tmp_path) as here:
+        session = await here.waiting(SUPPORT, "x" * 700_000, is_over)
+        for number in (2, 3):
+            await session.submit("y" * 700_000)
+            while (await session.state()).turns < number or (await session.state()).turn:
+                await here.rt.caller.clock.sleep(0.01)
+        head, before = (await session.state()).head, ""
+        seen: list[int] = []
+        while True:
+            answer = await here.http.get(f"/sessions/{session.id}.json{before}")
+            assert len(answer.content) < 2_000_000
+            found = answer.json()
+            seen[:0] = [record["position"] for record in found["records"]]
+            if not found["window"]["earlier"]:
+                break
+            before = f"?before={found['window']['first']}"
+        assert seen == list(range(1, head + 1))
+        after = (await here.twin(f"/sessions/{session.id}.json?after=2"))["records"]
+        assert after[0]["position"] == 3

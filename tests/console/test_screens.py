@@ -168,3 +168,20 @@ def test_keys_alone(browser: Browser, server: Server, pictures: Path) -> None:
         expect(page.locator("#drawer")).to_be_hidden()
         page.keyboard.press("r")
         expect(page.locator("#say")).to_be_focused()
+
+
+@pytest.mark.parametrize("path", ["/", "/inbox", "/sessions/one_tool", "/playground/one_tool"])
+def test_a_page_left_open_says_once_that_its_reader_was_shut_out(
+    browser: Browser, server: Server, pictures: Path, path: str
+) -> None:
+    """And nothing stands in the log of the browser, however long it stays."""
+    with looker(browser, server.url, pictures, language="fr") as one:
+        one.open(server.link)
+        page = one.open(path)
+        one.context.request.post(f"{server.url}/sign-out")
+        for name in ("slow-tick", "tick", "fast-tick", "list-tick"):
+            page.evaluate("name => document.body.dispatchEvent(new Event(name))", name)
+        toast = page.locator(".toast.bad")
+        expect(toast).to_contain_text(wording("fr")("frame.shut_out"))
+        toast.locator("a").click()
+        page.wait_for_url(f"**/sign-in?to={path.replace('/', '%2F')}")

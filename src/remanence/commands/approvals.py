@@ -93,26 +93,34 @@ async def rule(caller: Caller, session: str, call: str, ruling: Ruling, *, once:
         if known.state != "asked":
             raise Conflict(
                 f"Call {call} does not wait for approval (it is {known.state}); your answer was not recorded."
-            )
+            ).because("not_asked", call=call)
         _check_approver(caller, known)
         now = caller.clock.now()
         if known.expires_at is not None and now >= known.expires_at:
-            raise Conflict(f"Call {call} waited for approval until its time ran out; your answer was not recorded.")
+            raise Conflict(
+                f"Call {call} waited for approval until its time ran out; your answer was not recorded."
+            ).because("approval_expired", call=call)
         expires_at = None if ruling.expires_s is None else now + int(ruling.expires_s * _MICROS)
         given = ApprovalGiven(call, ruling.decision, caller.actor, known.digest, known.policy, ruling.note, expires_at)
         try:
             return await tell(caller, session, given, expect=s.head, once=once)
         except Conflict:
             continue
-    raise Conflict(f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again.")
+    raise Conflict(
+        f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again."
+    ).because("changed_meanwhile", session=session)
 
 
 def _check_approver(caller: Caller, call: Call) -> None:
     if call.approvers and caller.actor not in call.approvers:
         names = ", ".join(call.approvers)
-        raise InvalidInput(f"Only {names} may answer this call, not {caller.actor}. Nothing was recorded.")
+        raise InvalidInput(f"Only {names} may answer this call, not {caller.actor}. Nothing was recorded.").because(
+            "not_approver", names=names, name=caller.actor
+        )
     if any(approval.by == caller.actor for approval in call.approvals):
-        raise Conflict(f"{caller.actor} has approved this call already; {call.needed} different people are needed.")
+        raise Conflict(
+            f"{caller.actor} has approved this call already; {call.needed} different people are needed."
+        ).because("said_yes_before", name=caller.actor, needed=call.needed)
 
 
 async def resolve(
@@ -132,19 +140,23 @@ async def resolve(
     for _ in range(_TRIES):
         s = await state_of(caller, session)
         if not any(doubt.call == call for doubt in s.doubts):
-            raise NotFound(f"Session {session} has no effect in doubt for call {call}; it may be resolved already.")
+            raise NotFound(
+                f"Session {session} has no effect in doubt for call {call}; it may be resolved already."
+            ).because("no_doubt", session=session, call=call)
         if outcome == "run_again" and s.call(call) is None:
             raise Conflict(
                 f"The turn of call {call} has ended, so it cannot run again there. The doubt stands; "
                 "say that it happened or give it up, and ask the agent anew."
-            )
+            ).because("turn_over", call=call)
         parts = said(result) if result else ()
         settled = ToolResolved(call, outcome, caller.actor, parts, note=note)
         try:
             return await tell(caller, session, settled, expect=s.head)
         except Conflict:
             continue
-    raise Conflict(f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again.")
+    raise Conflict(
+        f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again."
+    ).because("changed_meanwhile", session=session)
 
 
 async def answer(
@@ -156,7 +168,9 @@ async def answer(
         return before
     s = await state_of(caller, session)
     if _known(s, call).state != "question":
-        raise Conflict(f"Call {call} is not a question that waits; your answer was not recorded.")
+        raise Conflict(f"Call {call} is not a question that waits; your answer was not recorded.").because(
+            "no_question", call=call
+        )
     said = InputReceived(caller.make_id("in"), parts, caller.actor, answers=call)
     return await tell(caller, session, said, once=once)
 
@@ -179,13 +193,17 @@ async def tool_result(
             return await tell(caller, session, returned, expect=s.head, once=once)
         except Conflict:
             continue
-    raise Conflict(f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again.")
+    raise Conflict(
+        f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again."
+    ).because("changed_meanwhile", session=session)
 
 
 def _known(s: Session, call: str) -> Call:
     known = s.call(call)
     if known is None:
-        raise NotFound(f"Session {s.id} has no open call {call}; its turn may have ended.")
+        raise NotFound(f"Session {s.id} has no open call {call}; its turn may have ended.").because(
+            "no_call", session=s.id, call=call
+        )
     return known
 
 

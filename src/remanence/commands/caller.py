@@ -145,7 +145,7 @@ def check_size(caller: Caller, size: int) -> None:
             f"The input is {size:,} bytes; at most {caller.input_bytes_max:,} are accepted. Nothing was written. "
             "Send it in parts, store it as a file and refer to it, or raise `input_bytes_max` in the settings.",
             param="input",
-        )
+        ).because("too_large", size=size, most=caller.input_bytes_max)
 
 
 def check_name(what: str, name: str) -> None:
@@ -153,4 +153,4 @@ def check_name(what: str, name: str) -> None:
     if not name or len(name) > _NAME_MAX or not name.isprintable():
         raise InvalidInput(
             f"{what} must be 1 to {_NAME_MAX} printable characters, not {name[:40]!r}. Nothing was written.", param=what
-        )
+        ).because("bad_name", most=_NAME_MAX, name=name[:40])

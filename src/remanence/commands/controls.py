@@ -50,7 +50,9 @@ async def set_budget(caller: Caller, scope: str, unit: Unit, limit: int) -> Budg
     """Set the limit of a scope, counted from now on (or the limit of a budget that stands, keeping its use)."""
     kept = _kept(caller, scope)
     if limit < 0:
-        raise InvalidInput(f"A budget cannot be negative ({limit}). Nothing was changed.", param="limit")
+        raise InvalidInput(f"A budget cannot be negative ({limit}). Nothing was changed.", param="limit").because(
+            "bad_amount", amount=limit
+        )
     budget = await caller.database.controls.set_budget(kept, unit, limit, at=caller.clock.now())
     await _wake(caller, budget)
     return _named(caller, budget)
@@ -83,10 +85,14 @@ async def raise_budget(caller: Caller, scope: str, unit: Unit, *, by: int = 0, t
     kept = _kept(caller, scope)
     current = next((b for b in await caller.database.controls.budgets(kept) if b.unit == unit), None)
     if current is None:
-        raise NotFound(f"There is no {unit} budget for {scope}. Set one first: remanence budgets set {scope} ...")
+        raise NotFound(
+            f"There is no {unit} budget for {scope}. Set one first: remanence budgets set {scope} ..."
+        ).because("no_budget", scope=scope)
     limit = current.limit + by if to is None else to
     if limit <= current.limit:
-        raise InvalidInput(f"The budget of {scope} is {current.limit} {unit} already; {limit} would not raise it.")
+        raise InvalidInput(
+            f"The budget of {scope} is {current.limit} {unit} already; {limit} would not raise it."
+        ).because("not_raised", scope=scope)
     return await set_budget(caller, scope, unit, limit)
 
 
@@ -120,4 +126,6 @@ def _named(caller: Caller, budget: Budget) -> Budget:
 
 def _check(scope: str, pattern: str, words: str) -> None:
     if not re.fullmatch(pattern, scope):
-        raise InvalidInput(f"{scope!r} is not a scope. Use {words}. Nothing was changed.", param="scope")
+        raise InvalidInput(f"{scope!r} is not a scope. Use {words}. Nothing was changed.", param="scope").because(
+            "bad_scope", scope=scope[:80], words=words
+        )

@@ -44,9 +44,13 @@ async def keep_view(caller: Caller, name: str, query: str) -> KeptView:
     check_name("name", name)
     asked = tidy(query)
     if not asked or len(asked) > QUERY_BYTES_MAX:
-        raise InvalidInput("There is nothing to keep: the list shows every session. Nothing was kept.", param="query")
+        raise InvalidInput(
+            "There is nothing to keep: the list shows every session. Nothing was kept.", param="query"
+        ).because("view_of_all")
     if len(await list_views(caller)) >= VIEWS_MAX:
-        raise InvalidInput(f"There are {VIEWS_MAX} views already. Nothing was kept; remove one first.", param="name")
+        raise InvalidInput(
+            f"There are {VIEWS_MAX} views already. Nothing was kept; remove one first.", param="name"
+        ).because("views_many", most=VIEWS_MAX)
     now = caller.clock.now()
     body = msgspec.json.encode(_Body(name, asked, caller.actor))
     entry = Entry(KIND, caller.project, caller.make_id("view"), now, now, body)
@@ -63,7 +67,9 @@ async def remove_view(caller: Caller, identity: str) -> None:
     """Forget a view; the sessions it showed stay. Raises NotFound."""
     entry = await caller.database.registry.get(KIND, identity)
     if entry.project != caller.project:
-        raise NotFound(f"There is no view {identity!r} in project {caller.project}. Nothing was removed.")
+        raise NotFound(f"There is no view {identity!r} in project {caller.project}. Nothing was removed.").because(
+            "no_view"
+        )
     await caller.database.registry.remove(KIND, identity)
 
 

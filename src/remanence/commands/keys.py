@@ -127,10 +127,10 @@ async def create_key(
         raise InvalidInput(
             f"A key may have the scopes {', '.join(SCOPES)}, not {', '.join(scopes) or 'none'}. Nothing was made.",
             param="scopes",
-        )
+        ).because("bad_scopes", known=", ".join(SCOPES))
     if expires_s is not None and not 0 < expires_s <= EXPIRES_S_MAX:
         words = "A key must be good for some time, at most for 100 years. Nothing was made; give another one, or none."
-        raise InvalidInput(words, param="expires")
+        raise InvalidInput(words, param="expires").because("bad_expiry", days=EXPIRES_S_MAX // 86_400)
     now = caller.clock.now()
     identity = caller.make_id("k").removeprefix("k_")[-12:]
     secret = make_secret()
@@ -160,9 +160,11 @@ async def revoke_key(caller: Caller, identity: str) -> Key:
     entry = await caller.database.registry.get(KIND, identity)
     body = msgspec.json.decode(entry.body, type=_Body)
     if entry.project != caller.project:
-        raise NotFound(f"There is no key {identity!r} in project {caller.project}. Nothing was changed.")
+        raise NotFound(f"There is no key {identity!r} in project {caller.project}. Nothing was changed.").because(
+            "no_key"
+        )
     if body.revoked_at is not None:
-        raise Conflict(f"Key {identity!r} was revoked before. It stays so.")
+        raise Conflict(f"Key {identity!r} was revoked before. It stays so.").because("key_revoked_before")
     now = caller.clock.now()
     revoked = msgspec.json.encode(replace(body, revoked_at=now))
     return _key_of(await caller.database.registry.put(replace(entry, updated_at=now, body=revoked)))
@@ -211,11 +213,11 @@ class Keyring:
         prefix, _, rest = token.partition("_")
         identity, _, secret = rest.partition("_")
         if prefix != PREFIX or not identity or not secret:
-            raise _refused("It is not a key of this server: those begin with rmn_.")
+            raise _refused("It is not a key of this server: those begin with rmn_.").because("key_foreign")
         entry = await self._entry(identity)
         body = msgspec.json.decode(entry.body, type=_Body)
         if not await self._verified(digest, secret, body.secret_hash):
-            raise _refused("Its secret is wrong.")
+            raise _refused("Its secret is wrong.").because("key_wrong")
         return await self._admitted(entry, body)
 
     async def principal(self, identity: str) -> Principal:
@@ -229,9 +231,9 @@ class Keyring:
     async def _admitted(self, entry: Entry, body: _Body) -> Principal:
         now = self._clock.now()
         if body.revoked_at is not None:
-            raise _refused("It was revoked.")
+            raise _refused("It was revoked.").because("key_revoked")
         if body.expires_at is not None and now >= body.expires_at:
-            raise _refused("Its time is over.")
+            raise _refused("Its time is over.").because("key_over")
         await self._touch(entry, body, now)
         return Principal(entry.id, f"key:{body.name}", entry.project, frozenset(body.scopes))
 
@@ -247,7 +249,7 @@ class Keyring:
         try:
             entry = await self._registry.get(KIND, identity)
         except NotFound:
-            raise _refused("There is no such key.") from None
+            raise _refused("There is no such key.").because("key_unknown") from None
         _keep(self._entries, identity, (now, entry))
         return entry
 

@@ -186,7 +186,9 @@ async def sent_before(
 def check_input(caller: Caller, parts: tuple[Part, ...]) -> None:
     """Refuse an input that says nothing, or is over the limit."""
     if not parts or all(isinstance(part, Text) and not part.text.strip() for part in parts):
-        raise InvalidInput("The input is empty. Nothing was written; say something.", param="input")
+        raise InvalidInput("The input is empty. Nothing was written; say something.", param="input").because(
+            "input_empty"
+        )
     try:
         size = len(msgspec.json.encode(parts))
     except UnicodeEncodeError:
@@ -213,7 +215,7 @@ async def _idle_head(caller: Caller, session: str) -> int:
         raise Busy(
             f"Session {session} {doing} and the input said if_busy=reject. Nothing was written. "
             "Send it again later, or with if_busy queue, steer or interrupt."
-        )
+        ).because("busy", session=session)
     return s.head
 
 
@@ -255,7 +257,9 @@ async def cancel(caller: Caller, session: str, *, reason: str = "", once: Once |
         return before
     s = await state_of(caller, session)
     if s.turn is None and not s.queue:
-        raise Conflict(f"Session {session} is not in a turn; there is nothing to cancel.")
+        raise Conflict(f"Session {session} is not in a turn; there is nothing to cancel.").because(
+            "no_turn", session=session
+        )
     asked = CancelAsked(caller.actor, reason, s.turn.number if s.turn else s.turns + 1)
     return await tell(caller, session, asked, once=once)
 
@@ -264,7 +268,7 @@ async def freeze(caller: Caller, session: str, *, reason: str = "") -> Session:
     """Freeze one session: after this returns, no effect can start in it. `last_effect` of the state is the proof."""
     s = await state_of(caller, session)
     if s.frozen is not None:
-        raise Conflict(f"Session {session} is frozen already ({s.frozen}).")
+        raise Conflict(f"Session {session} is frozen already ({s.frozen}).").because("frozen_already", session=session)
     await tell(caller, session, SessionFrozen(caller.actor, reason))
     return await state_of(caller, session)
 
@@ -273,7 +277,7 @@ async def thaw(caller: Caller, session: str, *, reason: str = "") -> Session:
     """Lift the freeze of one session; it goes on where it was."""
     s = await state_of(caller, session)
     if s.frozen is None:
-        raise Conflict(f"Session {session} is not frozen.")
+        raise Conflict(f"Session {session} is not frozen.").because("not_frozen", session=session)
     await tell(caller, session, SessionThawed(caller.actor, reason))
     return await state_of(caller, session)
 
@@ -354,7 +358,9 @@ async def _state_at(caller: Caller, session: str, position: int | None) -> Sessi
     s = await state_in(caller.database.store, session, upto=position)
     if position != s.head or not position:
         head = (await caller.database.views.session(session)).head
-        raise InvalidInput(f"Session {session} has positions 1 to {head}; {position} is not one of them.")
+        raise InvalidInput(f"Session {session} has positions 1 to {head}; {position} is not one of them.").because(
+            "no_position", session=session, head=head, position=position
+        )
     return s
 
 
@@ -381,7 +387,9 @@ async def _end_of_turn(caller: Caller, session: str, turn: int) -> int:
 
 
 def _no_turn(session: str, turn: int) -> NotFound:
-    return NotFound(f"Session {session} has no finished turn {turn}.")
+    return NotFound(f"Session {session} has no finished turn {turn}.").because(
+        "no_such_turn", session=session, turn=turn
+    )
 
 
 async def _next_turn(caller: Caller, session: str, after: int) -> int | None:

@@ -49,13 +49,19 @@ async def signed_in(caller: Caller, keyring: Keyring, token: str) -> Principal:
     try:
         entry = await caller.database.registry.get(KIND, _name(token))
     except NotFound:
-        raise Unauthenticated("You are not signed in here any more. Nothing was done; sign in again.") from None
+        raise Unauthenticated("You are not signed in here any more. Nothing was done; sign in again.").because(
+            "signed_out"
+        ) from None
     body = msgspec.json.decode(entry.body, type=_Body)
     if caller.clock.now() >= body.expires_at:
-        raise Unauthenticated("You were signed in for twelve hours, which are over. Nothing was done; sign in again.")
+        raise Unauthenticated(
+            "You were signed in for twelve hours, which are over. Nothing was done; sign in again."
+        ).because("sign_in_over")
     principal = await keyring.principal(body.key)
     if principal.project != entry.project:
-        raise Unauthenticated("You signed in to another project. Nothing was done; sign in again.")
+        raise Unauthenticated("You signed in to another project. Nothing was done; sign in again.").because(
+            "signed_in_elsewhere"
+        )
     return principal
 
 

@@ -43,7 +43,9 @@ async def versions_of(caller: Caller, agent: str | None = None) -> list[Version]
     """The versions of an agent, or of all, oldest first. Raises NotFound when the agent has none."""
     found = list(await caller.database.specs.versions(caller.project, agent))
     if agent is not None and not found:
-        raise NotFound(f"There is no agent called {agent!r}. `remanence agents list` shows those there are.")
+        raise NotFound(f"There is no agent called {agent!r}. `remanence agents list` shows those there are.").because(
+            "no_agent", agent=agent
+        )
     return found
 
 
@@ -64,7 +66,9 @@ async def find_version(caller: Caller, agent: str, which: str) -> Version:
     if not found and _DIGEST.fullmatch(which):
         found = [v for v in known if v.version.startswith(which)]
     if len(found) != 1:
-        raise NotFound(f"Agent {agent} has {len(known)} versions, and {which!r} is none of them, or not one alone.")
+        raise NotFound(
+            f"Agent {agent} has {len(known)} versions, and {which!r} is none of them, or not one alone."
+        ).because("no_version", version=which[:40])
     return found[0]
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import AsyncGenerator
-from decimal import Decimal, InvalidOperation
 from typing import IO, Annotated, cast
 
 from fastapi import APIRouter, Query, Response
@@ -18,6 +17,7 @@ from fastapi.responses import StreamingResponse
 from remanence.commands import approvals, controls, sessions, transfer
 from remanence.commands.caller import state_of
 from remanence.commands.sessions import Opening
+from remanence.console.cost import amount_of
 from remanence.console.entry import Deciding, Looking, Sent, Talking
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame, owned
@@ -118,24 +118,15 @@ async def raise_budget(frame: Deciding, session: str, fields: Sent) -> Response:
     """Raise the budget that the session waits for."""
     pause = (await _owned(frame, session)).pause
     if pause is None:
-        raise Conflict("This session does not wait for a budget any more. Nothing was changed.")
-    amount = _amount(fields.text("amount"), money=pause.unit == "usd_micros")
-    if amount <= 0:
-        raise InvalidInput("A budget is raised by more than nothing. Nothing was changed.", param="amount")
+        raise Conflict("This session does not wait for a budget any more. Nothing was changed.").because("no_pause")
+    amount = amount_of(fields.text("amount"), pause.unit)
+    if not amount:
+        raise InvalidInput("A budget is raised by more than nothing. Nothing was changed.", param="amount").because(
+            "not_raised", scope=pause.scope
+        )
     budget = await controls.raise_budget(frame.caller, pause.scope, pause.unit, by=amount)
     limit = frame.words.money(budget.limit) if pause.unit == "usd_micros" else frame.words.number(budget.limit)
     return frame.said("did.raised", scope=pause.scope, limit=limit)
-
-
-def _amount(text: str, *, money: bool) -> int:
-    """What was typed, in micro-USD or tokens. A comma is a point."""
-    try:
-        value = Decimal("".join(text.split()).replace(",", ".")) * (1_000_000 if money else 1)
-        if not value.is_finite() or abs(value) >= 2**53:
-            raise InvalidOperation
-    except ArithmeticError:
-        raise InvalidInput(f"{text[:40]!r} is not an amount. Nothing was changed.", param="amount") from None
-    return int(value)
 
 
 # --- taking along -----------------------------------------------------------------------------------------------------

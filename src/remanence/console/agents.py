@@ -17,8 +17,8 @@ from remanence.commands.shapes import VersionShape
 from remanence.console.entry import Looking
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame
-from remanence.console.known_agents import known_versions, version_of
-from remanence.console.ways import ways
+from remanence.console.known_agents import UNREGISTERED, known_versions, version_of
+from remanence.console.ways import Ways, ways
 from remanence.errors import NotFound
 from remanence.ports import Version
 from remanence.screens import VersionUse
@@ -89,8 +89,7 @@ async def agents(frame: Looking) -> Response:
     known = [version for version in await known_versions(frame) if not versions.is_trial(version)]
     newest = {version.agent: version for version in known}
     data = AgentsData([await _whole(frame, version) for version in newest.values()])
-    lines = ways(frame, ["agents", "list"], "/admin/v1/agents", "found = await versions_of(rt.caller)")
-    return frame.show("agents.html", "agents", data, ways=lines)
+    return frame.show("agents.html", "agents", data, ways=_all_agents(frame))
 
 
 @agents_router.get("/{agent}")
@@ -99,7 +98,9 @@ async def agent_page(frame: Looking, agent: str, version: str = "", against: str
     """One of them: its newest version, or the one that was asked for."""
     known = await known_versions(frame, agent)
     if not known:
-        raise NotFound(f"There is no agent called {agent!r} in project {frame.caller.project}.")
+        raise NotFound(f"There is no agent called {agent!r} in project {frame.caller.project}.").because(
+            "no_agent", agent=agent[:80]
+        )
     shown = version_of(known, version) if version else versions.newest(known)
     earlier = known[: known.index(shown)]
     base = version_of(known, against) if against else (earlier[-1] if earlier else None)
@@ -114,13 +115,21 @@ async def agent_page(frame: Looking, agent: str, version: str = "", against: str
         base.number if base is not None else None,
         lines,
     )
-    ways_ = ways(
-        frame,
-        ["agents", "versions", agent],
-        f"/admin/v1/agents/{agent}/versions",
-        f"found = await find_version(rt.caller, {agent!r}, {str(shown.number)!r})",
+    ways_ = (
+        _all_agents(frame)
+        if shown.number == UNREGISTERED
+        else ways(
+            frame,
+            ["agents", "versions", agent],
+            f"/admin/v1/agents/{agent}/versions",
+            f"await find_version(rt.caller, {agent!r}, {str(shown.number)!r})",
+        )
     )
     return frame.show("agent.html", "agents", data, ways=ways_, digest=shown.version, at=shown.at)
+
+
+def _all_agents(frame: Frame) -> Ways:
+    return ways(frame, ["agents", "list"], "/admin/v1/agents", "await versions_of(rt.caller)")
 
 
 async def _whole(frame: Frame, newest: Version) -> Used:

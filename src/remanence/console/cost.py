@@ -13,7 +13,7 @@ from remanence.commands.shapes import BudgetShape, CostShape
 from remanence.console.entry import Deciding, Looking, Sent
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame
-from remanence.console.ways import ways
+from remanence.console.ways import WAYS_OF, ways
 from remanence.errors import InvalidInput, NotFound
 from remanence.ports import Budget, UsageQuery
 from remanence.stores.rows import day_of
@@ -52,20 +52,22 @@ class CostData(msgspec.Struct, frozen=True):
 async def cost(frame: Looking, by: By = "agent", days: int = 30) -> Response:
     """The page."""
     if days not in SPANS:
-        raise InvalidInput(f"days: one of {', '.join(map(str, SPANS))}. Nothing was read.", param="days")
+        raise InvalidInput(f"days: one of {', '.join(map(str, SPANS))}. Nothing was read.", param="days").because(
+            "bad_filter"
+        )
     data = await _data(frame, by, days)
     since = _since(frame, days)
     lines = ways(
         frame,
         ["cost", "--by", by, "--since", f"{days}d"],
         f"/admin/v1/usage?by={by}&since={since}",
-        f"rows, unread = await usage(rt.caller, UsageQuery(({by!r},), rt.caller.project, {since}))",
+        f"await usage(rt.caller, UsageQuery(({by!r},), rt.caller.project, {since}))",
     )
     first = since // _DAY_US
     spent = {row.key["day"]: row.usd_micros / 1_000_000 for row in data.by_day}
     all_days = range(first, frame.now // _DAY_US + 1)
     chart = [[day * 86_400 for day in all_days], [spent.get(day_of(day * _DAY_US), 0) for day in all_days]]
-    return frame.show("cost.html", "cost", data, fields=FIELDS, spans=SPANS, ways=lines, chart=chart)
+    return frame.show("cost.html", "cost", data, fields=FIELDS, spans=SPANS, ways=lines, chart=chart, ways_of=WAYS_OF)
 
 
 @cost_router.post("/budgets")
@@ -73,7 +75,9 @@ async def change(frame: Deciding, fields: Sent) -> Response:
     """Set the limit of a scope, or raise one that stands; sessions that paused at it go on."""
     scope, unit = fields.text("scope").strip(), cast("Unit", fields.one_of("unit", ("usd_micros", "tokens")))
     if not await controls.has_scope(frame.caller, scope):
-        raise NotFound(f"There is no {scope} in project {frame.caller.project}. Nothing was changed.", param="scope")
+        raise NotFound(
+            f"There is no {scope} in project {frame.caller.project}. Nothing was changed.", param="scope"
+        ).because("no_scope", scope=scope[:80])
     amount = amount_of(fields.text("amount"), unit)
     if fields.text("act") == "raise":
         budget = await controls.raise_budget(frame.caller, scope, unit, by=amount)
@@ -81,7 +85,7 @@ async def change(frame: Deciding, fields: Sent) -> Response:
         budget = await controls.set_budget(frame.caller, scope, unit, amount)
     limit = frame.words.money(budget.limit) if unit == "usd_micros" else frame.words.number(budget.limit)
     words = frame.words.rich("did.raised", scope=scope, limit=limit)
-    return frame.page("_budgets_after.html", data={"budgets": await _budgets(frame)}, words=words)
+    return frame.page("_budgets_after.html", data={"budgets": await _budgets(frame)}, words=words, ways_of=WAYS_OF)
 
 
 async def _data(frame: Frame, by: By, days: int) -> CostData:
@@ -125,5 +129,7 @@ def amount_of(text: str, unit: Unit) -> int:
         if not value.is_finite() or not 0 <= value < 2**53:
             raise InvalidOperation
     except ArithmeticError:
-        raise InvalidInput(f"{text[:40]!r} is not an amount. Nothing was changed.", param="amount") from None
+        raise InvalidInput(f"{text[:40]!r} is not an amount. Nothing was changed.", param="amount").because(
+            "bad_amount", amount=text[:40]
+        ) from None
     return int(value)

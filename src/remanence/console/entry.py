@@ -13,7 +13,8 @@ second rule alone.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, Protocol
 from urllib.parse import parse_qs, urlencode
 
@@ -24,10 +25,12 @@ from msgspec.structs import replace
 from remanence.commands.caller import Caller
 from remanence.commands.keys import Keyring, Principal, Scope
 from remanence.commands.signins import SIGNED_IN_S, sign_in, sign_out, signed_in
-from remanence.console.failures import ConsoleRoute
+from remanence.console.attempts import Attempts
+from remanence.console.failures import ConsoleRoute, told
 from remanence.console.frame import THEMES, Frame, Visitor, cookie_name, path_of
+from remanence.console.ways import of_sign_in
 from remanence.console.wording import LANGUAGES
-from remanence.errors import AccessDenied, InvalidInput, Unauthenticated
+from remanence.errors import AccessDenied, InvalidInput, RateLimited, RemanenceError, Unauthenticated
 
 __all__ = [
     "Deciding",
@@ -91,12 +94,14 @@ async def visitor_of(request: Request) -> Visitor:
     """Who looks, by their cookie. Raises Unauthenticated."""
     token = request.cookies.get(cookie_name(request, "session"), "")
     if not token:
-        raise Unauthenticated("You are not signed in. Nothing was done; sign in first.")
+        raise Unauthenticated("You are not signed in. Nothing was done; sign in first.").because("signed_out")
     caller, doors = _caller(request), _doors(request)
     principal = await signed_in(caller, keyring_of(request), token)
     own = doors.person and any(principal.key == known.key for known in doors.links.values())
     actor = doors.person if own else principal.actor
-    return Visitor(replace(caller, actor=actor, project=principal.project), principal)
+    visitor = Visitor(replace(caller, actor=actor, project=principal.project), principal)
+    request.state.visitor = visitor  # for the page of an error
+    return visitor
 
 
 def _allowed(scope: Scope) -> Callable[[Request], Awaitable[Frame]]:
@@ -106,7 +111,9 @@ def _allowed(scope: Scope) -> Callable[[Request], Awaitable[Frame]]:
         frame = Frame(request, await visitor_of(request))
         if not frame.visitor.may(scope):
             held = ", ".join(sorted(frame.visitor.principal.scopes))
-            raise AccessDenied(frame.words("error.scope", scope=scope, held=held))
+            raise AccessDenied(f"This needs a key with the scope {scope}; yours has {held}. Nothing was done.").because(
+                "scope", scope=scope, held=held
+            )
         return frame
 
     return allowed
@@ -127,7 +134,7 @@ def _check_meant(request: Request, *, header: bool = True) -> None:
     host = request.headers.get("x-forwarded-host") or request.headers.get("host", "")
     foreign = origin is not None and origin.partition("://")[2] not in (host, request.headers.get("host"))
     if foreign or site not in ("same-origin", "none") or (header and request.headers.get("hx-request") != "true"):
-        raise AccessDenied("This was not asked for by a page of the console. Nothing was done.")
+        raise AccessDenied("This was not asked for by a page of the console. Nothing was done.").because("not_meant")
 
 
 # --- forms ------------------------------------------------------------------------------------------------------------
@@ -151,7 +158,9 @@ class Fields:
         """A field with few values. Raises InvalidInput."""
         value = self.text(name)
         if value not in choices:
-            raise InvalidInput(f"{name}: {value[:40]!r} is none of {', '.join(choices)}. Nothing was done.", param=name)
+            raise InvalidInput(
+                f"{name}: {value[:40]!r} is none of {', '.join(choices)}. Nothing was done.", param=name
+            ).because("not_a_choice", field=name, value=value[:40])
         return value
 
 
@@ -161,7 +170,7 @@ async def fields_of(request: Request) -> Fields:
     try:
         return Fields(parse_qs(body.decode(), keep_blank_values=True, max_num_fields=1_000, errors="strict"))
     except ValueError as error:
-        raise InvalidInput(f"The form cannot be read ({error}). Nothing was done.") from None
+        raise InvalidInput(f"The form cannot be read ({error}). Nothing was done.").because("bad_form") from None
 
 
 Sent = Annotated[Fields, Depends(fields_of)]
@@ -170,26 +179,57 @@ Sent = Annotated[Fields, Depends(fields_of)]
 # --- coming and going -------------------------------------------------------------------------------------------------
 
 
+class SignInData(msgspec.Struct, frozen=True):
+    """How one comes in here: with a `key`, and in development by the `link` that was printed. `to` is where it leads,
+    `ends_after_s` how long it lasts."""
+
+    by: list[str]
+    to: str
+    ends_after_s: int = SIGNED_IN_S
+
+
+@entry_router.get("/sign-in.json")
 @entry_router.get("/sign-in")
 async def sign_in_page(request: Request, to: str = "/") -> Response:
     """Where a key is asked for."""
-    frame = Frame(request)
-    return frame.page("sign_in.html", to=_here(to), failure="", tab="", development=bool(_doors(request).links))
+    return _door(Frame(request), to)
 
 
 @entry_router.post("/sign-in")
 async def sign_in_with_key(request: Request, fields: Sent) -> Response:
     """Exchange a key for a session."""
     _check_meant(request, header=False)
-    frame, to = Frame(request), _here(fields.text("to", "/"))
+    frame, to = Frame(request), fields.text("to", "/")
     try:
-        principal = await keyring_of(request).check(fields.text("key").strip())
-    except Unauthenticated as error:
-        development = bool(_doors(request).links)
-        return frame.page(
-            "sign_in.html", to=to, failure=error.message, tab="", development=development, status=error.status
-        )
-    return await _welcome(frame, principal, to)
+        with _trying(request):
+            principal = await keyring_of(request).check(fields.text("key").strip())
+    except (Unauthenticated, RateLimited) as error:
+        return _door(frame, to, error)
+    return await _welcome(frame, principal, _here(to))
+
+
+@contextmanager
+def _trying(request: Request) -> Generator[None]:
+    """Count a try of the address that asks, unless it goes well. Raises RateLimited."""
+    attempts: Attempts = request.app.state.attempts
+    address, now = request.client.host if request.client else "", _caller(request).clock.now()
+    attempts.take(address, now)
+    yield
+    attempts.give_back(address, now)
+
+
+def _door(frame: Frame, to: str, error: RemanenceError | None = None) -> Response:
+    """The page that asks for a key, with what was wrong with the last one."""
+    links = bool(_doors(frame.request).links)
+    data = SignInData(["key", "link"] if links else ["key"], _here(to))
+    if error is None:
+        return frame.show("sign_in.html", "", data, failure="", ways=of_sign_in(frame))
+    answer = frame.page(
+        "sign_in.html", status=error.status, tab="", data=data, failure=told(frame.words, error), ways=of_sign_in(frame)
+    )
+    if isinstance(error, RateLimited):
+        answer.headers["retry-after"] = str(int(error.retry_after_s))
+    return answer
 
 
 @entry_router.post("/sign-out")
@@ -229,11 +269,16 @@ async def by_link(request: Request) -> Response | None:
     frame = Frame(request)
     rest = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "token"])
     to = path_of(request) + (f"?{rest}" if rest else "")
-    principal = _doors(request).links.get(token)
-    if principal is None:
-        return frame.page(
-            "sign_in.html", to=to, failure=frame.words("sign_in.old_link"), tab="", development=True, status=401
-        )
+    try:
+        with _trying(request):
+            principal = _doors(request).links.get(token)
+            if principal is None:
+                raise Unauthenticated(
+                    "This link belongs to an earlier run of the server. Nothing is lost: open the newest one that it "
+                    "printed, or paste a key."
+                ).because("old_link")
+    except (Unauthenticated, RateLimited) as error:
+        return _door(frame, to, error)
     return await _welcome(frame, principal, to or "/")
 
 

@@ -31,7 +31,19 @@ from remanence.content import parse_arguments
 from remanence.core.state import Session, status_of
 from remanence.errors import NotFound
 
-__all__ = ["COOKIE", "HEADERS", "THEMES", "Frame", "Visitor", "cookie_name", "owned", "path_of", "prefix_of"]
+__all__ = [
+    "COOKIE",
+    "HEADERS",
+    "THEMES",
+    "Frame",
+    "Visitor",
+    "cookie_name",
+    "LONGEST",
+    "owned",
+    "path_of",
+    "prefix_of",
+    "pretty",
+]
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -119,6 +131,10 @@ class Frame:
         return self._visitor
 
     @property
+    def signed_in(self) -> bool:
+        return self._visitor is not None
+
+    @property
     def caller(self) -> Caller:
         return self.visitor.caller
 
@@ -152,7 +168,7 @@ class Frame:
         return self._page(template, 200, {"tab": tab, "data": data, **more})
 
     def page(self, template: str, *, status: int = 200, **values: object) -> Response:
-        """A template as a response."""
+        """A template as a response. `values` are what it is filled with."""
         return self._page(template, status, values)
 
     def _page(self, template: str, status: int, values: dict[str, object]) -> Response:
@@ -195,7 +211,9 @@ class Frame:
 def owned(frame: Frame, s: Session) -> Session:
     """A session of the visitor's project; one of another is not found, like one that is not."""
     if s.project != frame.caller.project or s.deleted:
-        raise NotFound(f"There is no session {s.id!r} in project {frame.caller.project}. It may have been removed.")
+        raise NotFound(
+            f"There is no session {s.id!r} in project {frame.caller.project}. It may have been removed."
+        ).because("no_session", session=s.id)
     return s
 
 
@@ -210,11 +228,11 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     filters = cast("dict[str, Callable[..., object]]", environment.filters)  # pyright: ignore[reportUnknownMemberType]
-    filters.update(pretty=_pretty, plain=_plain, short=_short, ticks=_ticks, parsed=_parsed)
+    filters.update(pretty=pretty, plain=_plain, short=_short, ticks=_ticks, parsed=_parsed)
     return environment
 
 
-def _pretty(value: Any) -> str:
+def pretty(value: Any) -> str:
     """A value, or JSON text, as indented JSON; what is not JSON as it stands."""
     raw = value.encode(errors="surrogatepass") if isinstance(value, str) else msgspec.json.encode(value)
     try:

@@ -14,7 +14,7 @@ from remanence.commands.shapes import ApprovalShape, BudgetShape, CostShape, Dou
 from remanence.console.entry import Looking, by_link, looking
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame
-from remanence.console.ways import listing
+from remanence.console.ways import Ways, all_waiting, joined, listing, ways
 from remanence.ports import SessionQuery, UsageQuery
 from remanence.screens import Minute, Overview
 
@@ -62,7 +62,7 @@ async def home(request: Request) -> Response:
         return entered
     frame = await looking(request)
     data = await _data(frame)
-    return frame.show("home.html", "home", data, ways=listing(frame, {}), **_more(frame, data))
+    return frame.show("home.html", "home", data, ways=_ways(frame), **_more(frame, data))
 
 
 @home_router.get("/home/parts")
@@ -85,6 +85,19 @@ def _more(frame: Frame, data: HomeData) -> dict[str, Any]:
             [ended[at].failed + ended[at].cancelled if at in ended else 0 for at in hour],
         ],
     }
+
+
+def _ways(frame: Frame) -> Ways:
+    """What waits, runs and failed, and what was spent today."""
+    since = frame.now // _DAY_US * _DAY_US
+    spent = ways(
+        frame,
+        ["cost", "--by", "agent", "--since", "1d"],
+        f"/admin/v1/usage?by=agent&since={since}",
+        f"await usage(rt.caller, UsageQuery(('agent',), rt.caller.project, {since}))",
+    )
+    lists = [listing(frame, {"status": status}) for status in ("in_progress", "failed")]
+    return joined(frame, *all_waiting(frame), *lists, spent)
 
 
 async def _data(frame: Frame) -> HomeData:

@@ -12,14 +12,15 @@ from typing import Any, Literal, cast
 
 import msgspec
 from fastapi import APIRouter, Response
+from markupsafe import Markup
 
 from remanence.commands import approvals
 from remanence.commands.caller import state_of
 from remanence.commands.shapes import ApprovalShape, DoubtShape
 from remanence.console.entry import Deciding, Fields, Looking, Sent, Talking
-from remanence.console.failures import ConsoleRoute
+from remanence.console.failures import ConsoleRoute, told
 from remanence.console.frame import Frame, owned
-from remanence.console.ways import WAYS_OF, ways
+from remanence.console.ways import WAYS_OF, all_waiting, joined
 from remanence.content import Text
 from remanence.core.state import Session
 from remanence.errors import Conflict, InvalidInput, NotFound, RemanenceError
@@ -76,8 +77,7 @@ class InboxData(msgspec.Struct, frozen=True):
 async def inbox(frame: Looking) -> Response:
     """The page."""
     data = await _data(frame)
-    lines = ways(frame, ["approvals", "list"], "/admin/v1/approvals", "found = await approvals.waiting(rt.caller)")
-    return frame.show("inbox.html", "inbox", data, ways=lines, ways_of=WAYS_OF)
+    return frame.show("inbox.html", "inbox", data, ways=joined(frame, *all_waiting(frame)), ways_of=WAYS_OF)
 
 
 @inbox_router.get("/parts")
@@ -102,14 +102,14 @@ async def count(frame: Looking) -> Response:
 async def decide(frame: Deciding, fields: Sent) -> Response:
     """Approve or deny the calls that were chosen, each on its own, in the name of whoever is signed in."""
     decision = fields.one_of("decision", ("approve", "deny"))
-    done, failures = 0, list[str]()
+    done, failures = 0, list[str | Markup]()
     for session, call in _chosen(fields):
         try:
             owned(frame, await state_of(frame.caller, session))
             await approvals.approve(frame.caller, session, call, decision=decision, note=fields.text("note"))
             done += 1
         except (Conflict, InvalidInput, NotFound) as error:
-            failures.append(error.message)
+            failures.append(told(frame.words, error))
     key = "inbox.approved" if decision == "approve" else "inbox.denied"
     return await _answer(frame, frame.words.rich(key, count=done, name=frame.visitor.name), failures)
 
@@ -134,7 +134,7 @@ async def settle(frame: Deciding, fields: Sent) -> Response:
     return await _answer(frame, frame.words.rich("did.resolved", outcome=frame.words(f"act.{outcome}")), [])
 
 
-async def _answer(frame: Frame, words: object, failures: Sequence[str]) -> Response:
+async def _answer(frame: Frame, words: object, failures: Sequence[str | Markup]) -> Response:
     """What was done, and the inbox as it is now."""
     data = await _data(frame)
     return frame.page("_inbox_after.html", data=data, words=words, failures=failures, ways_of=WAYS_OF)
@@ -146,14 +146,16 @@ def _chosen(fields: Fields) -> list[tuple[str, str]]:
     if not found or len(found) > CHOSEN_MAX:
         raise InvalidInput(
             f"Choose between one and {CHOSEN_MAX} calls; {len(found)} were chosen. Nothing was done.", param="choose"
-        )
+        ).because("choose_some", most=CHOSEN_MAX, many=len(found))
     return found
 
 
 def _one(fields: Fields) -> tuple[str, str]:
     chosen = _chosen(fields)
     if len(chosen) > 1:
-        raise InvalidInput(f"This is said of one call; {len(chosen)} were chosen. Nothing was done.", param="choose")
+        raise InvalidInput(
+            f"This is said of one call; {len(chosen)} were chosen. Nothing was done.", param="choose"
+        ).because("choose_one", many=len(chosen))
     return chosen[0]
 
 

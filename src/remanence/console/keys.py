@@ -10,7 +10,7 @@ from remanence.commands.keys import SCOPES, Key
 from remanence.console.entry import Deciding, Sent, keyring_of
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame
-from remanence.console.ways import Ways, ways
+from remanence.console.ways import WAYS_OF, Ways, ways
 from remanence.errors import InvalidInput
 
 __all__ = ["KeysData", "keys_router"]
@@ -32,7 +32,9 @@ class KeysData(msgspec.Struct, frozen=True):
 @keys_router.get("")
 async def show_keys(frame: Deciding) -> Response:
     """The page."""
-    return frame.show("keys.html", "keys", await _data(frame), scopes=SCOPES, days=DAYS, ways=_ways(frame))
+    return frame.show(
+        "keys.html", "keys", await _data(frame), scopes=SCOPES, days=DAYS, ways=_ways(frame), ways_of=WAYS_OF
+    )
 
 
 @keys_router.post("")
@@ -41,12 +43,14 @@ async def create(frame: Deciding, fields: Sent) -> Response:
     try:
         days = int(fields.text("days", "0"))
     except ValueError:
-        raise InvalidInput("days: a whole number is needed. Nothing was made.", param="days") from None
+        raise InvalidInput("days: a whole number is needed. Nothing was made.", param="days").because(
+            "not_a_number", field="days"
+        ) from None
     expires_s = days * _DAY_S if days else None
     key, text = await keys.create_key(
         frame.caller, fields.text("name").strip(), scopes=fields.texts("scopes"), expires_s=expires_s
     )
-    return frame.page("_key_made.html", key=key, text=text, data=await _data(frame))
+    return frame.page("_key_made.html", key=key, text=text, data=await _data(frame), ways_of=WAYS_OF)
 
 
 @keys_router.post("/{key}/revoke")
@@ -55,7 +59,7 @@ async def revoke(request: Request, frame: Deciding, key: str) -> Response:
     revoked = await keys.revoke_key(frame.caller, key)
     keyring_of(request).forget()
     words = frame.words.rich("keys.revoked", name=revoked.name)
-    return frame.page("_keys_after.html", data=await _data(frame), words=words)
+    return frame.page("_keys_after.html", data=await _data(frame), words=words, ways_of=WAYS_OF)
 
 
 async def _data(frame: Frame) -> KeysData:
@@ -67,6 +71,6 @@ def _ways(frame: Frame) -> Ways:
         frame,
         ["keys", "create", "NAME", "--scope", "api"],
         "/admin/v1/keys",
-        'key, text = await create_key(rt.caller, "NAME", scopes=("api",))',
+        'await create_key(rt.caller, "NAME", scopes=("api",))',
         body={"name": "NAME", "scopes": ["api"]},
     )

@@ -34,7 +34,9 @@ def version_of(known: Sequence[Version], which: str) -> Version:
     """The version with this number, or whose digest begins so, of those of one agent. Raises NotFound."""
     found = [one for one in known if which in (str(one.number), one.version[: max(6, len(which))])]
     if len(found) != 1:
-        raise NotFound(f"There is no version {which[:40]!r} of this agent, or more than one. Nothing was done.")
+        raise NotFound(
+            f"There is no version {which[:40]!r} of this agent, or more than one. Nothing was done."
+        ).because("no_version", version=which[:40])
     return found[0]
 
 

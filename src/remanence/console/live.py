@@ -25,7 +25,7 @@ from remanence.commands.caller import state_of
 from remanence.commands.follow import next_items
 from remanence.commands.shapes import RecordShape
 from remanence.console.entry import Looking, visitor_of
-from remanence.console.failures import ConsoleRoute
+from remanence.console.failures import PollRoute, ended_by
 from remanence.console.frame import Frame, owned
 from remanence.console.session import View, standing, version_of
 from remanence.console.talk import message_of
@@ -38,7 +38,7 @@ from remanence.ports import Delta, Subscription
 
 __all__ = ["live_router"]
 
-live_router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
+live_router = APIRouter(route_class=PollRoute, include_in_schema=False)
 
 BEAT_S = 15.0
 PAUSE_S = 0.05
@@ -128,7 +128,7 @@ class _Page:
                         yield self._event(pieces) if pieces else b": still here\n\n"
         except (Unauthenticated, NotFound) as error:
             # Without an id: what was held back is sent to whoever comes back.
-            yield _data([self.frame.html("_said.html", words=error.message, bad=True)])
+            yield f"event: {ended_by(error)}\n\n".encode()
         finally:
             reader.close()
 
@@ -181,7 +181,7 @@ class _Page:
 
     def _one(self, record: Recorded) -> str:
         if self.view == "journal":
-            return self.frame.html("_record.html", record=RecordShape.of(record))
+            return self.frame.html("_record.html", record=RecordShape.of(record), s=self.s, ways_of=WAYS_OF)
         message = message_of(record)
         return self.frame.html("_message.html", message=message) if message is not None else ""
 

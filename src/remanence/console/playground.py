@@ -7,7 +7,7 @@ agent's name stands for.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 from fastapi import APIRouter, Request, Response
@@ -18,17 +18,17 @@ from remanence.commands.caller import state_of
 from remanence.commands.sessions import Opening
 from remanence.commands.shapes import VersionShape
 from remanence.console.entry import Looking, Sent, Talking
-from remanence.console.failures import ConsoleRoute
+from remanence.console.failures import ConsoleRoute, PollRoute
 from remanence.console.frame import Frame, owned
 from remanence.console.known_agents import known_versions, version_of
-from remanence.console.session import standing, window
-from remanence.console.talk import messages_of
+from remanence.console.session import Standing, Window, standing, window
+from remanence.console.talk import Message, messages_of
 from remanence.console.timeline import Row, Timeline
 from remanence.console.ways import WAYS_OF, of_session, ways
 from remanence.content import Text
 from remanence.ports import Version
 
-__all__ = ["PlaygroundData", "playground_router"]
+__all__ = ["PlaygroundData", "TrialData", "playground_router", "trial_router"]
 
 playground_router = APIRouter(prefix="/playground", route_class=ConsoleRoute, include_in_schema=False)
 
@@ -53,14 +53,16 @@ class PlaygroundData(msgspec.Struct, frozen=True):
 
 
 class TrialData(msgspec.Struct, frozen=True):
-    """A session that is tried here. The twin of its page is that of the session, `/sessions/ID.json`."""
+    """A session that is tried here: what was said in a window of it, and the steps beside."""
 
     session: str
     agent: str
     version: int
     model: str
-    standing: Any
-    window: Any
+    standing: Standing
+    window: Window
+    messages: list[Message]
+    steps: list[Row]
 
 
 @playground_router.get(".json")
@@ -69,7 +71,7 @@ async def playground(request: Request, frame: Looking, agent: str = "", version:
     """Where a trial begins."""
     data = await _data(request, frame, agent, version)
     chosen = data.agent or "AGENT"
-    lines = ways(frame, ["chat", chosen], "/v1/agents", f"session = await rt.open({chosen!r})")
+    lines = ways(frame, ["chat", chosen], "/admin/v1/sessions", f"await rt.open({chosen!r})", body={"agent": chosen})
     return frame.show("playground.html", "playground", data, ways=lines)
 
 
@@ -90,6 +92,7 @@ async def begin(request: Request, frame: Talking, fields: Sent) -> Response:
 
 
 @playground_router.get("/{session}")
+@playground_router.get("/{session}.json")  # the lower one is looked at first
 async def trial(frame: Looking, session: str) -> Response:
     """A trial: the conversation, and its steps beside it."""
     s = owned(frame, await state_of(frame.caller, session))
@@ -97,23 +100,22 @@ async def trial(frame: Looking, session: str) -> Response:
     records, shown = await window(frame, s)
     known = await frame.caller.database.specs.versions(s.project, s.agent)
     number = next((one.number for one in known if one.version == s.version), 0)
-    data = TrialData(s.id, s.agent, number, spec.model, await standing(frame, s), shown)
-    page = {"s": s, "spec": spec, "talk": messages_of(records), "view": "conversation", "side": "", "ways_of": WAYS_OF}
-    lines = of_session(frame, session)
-    return frame.page("trial.html", tab="playground", data=data, ways=lines, **page, **_steps(records))
+    rows = Timeline(records).rows
+    talk = messages_of(records)
+    data = TrialData(s.id, s.agent, number, spec.model, await standing(frame, s), shown, talk, rows)
+    page = {"s": s, "spec": spec, "talk": talk, "view": "conversation", "side": "", "ways_of": WAYS_OF, "rows": rows}
+    return frame.show("trial.html", "playground", data, ways=of_session(frame, session), **page)
 
 
-@playground_router.get("/{session}/steps")
+trial_router = APIRouter(prefix="/playground", route_class=PollRoute, include_in_schema=False)
+
+
+@trial_router.get("/{session}/steps")
 async def steps(frame: Looking, session: str) -> Response:
     """The newest steps, for a page that is open."""
     s = owned(frame, await state_of(frame.caller, session))
     records = await frame.caller.database.store.read(s.id, after=max(0, s.head - STEPS))
-    return frame.page("_trace.html", s=s, **_steps(records))
-
-
-def _steps(records: Any) -> dict[str, Any]:
-    rows: list[Row] = Timeline(records).rows
-    return {"rows": rows, "last": records[-1].at if records else 0}
+    return frame.page("_trace.html", s=s, rows=Timeline(records).rows)
 
 
 def _gateway(request: Request) -> _Gateway:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, FastAPI
 
 from remanence.console.acts import acts_router
 from remanence.console.agents import agents_router
+from remanence.console.attempts import Attempts
 from remanence.console.cost import cost_router
 from remanence.console.entry import Doors, entry_router
 from remanence.console.failures import lost
@@ -13,7 +14,7 @@ from remanence.console.home import home_router
 from remanence.console.inbox import inbox_router
 from remanence.console.keys import keys_router
 from remanence.console.live import live_router
-from remanence.console.playground import playground_router
+from remanence.console.playground import playground_router, trial_router
 from remanence.console.session import session_router
 from remanence.console.sessions import sessions_router
 from remanence.console.static import static_router
@@ -33,6 +34,7 @@ ROOMS: tuple[APIRouter, ...] = (
     session_router,
     inbox_router,
     playground_router,
+    trial_router,
     agents_router,
     cost_router,
     keys_router,
@@ -51,6 +53,7 @@ def console_router() -> APIRouter:
 def open_console(app: FastAPI, doors: Doors) -> None:
     """Tell an application with the console's router how people come in, and what to show where nothing is."""
     app.state.doors = doors
+    app.state.attempts = Attempts()
     app.state.lost = lost
     # What is not there has no place in the navigation.
     app.state.pages = frozenset(str(getattr(route, "path", "")) for room in ROOMS for route in room.routes)

@@ -7,10 +7,10 @@ reader comes near. A window of the timeline begins where a turn does when one be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from remanence.commands import approvals, transfer
 from remanence.commands.caller import state_of
@@ -30,8 +30,18 @@ __all__ = ["SessionData", "session_router", "standing", "version_of", "window"]
 session_router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
 WINDOW = 200
+TWIN_BYTES = 1_000_000
+"""About how much of a journal one answer of the twin holds; a larger record comes alone."""
+_Place = Annotated[int | None, Query(ge=0, lt=2**62)]
 View = Literal["timeline", "conversation", "journal"]
 VIEWS: tuple[View, ...] = ("timeline", "conversation", "journal")
+
+
+class Places:
+    """Which stretch of a journal is asked for: around, before or after a position; by default the newest."""
+
+    def __init__(self, at: _Place = None, before: _Place = None, after: _Place = None) -> None:
+        self.at, self.before, self.after = at, before, after
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -54,7 +64,8 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class SessionData(msgspec.Struct, frozen=True):
-    """A session and a window of its journal. The twin always has the records."""
+    """A session and a window of its journal. The twin always has the records, a megabyte or one of them at a time:
+    `before=FIRST` asks for those before, `after=LAST` for those after."""
 
     standing: Standing
     agent: int
@@ -65,11 +76,13 @@ class SessionData(msgspec.Struct, frozen=True):
 @session_router.get("/sessions/{session}")
 @session_router.get("/sessions/{session}.json")
 async def one_session(
-    frame: Looking, session: str, view: View = "timeline", at: int | None = None, before: int | None = None
+    frame: Looking, session: str, places: Annotated[Places, Depends()], view: View = "timeline"
 ) -> Response:
-    """The page. `at` opens the window around a position."""
+    """The page. `at` opens the window around a position; `before` and `after` page through the twin."""
     s = owned(frame, await state_of(frame.caller, session))
-    records, shown = await window(frame, s, at=at, before=before)
+    records, shown = await window(frame, s, at=places.at, before=places.before, after=places.after)
+    if frame.as_json:
+        records, shown = _within(records, shown, newest=places.after is None)
     number, if_busy = await version_of(frame, s)
     data = SessionData(
         await standing(frame, s),
@@ -102,9 +115,25 @@ async def verify(frame: Looking, session: str) -> Response:
         frame,
         ["sessions", "verify", session],
         f"/admin/v1/sessions/{session}/verify",
-        f"found = await verify_session(rt.caller, {session!r})",
+        f"await verify_session(rt.caller, {session!r})",
     )
     return frame.show("verify.html", "sessions", data, ways=lines)
+
+
+def _within(records: Sequence[Recorded], shown: Window, *, newest: bool) -> tuple[Sequence[Recorded], Window]:
+    """As many of the records as an answer holds, from the newest back or from the oldest on, and what is left."""
+    kept: list[Recorded] = []
+    room = TWIN_BYTES
+    for record in reversed(records) if newest else records:
+        room -= len(msgspec.json.encode(record.event))
+        if kept and room < 0:
+            break
+        kept.append(record)
+    kept.sort(key=lambda record: record.position)
+    if len(kept) == len(records):
+        return records, shown
+    first, last = kept[0].position, kept[-1].position
+    return kept, Window(first, last, shown.earlier or first > shown.first, shown.later or last < shown.last)
 
 
 def _shown(view: View, s: Session, records: Sequence[Recorded]) -> dict[str, Any]:

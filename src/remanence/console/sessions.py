@@ -86,7 +86,9 @@ def filters_of(request: Request) -> Filters:
     try:
         return msgspec.convert(known, Filters)
     except msgspec.ValidationError as error:
-        raise InvalidInput(f"The list cannot be narrowed like this ({error}). Nothing was read.") from None
+        raise InvalidInput(f"The list cannot be narrowed like this ({error}). Nothing was read.").because(
+            "bad_filter"
+        ) from None
 
 
 Given = Annotated[Filters, Depends(filters_of)]
@@ -141,7 +143,7 @@ async def _found(frame: Frame, filters: Filters, query: SessionQuery) -> Session
 async def _query(frame: Frame, filters: Filters) -> SessionQuery:
     key, equals, value = filters.tag.partition("=")
     if filters.tag and not (key and equals):
-        raise InvalidInput("tag: write it as key=value. Nothing was read.", param="tag")
+        raise InvalidInput("tag: write it as key=value. Nothing was read.", param="tag").because("bad_tag")
     since, until = _day(filters.since, "since"), _day(filters.until, "until")
     if filters.within in WITHIN_S:
         since = frame.now - WITHIN_S[filters.within] * _MICROS
@@ -171,7 +173,9 @@ async def _version(frame: Frame, filters: Filters) -> str | None:
     if not filters.version.isdecimal():
         return filters.version
     if not filters.agent:
-        raise InvalidInput("version: a number says which one only with an agent. Nothing was read.", param="version")
+        raise InvalidInput(
+            "version: a number says which one only with an agent. Nothing was read.", param="version"
+        ).because("version_of_whom")
     return (await find_version(frame.caller, filters.agent, filters.version)).version
 
 
@@ -181,7 +185,9 @@ def _day(text: str, name: str) -> int | None:
     try:
         return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()) * _MICROS
     except ValueError:
-        raise InvalidInput(f"{name}: write a day as 2026-11-22. Nothing was read.", param=name) from None
+        raise InvalidInput(f"{name}: write a day as 2026-11-22. Nothing was read.", param=name).because(
+            "bad_day", field=name
+        ) from None
 
 
 def _money(text: str) -> int | None:
@@ -190,11 +196,15 @@ def _money(text: str) -> int | None:
     try:
         return usd_to_micros(text.replace(",", "."))
     except InvalidInput:
-        raise InvalidInput(f"{text[:40]!r} is no amount. Nothing was read.", param="cost_min") from None
+        raise InvalidInput(f"{text[:40]!r} is no amount. Nothing was read.", param="cost_min").because(
+            "bad_amount", amount=text[:40]
+        ) from None
 
 
 def _cursor(after: str) -> tuple[int, str]:
     at, colon, session = after.partition(":")
     if not colon or not at.isdecimal() or len(at) > 18:
-        raise InvalidInput(f"after: {after[:80]!r} is no cursor of this list. Nothing was read.", param="after")
+        raise InvalidInput(
+            f"after: {after[:80]!r} is no cursor of this list. Nothing was read.", param="after"
+        ).because("bad_filter")
     return int(at), session

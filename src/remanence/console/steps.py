@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import msgspec
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 
 from remanence.commands.caller import state_of
 from remanence.commands.prompts import PromptShape, past_prompt
 from remanence.commands.shapes import RecordShape
 from remanence.console.entry import Looking
 from remanence.console.failures import ConsoleRoute
-from remanence.console.frame import Frame, owned
+from remanence.console.frame import LONGEST, Frame, owned, pretty
 from remanence.console.timeline import Row, Timeline
-from remanence.console.ways import ways
+from remanence.console.ways import WAYS_OF, of_record
 from remanence.content import Part, ToolCall
 from remanence.core.state import Session
 from remanence.errors import NotFound
@@ -73,16 +74,10 @@ async def step(frame: Looking, session: str, position: int) -> Response:
     records = await frame.caller.database.store.read(session, after=max(0, position - AROUND), limit=2 * AROUND)
     row = Timeline(records).find(position)
     if row is None:
-        raise NotFound(f"Session {session} has no record {position}; it has 1 to {s.head}.")
+        raise _no_record(s, position)
     data = _step(s, row, records, await _recalled(frame, row, records))
-    path = f"/admin/v1/sessions/{session}/records?after={position - 1}&limit=1"
-    lines = ways(
-        frame,
-        ["sessions", "get", session, "--events"],
-        path,
-        f"record, = await rt.database.store.read({session!r}, after={position - 1}, limit=1)",
-    )
-    return frame.show("_step.html", "sessions", data, s=s, row=row, ways=lines)
+    lines = of_record(frame, session, row.position)
+    return frame.show("_step.html", "sessions", data, s=s, row=row, ways=lines, ways_of=WAYS_OF)
 
 
 def _step(s: Session, row: Row, records: Sequence[Recorded], recalled: list[RecalledShape]) -> StepData:
@@ -145,3 +140,29 @@ async def prompt(frame: Looking, session: str, position: int) -> Response:
     if frame.as_json:
         return frame.show("_prompt.html", "sessions", PromptShape.of(past))
     return frame.show("_prompt.html", "sessions", past)
+
+
+@steps_router.get("/sessions/{session}/records/{position}")
+@steps_router.get("/sessions/{session}/records/{position}.json")
+async def record(frame: Looking, session: str, position: int, begin: Annotated[int, Query(ge=0)] = 0) -> Response:
+    """One record as it is stored. On a page in pieces: a text may be of several megabytes."""
+    s = owned(frame, await state_of(frame.caller, session))
+    found = await frame.caller.database.store.read(session, after=max(0, position - 1), limit=1)
+    if position < 1 or not found:
+        raise _no_record(s, position)
+    shape = RecordShape.of(found[0])
+    if frame.as_json:
+        return frame.show("_record_body.html", "sessions", shape)
+    whole = pretty(shape)
+    piece = whole[begin : begin + LONGEST]
+    left = max(0, len(whole) - begin - LONGEST)
+    there, lines = frame.link(f"/sessions/{session}/records/{position}"), of_record(frame, session, position)
+    return frame.page(
+        "_record_body.html", kind=shape.kind, begin=begin, piece=piece, left=left, there=there, ways=lines
+    )
+
+
+def _no_record(s: Session, position: int) -> NotFound:
+    return NotFound(f"Session {s.id} has no record {position}; it has 1 to {s.head}.").because(
+        "no_position", session=s.id, head=s.head, position=position
+    )

@@ -9,6 +9,7 @@ from remanence.commands.kept_views import KeptView, keep_view, list_views, remov
 from remanence.console.entry import Looking, Sent, Talking
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame
+from remanence.console.ways import WAYS_OF
 
 __all__ = ["ViewsData", "views_router"]
 
@@ -26,7 +27,7 @@ class ViewsData(msgspec.Struct, frozen=True):
 @views_router.get("")
 async def views(frame: Looking, query: str = "") -> Response:
     """The line above a list."""
-    return frame.show("_views.html", "sessions", await _data(frame, query))
+    return frame.show("_views.html", "sessions", await _data(frame, query), ways_of=WAYS_OF)
 
 
 @views_router.post("")
@@ -45,7 +46,7 @@ async def remove(frame: Talking, view: str, fields: Sent) -> Response:
 
 async def _after(frame: Frame, query: str, key: str, name: str) -> Response:
     data = await _data(frame, query)
-    return frame.page("_views_after.html", data=data, words=frame.words.rich(key, name=name))
+    return frame.page("_views_after.html", data=data, words=frame.words.rich(key, name=name), ways_of=WAYS_OF)
 
 
 async def _data(frame: Frame, query: str) -> ViewsData:

@@ -22,6 +22,8 @@ SEARCH_WORDS_MAX = 12
 PREFIX_CHARS_MIN = 2
 """One letter begins too many words to say anything."""
 
+_NEAR_CHARS = 20_000
+
 _RUN = re.compile(r"(?:[^\W_][\u0300-\u036f]*)+")
 _DENSE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff\U00020000-\U0003ffff]+")
 _SCOPES = "\ue000\ue001\ue002"
@@ -31,10 +33,11 @@ _SCOPES = "\ue000\ue001\ue002"
 def words_of(text: str, limit: int) -> tuple[str, ...]:
     """The first `limit` different words of a text, in the order they first appear."""
     found: dict[str, None] = {}
-    for word, _, _ in _spans(text):
-        found[word] = None
-        if len(found) >= limit:
-            break
+    for run in dict.fromkeys(_RUN.findall(text)):  # the same run again says nothing new, and long texts repeat
+        for word, _, _ in _spans(run):
+            found[word] = None
+            if len(found) >= limit:
+                return tuple(found)
     return tuple(found)
 
 
@@ -59,6 +62,8 @@ def wanted(search: str) -> tuple[tuple[str, ...], str]:
 
 def excerpt(text: str, words: Sequence[str], prefix: str, chars: int) -> list[tuple[str, bool]]:
     """About `chars` characters of a text around the first word that fits, as pieces; those that fit are marked True."""
+    if len(text) > _NEAR_CHARS:
+        text = _near(text, [*words, prefix] if prefix else words)
     marks = [(start, end) for word, start, end in _spans(text) if _fits(word, words, prefix)]
     first = max(0, marks[0][0] - chars // 3) if marks else 0
     first = text.find(" ", first, marks[0][0]) + 1 or first if first else 0
@@ -72,6 +77,14 @@ def excerpt(text: str, words: Sequence[str], prefix: str, chars: int) -> list[tu
         at = end
     pieces += [(text[at:last], False), ("…" if last < len(text) else "", False)]
     return [piece for piece in pieces if piece[0]]
+
+
+def _near(text: str, words: Sequence[str]) -> str:
+    """A stretch of a long text around the first place that may fit, or its beginning: looking closely takes time."""
+    lower = text.lower()
+    first = min((place for word in words if (place := lower.find(word)) >= 0), default=0)
+    start = max(0, first - _NEAR_CHARS // 4)
+    return text[start : start + _NEAR_CHARS]
 
 
 def _fits(word: str, words: Sequence[str], prefix: str) -> bool:

@@ -47,7 +47,9 @@ def released_unseen(session: str, seen: int, head: int) -> Conflict:
 
 
 def no_session(session: str) -> NotFound:
-    return NotFound(f"There is no session {session!r}. `remanence sessions list` shows those there are.")
+    return NotFound(f"There is no session {session!r}. `remanence sessions list` shows those there are.").because(
+        "no_session", session=session
+    )
 
 
 def session_exists(session: str) -> Conflict:
@@ -59,7 +61,7 @@ def no_blob(digest: str) -> NotFound:
 
 
 def no_entry(kind: str, id_: str) -> NotFound:
-    return NotFound(f"There is no {kind} {id_!r}. It was never made here, or it was removed.")
+    return NotFound(f"There is no {kind} {id_!r}. It was never made here, or it was removed.").because("no_entry")
 
 
 def entry_changed(kind: str, id_: str, expect: int, revision: int) -> Conflict:
@@ -72,7 +74,9 @@ def entry_changed(kind: str, id_: str, expect: int, revision: int) -> Conflict:
 
 
 def no_version(version: str) -> NotFound:
-    return NotFound(f"There is no agent version {version!r}. `remanence agents versions` shows those there are.")
+    return NotFound(
+        f"There is no agent version {version!r}. `remanence agents versions` shows those there are."
+    ).because("no_version", version=version[:40])
 
 
 def no_hold(scope: str) -> NotFound:

@@ -21,13 +21,28 @@
   localise(document);
 
   /* --- ticks: parts of a page that show what is newest ask again, while somebody looks -------------------------- */
+  let over = false;
   function tick(name) {
-    if (document.hidden) return;
+    if (document.hidden || over) return;
     body.dispatchEvent(new Event(name));
     if (name === "tick" && window.scrollY < 300) body.dispatchEvent(new Event("list-tick"));
   }
+  setInterval(tick, 1000, "fast-tick");
   setInterval(tick, 4000, "tick");
   setInterval(tick, 30000, "slow-tick");
+  /* The reader was shut out, or what the page shows was removed: it says so, and asks for nothing more by itself. */
+  function end(text, there) {
+    if (over) return;
+    over = true;
+    say(text, true);
+    const link = document.createElement("a");
+    link.href = there;
+    link.textContent = there.includes("/sign-in") ? body.dataset.signIn : body.dataset.toSessions;
+    one(".toast", said).append(" ", link);
+  }
+  addEventListener("shut-out", () => end(body.dataset.shutOut, `${body.dataset.prefix}/sign-in?to=${encodeURIComponent(location.pathname.slice(body.dataset.prefix.length) + location.search)}`));
+  addEventListener("gone", () => end(body.dataset.gone, `${body.dataset.prefix}/sessions`));
+  addEventListener("htmx:sse:before:connection", (e) => { if (over) e.preventDefault(); });
 
   /* --- the corner that says what was done ---------------------------------------------------------------------- */
   const said = one("#said");
@@ -131,15 +146,14 @@
     if (!up) { away = true; link.hidden = false; link.textContent = body.dataset.offline; }
     else if (away) { away = false; link.hidden = true; say(body.dataset.online); one(".toast.bad", said)?.remove(); }
   }
-  /* Who was shut out, or whose session was removed, has been told so by the stream itself: the server does answer. */
-  document.addEventListener("htmx:sse:error", (e) => { if (!(e.detail?.status >= 400 && e.detail.status < 500)) connection(false); });
+  document.addEventListener("htmx:sse:error", () => { if (!over) connection(false); });
   document.addEventListener("htmx:sse:after:message", () => connection(true));
   /* htmx connects again when a stream breaks, but not when its very first request fails: then it is asked anew. */
   const stream = one("[hx-sse\\:connect]");
   let heard = Date.now();
   if (stream) setInterval(() => {
     if (stream._htmx?.sse || document.hidden) heard = Date.now();
-    else if (Date.now() - heard > 20000) {
+    else if (!over && Date.now() - heard > 20000) {
       heard = Date.now();
       connection(false);
       htmx.ajax("GET", stream.getAttribute("hx-sse:connect"), { source: stream });
