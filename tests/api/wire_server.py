@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import uvicorn
+from fastapi import APIRouter, FastAPI
 from openai import AsyncOpenAI, OpenAI
 
 from remanence import Agent, Remanence
@@ -46,6 +47,7 @@ class WireServer:
         *,
         rate: Rate | None = None,
         mcp_hosts: Sequence[str] = (),
+        extra: Sequence[APIRouter] = (),
     ) -> None:
         self._remanence = Remanence(
             database if "://" in database else f"sqlite:///{database}",
@@ -55,8 +57,10 @@ class WireServer:
             options=Options(times=QUICK, mcp_hosts=mcp_hosts),
         )
         self._rate = rate
+        self._extra = extra
         self._up = threading.Event()
         self._killed = False
+        self._app: FastAPI | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ended: asyncio.Event | None = None
         self._failure: BaseException | None = None
@@ -82,6 +86,12 @@ class WireServer:
         """Run something with the runtime, in its loop."""
         assert self._loop is not None
         return asyncio.run_coroutine_threadsafe(action(self._remanence), self._loop).result(60)
+
+    @property
+    def app(self) -> FastAPI:
+        """The application that is served."""
+        assert self._app is not None
+        return self._app
 
     # --- its life -----------------------------------------------------------------------------------------------------
 
@@ -138,7 +148,10 @@ class WireServer:
             OTHER: development_principal("other"),
             READER: Principal("reader", "key:reader", "default", frozenset(("read",))),
         }
-        app = build_app(rt, faces=faces(), serving=Serving(), access=Access(rt.caller, own=own, rate=self._rate))
+        app = build_app(
+            rt, faces=(*faces(), *self._extra), serving=Serving(), access=Access(rt.caller, own=own, rate=self._rate)
+        )
+        self._app = app
         config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=3)
         server = uvicorn.Server(config)
         server.install_signal_handlers = lambda: None  # pyright: ignore[reportAttributeAccessIssue]

@@ -157,12 +157,15 @@ async def list_keys(caller: Caller) -> list[Key]:
 async def revoke_key(caller: Caller, identity: str) -> Key:
     """Let a key open nothing any more. Raises NotFound, and Conflict when it was revoked before."""
     identity = identity.removeprefix(f"{PREFIX}_").partition("_")[0]
-    entry = await caller.database.registry.get(KIND, identity)
-    body = msgspec.json.decode(entry.body, type=_Body)
-    if entry.project != caller.project:
+    try:
+        entry = await caller.database.registry.get(KIND, identity)
+    except NotFound:
+        entry = None
+    if entry is None or entry.project != caller.project:
         raise NotFound(f"There is no key {identity!r} in project {caller.project}. Nothing was changed.").because(
             "no_key"
         )
+    body = msgspec.json.decode(entry.body, type=_Body)
     if body.revoked_at is not None:
         raise Conflict(f"Key {identity!r} was revoked before. It stays so.").because("key_revoked_before")
     now = caller.clock.now()

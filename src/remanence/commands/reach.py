@@ -36,6 +36,7 @@ from remanence.events import (
 )
 from remanence.ports import SessionQuery, SessionRow
 from remanence.recollections import Memory, MemoryListing
+from remanence.stores.refusals import no_session
 
 __all__ = ["Reach", "Trail"]
 
@@ -96,7 +97,7 @@ class Reach:
         match order.what:
             case "session":
                 if (await self.row(order.name)).summary.project != order.project:
-                    raise _no_session(order.name)  # the journal of a store: it is erased memory by memory
+                    raise no_session(order.name)  # the journal of a store: it is erased memory by memory
                 await self._take_session(order.name)
             case "user":
                 async for row in self._sessions(SessionQuery(project=order.project, user=order.name)):
@@ -131,7 +132,7 @@ class Reach:
         if session not in self._rows:
             row = await self._database.views.session(session)
             if owner_of(row.summary.project) != self._order.project:
-                raise _no_session(session)
+                raise no_session(session)
             self._rows[session] = row
         return self._rows[session]
 
@@ -347,7 +348,3 @@ def _user_of(memory: Memory) -> str:
 
 def _is_for_all(memory: Memory) -> bool:
     return memory.place.scope.partition(":")[0] in ("project", "agent")
-
-
-def _no_session(session: str) -> NotFound:
-    return NotFound(f"There is no session {session!r}. Nothing was changed.")

@@ -30,6 +30,7 @@ from remanence.console.wording import LANGUAGES, Wording, negotiated, wording
 from remanence.content import parse_arguments
 from remanence.core.state import Session, status_of
 from remanence.errors import NotFound
+from remanence.stores.refusals import no_session
 
 __all__ = [
     "COOKIE",
@@ -210,7 +211,9 @@ class Frame:
 
 def owned(frame: Frame, s: Session) -> Session:
     """A session of the visitor's project; one of another is not found, like one that is not."""
-    if s.project != frame.caller.project or s.deleted:
+    if s.project != frame.caller.project:
+        raise no_session(s.id)
+    if s.deleted:
         raise NotFound(
             f"There is no session {s.id!r} in project {frame.caller.project}. It may have been removed."
         ).because("no_session", session=s.id)
