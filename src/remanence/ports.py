@@ -12,6 +12,7 @@ One `Write` is one transaction. What makes the laws hold is checked inside it:
              else `Frozen`;
 * `charges`  budgets are reserved and settled with it; an overshooting reservation raises `BudgetExceeded`;
 * `key`      an idempotency key seen before returns the first write's result (`KeyReused` if the body differs);
+* `entries`  of the registry are made or replaced with it; an answer under an idempotency key leaves them as they are;
 * `Redacted` among the events: the payload at its position becomes its skeleton, the payload's digest is kept.
 
 Either all of a write is durable when the call returns, or none of it is.

@@ -118,6 +118,8 @@ class Write(msgspec.Struct, frozen=True):
     """Only with the first write of a forked session."""
     key: str | None = None
     key_digest: str = ""
+    entries: tuple[Entry, ...] = ()
+    """Entries of the registry that belong to what is journaled: made or replaced with it, whatever their revision."""
 
 
 class Appended(msgspec.Struct, frozen=True):

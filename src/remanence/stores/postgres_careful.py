@@ -23,11 +23,13 @@ from remanence.stores.postgres_known import Known, Pending
 from remanence.stores.postgres_rows import HEAD, chain, head_of, summary_of
 from remanence.stores.postgres_statements import (
     INSERT_BLOBS,
+    INSERT_ENTRIES,
     INSERT_KEYS,
     INSERT_SESSIONS,
     INSERT_SNAPSHOTS,
     INSERT_USES,
     UPDATE_SESSIONS,
+    entry_values,
     session_values,
 )
 from remanence.stores.refusals import bad_fork, bad_redaction, content_missing, no_session, session_exists
@@ -238,6 +240,7 @@ class _Group:
             await self._update_sessions(moved)
         await self._insert_keys()
         await self._insert_records()
+        await self._keep_entries()
         for erasure in self._erasures:
             await self._erase(erasure)
         await self._keep_snapshots()
@@ -299,6 +302,12 @@ class _Group:
             await self._connection.execute(INSERT_USES, *zip(*uses, strict=True))
         if packed:
             await self._connection.execute(INSERT_RECORDS, *zip(*packed, strict=True))
+
+    async def _keep_entries(self) -> None:
+        entries = {(e.kind, e.id): entry_values(e) for pending, _ in self._admitted for e in pending.write.entries}
+        if entries:
+            values = [entries[where] for where in sorted(entries)]
+            await self._connection.execute(INSERT_ENTRIES, *zip(*values, strict=True))
 
     async def _keep_snapshots(self) -> None:
         said = [(known.head.id, known.head.head, pending.write.snapshot) for pending, known in self._admitted]

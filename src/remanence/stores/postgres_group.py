@@ -9,9 +9,10 @@ from remanence.ports import Write
 from remanence.stores.postgres_journal import sizes_of
 from remanence.stores.postgres_known import Known, Pending, same_identity
 from remanence.stores.postgres_rows import effect_position
+from remanence.stores.postgres_statements import REPLACED, entry_values
 from remanence.stores.rows import Row, extend
 
-__all__ = ["APPEND_GROUP", "arguments", "is_plain", "makes_due"]
+__all__ = ["APPEND_AND_KEEP", "APPEND_GROUP", "arguments", "entry_arguments", "is_plain", "makes_due"]
 
 LEASED, RELEASES, WAKES, EFFECTS, EXPECTS, CHARGES, UNLESS_HELD = 1, 2, 4, 8, 16, 32, 64
 
@@ -23,7 +24,20 @@ _TYPES = (
     # the whole group: whether any starts an effect, the scopes of its charges
     *("boolean", "text[]"),
 )
-APPEND_GROUP = f"SELECT append_group({', '.join(f'${n}::{kind}' for n, kind in enumerate(_TYPES, start=1))})"
+_CALL = f"append_group({', '.join(f'${n}::{kind}' for n, kind in enumerate(_TYPES, start=1))})"
+APPEND_GROUP = f"SELECT {_CALL}"
+
+_ENTRY = ("bigint[]", "text[]", "text[]", "text[]", "bigint[]", "bigint[]", "bytea[]")
+_ENTRIES = ", ".join(f"${n}::{kind}" for n, kind in enumerate(_ENTRY, start=len(_TYPES) + 1))
+APPEND_AND_KEEP = f"""
+WITH moved AS MATERIALIZED (SELECT {_CALL} AS done), kept AS (
+    INSERT INTO registry AS r (kind, project, id, at, updated_at, body, revision)
+    SELECT e.kind, e.project, e.id, e.at, e.updated_at, e.body, 1
+    FROM moved, unnest({_ENTRIES}) AS e (sid, kind, project, id, at, updated_at, body)
+    WHERE moved.done IS NULL OR e.sid = ANY (moved.done)
+    {REPLACED}
+) SELECT done FROM moved"""
+"""The same, with the entries of those writes that went down."""
 
 
 def is_plain(pending: Pending, known: Known) -> bool:
@@ -40,6 +54,17 @@ def is_plain(pending: Pending, known: Known) -> bool:
         and not pending.drafted.opens
         and write.snapshot != b""
     )
+
+
+def entry_arguments(batch: Sequence[tuple[Pending, Known]]) -> list[Any] | None:
+    """What `APPEND_AND_KEEP` is called with besides; None when no write of the batch has an entry."""
+    found = {
+        (entry.kind, entry.id): (known.head.id, *entry_values(entry))
+        for pending, known in batch
+        for entry in pending.write.entries
+    }
+    # In one order, as everybody locks them who writes several at once.
+    return [list(column) for column in zip(*(found[where] for where in sorted(found)), strict=True)] if found else None
 
 
 def makes_due(write: Write) -> bool:

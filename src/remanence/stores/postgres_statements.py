@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from remanence.ports import Entry
 from remanence.stores.postgres_known import Known, Pending
 from remanence.stores.postgres_rows import effect_position, minute_of
 
 __all__ = [
     "INSERT_BLOBS",
+    "INSERT_ENTRIES",
     "INSERT_KEYS",
     "INSERT_SESSIONS",
     "INSERT_SNAPSHOTS",
     "INSERT_USES",
+    "REPLACED",
     "UPDATE_SESSIONS",
+    "entry_values",
     "session_values",
 ]
 
@@ -76,6 +80,11 @@ def session_values(pending: Pending, known: Known) -> tuple[Any, ...]:
     )
 
 
+def entry_values(entry: Entry) -> tuple[str, str, str, int, int, bytes]:
+    """The columns of an entry that a write sets."""
+    return (entry.kind, entry.project, entry.id, entry.at, entry.updated_at, entry.body)
+
+
 def _unnest(columns: Sequence[tuple[str, str]]) -> str:
     arrays = ", ".join(f"${number}::{kind}[]" for number, (_, kind) in enumerate(columns, start=1))
     return f"unnest({arrays}) AS w({', '.join(name for name, _ in columns)})"
@@ -100,6 +109,16 @@ INSERT_KEYS = (
     "INSERT INTO idempotency_keys (key, body_digest, sid, first_position, last_position, at) "
     "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[]) "
     "ON CONFLICT (key) DO NOTHING RETURNING key"
+)
+REPLACED = (
+    "ON CONFLICT (kind, id) DO UPDATE SET project = excluded.project, updated_at = excluded.updated_at, "
+    "body = excluded.body, revision = r.revision + 1"
+)
+"""What becomes of an entry that is there: `r` is the registry."""
+INSERT_ENTRIES = (
+    "INSERT INTO registry AS r (kind, project, id, at, updated_at, body, revision) "
+    "SELECT *, 1 FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bytea[]) "
+    f"{REPLACED}"
 )
 INSERT_SNAPSHOTS = (
     "INSERT INTO snapshots (sid, position, state) SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bytea[])"

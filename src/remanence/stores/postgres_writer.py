@@ -30,7 +30,14 @@ from remanence.ports import Appended, Write
 from remanence.stores.postgres_careful import Outcome, Raced, append_carefully
 from remanence.stores.postgres_connect import Connection, Statement, connect, hang_up
 from remanence.stores.postgres_errors import DRIVER_ERRORS, explain, is_lost, is_passing
-from remanence.stores.postgres_group import APPEND_GROUP, arguments, is_plain, makes_due
+from remanence.stores.postgres_group import (
+    APPEND_AND_KEEP,
+    APPEND_GROUP,
+    arguments,
+    entry_arguments,
+    is_plain,
+    makes_due,
+)
 from remanence.stores.postgres_known import Known, KnownSessions, Pending, Queue, check_texts
 from remanence.stores.rows import draft
 
@@ -120,12 +127,13 @@ class _Lane:
         self._known = known
         self._on_due = on_due
         self._connection: Connection | None = None
-        self._statement: Statement | None = None
+        self._statements: dict[str, Statement] = {}
 
     async def close(self) -> None:
         if self._connection is not None:
             await hang_up(self._connection)
-        self._connection = self._statement = None
+        self._connection = None
+        self._statements.clear()
 
     async def settle(self, group: Sequence[Pending]) -> None:
         """Resolve every write of a group."""
@@ -147,9 +155,9 @@ class _Lane:
         # Rows are locked in this order; so does everybody else, and nobody waits in a circle.
         batch.sort(key=_sid)
         try:
-            if self._statement is None:
-                self._statement = await (await self._connected()).prepare(APPEND_GROUP)
-            done: list[int] | None = await self._statement.fetchval(*arguments(batch))
+            entries = entry_arguments(batch)
+            statement = await self._prepared(APPEND_GROUP if entries is None else APPEND_AND_KEEP)
+            done: list[int] | None = await statement.fetchval(*arguments(batch), *(entries or ()))
         except DRIVER_ERRORS as error:
             group = [pending for pending, _ in batch]
             if is_lost(error):
@@ -238,6 +246,11 @@ class _Lane:
         if due:
             self._on_due()
 
+    async def _prepared(self, text: str) -> Statement:
+        if text not in self._statements:
+            self._statements[text] = await (await self._connected()).prepare(text)
+        return self._statements[text]
+
     async def _connected(self) -> Connection:
         if self._connection is None or self._connection.is_closed():
             self._hang_up()
@@ -247,7 +260,8 @@ class _Lane:
     def _hang_up(self) -> None:
         if self._connection is not None:
             self._connection.terminate()
-        self._connection = self._statement = None
+        self._connection = None
+        self._statements.clear()
 
 
 def _sid(pair: tuple[Pending, Known]) -> int:

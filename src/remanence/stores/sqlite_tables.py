@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from remanence.ports import Budget, Summary
+from remanence.ports import Budget, Entry, Summary
 from remanence.stores.rows import Head
 
 __all__ = [
@@ -108,6 +108,12 @@ _SUMMARIES = Statement(
 _SNAPSHOTS = Statement("INSERT OR REPLACE INTO snapshots", 2)
 _KEYS = Statement("INSERT OR FAIL INTO idempotency_keys", 5)
 _EFFECTS = Statement("INSERT OR REPLACE INTO effects", 2)
+_ENTRIES = Statement(
+    "INSERT OR FAIL INTO registry (kind, project, id, at, updated_at, body, revision)",
+    7,
+    "ON CONFLICT (kind, id) DO UPDATE SET project = excluded.project, updated_at = excluded.updated_at, "
+    "body = excluded.body, revision = revision + 1",
+)
 _RESERVE = Statement("INSERT OR REPLACE INTO reservations", 4)
 
 
@@ -126,6 +132,7 @@ class Pending(msgspec.Struct):
     budgets: dict[tuple[str, str], Budget] = {}
     reservations: dict[tuple[str, str, str], int] = {}
     effects: dict[str, int] = {}
+    entries: dict[tuple[str, str], Entry] = {}
 
     def lay_down(self, connection: sqlite3.Connection) -> None:
         """Write everything and start empty again."""
@@ -146,6 +153,9 @@ class Pending(msgspec.Struct):
         if self.effects:
             _EFFECTS.run(connection, [value for row in self.effects.items() for value in row])
             self.effects = {}
+        if self.entries:
+            _ENTRIES.run(connection, [value for entry in self.entries.values() for value in _entry_row(entry)])
+            self.entries = {}
         if self.blobs or self.uses:
             self._lay_blobs(connection)
         if self.budgets or self.reservations:
@@ -197,6 +207,10 @@ def _head_row(head: Known) -> tuple[Any, ...]:
         head.needs,
         head.behind,
     )
+
+
+def _entry_row(entry: Entry) -> tuple[Any, ...]:
+    return (entry.kind, entry.project, entry.id, entry.at, entry.updated_at, entry.body, 1)
 
 
 def _summary_row(id_: int, summary: Summary) -> tuple[Any, ...]:

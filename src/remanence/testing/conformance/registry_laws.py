@@ -6,7 +6,7 @@ import asyncio
 
 from remanence.errors import Conflict, NotFound
 from remanence.ports import Entry, EntryQuery
-from remanence.testing.conformance.harness import T0, Harness, law
+from remanence.testing.conformance.harness import T0, Harness, law, opened, said, write
 
 
 def entry(name: str, body: bytes = b"{}", *, kind: str = "thing", project: str = "lab", at: int = T0) -> Entry:
@@ -60,3 +60,42 @@ async def entries_are_listed_in_the_order_of_making(h: Harness) -> None:
     assert await names(EntryQuery("nothing")) == ""
     assert list(await db.registry.kinds()) == ["other", "thing"]
     await h.refused(NotFound, db.registry.list(EntryQuery("thing", "lab", after="z")))
+
+
+@law
+async def what_is_journaled_takes_its_entries_along_or_leaves_them_behind(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    await db.store.append(opened("s", entries=(entry("opened"),)))
+    assert (await other.registry.get("thing", "opened")).revision == 1
+    await db.registry.put(entry("a", b'{"n":1}'))
+    await db.store.append(write("s", said("hello"), expect=1, entries=(entry("a", b'{"n":2}', at=T0 + 5), entry("b"))))
+    changed = await other.registry.get("thing", "a")
+    assert (changed.revision, changed.at, changed.updated_at, changed.body) == (2, T0, T0 + 5, b'{"n":2}')
+    assert await db.registry.get("thing", "b") == entry("b")
+    # Refused: nothing of it is there, neither in the journal nor beside it.
+    await h.refused(Conflict, db.store.append(write("s", said("late"), expect=1, entries=(entry("late"),))))
+    await h.refused(NotFound, other.registry.get("thing", "late"))
+    assert (await other.registry.put(entry("b", b'{"n":3}'), expect=1)).revision == 2
+
+
+@law
+async def a_write_that_was_made_before_leaves_the_entries_as_they_are(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    await db.store.append(opened("s"))
+    first = write("s", said("hello"), key="k", key_digest="d", entries=(entry("a", b'{"n":1}'),))
+    assert not (await db.store.append(first)).replayed
+    again = write("s", said("hello"), key="k", key_digest="d", entries=(entry("a", b'{"n":2}'), entry("b")))
+    assert (await other.store.append(again)).replayed
+    assert (await db.registry.get("thing", "a")).body == b'{"n":1}'
+    await h.refused(NotFound, db.registry.get("thing", "b"))
+
+
+@law
+async def of_writes_at_the_same_time_each_keeps_its_own_entries(h: Harness) -> None:
+    db = await h.open()
+    await asyncio.gather(*(db.store.append(opened(f"s{n}")) for n in range(20)))
+    writes = [write(f"s{n}", said("hello"), expect=1 + n % 2, entries=(entry(f"e{n:02}"),)) for n in range(20)]
+    outcomes = await asyncio.gather(*(db.store.append(one) for one in writes), return_exceptions=True)
+    assert [isinstance(outcome, Conflict) for outcome in outcomes] == [bool(n % 2) for n in range(20)], outcomes
+    kept = await db.registry.list(EntryQuery("thing"))
+    assert sorted(found.id for found in kept) == [f"e{n:02}" for n in range(0, 20, 2)]
