@@ -210,8 +210,10 @@ class Remanence:
         self._gateway = Gateway(
             self._model_configs, models=self._models, root=options.root, clock=options.clock, blobs=database.blobs
         )
-        index = self._memory_index = MemoryIndex(database, options.clock)
-        hub.listen(index.heard)
+        index, states = MemoryIndex(database, options.clock), States()
+        self._memory_index = index
+        for heard in (index.heard, states.heard):
+            hub.listen(heard)
         self._caller = Caller(
             database,
             hub,
@@ -221,7 +223,7 @@ class Remanence:
             options.project,
             options.input_bytes_max,
             index.settle,
-            States(),
+            states,
         )
         if self._with_worker:
             services = Services(

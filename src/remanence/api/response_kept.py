@@ -30,7 +30,7 @@ __all__ = [
     "UnknownPrevious",
     "find",
     "made_by",
-    "remember_key",
+    "entries_of",
     "fold_of",
     "forget",
     "read_all",
@@ -104,16 +104,19 @@ def response_id(session: str, position: int) -> str:
     return f"resp_{session}_{position}"
 
 
-async def remember(caller: Caller, kept: Kept) -> None:
-    """Keep a response's echo."""
-    entry = Entry(KIND, caller.project, kept.id, kept.at, kept.at, msgspec.json.encode(kept))
-    await caller.database.registry.put(entry)
+def entries_of(caller: Caller, kept: Kept, key: Key | None) -> tuple[Entry, ...]:
+    """What is kept of a response: its echo, and that the request under this key made it."""
+    entries = [Entry(KIND, caller.project, kept.id, kept.at, kept.at, msgspec.json.encode(kept))]
+    if key is not None:
+        body = msgspec.json.encode((key.digest, kept.id))
+        entries.append(Entry(KEYS, caller.project, _key(caller, key), kept.at, kept.at, body))
+    return tuple(entries)
 
 
-async def remember_key(caller: Caller, kept: Kept, key: Key) -> None:
-    """Keep which response a request made."""
-    body = msgspec.json.encode((key.digest, kept.id))
-    await caller.database.registry.put(Entry(KEYS, caller.project, _key(caller, key), kept.at, kept.at, body))
+async def remember(caller: Caller, kept: Kept, key: Key | None) -> None:
+    """Keep a response, after its input was journaled."""
+    for entry in entries_of(caller, kept, key):
+        await caller.database.registry.put(entry)
 
 
 async def made_by(caller: Caller, key: Key) -> Kept | None:

@@ -14,25 +14,26 @@ running turn cannot change under it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
 
 from remanence.api.named import Named, Served, named
+from remanence.api.response_endings import Endings
 from remanence.api.response_fold import Fold, Pending
+from remanence.api.response_history import renamed, said_before
 from remanence.api.response_input import Approval, Given, Spoken, read_input, refuse
-from remanence.api.response_items import approval_id, call_off_wire, call_on_wire
+from remanence.api.response_items import approval_id, call_off_wire
 from remanence.api.response_kept import (
     Kept,
     Offer,
     UnknownPrevious,
+    entries_of,
     find,
     fold_of,
     made_by,
-    read_all,
     remember,
-    remember_key,
 )
 from remanence.api.response_mcp import Listed, listed_by, remotes_of
 from remanence.api.response_request import AGENT, CountBody, Echo, ResponseBody, echo_of, spec_for
@@ -41,16 +42,15 @@ from remanence.commands import approvals, sessions
 from remanence.commands.caller import Caller, state_in, state_of
 from remanence.commands.given import Key, calls_with_client, check, said_under, say
 from remanence.commands.sessions import Opening
-from remanence.content import Message, Part, ToolCall, ToolResult
-from remanence.core.context import Transcript
+from remanence.content import Message, ToolCall
 from remanence.core.session import fold as fold_state
-from remanence.core.state import CLIENT_EPOCH, Session, Window
+from remanence.core.state import CLIENT_EPOCH, Session
 from remanence.errors import Busy, Conflict, Frozen, InvalidInput, NotFound
 from remanence.events import InputReceived, Recorded, TurnStarted
-from remanence.ports import Appended
+from remanence.ports import Appended, Entry, Subscription
 from remanence.spec import AgentSpec, IfBusy, spec_digest
 
-__all__ = ["Asked", "ask", "history_of", "place", "renamed", "said_before"]
+__all__ = ["Asked", "Placed", "Submission", "ask", "history_of", "place"]
 
 _TRIES = 8
 _LOOK_RECORDS = 20
@@ -108,36 +108,86 @@ async def _before(caller: Caller, body: ResponseBody | CountBody) -> tuple[Kept 
         ) from None
 
 
-async def place(caller: Caller, asked: Asked, body: ResponseBody, if_busy: IfBusy, *, key: Key | None = None) -> Kept:
+class Submission(NamedTuple):
+    """How a request is to be placed: as it came, with what an input does while a turn runs, under which key."""
+
+    body: ResponseBody
+    if_busy: IfBusy
+    key: Key | None = None
+
+
+class Placed(NamedTuple):
+    """A response whose input is journaled. `reader` hears what follows the input, and must be closed; without one the
+    journal knows it."""
+
+    kept: Kept
+    reader: Subscription | None = None
+
+    def close(self) -> None:
+        """Nobody follows it."""
+        if self.reader is not None:
+            self.reader.close()
+
+
+async def place(caller: Caller, asked: Asked, submission: Submission, endings: Endings) -> Placed:
     """Journal the input where it belongs, and keep the response's echo. When this returns, it will be answered.
 
-    The same request again, under the same idempotency `key`, is the same response.
+    The same request again, under the same idempotency key, is the same response.
     """
+    key = submission.key
     if key is not None and (before := await made_by(caller, key)) is not None:
-        return before
-    if key is not None and (again := await _journaled(caller, asked, if_busy, key)) is not None:
+        return Placed(before)
+    if key is not None and (again := await _journaled(caller, asked, submission.if_busy, key)) is not None:
         # It got so far and no further: whoever journaled it died before anybody could learn the response's name.
-        return await _keep(caller, asked, _kept(asked, body, again, await _turn_before(caller, again.records[0])), key)
+        turn = await _turn_before(caller, again.records[0])
+        return Placed(await _keep(caller, asked, _kept(asked, submission.body, again.records, turn), key))
     for hold in await caller.database.controls.holds():
         if hold.scope in ("all", f"project:{caller.project}", f"agent:{asked.spec.name}"):
             raise Frozen(f"{hold.scope} is frozen by {hold.by}, so nothing can be answered. Nothing was written.")
-    for _ in range(_TRIES):
+    for number in range(_TRIES):
         try:
-            s, messages = await _place(caller, asked, body, key)
-            pending = await pending_in(caller, s, asked.given.approvals)
-            appended, turn = await _submit(caller, s, asked, messages, if_busy, key)
+            s = _guessed(caller, asked, endings) if number == 0 else None
+            s, messages = (s, asked.given.messages) if s else await _place(caller, asked, submission)
+            return await _submitted(caller, s, asked, submission, messages)
         except Busy:
             raise
         except Conflict:
             continue
-        return await _keep(caller, asked, replace(_kept(asked, body, appended, turn), **pending), key)
     raise Conflict(f"The session changed {_TRIES} times meanwhile; nothing was written. Try again.")
 
 
+def _guessed(caller: Caller, asked: Asked, endings: Endings) -> Session | None:
+    """The session an input belongs to, if this process knows without a look. A write on it must expect its head."""
+    if asked.previous is None or asked.given.approvals:
+        return None
+    s = endings.session_after(caller, asked.previous)
+    return s if s is not None and s.agent == asked.spec.name else None
+
+
+async def _submitted(
+    caller: Caller, s: Session, asked: Asked, submission: Submission, messages: tuple[Message, ...]
+) -> Placed:
+    """Journal the input, heard from before it is there, so that nothing that follows it is missed."""
+    pending = await pending_in(caller, s, asked.given.approvals)
+    reader = caller.live.subscribe(s.id, want="latest")
+    try:
+        appended, turn, done = await _submit(caller, s, asked, submission, messages)
+        kept = replace(_kept(asked, submission.body, appended.records, turn), **pending)
+        if not done:
+            await _keep(caller, asked, kept, submission.key)
+        elif asked.talk is not None and asked.given.spoken:
+            await add_spoken(caller, asked.talk.id, asked.given.spoken)
+    except BaseException:
+        reader.close()
+        raise
+    if appended.replayed:
+        reader.close()
+        return Placed(kept)
+    return Placed(kept, reader)
+
+
 async def _keep(caller: Caller, asked: Asked, kept: Kept, key: Key | None) -> Kept:
-    await remember(caller, kept)
-    if key is not None:
-        await remember_key(caller, kept, key)
+    await remember(caller, kept, key)
     if asked.talk is not None and asked.given.spoken:
         await add_spoken(caller, asked.talk.id, asked.given.spoken)
     return kept
@@ -161,12 +211,12 @@ async def _turn_before(caller: Caller, record: Recorded) -> int | None:
     return s.turns if asks or calls_with_client(s) else None
 
 
-def _kept(asked: Asked, body: ResponseBody, appended: Appended, turn: int | None) -> Kept:
-    first, spec = appended.records[0], asked.spec
+def _kept(asked: Asked, body: ResponseBody, records: Sequence[Recorded], turn: int | None) -> Kept:
+    first, spec = records[0], asked.spec
     return Kept(
         first.session,
         first.position,
-        len(appended.records),
+        len(records),
         spec.name,
         first.at,
         asked.echo,
@@ -208,11 +258,9 @@ async def pending_in(caller: Caller, s: Session, answers: tuple[Approval, ...]) 
     }
 
 
-async def _place(
-    caller: Caller, asked: Asked, body: ResponseBody, key: Key | None
-) -> tuple[Session, tuple[Message, ...]]:
+async def _place(caller: Caller, asked: Asked, submission: Submission) -> tuple[Session, tuple[Message, ...]]:
     """The session an input goes to, and what is journaled there."""
-    messages = asked.given.messages
+    messages, body, key = asked.given.messages, submission.body, submission.key
     opening = Opening(user=body.safety_identifier or body.user or "")
     if asked.previous is not None:
         s, before = await _after(caller, asked.previous, opening, decides=bool(asked.given.approvals))
@@ -277,15 +325,22 @@ async def _fork_before_reply(
 
 
 async def _submit(
-    caller: Caller, s: Session, asked: Asked, messages: tuple[Message, ...], if_busy: IfBusy, key: Key | None
-) -> tuple[Appended, int | None]:
-    """Journal the input; with the open turn it belongs to, when it does not begin one."""
+    caller: Caller, s: Session, asked: Asked, submission: Submission, messages: tuple[Message, ...]
+) -> tuple[Appended, int | None, bool]:
+    """Journal the input: what was appended, the open turn it belongs to when it does not begin one, and whether the
+    response is kept by that."""
+    key = submission.key
     if asked.given.approvals:
-        return await _decide(caller, s, asked.given)
-    if calls_with_client(s):
-        return await say(caller, s, messages, spec=asked.spec, key=key), s.turns
-    if s.turn is None and not s.queue:
-        return await say(caller, s, messages, spec=asked.spec, key=key), None
+        return *await _decide(caller, s, asked.given), False
+    answers = bool(calls_with_client(s))
+    if answers or (s.turn is None and not s.queue):
+        turn = s.turns if answers else None
+
+        def beside(records: Sequence[Recorded]) -> tuple[Entry, ...]:
+            return entries_of(caller, _kept(asked, submission.body, records, turn), key)
+
+        appended = await say(caller, s, messages, spec=asked.spec, key=key, beside=beside)
+        return appended, turn, not appended.replayed
     if len(messages) != 1 or messages[0].role != "user":
         raise Busy("A turn is running, and only one message of a user can wait for it. Nothing was written.")
     if spec_digest(asked.spec) != s.version:
@@ -294,8 +349,10 @@ async def _submit(
             "until it has ended, or cancel it."
         )
     asks = s.turn is not None and any(call.state == "question" for call in s.turn.calls)
-    appended = await sessions.send(caller, s.id, messages[0].parts, if_busy=if_busy, key=key.name if key else None)
-    return appended, s.turns if asks else None
+    appended = await sessions.send(
+        caller, s.id, messages[0].parts, if_busy=submission.if_busy, key=key.name if key else None
+    )
+    return appended, s.turns if asks else None, False
 
 
 async def _decide(caller: Caller, s: Session, given: Given) -> tuple[Appended, int | None]:
@@ -308,30 +365,6 @@ async def _decide(caller: Caller, s: Session, given: Given) -> tuple[Appended, i
         decision = "approve" if answer.approve else "deny"
         appended.append(await approvals.approve(caller, s.id, call, decision=decision, note=answer.reason))
     return appended[0], s.turns
-
-
-# --- what was said before ---------------------------------------------------------------------------------------------
-
-
-async def said_before(caller: Caller, session: str, upto: int) -> tuple[Message, ...]:
-    """Everything a session's model would be told, up to a position; calls under the ids that clients know."""
-    text, first = Transcript(), 0
-    for record in await read_all(caller, session, upto=upto):
-        text.add(record)
-        if isinstance(record.event, TurnStarted) and not first:
-            first = record.event.turn
-    return renamed(session, text.messages(Window(first or 1, 1)).messages)
-
-
-def renamed(session: str, messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The messages with their calls under the ids that clients know: elsewhere the session's own could be taken."""
-
-    def known(part: Part) -> Part:
-        if isinstance(part, ToolCall | ToolResult):
-            return replace(part, call=call_on_wire(session, part.call))
-        return part
-
-    return tuple(replace(message, parts=tuple(map(known, message.parts))) for message in messages)
 
 
 async def history_of(caller: Caller, asked: Asked) -> tuple[Message, ...]:

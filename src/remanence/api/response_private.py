@@ -14,9 +14,10 @@ from collections.abc import AsyncGenerator, Sequence
 from msgspec.structs import replace
 
 from remanence.api.response_fold import Fold, WireEvent
+from remanence.api.response_history import renamed
 from remanence.api.response_input import refuse
 from remanence.api.response_kept import Kept, make_fold
-from remanence.api.response_place import Asked, renamed
+from remanence.api.response_place import Asked
 from remanence.api.response_request import AGENT, ResponseBody
 from remanence.api.stream import Preview
 from remanence.commands.caller import Caller

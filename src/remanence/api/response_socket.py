@@ -25,13 +25,14 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from remanence.api.auth import access_of
 from remanence.api.failures import error_detail
 from remanence.api.response_fold import WireEvent
+from remanence.api.response_history import renamed
 from remanence.api.response_input import Spoken, refuse
-from remanence.api.response_place import Asked, ask, history_of, place, renamed
+from remanence.api.response_place import Asked, Submission, ask, history_of, place
 from remanence.api.response_private import Private
 from remanence.api.response_request import ResponseBody
 from remanence.api.response_stream import LAST, events_of
 from remanence.api.response_sums import check_fits
-from remanence.api.responses import lookout_of, meter_of
+from remanence.api.responses import following_of, meter_of
 from remanence.api.router import Face
 from remanence.commands.caller import Caller
 from remanence.content import Message
@@ -170,10 +171,12 @@ class _Connection:
             if body.store is not False:
                 refuse("store", f"{body.previous_response_id} was not stored, so what follows it cannot be either")
             asked = await self._after(body, held)
-        await check_fits(served, self._caller, asked)
+        following = following_of(self._socket)
+        await check_fits(served, self._caller, asked, following.endings)
         if body.store is not False:
-            kept = await place(self._caller, asked, body, self._if_busy or asked.spec.if_busy)
-            return events_of(self._caller, kept, lookout_of(self._socket))
+            submission = Submission(body, self._if_busy or asked.spec.if_busy)
+            placed = await place(self._caller, asked, submission, following.endings)
+            return events_of(self._caller, placed, following)
         history = held.messages if held else await history_of(self._caller, asked)
         private = Private(self._caller, meter_of(self._socket), asked, body, history)
         return self._followed(private)

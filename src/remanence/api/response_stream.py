@@ -9,35 +9,52 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import NamedTuple
 
 from remanence.api.lookout import Lookout
+from remanence.api.response_endings import Endings
 from remanence.api.response_fold import Fold, WireEvent
-from remanence.api.response_kept import Kept, make_fold
+from remanence.api.response_kept import make_fold
+from remanence.api.response_place import Placed
 from remanence.api.stream import Batch, frame, watch
 from remanence.commands.caller import Caller, state_of
 from remanence.core.state import waiting_on
 from remanence.errors import RemanenceError
 
-__all__ = ["DONE", "LAST", "events_of", "frames_of", "settled"]
+__all__ = ["DONE", "LAST", "Following", "events_of", "frames_of", "settled"]
 
 DONE = b"data: [DONE]\n\n"
 LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
 """The events that end a response."""
 
 
+class Following(NamedTuple):
+    """What this process follows responses with."""
+
+    lookout: Lookout
+    endings: Endings
+
+
 async def events_of(
-    caller: Caller, kept: Kept, lookout: Lookout, *, after: int = -1
+    caller: Caller, placed: Placed, following: Following, *, after: int = -1
 ) -> AsyncGenerator[Sequence[WireEvent]]:
     """The events of a response after a sequence number, as they happen; empty when only time has passed."""
+    kept = placed.kept
     fold = make_fold(kept, after=after)
     fold.begin()
-    async with aclosing(watch(caller, kept.session, after=kept.position - 1, lookout=lookout)) as batches:
+    async with aclosing(_watched(caller, placed, following.lookout)) as batches:
         yield fold.take_events()
         async for batch in batches:
             _take(fold, batch)
+            following.endings.note(kept, fold)
             yield fold.take_events()
             if fold.done:
                 return
+
+
+def _watched(caller: Caller, placed: Placed, lookout: Lookout) -> AsyncGenerator[Batch]:
+    kept = placed.kept
+    return watch(caller, kept.session, after=kept.position - 1, lookout=lookout, reader=placed.reader)
 
 
 def _take(fold: Fold, batch: Batch) -> None:
@@ -69,18 +86,20 @@ def _failed(error: RemanenceError, number: int) -> WireEvent:
     return {"type": "error", "code": error.code, "message": error.message, "param": param, "sequence_number": number}
 
 
-async def settled(caller: Caller, kept: Kept, lookout: Lookout) -> Fold:
+async def settled(caller: Caller, placed: Placed, following: Following) -> Fold:
     """The response once it has ended, or as it stands when it waits for what no machine gives by itself."""
+    kept = placed.kept
     fold = make_fold(kept)
-    held = waiting_on(await state_of(caller, kept.session))
-    if held and kept.turn is None:
-        fold.waits.found["session"] = held  # a turn before this one waits, so this one does
-    async with aclosing(watch(caller, kept.session, after=kept.position - 1, lookout=lookout)) as batches:
+    async with aclosing(_watched(caller, placed, following.lookout)) as batches:
+        held = waiting_on(await state_of(caller, kept.session))
+        if held and kept.turn is None:
+            fold.waits.found["session"] = held  # a turn before this one waits, so this one does
         async for batch in batches:
             for record in batch.records:
                 fold.add(record)
             if fold.done or fold.waits.found:
                 break
+    following.endings.note(kept, fold)
     if fold.turn is not None:
         fold.waits.found.pop("session", None)
     fold.take_events()

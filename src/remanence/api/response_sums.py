@@ -5,10 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from remanence.api.named import Served, named
+from remanence.api.response_endings import Endings
+from remanence.api.response_history import renamed
 from remanence.api.response_input import pack, refuse
 from remanence.api.response_items import Item
 from remanence.api.response_kept import fold_of, usage_of
-from remanence.api.response_place import Asked, ask, history_of, renamed
+from remanence.api.response_place import Asked, ask, history_of
 from remanence.api.response_request import AGENT, CompactBody, ResponseBody
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.metering import Meter
@@ -46,7 +48,7 @@ class ContextTooLong(InvalidInput):
     code = "context_length_exceeded"
 
 
-async def check_fits(served: Served, caller: Caller, asked: Asked) -> None:
+async def check_fits(served: Served, caller: Caller, asked: Asked, endings: Endings) -> None:
     """Refuse what the model cannot read, when it is known how much that is. An agent, and `truncation: auto`, keep the
     window short themselves."""
     if asked.spec.name != AGENT or asked.echo.truncation == "auto":
@@ -54,7 +56,7 @@ async def check_fits(served: Served, caller: Caller, asked: Asked) -> None:
     window = served.gateway.context_window(asked.spec.model)
     if window is None:
         return
-    before = await _said_before(caller, asked)
+    before = await _said_before(caller, asked, endings)
     told = sum(_size(message) for message in asked.given.messages)
     needed = before + -(-told // BYTES_PER_TOKEN) if before else counted(asked, ())["input_tokens"]
     if needed > window:
@@ -65,10 +67,13 @@ async def check_fits(served: Served, caller: Caller, asked: Asked) -> None:
         )
 
 
-async def _said_before(caller: Caller, asked: Asked) -> int:
+async def _said_before(caller: Caller, asked: Asked, endings: Endings) -> int:
     """How long the conversation is by its last reply, as its provider counted; 0 when that is not known. It costs the
     same however long the conversation is."""
     if asked.previous is not None:
+        ending = endings.of(asked.previous)
+        if ending is not None:
+            return ending.tokens
         reply = (await fold_of(caller, asked.previous)).reply
     else:
         if asked.talk is None or not asked.talk.session:

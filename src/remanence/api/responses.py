@@ -8,7 +8,7 @@ restart is the same. A response in progress whose turn waits for a person says s
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -21,15 +21,16 @@ from remanence.api.bodies import JsonRoute
 from remanence.api.lookout import Lookout
 from remanence.api.named import Served
 from remanence.api.once import IdempotencyKey, once
+from remanence.api.response_endings import Endings
 from remanence.api.response_fold import WireEvent
 from remanence.api.response_input import refuse
 from remanence.api.response_items import Item, input_item, spoken_item
 from remanence.api.response_kept import Kept, find, fold_of, forget, read_all, response_object
 from remanence.api.response_lists import Order, page
-from remanence.api.response_place import ask, history_of, place
+from remanence.api.response_place import Placed, Submission, ask, history_of, place
 from remanence.api.response_private import Private
 from remanence.api.response_request import CompactBody, CountBody, ResponseBody
-from remanence.api.response_stream import events_of, frames_of, settled
+from remanence.api.response_stream import Following, events_of, frames_of, settled
 from remanence.api.response_sums import check_fits, compact, counted
 from remanence.api.router import Face
 from remanence.api.stream import EventStream, paced
@@ -42,7 +43,7 @@ from remanence.events import CancelAsked, InputReceived, ModelReplied, ToolRetur
 from remanence.ports import SessionQuery
 from remanence.spec import IfBusy
 
-__all__ = ["lookout_of", "meter_of", "responses_router"]
+__all__ = ["following_of", "lookout_of", "meter_of", "responses_router"]
 
 responses_router = Face(tags=["responses"], route_class=JsonRoute)
 
@@ -74,6 +75,14 @@ def lookout_of(request: Any) -> Lookout:
     return state.lookout
 
 
+def following_of(request: Any) -> Following:
+    """What this process follows responses with."""
+    state = request.app.state
+    if not hasattr(state, "endings"):
+        state.endings = Endings()
+    return Following(lookout_of(request), state.endings)
+
+
 def meter_of(request: Any) -> Meter:
     """The meter of this process."""
     state = request.app.state
@@ -102,7 +111,8 @@ async def create_response(
         refuse("stream_options", "only with `stream`")
     served: Served = request.app.state.runtime
     asked = await ask(served, caller, body)
-    await check_fits(served, caller, asked)
+    following = following_of(request)
+    await check_fits(served, caller, asked, following.endings)
     if body.store is False:
         if idempotency_key is not None:
             refuse("idempotency-key", "with `store: false` no answer is kept that could be given again")
@@ -111,26 +121,38 @@ async def create_response(
     key = None
     if idempotency_key is not None:
         key = Key(idempotency_key, body_digest(body.model_dump(mode="json", exclude_unset=True, exclude={"stream"})))
-    kept = await place(caller, asked, body, x_if_busy or asked.spec.if_busy, key=key)
-    headers = {"x-session-id": kept.session}
-    lookout = lookout_of(request)
+    placed = await place(caller, asked, Submission(body, x_if_busy or asked.spec.if_busy, key), following.endings)
+    headers = {"x-session-id": placed.kept.session}
     if body.stream:
-        return _stream(caller, events_of(caller, kept, lookout), headers)
-    fold = await (fold_of(caller, kept) if body.background else settled(caller, kept, lookout))
-    return _json(response_object(kept, fold), headers)
+        return _stream(caller, events_of(caller, placed, following), headers, on_end=placed.close)
+    try:
+        fold = await (fold_of(caller, placed.kept) if body.background else settled(caller, placed, following))
+    finally:
+        placed.close()
+    return _json(response_object(placed.kept, fold), headers)
 
 
 async def _answer_private(caller: Caller, private: Private, *, stream: bool) -> Response:
     if stream:
-        return _stream(caller, private.events(), {})
+        return _stream(caller, private.events(), {}, on_end=_nothing)
     async with aclosing(private.events()) as batches:
         async for _ in batches:
             pass
     return _json(response_object(private.kept, private.fold))
 
 
-def _stream(caller: Caller, batches: AsyncGenerator[Sequence[WireEvent]], headers: dict[str, str]) -> Response:
-    return EventStream(paced(caller.clock, frames_of(batches)), on_end=lambda: None, headers=headers)
+def _stream(
+    caller: Caller,
+    batches: AsyncGenerator[Sequence[WireEvent]],
+    headers: dict[str, str],
+    *,
+    on_end: Callable[[], None],
+) -> Response:
+    return EventStream(paced(caller.clock, frames_of(batches)), on_end=on_end, headers=headers)
+
+
+def _nothing() -> None:
+    """There is nothing to close."""
 
 
 @responses_router.post("/responses/input_tokens", summary="Estimate the tokens of an input")
@@ -169,8 +191,8 @@ async def retrieve_response(
         if not last_event_id.isdigit():
             refuse("last-event-id", "it is no sequence number")
         after = int(last_event_id)
-    batches = events_of(caller, kept, lookout_of(request), after=-1 if after is None else after)
-    return _stream(caller, batches, {"x-session-id": kept.session})
+    batches = events_of(caller, Placed(kept), following_of(request), after=-1 if after is None else after)
+    return _stream(caller, batches, {"x-session-id": kept.session}, on_end=_nothing)
 
 
 @responses_router.post("/responses/{response_id}/cancel", summary="Cancel a response")
@@ -201,7 +223,7 @@ async def _cancel(caller: Caller, kept: Kept, turn: int | None) -> None:
 async def _ended(request: Request, caller: Caller, kept: Kept) -> Any:
     """The response once its turn has ended, or as it stands after a while: a tool may have to be waited for."""
     deadline = caller.clock.now() + int(_CANCEL_WAIT_S * 1_000_000)
-    async with aclosing(events_of(caller, kept, lookout_of(request))) as batches:
+    async with aclosing(events_of(caller, Placed(kept), following_of(request))) as batches:
         async for events in batches:
             if not events and caller.clock.now() >= deadline:
                 break

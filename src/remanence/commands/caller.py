@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from remanence.core.session import decode_snapshot, fold
+from remanence.core.session import decode_snapshot, evolve, fold
 from remanence.core.state import Session
 from remanence.errors import Conflict, InvalidInput, KeyReused, TooLarge
-from remanence.events import CancelAsked, Recorded, Redacted
+from remanence.events import CancelAsked, Recorded, Redacted, SessionDeleted
 from remanence.ports import Appended, Clock, Database, Live, Store, Write
 
 __all__ = [
@@ -100,13 +100,30 @@ async def _folded(store: Store, session: str, *, upto: int | None = None) -> tup
 class States:
     """States as this process last saw them, so that a look costs what was journaled since and not the whole past.
 
-    A state is a cache of what the journal says, never believed unseen: the record it ends with is read again with those
-    after it, and is the same by its digest, which covers all before it. What was erased may live on in a state, so it
-    is forgotten as soon as a record says that something was.
+    A state is a cache of what the journal says. `look` believes none unseen: the record it ends with is read again with
+    those after it, and is the same by its digest, which covers all before it. `guess` reads nothing: what it answers
+    may be old, so it is only for a write that expects the head of the guess, which the store refuses when it was wrong.
+    What was erased may live on in a state, so it is forgotten as soon as a record says that something was.
     """
 
     def __init__(self) -> None:
         self._seen: OrderedDict[str, tuple[Session, bytes]] = OrderedDict()
+
+    def heard(self, record: Recorded) -> None:
+        """A record was committed in this process: a state that is known goes on with it."""
+        known = self._seen.get(record.session)
+        if known is None or record.position <= known[0].head:
+            return
+        gap = record.position > known[0].head + 1 or not record.digest
+        if gap or isinstance(record.event, Redacted | SessionDeleted):
+            del self._seen[record.session]
+        else:
+            self._seen[record.session] = evolve(known[0], record), record.digest
+
+    def guess(self, session: str) -> Session | None:
+        """The session as this process saw it last, if it did."""
+        known = self._seen.get(session)
+        return known[0] if known is not None else None
 
     async def look(self, store: Store, session: str) -> Session:
         """The session as it stands. Raises NotFound."""

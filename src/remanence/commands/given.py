@@ -11,7 +11,7 @@ moved meanwhile refuses it (`Conflict`), and whoever asked looks again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -33,10 +33,10 @@ from remanence.events import (
     TurnEnded,
     TurnStarted,
 )
-from remanence.ports import Appended, Write
+from remanence.ports import Appended, Entry, Write
 from remanence.spec import AgentSpec, policy_digest
 
-__all__ = ["GIVEN", "Key", "calls_with_client", "check", "erase", "keep", "said_under", "say"]
+__all__ = ["GIVEN", "Beside", "Key", "calls_with_client", "check", "erase", "keep", "said_under", "say"]
 
 GIVEN = "given"
 """The model of a reply that was brought along."""
@@ -47,6 +47,10 @@ class Key(msgspec.Struct, frozen=True):
 
     name: str
     digest: str
+
+
+Beside = Callable[[Sequence[Recorded]], tuple[Entry, ...]]
+"""Entries that belong to records: these stand where they will be journaled, without their digests."""
 
 
 def calls_with_client(s: Session) -> tuple[Call, ...]:
@@ -61,9 +65,17 @@ def check(caller: Caller, messages: Sequence[Message]) -> tuple[Event, ...]:
 
 
 async def say(
-    caller: Caller, s: Session, messages: Sequence[Message], *, spec: AgentSpec, key: Key | None = None
+    caller: Caller,
+    s: Session,
+    messages: Sequence[Message],
+    *,
+    spec: AgentSpec,
+    key: Key | None = None,
+    beside: Beside | None = None,
 ) -> Appended:
     """Journal `messages` after `s` and have them answered, by `spec` from now on. The same `key` again: once.
+
+    `beside` tells the entries of the registry that are kept in the same commit.
 
     When the client has calls of the open turn, the results among `messages` answer them, and all of them must. Raises
     InvalidInput when the messages leave nothing to answer or answer what nobody asked; Conflict when `s` is not the
@@ -77,7 +89,7 @@ async def say(
         events = (*upgrade, *_results(caller, s, spec, messages))
     else:
         events = (*upgrade, *_Past(caller, s, len(upgrade), spec).answered(messages))
-    return await _append(caller, s, spec, events, key=key)
+    return await _append(caller, s, spec, events, key=key, beside=beside)
 
 
 async def said_under(caller: Caller, session: str, key: Key) -> Appended | None:
@@ -109,6 +121,7 @@ async def _append(
     events: tuple[Event, ...],
     *,
     key: Key | None = None,
+    beside: Beside | None = None,
     quiet: bool = False,
 ) -> Appended:
     check_size(caller, len(msgspec.json.encode(events)))
@@ -127,6 +140,7 @@ async def _append(
             summary=summary_of(fold(s, records), spec),
             key=f"say:{caller.project}:{key.name}" if key else None,
             key_digest=key.digest if key else "",
+            entries=beside(records) if beside else (),
         ),
     )
 
