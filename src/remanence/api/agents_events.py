@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Header, Path, Query, Request, Response
 
 from remanence.api.agents import Asker, IdempotencyKey
-from remanence.api.agents_bodies import EventsBody
+from remanence.api.agents_bodies import EventsBody, MessageInput
 from remanence.api.agents_history import item_page, past_turn, past_turns, queued_turns, turn_number
 from remanence.api.agents_inputs import perform
 from remanence.api.agents_objects import turn_object
@@ -22,7 +22,8 @@ from remanence.api.router import Face
 from remanence.api.stream import EventStream, Place
 from remanence.commands.caller import Caller
 from remanence.core.state import Session
-from remanence.errors import InvalidInput, NotFound
+from remanence.errors import Conflict, InvalidInput, NotFound
+from remanence.spec import IfBusy
 
 __all__ = ["events_router"]
 
@@ -44,10 +45,30 @@ async def create_events(
     if_busy: BusyChoice = None,
 ) -> Response:
     """Messages, results of functions, answers to approvals, a cancel; in order, durable when this answers."""
-    s = await visible_session(caller, session_id)
-    spec = await caller.database.specs.get(s.version)
-    await perform(caller, s.id, body.events, if_busy=if_busy or spec.if_busy, key=idempotency_key)
+    says = len(body.events) == 1 and isinstance(body.events[0], MessageInput)
+    guessed = _guessed(caller, session_id) if says else None
+    if guessed is not None:
+        try:
+            await _perform(guessed, body, caller, if_busy, idempotency_key, seen=True)
+        except Conflict:
+            pass  # it moved, or it is refused: then it is, by the session as it is
+        else:
+            return Response(status_code=202)
+    await _perform(await visible_session(caller, session_id), body, caller, if_busy, idempotency_key)
     return Response(status_code=202)
+
+
+def _guessed(caller: Caller, session: str) -> Session | None:
+    """The session as this process saw it last: for a write that expects its head."""
+    s = caller.states.guess(session) if caller.states is not None else None
+    return s if s is not None and s.project == caller.project and not s.deleted else None
+
+
+async def _perform(
+    s: Session, body: EventsBody, caller: Caller, if_busy: IfBusy | None, key: str | None, *, seen: bool = False
+) -> None:
+    spec = await caller.database.specs.get(s.version)
+    await perform(caller, s, body.events, if_busy=if_busy or spec.if_busy, key=key, seen=seen)
 
 
 @events_router.get(

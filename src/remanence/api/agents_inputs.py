@@ -31,6 +31,7 @@ from remanence.commands.approvals import Ruling
 from remanence.commands.caller import Caller
 from remanence.commands.sessions import Once
 from remanence.content import Image, Part, Text
+from remanence.core.state import Session
 from remanence.errors import Conflict, InvalidInput, NotFound, Unsupported
 from remanence.spec import IfBusy
 
@@ -102,9 +103,13 @@ def _part(content: object, path: str) -> Part:
 
 
 async def perform(
-    caller: Caller, session: str, events: Sequence[InputEvent], *, if_busy: IfBusy, key: str | None
+    caller: Caller, s: Session, events: Sequence[InputEvent], *, if_busy: IfBusy, key: str | None, seen: bool = False
 ) -> None:
-    """Let the events happen, in order. The first that cannot is the error; those before it have happened."""
+    """Let the events happen, in order. The first that cannot is the error; those before it have happened.
+
+    `seen`: a message may only go to the session as it is in `s`, else Conflict.
+    """
+    session = s.id
     said = [
         parts_of(caller, event.input, f"events[{number}].input") if isinstance(event, MessageInput) else ()
         for number, event in enumerate(events)
@@ -115,7 +120,8 @@ async def perform(
         match event:
             case MessageInput():
                 counts = messages_in(event.input)
-                await sessions.send(caller, session, said[number], if_busy=if_busy, key=own, messages=counts)
+                to = s if seen else session
+                await sessions.send(caller, to, said[number], if_busy=if_busy, key=own, messages=counts)
             case CancelInput():
                 await sessions.cancel(caller, session, once=once)
             case ToolResultInput():

@@ -137,7 +137,7 @@ async def _limit(caller: Caller, spec: AgentSpec, session: str) -> None:
 
 async def send(
     caller: Caller,
-    session: str,
+    session: str | Session,
     parts: tuple[Part, ...] | str,
     *,
     if_busy: IfBusy = "queue",
@@ -146,6 +146,7 @@ async def send(
 ) -> Appended:
     """Accept an input. When this returns it is durable, and it will be answered; nothing more is promised.
 
+    `session` is its id, or its state as it was seen: then Conflict is raised when it is not like that any more.
     `messages`: how many of the parts each message has, when these are several.
 
     Raises NotFound, TooLarge, InvalidInput, and Busy when `if_busy` is `reject` and the session is in a turn.
@@ -155,8 +156,11 @@ async def send(
     if isinstance(parts, str):
         parts = (Text(parts),)
     check_input(caller, parts)
-    expect = await _idle_head(caller, session) if if_busy == "reject" else None
-    shown = await _shown(caller, session, parts)
+    seen, session = (session, session.id) if isinstance(session, Session) else (None, session)
+    expect = seen.head if seen is not None else None
+    if if_busy == "reject":
+        expect = _idle_head(seen or await state_of(caller, session))
+    shown = await _shown(caller, seen or session, parts)
     event = InputReceived(
         caller.make_id("in"), parts, user=caller.actor, if_busy=if_busy, shown=shown, messages=messages
     )
@@ -200,20 +204,19 @@ def check_input(caller: Caller, parts: tuple[Part, ...]) -> None:
     check_size(caller, size)
 
 
-async def _shown(caller: Caller, session: str, parts: tuple[Part, ...]) -> int:
+async def _shown(caller: Caller, session: str | Session, parts: tuple[Part, ...]) -> int:
     """How much of an input the model is shown: see `shown_bytes`. Only for a long one is the agent looked up."""
     if sum(len(part.text) for part in parts if isinstance(part, Text)) <= LONG_INPUT_CHARS:
         return 0
-    s = await state_of(caller, session)
+    s = session if isinstance(session, Session) else await state_of(caller, session)
     return shown_bytes(await caller.database.specs.get(s.version), parts)
 
 
-async def _idle_head(caller: Caller, session: str) -> int:
-    s = await state_of(caller, session)
+def _idle_head(s: Session) -> int:
     if s.turn is not None or s.queue:
         doing = "has inputs that wait for a turn" if s.turn is None else f"is in turn {s.turns}"
         raise Busy(
-            f"Session {session} {doing} and the input said if_busy=reject. Nothing was written. "
+            f"Session {s.id} {doing} and the input said if_busy=reject. Nothing was written. "
             "Send it again later, or with if_busy queue, steer or interrupt."
         ).because("busy", session=session)
     return s.head
