@@ -12,6 +12,7 @@ moved meanwhile refuses it (`Conflict`), and whoever asked looks again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -89,7 +90,7 @@ async def say(
         events = (*upgrade, *_results(caller, s, spec, messages))
     else:
         events = (*upgrade, *_Past(caller, s, len(upgrade), spec).answered(messages))
-    return await _append(caller, s, spec, events, key=key, beside=beside)
+    return await _append(caller, s, spec, events, _Manner(key, beside))
 
 
 async def said_under(caller: Caller, session: str, key: Key) -> Appended | None:
@@ -104,7 +105,7 @@ async def keep(
     caller: Caller, s: Session, messages: Sequence[Message], *, spec: AgentSpec, key: Key | None = None
 ) -> Appended:
     """Journal `messages` after a session at rest, without having them answered. The same `key` again: once."""
-    return await _append(caller, s, spec, _Past(caller, s, 0, spec).closed(messages), quiet=True, key=key)
+    return await _append(caller, s, spec, _Past(caller, s, 0, spec).closed(messages), _Manner(key, quiet=True))
 
 
 async def erase(caller: Caller, session: str, positions: Sequence[int], *, reason: str) -> None:
@@ -114,16 +115,16 @@ async def erase(caller: Caller, session: str, positions: Sequence[int], *, reaso
         await commit(caller, Write(session, events, caller.clock.now(), caller.actor))
 
 
-async def _append(
-    caller: Caller,
-    s: Session,
-    spec: AgentSpec,
-    events: tuple[Event, ...],
-    *,
-    key: Key | None = None,
-    beside: Beside | None = None,
-    quiet: bool = False,
-) -> Appended:
+class _Manner(NamedTuple):
+    """How events are appended: under which key, with which entries beside them; `quiet`: nobody has to answer them."""
+
+    key: Key | None = None
+    beside: Beside | None = None
+    quiet: bool = False
+
+
+async def _append(caller: Caller, s: Session, spec: AgentSpec, events: tuple[Event, ...], manner: _Manner) -> Appended:
+    key, beside, quiet = manner
     check_size(caller, len(msgspec.json.encode(events)))
     now = caller.clock.now()
     records = [Recorded(s.id, s.head + 1 + i, now, 0, caller.actor, event) for i, event in enumerate(events)]

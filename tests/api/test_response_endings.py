@@ -1,0 +1,119 @@
+"""Responses that go on from what this process saw last: with few looks at the database, and never on its word alone."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import openai
+import pytest
+from chat_server import serving
+
+from remanence import Remanence
+from remanence.api.responses import responses_router
+from remanence.app import Options, open_database
+from remanence.commands import sessions
+from remanence.content import Text, ToolCall, Usage, text_of
+from remanence.models.scripted import Scripted
+from remanence.ports import Database, ModelReply, ModelRequest
+
+BUSY_ALL_THE_TIME = {"store.claim", "store.wait", "store.renew", "store.behind", "store.load", "store.release"}
+"""What a worker and the projections ask by themselves."""
+FACES = [("/v1", responses_router)]
+TOOL: Any = {"type": "function", "name": "look", "parameters": {}, "strict": None}
+
+
+class Counted:
+    """A part of a database that writes down what it is asked."""
+
+    def __init__(self, part: object, name: str, asked: list[str]) -> None:
+        self._part, self._name, self._asked = part, name, asked
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._part, name)
+        if self._name == "" and name in ("store", "registry", "controls"):
+            return Counted(found, name, self._asked)
+        if self._name == "" or not callable(found):
+            return found
+
+        def ask(*args: Any, **kwargs: Any) -> Any:
+            self._asked.append(f"{self._name}.{name}")
+            return found(*args, **kwargs)
+
+        return ask
+
+
+def script(request: ModelRequest) -> ModelReply:
+    """Repeats what was said last; looks when it is told to."""
+    last = request.messages[-1]
+    if request.tools and text_of(last.parts) == "look":
+        return ModelReply((ToolCall("p", "look", "{}"),), Usage(1, 1), stop="tool_calls")
+    return ModelReply((Text(f"{len(request.messages)}: {text_of(last.parts)}"),), Usage(1, 1))
+
+
+async def test_a_chain_takes_one_look_and_one_commit_before_the_model_is_called(database: str) -> None:
+    asked: list[str] = []
+    at_model: list[list[str]] = []
+
+    def noting(request: ModelRequest) -> ModelReply:
+        at_model.append([name for name in asked if name not in BUSY_ALL_THE_TIME])
+        return script(request)
+
+    inner = await open_database(database)
+    counted = cast("Database", Counted(inner, "", asked))
+    options = Options(database=counted)
+    rt = Remanence(database, models={"m": Scripted(noting)}, options=options)
+    async with rt, serving(rt, FACES) as server:
+        responses = server.client().responses
+        previous: str | None = None
+        for number in range(8):
+            asked.clear()
+            async with responses.stream(model="m", input=f"{number}", previous_response_id=previous) as stream:
+                previous = (await stream.get_final_response()).id
+    await inner.close()
+    # The response before; whether a freeze stands; the input with the response's echo; then the worker's intent. (A
+    # projection may look at the journal in the midst of one of them.)
+    assert ["registry.get", "controls.holds", "store.append", "store.append"] in at_model[1:]
+
+
+async def test_what_another_process_said_meanwhile_is_not_built_on(database: str) -> None:
+    model = Scripted(script)
+    rt, other = Remanence(database, models={"m": model}), Remanence(database, worker=False)
+    async with rt, other, serving(rt, FACES) as server:
+        responses = server.client().responses
+        one = await responses.create(model="m", input="one")
+        session = one.id.removeprefix("resp_").rpartition("_")[0]
+        await sessions.send(other.caller, session, "between")
+        two = await responses.create(model="m", input="two", previous_response_id=one.id)
+    heard = [[text_of(message.parts) for message in request.messages] for request in model.requests]
+    assert ["one", "1: one", "two"] in heard
+    assert two.output_text == "3: two"
+    assert two.id.rpartition("_")[0] != one.id.rpartition("_")[0]
+
+
+async def test_a_response_that_another_process_deleted_is_not_gone_on_from(database: str) -> None:
+    rt, other = Remanence(database, models={"m": Scripted(script)}), Remanence(database, worker=False)
+    async with rt, other, serving(rt, FACES) as server:
+        responses = server.client().responses
+        one = await responses.create(model="m", input="one")
+        await other.database.registry.remove("response", one.id)
+        with pytest.raises(openai.BadRequestError, match="not found"):
+            await responses.create(model="m", input="two", previous_response_id=one.id)
+
+
+async def test_calls_that_the_client_answered_elsewhere_are_not_answered_twice(database: str) -> None:
+    model = Scripted(script)
+    rt, other = Remanence(database, models={"m": model}), Remanence(database, models={"m": model}, worker=False)
+    answers: list[str] = []
+    async with rt, other, serving(rt, FACES) as here, serving(other, FACES) as there:
+        asked = await here.client().responses.create(model="m", input="look", tools=[TOOL])
+        call = next(item.call_id for item in asked.output if item.type == "function_call")
+        for server, seen in ((there, "a cat"), (here, "a dog")):
+            output: Any = [{"type": "function_call_output", "call_id": call, "output": seen}]
+            told = await server.client().responses.create(
+                model="m", input=output, tools=[TOOL], previous_response_id=asked.id
+            )
+            assert told.status == "completed"
+            answers.append(told.id.rpartition("_")[0])
+    assert len(set(answers)) == 2  # the second set of outputs belongs to another past
+    windows = [[message.role for message in request.messages] for request in model.requests]
+    assert windows == [["user"], ["user", "assistant", "tool"], ["user", "assistant", "tool"]]
