@@ -218,7 +218,7 @@ def _idle_head(s: Session) -> int:
         raise Busy(
             f"Session {s.id} {doing} and the input said if_busy=reject. Nothing was written. "
             "Send it again later, or with if_busy queue, steer or interrupt."
-        ).because("busy", session=session)
+        ).because("busy", session=s.id)
     return s.head
 
 
