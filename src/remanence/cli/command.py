@@ -12,10 +12,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Concatenate, Literal, NoReturn, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import click
 
+from remanence.cli.output import Format
 from remanence.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Command", "Format", "Group", "Invocation", "asynchronous", "leave", "person", "spelled"]
 
-Format = Literal["table", "json", "jsonl"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -64,7 +64,7 @@ class Invocation:
         """The runtime, open. With `worker` it also runs due sessions; a missing database is made with `create`."""
         from remanence.cli.opening import opened
 
-        async with opened(self, worker=worker, create=create, agents=agents) as rt:
+        async with opened(self.configuration, self.person, worker=worker, create=create, agents=agents) as rt:
             yield rt
 
     @asynccontextmanager
@@ -80,7 +80,8 @@ class Invocation:
         """Whoever answers: the server that runs for this database, or the database itself (see `reaching`)."""
         from remanence.cli.reaching import Work, reached
 
-        async with reached(self, Work(worker, own, agents, indexed), create=create) as reach:
+        work = Work(worker, own, agents, indexed)
+        async with reached(self.configuration, self.person, work, create=create, direct=self.direct) as reach:
             yield reach
 
     @asynccontextmanager
@@ -112,20 +113,6 @@ def spelled(*words: str) -> str:
         if name in invocation.options:
             given += [f"--{name}", invocation.options[name]]
     return shlex.join(["remanence", *given, *words])
-
-
-class NotPrinted(click.ClickException):
-    """Stdout did not take an answer: its disk is full, say."""
-
-    def __init__(self, error: OSError) -> None:
-        super().__init__(
-            f"The answer could not be written to stdout ({error.strerror}). What the command did is done, and what was "
-            "acknowledged is kept."
-        )
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Said as errors of ours are."""
-        click.echo(f"remanence: {self.message}", file=file)
 
 
 def as_text(what: str, given: str) -> str:

@@ -13,7 +13,6 @@ import structlog
 
 from remanence.agent import Agent, load_agents, spec_from_file
 from remanence.app import Options, Remanence
-from remanence.cli.command import Invocation
 from remanence.commands.consolidation import Consolidating
 from remanence.core.ledger import usd_to_micros
 from remanence.errors import InvalidConfig, NotFound
@@ -45,16 +44,20 @@ _LEVELS: dict[LogLevel, int] = {"debug": 10, "info": 20, "warning": 30, "error":
 
 @asynccontextmanager
 async def opened(
-    invocation: Invocation, *, worker: bool = False, create: bool = False, agents: Sequence[Agent] = ()
+    configuration: Configuration,
+    person: str,
+    *,
+    worker: bool = False,
+    create: bool = False,
+    agents: Sequence[Agent] = (),
 ) -> AsyncGenerator[Remanence, None]:
     """The runtime these settings describe, open. A missing database is made with `create`. Only warnings are logged."""
-    configuration = invocation.configuration
     if not create:
         _check_place(configuration)
     level = configuration.settings.log_level
     configure_logs(level if "log_level" in configuration.sources else "warning")
     try:
-        async with runtime_of(configuration, actor=invocation.person, worker=worker, agents=agents) as rt:
+        async with runtime_of(configuration, actor=person, worker=worker, agents=agents) as rt:
             yield rt
     finally:
         structlog.reset_defaults()

@@ -13,11 +13,13 @@ import unicodedata
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, TextIO, cast
+from typing import IO, Any, Literal, TextIO, cast
 
-from remanence.cli.command import Format, NotPrinted
+import click
 
 __all__ = [
+    "Format",
+    "NotPrinted",
     "bold",
     "clean",
     "counted",
@@ -34,8 +36,23 @@ __all__ = [
     "usd",
 ]
 
+Format = Literal["table", "json", "jsonl"]
 _MICROS = 1_000_000
 _REORDERING = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F, 0x061C}
+
+
+class NotPrinted(click.ClickException):
+    """Stdout did not take an answer: its disk is full, say."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(
+            f"The answer could not be written to stdout ({error.strerror}). What the command did is done, and what was "
+            "acknowledged is kept."
+        )
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Said as errors of ours are."""
+        click.echo(f"remanence: {self.message}", file=file)
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

@@ -14,11 +14,11 @@ from typing import NamedTuple
 
 from remanence import __version__
 from remanence.agent import Agent
-from remanence.cli.command import Invocation
 from remanence.cli.output import note
 from remanence.cli.reach import Reach
 from remanence.commands.shapes import ServerShape
 from remanence.errors import StoreUnavailable, Unauthenticated
+from remanence.settings import Configuration
 from remanence.spec import spec_digest
 
 __all__ = ["Work", "reached"]
@@ -36,44 +36,44 @@ class Work(NamedTuple):
 
 
 @asynccontextmanager
-async def reached(invocation: Invocation, work: Work, *, create: bool = False) -> AsyncGenerator[Reach]:
+async def reached(
+    configuration: Configuration, person: str, work: Work, *, create: bool = False, direct: bool = False
+) -> AsyncGenerator[Reach]:
     """What answers here. A missing database is made with `create`."""
     async with AsyncExitStack() as stack:
-        reach = await _server(stack, invocation, work)
+        reach = None if direct or (work.worker and work.own) else await _server(stack, configuration, person, work)
         if reach is None:
             from remanence.cli.opening import opened
             from remanence.cli.reach_store import reach_store
 
-            runtime = opened(invocation, worker=work.worker, create=create, agents=work.agents)
+            runtime = opened(configuration, person, worker=work.worker, create=create, agents=work.agents)
             reach = reach_store(await stack.enter_async_context(runtime))
         yield reach
 
 
-async def _server(stack: AsyncExitStack, invocation: Invocation, work: Work) -> Reach | None:
+async def _server(stack: AsyncExitStack, configuration: Configuration, person: str, work: Work) -> Reach | None:
     from remanence.cli.server_file import announced, place_of, withdraw
 
-    if invocation.direct or (work.worker and work.own):
-        return None
-    said = announced(invocation.configuration)
+    said = announced(configuration)
     if said is None:
         return None
     from remanence.cli.client import opened_client
     from remanence.cli.reach_server import reach_server
 
-    project = invocation.configuration.settings.project
-    client = await stack.enter_async_context(opened_client(said, invocation.person, project))
+    project = configuration.settings.project
+    client = await stack.enter_async_context(opened_client(said, person, project))
     try:
         server = await client.get("/server", ServerShape)
     except (StoreUnavailable, Unauthenticated):
         # The process that wrote the file is gone, and another has its number or its port.
-        withdraw(place_of(invocation.configuration), said)
+        withdraw(place_of(configuration), said)
         return None
     if server.version != __version__:
         note(f"The server at {said.url} is of release {server.version}, not {__version__}: asking the database itself.")
         return None
     if (work.worker and not _can_work(server, work.agents)) or (work.indexed and not server.worker):
         return None
-    return reach_server(client, server, invocation.person, project)
+    return reach_server(client, server, person, project)
 
 
 def _can_work(server: ServerShape, agents: Sequence[Agent]) -> bool:

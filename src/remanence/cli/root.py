@@ -16,7 +16,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from remanence import __version__
-from remanence.cli.command import Group, Invocation, NotPrinted, as_text
+from remanence.cli.command import Group, Invocation, as_text
+from remanence.cli.output import NotPrinted
 from remanence.errors import RemanenceError
 
 __all__ = ["COMMANDS", "Entry", "remanence"]
