@@ -169,7 +169,7 @@ def _conventions(context: click.Context) -> list[str]:
         ("1", "failed: the turn, the check, the database"),
         ("2", "usage: an option, a setting, a declaration is wrong"),
         ("3", "not found"),
-        ("4", "conflict: somebody else was first, or a freeze stands"),
+        ("4", "conflict: it is there already, somebody else was first, or a freeze stands"),
         ("5", "waiting for a person; stderr gives the command that answers"),
         (str(INTERRUPTED), "interrupted by Ctrl-C before there was an answer"),
     ]

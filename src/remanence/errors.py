@@ -12,7 +12,7 @@ RemanenceError                      anything we raise on purpose
 ├── RateLimited                     too many requests; wait `retry_after_s`                    429        exit 1
 ├── NotFound                        no such agent, session, version, call, model               404        exit 3
 │   └── NotAvailable                part of a wire format that this release does not serve     404        exit 3
-├── Conflict                        somebody else was first; fold and decide again             409        exit 4
+├── Conflict                        it is there already, or somebody else was first            409        exit 4
 │   ├── Busy                        the session is in a turn and `if_busy` is `reject`         409        exit 4
 │   ├── Fenced                      this worker lost its lease; its append was refused         409        exit 4
 │   ├── Frozen                      a freeze stands; no effect may start                       409        exit 4

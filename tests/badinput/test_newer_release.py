@@ -43,6 +43,7 @@ async def test_an_event_of_a_newer_release(tmp_path: Path) -> None:
         assert await today.send("again") == "again -> "
         with pytest.raises(UnknownEvent) as caught:
             await tomorrow.history()
+        assert caught.value.message.startswith("Session tomorrow, record ")
         assert "an event of kind 'DreamDreamt', which this release does not know" in caught.value.message
         assert "Nothing was changed; open it with the release that wrote it" in caught.value.message
         head = (await tomorrow.submit("are you there?")).head

@@ -93,7 +93,7 @@ def test_backup_and_copy(cli: Run, project: Path) -> None:
     ran = cli("db", "backup", "backup.db")
     assert (ran.code, "backup.db: 0." in ran.out, "complete" in ran.out) == (0, True, True)
     ran = cli("db", "backup", "backup.db")
-    assert (ran.code, "left as it is" in ran.err) == (2, True)
+    assert (ran.code, "left as it is" in ran.err) == (4, True)
     there = f"sqlite:///{project}/there.db"
     ran = cli("db", "copy", there)
     assert (ran.code, "1 session with" in ran.out) == (0, True)

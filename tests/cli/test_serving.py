@@ -157,6 +157,8 @@ def test_dev_says_what_is_true_and_starts_again_when_a_file_changes(cli: Run, pr
         server.line("Telemetry +none$")
         server.line("Try +remanence chat shop +kill this process at any time and run it again: nothing is lost$")
         pid = server.process.pid
+        for name in ("a.json", "a.py", "a.toml"):  # before agent.py: the first that counts is the one that is named
+            (project / name).write_text("{}")
         rewrite(project / "agent.py", AGENT.replace('"shop"', '"store"'))
         server.line(r"agent\.py has changed: starting again")
         server.line(r"^remanence 0\.1\.0  again, ready in \d+\.\d+ s$")

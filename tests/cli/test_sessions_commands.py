@@ -381,7 +381,7 @@ def test_export_and_import(project: Path, cli: Run, tmp_path: Path) -> None:
     session = begun(cli, "hello")
     ran = cli("sessions", "export", session)
     assert f"{session}.remanence: 6 records" in ran.out
-    assert cli("sessions", "export", session).code == 2
+    assert cli("sessions", "export", session).code == 4
     other = ("--database", "sqlite:///other.db")
     ran = cli(*other, "sessions", "import", f"{session}.remanence")
     assert ran.code == 0, ran.err
@@ -400,6 +400,10 @@ def test_export_to_stdout(project: Path, cli: Run) -> None:
     session = begun(cli, "hello")
     done = subprocess.run(command_line("sessions", "export", session, "-"), capture_output=True, timeout=60, check=True)
     assert done.stdout.startswith(b"PK")
+    _flip(project, session)
+    done = subprocess.run(command_line("sessions", "export", session, "-"), capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout) == (1, b""), "not a byte of a journal that is damaged"
+    assert b"was not exported: record 2 is not as it was written" in done.stderr
 
 
 def test_verify(project: Path, cli: Run) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from remanence.content import Text
-from remanence.errors import InvalidConfig, InvalidInput, StoreCorrupt, StoreError, StoreFull, StoreUnavailable
+from remanence.errors import Conflict, InvalidConfig, StoreCorrupt, StoreError, StoreFull, StoreUnavailable
 from remanence.events import InputReceived, Redacted, SessionOpened
 from remanence.ports import Database, SessionQuery, Write
 from remanence.stores.sqlite import SqliteDatabase, open_sqlite
@@ -298,7 +298,7 @@ async def test_a_backup_is_the_database_at_one_moment(db: SqliteDatabase, tmp_pa
             await db.store.append(said(str(number), "and more"))
 
     await asyncio.gather(write_on(), db.backup(copy))
-    with pytest.raises(InvalidInput):
+    with pytest.raises(Conflict):
         await db.backup(copy)
     restored = await open_sqlite(copy)
     verified = await verify_session(restored, "s")

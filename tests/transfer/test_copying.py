@@ -14,7 +14,7 @@ from remanence.app import Remanence, open_database
 from remanence.commands.copying import backup_database, copy_database
 from remanence.commands.sessions import Opening
 from remanence.commands.transfer import verify_session
-from remanence.errors import InvalidInput, RemanenceError
+from remanence.errors import Conflict, InvalidInput, RemanenceError
 from remanence.ports import Entry, EntryQuery, SessionQuery
 from remanence.spec import Limits
 
@@ -145,7 +145,7 @@ async def test_a_backup_is_a_database_of_its_own(place: str, tmp_path: Path) -> 
         await furnish(rt)
         copied = await backup_database(rt.database, tmp_path / "backup.db")
         assert (copied is None) == place.startswith("sqlite")
-        with pytest.raises(InvalidInput, match="left as it is"):
+        with pytest.raises(Conflict, match="left as it is"):
             await backup_database(rt.database, tmp_path / "backup.db")
         with pytest.raises(RemanenceError):
             await backup_database(rt.database, tmp_path / "absent" / "backup.db")

@@ -183,7 +183,7 @@ async def test_twice_is_a_conflict_and_another_id_is_not(tmp_path: Path) -> None
         assert (imported.session, imported.source) == ("s2", "s1")
         assert await (await rt.get("s2")).send("again") == "I remember 2 messages, the first was 'hello'."
         assert len(await session.history()) < len(await (await rt.get("s2")).history())
-        with pytest.raises(InvalidInput, match="left as it is"):
+        with pytest.raises(Conflict, match="left as it is"):
             await export_session(rt.caller, "s1", tmp_path / "s.zip")
         with pytest.raises(NotFound, match="no session 'nobody'"):
             await export_session(rt.caller, "nobody", tmp_path / "n.zip")

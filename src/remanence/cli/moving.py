@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import click
@@ -29,7 +31,11 @@ async def export(call: Invocation, session: str, file: Path | None, *, output: F
     async with call.reach() as reach:
         found = await session_called(reach, session)
         if str(file) == "-":
-            await reach.moving.export(found, sys.stdout.buffer)
+            # Whole before its first byte leaves: whoever reads a pipe cannot tell half a file from damage.
+            with tempfile.TemporaryFile(prefix="remanence-export-") as whole:
+                await reach.moving.export(found, whole)
+                whole.seek(0)
+                shutil.copyfileobj(whole, sys.stdout.buffer)
             return
         target = file or Path(f"{found}.remanence")
         exported = await reach.moving.export(found, target)

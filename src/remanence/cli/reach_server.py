@@ -43,7 +43,7 @@ from remanence.commands.shapes import (
 from remanence.commands.transfer import Exported, Imported, file_errors
 from remanence.commands.verification import Verification
 from remanence.core.state import Session
-from remanence.errors import InvalidInput, StoreUnavailable
+from remanence.errors import Conflict, StoreUnavailable
 from remanence.events import Recorded, decode_event
 from remanence.ports import Delta, SessionQuery, Version
 from remanence.spec import AgentSpec
@@ -306,7 +306,7 @@ class _Moving:
             return await self._download(session, target)
         with file_errors(target):
             if await asyncio.to_thread(target.exists):
-                raise InvalidInput(f"There is something at {target} already; it was left as it is. Give another path.")
+                raise Conflict(f"There is something at {target} already; it was left as it is. Give another path.")
             partial = target.with_name(f".{target.name}.partial")
             try:
                 with await asyncio.to_thread(_open_own, partial) as file:

@@ -184,12 +184,14 @@ class _Project(NamedTuple):
 @click.command(cls=Command)
 @_host
 @_port
-@click.option("--reload/--no-reload", default=True, show_default=True, help="Start again when a file changes.")
+@click.option(
+    "--reload/--no-reload", default=True, show_default=True, help="Start again when a file it loaded changes."
+)
 @click.option("--ephemeral", is_flag=True, help="Keep nothing: the sessions end with the process.")
 def dev(*, host: str | None, port: int | None, reload: bool, ephemeral: bool) -> None:
     """Run everything on this machine: worker, HTTP server, console.
 
-    Starts again when a file of the project changes. Sessions survive: kill it at any time and run it again. SIGTERM and
+    Starts again when a file that it loaded changes. Sessions survive: kill it at any time and run it again. SIGTERM and
     Ctrl-C drain; a second one stops at once.
     """
     from remanence.cli.serving import handed_on, restart
@@ -231,7 +233,7 @@ async def _serve_changing(how: _Development, rt: Remanence, listener: socket.soc
             _print_dev(how, rt, listener, project)
             if how.handed is None and project.configuration.settings.open_browser:
                 await asyncio.to_thread(_open_console, console_url(listener))
-            watch = asyncio.create_task(_watch(project.files, ending)) if how.reload else None
+            watch = asyncio.create_task(_watch(project, ending)) if how.reload else None
             await until_ended(rt, ending, serving)
             if watch is not None:
                 watch.cancel()
@@ -280,10 +282,13 @@ def _development_key() -> str:
     )
 
 
-async def _watch(files: dict[str, tuple[int, int]], ending: Ending) -> None:
-    from remanence.cli.reloading import changed_file
+async def _watch(project: _Project, ending: Ending) -> None:
+    from remanence.cli.reloading import changed_file, loaded_files
+    from remanence.settings import FILE_NAME
 
-    changed = await changed_file(_root(), files)
+    root, settings = _root(), project.configuration.settings
+    named = [root / FILE_NAME, *(project.configuration.root / target.partition(":")[0] for target in settings.agents)]
+    changed = await changed_file(root, project.files, lambda: loaded_files(named))
     note(f"{changed} has changed: starting again once what runs is finished.")
     ending.ask("changed")
 

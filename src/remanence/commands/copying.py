@@ -102,7 +102,7 @@ async def backup_database(
     partial = path.with_name(f".{path.name}.partial")
     with file_errors(path):
         if await asyncio.to_thread(path.exists):
-            raise InvalidInput(f"There is something at {path} already; it was left as it is. Give another path.")
+            raise Conflict(f"There is something at {path} already; it was left as it is. Give another path.")
         await asyncio.to_thread(partial.unlink, missing_ok=True)
         target = await open_sqlite(str(partial))
         try:

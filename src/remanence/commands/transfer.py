@@ -31,7 +31,7 @@ from remanence.commands.verification import Verification, verify_session
 from remanence.core.session import evolve
 from remanence.core.state import CLIENT_EPOCH, Session, status_of
 from remanence.core.summary import summary_of
-from remanence.errors import InvalidInput, NotFound, StoreCorrupt, StoreFull, UnknownEvent
+from remanence.errors import Conflict, InvalidInput, NotFound, StoreCorrupt, StoreFull, UnknownEvent
 from remanence.events import (
     Event,
     Recorded,
@@ -91,14 +91,14 @@ class Imported(msgspec.Struct, frozen=True):
 async def export_session(caller: Caller, session: str, target: Path | IO[bytes]) -> Exported:
     """Write a session, as it stands now, into one file. A path appears only when the export is complete.
 
-    Raises NotFound, StoreCorrupt when the journal does not verify, InvalidInput when the path is taken.
+    Raises NotFound, StoreCorrupt when the journal does not verify, Conflict when the path is taken.
     """
     if not isinstance(target, Path):
         return await _export(caller, session, target)
     partial = target.with_name(f".{target.name}.partial")
     with file_errors(target):
         if await asyncio.to_thread(target.exists):
-            raise InvalidInput(f"There is something at {target} already; it was left as it is. Give another path.")
+            raise Conflict(f"There is something at {target} already; it was left as it is. Give another path.")
         file = await asyncio.to_thread(_open_own, partial)
         try:
             with file:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from remanence.errors import BudgetExceeded, Conflict, Frozen, InvalidInput, KeyReused
+from remanence.errors import BudgetExceeded, Conflict, Frozen, InvalidInput, KeyReused, StoreCorrupt, UnknownEvent
 from remanence.events import (
     Recorded,
     Redacted,
@@ -342,12 +342,18 @@ _BLOB = re.compile(rb'"blob":"([0-9a-f]{64})"')
 
 
 def recorded(session: str, row: Row, content: bytes | None = None) -> Recorded:
-    """The record a stored row holds; `content` is the blob of a payload that was spilled. Raises StoreCorrupt."""
+    """The record a stored row holds; `content` is the blob of a payload that was spilled.
+
+    Raises StoreCorrupt and UnknownEvent, which name the session and the position.
+    """
     payload = row.payload if row.payload is not None else content
     if payload is None:
         raise content_missing(session, row.position)
     redacted = row.payload is not None and row.payload_digest is not None
-    event = decode_event(payload)
+    try:
+        event = decode_event(payload)
+    except (UnknownEvent, StoreCorrupt) as error:
+        raise type(error)(f"Session {session}, record {row.position}: {error.message}") from None
     return Recorded(session, row.position, row.at, row.epoch, row.actor, event, row.digest, redacted)
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from remanence.content import Usage
-from remanence.errors import InvalidInput
+from remanence.errors import Conflict
 from remanence.events import Recorded
 from remanence.ports import (
     Appended,
@@ -274,10 +274,10 @@ class SqliteDatabase:
     async def backup(self, path: str) -> None:
         """Copy the whole database, as it is at one moment, into a file of its own. Nothing waits for it.
 
-        Raises InvalidInput when there is something at `path` already, StoreError when it cannot be written.
+        Raises Conflict when there is something at `path` already, StoreError when it cannot be written.
         """
         if await asyncio.to_thread(Path(path).exists):
-            raise InvalidInput(f"There is something at {path} already; it was left as it is. Give another path.")
+            raise Conflict(f"There is something at {path} already; it was left as it is. Give another path.")
         await self._readers.run(partial(_copy, path=path))
 
     async def close(self) -> None:
