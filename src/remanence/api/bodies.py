@@ -13,6 +13,8 @@ import msgspec
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from remanence.commands.caller import ids_in_path
+
 __all__ = ["JsonRoute"]
 
 
@@ -33,6 +35,7 @@ def _read_strictly(self: APIRoute) -> Callable[[Request], Coroutine[Any, Any, Re
     answer = APIRoute.get_route_handler(self)
 
     async def strictly(request: Request) -> Response:
+        request.scope["path_params"] = ids_in_path(request.path_params)
         return await answer(_StrictRequest(request.scope, request.receive))
 
     return strictly

@@ -4,6 +4,8 @@
 * **Host.** A page of another site can send requests to this machine through the browser of whoever looks at it, under a
   name that it lets point here. So a request for a host that is not ours is refused (421): ours are the names of this
   machine for itself, the address the server listens on, and those that were configured.
+* **Place.** Ids that older releases took may hold a `/`. One that comes encoded (`%2F`) parts no path: it travels as
+  `SLASH`, which no id can hold, and is a `/` again when a route takes the id (`ids_in_path`).
 * **Size.** A body over the limit is refused (413), by what it says about itself or as soon as more has come.
 * **The end.** What the server cannot wait for when it stops is answered (503), so that it is sent again.
 * **The unforeseen** is logged whole and answered as an error with the id, never with a traceback.
@@ -18,11 +20,13 @@ import re
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from ipaddress import ip_address
+from urllib.parse import unquote
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from remanence.api.failures import BrokenOff, failure
+from remanence.commands.caller import SLASH
 from remanence.errors import InvalidInput, TooLarge
 
 __all__ = ["BODY_BYTES_MAX", "Guard", "is_ours"]
@@ -32,6 +36,7 @@ log = structlog.get_logger("remanence.http")
 BODY_BYTES_MAX = 8 * 1024 * 1024
 """Twice the largest input, so that it is the input's own limit that speaks, whatever its encoding."""
 
+_ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::\d{1,5})?")
 
@@ -59,6 +64,8 @@ class Guard:
             else:
                 await send({"type": "websocket.close", "code": 1008, "reason": "This server does not answer for that."})
             return
+        if b"%2f" in scope.get("raw_path", b"").lower():
+            scope = {**scope, "path": unquote(_ENCODED_SLASH.sub(SLASH, scope["raw_path"].decode("latin-1")))}
         request = _Request(scope, receive, send, self._request_id(scope), self.body_bytes_max)
         with structlog.contextvars.bound_contextvars(request_id=request.id):
             await self._pass(request)

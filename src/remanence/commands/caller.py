@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -16,10 +17,13 @@ from remanence.ports import Appended, Clock, Database, Live, Store, Write
 
 __all__ = [
     "NOWHERE",
+    "SLASH",
     "Caller",
     "States",
     "body_digest",
     "check_name",
+    "check_new_session",
+    "ids_in_path",
     "check_size",
     "commit",
     "kept_under",
@@ -31,6 +35,8 @@ INPUT_BYTES_MAX = 4 * 1024 * 1024
 _NAME_MAX = 200
 _SEEN_MAX = 1_000
 _SINCE_MAX = 100
+SLASH = "\x1f"
+"""What stands for a `/` in an id while it travels as a part of a path: no id can hold it."""
 NOWHERE = -1
 """A position no session is at: a write that expects it only asks what its idempotency key stands for."""
 
@@ -163,6 +169,22 @@ def check_size(caller: Caller, size: int) -> None:
             "Send it in parts, store it as a file and refer to it, or raise `input_bytes_max` in the settings.",
             param="input",
         ).because("too_large", size=size, most=caller.input_bytes_max)
+
+
+def check_new_session(session: str) -> None:
+    """Refuse an id that no address could name: it would be out of reach over HTTP and in the console."""
+    check_name("session", session)
+    if "/" in session or session in (".", "..") or session.endswith(".json"):
+        raise InvalidInput(
+            f"session: {session[:40]!r} cannot stand in an address, where `/` parts, `.` and `..` mean places, and "
+            "`.json` is a form of the page. Nothing was written; choose another id.",
+            param="session",
+        ).because("bad_session_id", session=session[:40])
+
+
+def ids_in_path(params: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters of a path, with the `/` of ids in its place again."""
+    return {key: value.replace(SLASH, "/") if isinstance(value, str) else value for key, value in params.items()}
 
 
 def check_name(what: str, name: str) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from remanence.commands.caller import (
     Caller,
     body_digest,
-    check_name,
+    check_new_session,
     check_size,
     commit,
     kept_under,
@@ -83,7 +83,7 @@ async def open_session(caller: Caller, spec: AgentSpec, opening: Opening | None 
     """
     opening = opening or Opening()
     session = opening.session or caller.make_id("sess")
-    check_name("session", session)
+    check_new_session(session)
     now = caller.clock.now()
     version = await caller.database.specs.put(spec, project=caller.project, at=now)
     opened = SessionOpened(
@@ -329,7 +329,7 @@ async def fork(
     past = await _state_at(caller, source, position)
     now = caller.clock.now()
     session = opening.session or caller.make_id("sess")
-    check_name("session", session)
+    check_new_session(session)
     forked = SessionForked(source, past.head, opening.title, opening.user, opening.metadata)
     record = Recorded(session, past.head + 1, now, 0, caller.actor, forked)
     state = evolve(msgspec.structs.replace(past, id=session), record)

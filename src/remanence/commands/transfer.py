@@ -24,7 +24,7 @@ from typing import IO
 import msgspec
 
 from remanence.commands.bundle import FORMAT, FORMAT_VERSION, BundleReader, BundleWriter, Manifest
-from remanence.commands.caller import Caller, check_name
+from remanence.commands.caller import Caller, check_new_session
 from remanence.commands.lineage import Journal, erased_elsewhere, journal_of, pages, summary_now
 from remanence.commands.spool import Rows
 from remanence.commands.verification import Verification, verify_session
@@ -244,7 +244,7 @@ async def import_session(caller: Caller, source: Path | IO[bytes], *, as_session
 async def _import(caller: Caller, file: IO[bytes], name: str, as_session: str | None) -> Imported:
     bundle = await asyncio.to_thread(BundleReader, file, name)
     session = as_session or bundle.manifest.session
-    check_name("session", session)
+    check_new_session(session)
     if await _exists(caller, session):
         raise session_exists(session)
     checked = await asyncio.to_thread(_check, caller, bundle, session)

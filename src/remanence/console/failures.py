@@ -26,6 +26,7 @@ from fastapi.routing import APIRoute
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
+from remanence.commands.caller import ids_in_path
 from remanence.console.frame import HEADERS, Frame
 from remanence.console.ways import listing
 from remanence.console.wording import Wording
@@ -38,6 +39,7 @@ def _answer_kindly(self: APIRoute) -> Callable[[Request], Coroutine[Any, Any, Re
     answer = APIRoute.get_route_handler(self)
 
     async def kindly(request: Request) -> Response:
+        request.scope["path_params"] = ids_in_path(request.path_params)
         try:
             return await answer(request)
         except RemanenceError as error:

@@ -1,0 +1,99 @@
+"""Ids that no address can name are refused where sessions are made; those that older releases took are found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from agents_client import follow, message, opened, said_in, send
+from wire_server import KEY, WireServer, serve
+
+from remanence.commands import sessions
+from remanence.commands.caller import state_of
+from remanence.commands.sessions import Opening
+from remanence.commands.transfer import export_session, import_session
+from remanence.console.entry import Doors
+from remanence.console.router import console_router, open_console
+from remanence.errors import InvalidInput
+from remanence.events import SessionOpened
+from remanence.ports import Write
+
+OLD = "desk/7/ann"
+NEVER = ("a/b", "/", ".", "..", "a.json")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireServer]:
+    with serve(tmp_path_factory.mktemp("ids") / "a.db", extra=[console_router()]) as running:
+        open_console(running.app, Doors())
+        yield running
+
+
+async def _laid_down(rt: Any, session: str, like: str) -> None:
+    """As an older release would have opened it."""
+    (first,) = await rt.database.store.read(like, limit=1)
+    assert isinstance(first.event, SessionOpened)
+    await rt.database.store.append(Write(session, (first.event,), rt.caller.clock.now(), "local", expect=0))
+
+
+@pytest.fixture(scope="module")
+def old(server: WireServer) -> str:
+    with server.client() as client:
+        like = opened(client)
+    server.do(lambda rt: _laid_down(rt, OLD, like.id))
+    return OLD
+
+
+@pytest.mark.parametrize("name", NEVER)
+def test_no_new_one(server: WireServer, name: str, tmp_path: Path) -> None:
+    headers = {"authorization": f"Bearer {KEY}"}
+    with server.client() as client:
+        source = opened(client, "Hello")
+        follow(client, source.id, "idle")
+    spec = server.do(lambda rt: _spec(rt, source.id))
+    server.do(lambda rt: export_session(rt.caller, source.id, tmp_path / "s.zip"))
+    for attempt in (
+        lambda rt: sessions.open_session(rt.caller, spec, Opening(session=name)),
+        lambda rt: sessions.fork(rt.caller, source.id, opening=Opening(session=name)),
+        lambda rt: import_session(rt.caller, tmp_path / "s.zip", as_session=name),
+    ):
+        with pytest.raises(InvalidInput, match="cannot stand in an address") as refused:
+            server.do(attempt)
+        assert refused.value.param == "session"
+    url = f"{server.url}/admin/v1/sessions"
+    over_http = [
+        httpx2.post(url, json={"agent": spec.name, "session": name}, headers=headers),
+        httpx2.post(
+            f"{url}/import", params={"as_session": name}, content=(tmp_path / "s.zip").read_bytes(), headers=headers
+        ),
+    ]
+    for answer in over_http:
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "session"), answer.text
+        assert "Nothing was written" in answer.json()["error"]["message"]
+
+
+async def _spec(rt: Any, session: str) -> Any:
+    return await rt.database.specs.get((await state_of(rt.caller, session)).version)
+
+
+def test_an_old_one_goes_on(server: WireServer, old: str) -> None:
+    with server.client() as client:
+        assert client.beta.agents.sessions.retrieve(old).id == old
+        send(client, old, message("Hello"))
+        follow(client, old, "idle")
+        assert len(said_in(client, old)) == 1
+        (turn,) = client.beta.agents.sessions.turns.list(old)
+        assert client.beta.agents.sessions.turns.retrieve(turn.id, session_id=old).id == turn.id
+    headers = {"authorization": f"Bearer {KEY}"}
+    there = f"{server.url}/admin/v1/sessions/desk%2F7%2fann"
+    assert httpx2.get(there, headers=headers).json()["session"] == old
+    assert httpx2.get(f"{there}/records", headers=headers).status_code == 200
+    key = httpx2.post(f"{server.url}/admin/v1/keys", json={"name": "me", "scopes": ["admin"]}, headers=headers).json()
+    with httpx2.Client(base_url=server.url) as browser:
+        browser.post("/sign-in", content=f"key={key['text']}")
+        assert old in browser.get("/sessions/desk%2F7%2Fann").text
+        assert browser.get("/sessions/desk%2F7%2Fann.json").status_code == 200
+    assert httpx2.get(f"{server.url}/admin/v1/sessions/{old}", headers=headers).status_code == 404, "plain, it parts"
