@@ -60,11 +60,15 @@ class Lookout:
                 del self._followers[session]
 
     async def _watch(self) -> None:
+        away = False
         while self._followers:
             try:
                 await self._look()
+                away = False
             except StoreError as error:
-                log.warning("followed sessions could not be looked at; trying again", error=error.message)
+                if not away:  # once for each time that the database goes away
+                    log.warning("followed sessions could not be looked at; trying again", error=error.message)
+                away = True
             await self._caller.clock.sleep(self._every_s)
 
     async def _look(self) -> None:

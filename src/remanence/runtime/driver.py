@@ -130,6 +130,7 @@ class Driver:
         except Fenced:
             log.info("fenced: another worker has the session", session=self.lease.session, epoch=self.lease.epoch)
         finally:
+            self._reached()
             for task in self._tasks.values():
                 task.cancel()
             await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -153,7 +154,7 @@ class Driver:
             if self._planned is not None and self._planned.compacts:
                 self._may_compact = False  # a summary is not worth a pause: the window can be cut without one
             else:
-                self._facts.append(Outcome(_reached(reached)))
+                self._facts.append(Outcome(_budget_reached(reached)))
         except Frozen:
             self._reload()
             self._held_until = self.services.clock.now() + int(self.services.times.held_s * _MICROS)
@@ -220,7 +221,7 @@ class Driver:
             )
         )
         self.state = s
-        self._failures = 0
+        self._reached()
         del self._facts[: plan.facts]
         self._summary = summary or self._summary
         if snapshot is not None:
@@ -409,18 +410,17 @@ class Driver:
             return False
         return True
 
+    def _reached(self) -> None:
+        if self._failures:
+            self._failures = 0
+            self.services.outage.worked(self.lease.session, self.services.clock.now())
+
     async def _wait_for_store(self, error: StoreError) -> None:
         """The database is away: keep the facts, read the journal again when it is back, never give up the outcome."""
         self._failures += 1
         times = self.services.times
         delay_s = min(times.retry_cap_s, times.retry_base_s * 2 ** min(self._failures, 10))
-        log.warning(
-            "the store did not take a write; trying again",
-            session=self.lease.session,
-            error=error.message,
-            facts_kept=len(self._facts),
-            delay_s=round(delay_s, 2),
-        )
+        self.services.outage.failed(self.lease.session, error, self.services.clock.now())
         self._reload()
         await self.services.clock.sleep(delay_s * self.services.dice.uniform(0.5, 1.0))
 
@@ -486,7 +486,7 @@ def _model_runs(s: Session) -> bool:
     return s.turn is not None and s.turn.model is not None and s.turn.model.running
 
 
-def _reached(error: BudgetExceeded) -> BudgetReached:
+def _budget_reached(error: BudgetExceeded) -> BudgetReached:
     unit = "tokens" if error.unit == "tokens" else "usd_micros"
     reason = "" if error.needed else error.message
     return BudgetReached(error.scope, unit, error.limit, error.used, error.needed, reason)

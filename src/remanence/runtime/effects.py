@@ -287,14 +287,17 @@ async def _returned(services: Services, spec: AgentSpec, started: ToolStarted, o
 
 async def _keep(services: Services, content: bytes) -> str:
     """Store a blob, however long the store is away: the outcome it belongs to has happened and must land."""
-    delay_s = services.times.retry_base_s
-    while True:
-        try:
-            return await services.database.blobs.put(content)
-        except StoreError as error:
-            log.warning("a large result waits for the store", error=error.message, delay_s=delay_s)
-        await services.clock.sleep(delay_s)
-        delay_s = min(services.times.retry_cap_s, delay_s * 2)
+    delay_s, part = services.times.retry_base_s, f"a large result ({len(content)} bytes)"
+    try:
+        while True:
+            try:
+                return await services.database.blobs.put(content)
+            except StoreError as error:
+                services.outage.failed(part, error, services.clock.now())
+            await services.clock.sleep(delay_s)
+            delay_s = min(services.times.retry_cap_s, delay_s * 2)
+    finally:
+        services.outage.worked(part, services.clock.now())
 
 
 async def reconcile_doubt(tool: Tool, doubt: Doubt) -> ToolResolved | None:

@@ -9,6 +9,7 @@ import msgspec
 
 from remanence.ports import Clock, Database, Model, Tool, Toolbox
 from remanence.runtime.live import Hub
+from remanence.runtime.outage import Outage
 from remanence.runtime.recall import Recollector
 
 __all__ = ["Services", "Times"]
@@ -50,3 +51,4 @@ class Services(msgspec.Struct, frozen=True):
     """Long-term memory, for the agents that have one."""
     builtins: Mapping[str, Tool] = {}
     """The runtime's own tools that run, by name."""
+    outage: Outage = msgspec.field(default_factory=Outage)

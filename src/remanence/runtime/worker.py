@@ -107,11 +107,11 @@ class Worker:
             try:
                 free = services.sessions_max - len(self._drivers)
                 leases = await self._claim(free) if free > 0 else []
+                services.outage.worked("claim", services.clock.now())
                 if free <= 0 or len(leases) < free:
                     await services.database.store.wait(timeout_s=services.times.poll_s)
             except StoreError as error:
-                log.warning("the store is away; no session is claimed until it is back", error=error.message)
-                await services.clock.sleep(services.times.poll_s)
+                await services.clock.sleep(services.outage.failed("claim", error, services.clock.now()))
 
     async def _claim(self, limit: int) -> list[Lease]:
         services = self.services
@@ -190,8 +190,9 @@ class Worker:
             await services.clock.wait(self._stopping, services.times.lease_s / 3)
             try:
                 await self._renew()
+                services.outage.worked("renew", services.clock.now())
             except StoreError as error:
-                log.warning("leases could not be renewed; nothing new starts once they end", error=error.message)
+                services.outage.failed("renew", error, services.clock.now())
 
     async def _renew(self) -> None:
         """Extend every lease that is still ours; drop the sessions of those that are not."""
