@@ -1,6 +1,7 @@
 """What a window policy costs and what it loses, on tool dialogues: no model, no database.
 
     python -m bench.window [--seeds 6] [--window-tokens 32000] [--out result.json]
+    python -m bench.window --recorded dialogues.json [--together 20]
 
 For every model call of a dialogue two things are counted. *Cacheable*: the share of its prompt that the call before was
 sent as well, from the beginning on, whole messages: what a provider's prompt cache can serve. *In view*: of the values
@@ -13,6 +14,9 @@ is reached; *with names* also leaves a summary drawn by rule; *with clearing* fi
 Dialogues are generated from a seed, in three kinds: many short turns of support work, one long turn of an agent at
 work, research with bulky results. Which value a call uses is drawn mostly from the newest results; one in fifty is
 drawn from the whole past. The golden journals of the tests run too, each under a window of two fifths of its own size.
+
+With `--recorded` the dialogues of a file are played instead (see `bench/recorded.py` for the form), so many after one
+another in a session: a single one mostly fits into any window.
 """
 
 from __future__ import annotations
@@ -21,10 +25,11 @@ import argparse
 import json
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.recorded import read_dialogues, together
 from msgspec.structs import replace
 
 from remanence.content import Message, Text, ToolCall, ToolResult
@@ -225,15 +230,20 @@ def _texts(messages: Sequence[Message]) -> Iterator[str]:
 
 
 POLICIES: dict[str, Callable[[AgentSpec], AgentSpec]] = {
-    "sliding": lambda spec: spec,
-    "cut to half": lambda spec: spec,
-    "with names": lambda spec: spec,
+    "sliding": lambda spec: shut(spec),
+    "cut to half": lambda spec: shut(spec),
+    "with names": lambda spec: shut(spec),
     "with clearing": lambda spec: replace(spec, tools=(*spec.tools, OPEN_RESULT)),
 }
 
 
 def limited(spec: AgentSpec, tokens: int) -> AgentSpec:
     return replace(spec, limits=Limits(window_tokens=tokens))
+
+
+def shut(spec: AgentSpec) -> AgentSpec:
+    """The same agent, which may open nothing again: nothing of it is cleared."""
+    return replace(spec, limits=replace(spec.limits, reopening="off"))
 
 
 def dialogues(seeds: int, tokens: int) -> Iterator[tuple[str, AgentSpec, list[Event]]]:
@@ -246,13 +256,20 @@ def dialogues(seeds: int, tokens: int) -> Iterator[tuple[str, AgentSpec, list[Ev
         yield "golden", limited(replace(SPEC, instructions="Help.", tools=()), max(200, whole * 2 // 5)), events
 
 
-def measured(seeds: int, tokens: int) -> list[dict[str, Any]]:
+def recorded(path: Path, count: int, tokens: int) -> Iterator[tuple[str, AgentSpec, list[Event]]]:
+    """The dialogues of a file, so many in a session, with the instructions and the tools they were recorded with."""
+    for one in together(read_dialogues(path), count):
+        tools = tuple(ToolSpec(name, TOOLS[0].description, {"type": "object"}, replay="safe") for name in one.tools)
+        yield path.stem, limited(replace(SPEC, instructions=one.instructions, tools=tools), tokens), one.events
+
+
+def measured(played: Iterable[tuple[str, AgentSpec, list[Event]]]) -> list[dict[str, Any]]:
     """A row for each kind of dialogue and each policy."""
     sums: dict[tuple[str, str], list[Run]] = {}
-    for kind, spec, events in dialogues(seeds, tokens):
+    for kind, spec, events in played:
         for policy, change in POLICIES.items():
             sums.setdefault((kind, policy), []).append(Run(change(spec), policy).play(events))
-    for policy in POLICIES:
+    for policy in POLICIES if any(kind in SHAPES for kind, _ in sums) else ():
         sums["all generated", policy] = [
             r for (kind, of), runs in sums.items() if of == policy and kind in SHAPES for r in runs
         ]
@@ -284,9 +301,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--window-tokens", type=int, default=32_000)
+    parser.add_argument("--recorded", type=Path, metavar="FILE", help="play the dialogues of this file instead")
+    parser.add_argument("--together", type=int, default=20, help="so many recorded dialogues in one session (20)")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
-    rows = measured(given.seeds, given.window_tokens)
+    generating = dialogues(given.seeds, given.window_tokens)
+    rows = measured(recorded(given.recorded, given.together, given.window_tokens) if given.recorded else generating)
     print(f"{'dialogues':<14} {'policy':<14} {'calls':>6} {'cacheable':>10} {'in view':>8} {'needed':>7} {'cost':>6}")
     for row in rows:
         seen = "-" if row["in_view"] is None else f"{row['in_view']:.2%}"

@@ -118,6 +118,10 @@ Compaction = Literal["auto", "model", "rule"]
 script (`auto`)."""
 
 
+Reopening = Literal["auto", "off"]
+"""Whether an agent is given `open_result` once its window does not show everything whole (`auto`), or never."""
+
+
 class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     """Hard limits of one agent. Money in micro-USD; `None` means no limit of that kind."""
 
@@ -134,6 +138,7 @@ class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
     session_usd_micros: int | None = None
     session_tokens: int | None = None
     compaction: Compaction = "auto"
+    reopening: Reopening = "auto"
 
 
 MemoryScope = Literal["session", "user", "agent", "project"]

@@ -46,6 +46,7 @@ from bench.window import POLICIES, SHAPES, SPEC, Run, generated, limited
 
 OPENING = AgentSpec("a", "scripted", instructions="Help.", tools=(ToolSpec("look", replay="safe"), OPEN_RESULT))
 PLAIN = replace(OPENING, tools=OPENING.tools[:1])
+MUTE = replace(PLAIN, limits=Limits(reopening="off"))
 KNOWN = {("other", 4): Remembered("Ada likes blue", 1_800_000_000_000_000, "ada")}
 
 
@@ -110,10 +111,10 @@ class Talk:
 
 
 def limited_to(spec: AgentSpec, tokens: int) -> AgentSpec:
-    return replace(spec, limits=Limits(window_tokens=tokens))
+    return replace(spec, limits=replace(spec.limits, window_tokens=tokens))
 
 
-specs = st.sampled_from((OPENING, PLAIN))
+specs = st.sampled_from((OPENING, PLAIN, MUTE))
 
 
 @given(any_journals(size_max=50), specs, st.integers(1, 500))
@@ -206,14 +207,14 @@ def test_an_untrusted_memory_cannot_end_its_quotation() -> None:
 
 
 def test_only_old_bulky_results_are_cleared_and_only_when_they_can_be_opened() -> None:
-    for spec in (OPENING, PLAIN):
+    for spec in (OPENING, PLAIN, MUTE):
         talk = Talk(limited_to(spec, 3_000))
         for _ in range(5):
             talk.turn([700, 20])
         last = talk.prompts[-1][1]
         results = [text_of(p.parts) for m in last.messages for p in m.parts if isinstance(p, ToolResult)]
         cleared = [text for text in results if text.startswith("[cleared: ")]
-        assert bool(cleared) == (spec is OPENING)
+        assert bool(cleared) == (spec is not MUTE)
         assert all("cus_" in text and 'open_result(ref="call_' in text for text in cleared)
         assert not results[-1].startswith("[cleared: ")
 
@@ -228,7 +229,7 @@ def test_the_names_of_a_result_keep_their_labels() -> None:
 
 
 def test_a_summary_by_rule_leads_with_what_is_still_referred_to() -> None:
-    talk = Talk(limited_to(PLAIN, 700))
+    talk = Talk(limited_to(MUTE, 700))
     talk.turn([200])
     talk.write(heard("and the customer of A-155?"), TurnStarted(2, (talk.state.head + 1,)))
     talk.call("model_2_1")

@@ -1,4 +1,4 @@
-"""The window of a real session: results cleared and opened again, long inputs in part, prompts that can be proved."""
+"""The window of a real session, on both databases: what is cleared, cut and opened again; prompts that are proved."""
 
 from __future__ import annotations
 
@@ -72,26 +72,40 @@ def reader(requests: list[ModelRequest]) -> Scripted:
     return Scripted(answer)
 
 
-def agent(**limits: object) -> Agent:
+def agent(*, declares: bool = True, **limits: object) -> Agent:
+    """An agent that has `open_result`, or is given it when there is something to open."""
     return Agent(
         "reader",
         model="scripted",
         instructions="Read.",
-        tools=[read_log, read_book, open_result],
+        tools=[read_log, read_book, open_result] if declares else [read_log, read_book],
         limits=Limits(window_tokens=4_000, **limits),  # pyright: ignore[reportArgumentType]
     )
 
 
-async def opened(tmp_path: Path, requests: list[ModelRequest]) -> Remanence:
-    rt = Remanence(f"sqlite:///{tmp_path}/r.db", options=Options(model=reader(requests)))
+declared_or_given = pytest.mark.parametrize("declares", [True, False], ids=["declared", "given"])
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/r.db" if request.param == "sqlite" else request.getfixturevalue("postgres_database")
+
+
+async def opened(url: str, requests: list[ModelRequest]) -> Remanence:
+    rt = Remanence(url, options=Options(model=reader(requests)))
     await rt.start()
     return rt
 
 
-async def test_old_results_are_cleared_to_a_line_and_opened_again(tmp_path: Path) -> None:
+def offers(request: ModelRequest) -> bool:
+    return "open_result" in [tool.name for tool in request.tools]
+
+
+@declared_or_given
+async def test_old_results_are_cleared_to_a_line_and_opened_again(url: str, declares: bool) -> None:
     requests: list[ModelRequest] = []
-    rt = await opened(tmp_path, requests)
-    session = await rt.open(agent(), user="ada")
+    rt = await opened(url, requests)
+    session = await rt.open(agent(declares=declares), user="ada")
     for day in range(1, 13):
         await session.send(f"log {day}")
     cleared = [r for r in requests if "[cleared: " in str(r.messages)]
@@ -107,10 +121,11 @@ async def test_old_results_are_cleared_to_a_line_and_opened_again(tmp_path: Path
     await rt.stop()
 
 
-async def test_every_prompt_can_be_rebuilt_and_proved(tmp_path: Path) -> None:
+@declared_or_given
+async def test_every_prompt_can_be_rebuilt_and_proved(url: str, declares: bool) -> None:
     requests: list[ModelRequest] = []
-    rt = await opened(tmp_path, requests)
-    session = await rt.open(agent(), user="ada")
+    rt = await opened(url, requests)
+    session = await rt.open(agent(declares=declares), user="ada")
     for day in range(1, 30):
         await session.send(f"log {day}")
     records = await rt.caller.database.store.read(session.id)
@@ -133,14 +148,15 @@ async def test_every_prompt_can_be_rebuilt_and_proved(tmp_path: Path) -> None:
     await rt.stop()
 
 
-async def test_a_compaction_by_the_model_runs_beside_the_turns(tmp_path: Path) -> None:
+@declared_or_given
+async def test_a_compaction_by_the_model_runs_beside_the_turns(url: str, declares: bool) -> None:
     requests: list[ModelRequest] = []
-    rt = await opened(tmp_path, requests)
-    session = await rt.open(agent(compaction="model"), user="ada")
+    rt = await opened(url, requests)
+    session = await rt.open(agent(declares=declares, compaction="model"), user="ada")
     for day in range(1, 12):
         await session.send(f"log {day}" if day % 3 == 0 else f"say {'something ' * 150}")
     await rt.stop()
-    rt = await opened(tmp_path, requests)
+    rt = await opened(url, requests)
     records = await rt.caller.database.store.read(session.id)
     begun = [r.event for r in records if isinstance(r.event, CompactionBegun)]
     landed = [r.event for r in records if isinstance(r.event, ContextCompacted)]
@@ -155,10 +171,11 @@ async def test_a_compaction_by_the_model_runs_beside_the_turns(tmp_path: Path) -
     await rt.stop()
 
 
-async def test_long_results_and_inputs_are_shown_in_part_and_paged(tmp_path: Path) -> None:
+@declared_or_given
+async def test_long_results_and_inputs_are_shown_in_part_and_paged(url: str, declares: bool) -> None:
     requests: list[ModelRequest] = []
-    rt = await opened(tmp_path, requests)
-    session = await rt.open(agent(tool_result_bytes=4_000), user="ada")
+    rt = await opened(url, requests)
+    session = await rt.open(agent(declares=declares, tool_result_bytes=4_000), user="ada")
     await session.send("book")
     records = await rt.caller.database.store.read(session.id)
     result = next(r.event for r in records if isinstance(r.event, ToolReturned))
@@ -166,7 +183,8 @@ async def test_long_results_and_inputs_are_shown_in_part_and_paged(tmp_path: Pat
     assert 'open_result(ref="call_1_1_1") shows the rest' in text_of(result.parts)
     assert SECRET in await session.send("open call_1_1_1 ZX-4711")
     assert "[page 1 of " in str(await session.send("open call_1_1_1")) or "chapter 0" in str(requests[-1].messages[-1])
-    await session.send(f"long {'x ' * 5_000} {SECRET}")
+    long = 5_000 if declares else 8_000  # of those that declare it as much is shown as of a result; else what fits
+    await session.send(f"long {'x ' * long} {SECRET}")
     heard = next(r for r in reversed(await rt.caller.database.store.read(session.id)) if getattr(r.event, "shown", 0))
     assert f'open_result(ref="input@{heard.position}")' in str(requests[-1].messages)
     assert SECRET not in str(requests[-1].messages[-1])
@@ -174,10 +192,11 @@ async def test_long_results_and_inputs_are_shown_in_part_and_paged(tmp_path: Pat
     await rt.stop()
 
 
-async def test_summarised_turns_stay_searchable(tmp_path: Path) -> None:
+@declared_or_given
+async def test_summarised_turns_stay_searchable(url: str, declares: bool) -> None:
     requests: list[ModelRequest] = []
-    rt = await opened(tmp_path, requests)
-    session = await rt.open(agent(compaction="rule"), user="ada")
+    rt = await opened(url, requests)
+    session = await rt.open(agent(declares=declares, compaction="rule"), user="ada")
     await session.send("my cat is called Mirabelle")
     for number in range(12):
         await session.send(f"say {number} {'something ' * 150}")
@@ -187,21 +206,70 @@ async def test_summarised_turns_stay_searchable(tmp_path: Path) -> None:
     await rt.stop()
 
 
-async def test_replies_are_what_they_were(tmp_path: Path) -> None:
+async def test_replies_are_what_they_were(url: str) -> None:
     """A session without any of it is as it was: no cleared result, no summary."""
     requests: list[ModelRequest] = []
-    rt = await opened(tmp_path, requests)
+    rt = await opened(url, requests)
     session = await rt.open(agent(), user="ada")
     assert await session.send("hello") == "heard"
     records = await rt.caller.database.store.read(session.id)
     called = next(r.event for r in records if isinstance(r.event, ModelCalled))
     assert (called.layout, called.cleared, called.compacted_at, called.shown_at) == (1, 0, 0, 0)
+    assert not called.opens
     assert isinstance((await session.state()), Session)
     assert any(isinstance(r.event, ModelReplied) for r in records)
     await rt.stop()
 
 
-async def test_a_worker_that_leaves_in_mid_compaction_is_taken_over(tmp_path: Path) -> None:
+async def test_the_tool_is_given_once_there_is_something_to_open_and_then_kept(url: str) -> None:
+    requests: list[ModelRequest] = []
+    rt = await opened(url, requests)
+    session = await rt.open(agent(declares=False), user="ada")
+    for day in range(1, 13):
+        await session.send(f"log {day}")
+    given = [offers(request) for request in requests]
+    first = given.index(True)
+    assert first > 0
+    assert "[cleared: " in str(requests[first].messages)
+    assert "[cleared: " not in str(requests[first - 1].messages)
+    assert all(given[first:])
+    fork = await session.fork()
+    await fork.send("hello")
+    assert offers(requests[-1]), "a fork begins with what its source was sent"
+    await rt.stop()
+
+    never = agent(declares=False, reopening="off")
+    async with Remanence(url, agents=[never], options=Options(model=reader(requests))) as again:
+        seen, other = len(requests), await again.open(never, user="ada")
+        for day in range(1, 13):
+            await other.send(f"log {day}")
+        assert not any(offers(request) or "[cleared: " in str(request.messages) for request in requests[seen:])
+        assert "there is no tool" in (await other.send("open turns:1-2")).lower()
+
+
+async def test_a_summary_that_loses_a_name_in_use_is_thrown_away_and_the_window_cut_by_rule(url: str) -> None:
+    requests: list[ModelRequest] = []
+    plain = reader(requests)
+
+    async def careless(request: ModelRequest) -> ModelReply:
+        if last_user_text(request).startswith("Summarise the"):
+            return ModelReply((Text("They talked."),))
+        return await plain.reply(request, None)
+
+    async with Remanence(url, options=Options(model=Doubling(careless, plain))) as rt:
+        session = await rt.open(agent(compaction="model"), user="ada")
+        for number in range(16):
+            await session.send(f"say order-4711 again, {number} {'something ' * 150}")
+        records = await rt.caller.database.store.read(session.id)
+    failed = [r.event for r in records if isinstance(r.event, CompactionFailed)]
+    assert failed
+    assert (failed[0].kind, "order-4711" in failed[0].message) == ("identifiers", True)
+    cut = [r.event for r in records if isinstance(r.event, ContextCompacted)]
+    assert cut
+    assert all(not event.call and "order-4711" in text_of(event.summary) for event in cut), "by rule, and nothing lost"
+
+
+async def test_a_worker_that_leaves_in_mid_compaction_is_taken_over(url: str) -> None:
     """The summary never came: the next worker counts it as failed, at its price, and the session goes on."""
     requests: list[ModelRequest] = []
     plain = reader(requests)
@@ -215,7 +283,7 @@ async def test_a_worker_that_leaves_in_mid_compaction_is_taken_over(tmp_path: Pa
 
     times = replace(FAST, drain_s=0.05)
     talk = [f"say {number} {'something ' * 250}" for number in range(7)]
-    rt = Remanence(f"sqlite:///{tmp_path}/r.db", options=Options(model=Doubling(stalling, plain), times=times))
+    rt = Remanence(url, options=Options(model=Doubling(stalling, plain), times=times))
     await rt.start()
     session = await rt.open(agent(compaction="model"), user="ada")
     for words in talk:
@@ -225,7 +293,7 @@ async def test_a_worker_that_leaves_in_mid_compaction_is_taken_over(tmp_path: Pa
     assert asked.is_set()
     await rt.stop()
     agents, options = [agent(compaction="model")], Options(model=plain, times=FAST)
-    async with Remanence(f"sqlite:///{tmp_path}/r.db", agents=agents, options=options) as rt:
+    async with Remanence(url, agents=agents, options=options) as rt:
         session = await rt.get(session.id)
         assert await session.send("still there?") == "heard"
         records = await rt.caller.database.store.read(session.id)
@@ -236,9 +304,9 @@ async def test_a_worker_that_leaves_in_mid_compaction_is_taken_over(tmp_path: Pa
         assert ended[0].billed_tokens == begun[0].reserved_tokens
 
 
-async def test_a_budget_too_small_for_a_summary_does_not_pause_the_session(tmp_path: Path) -> None:
+async def test_a_budget_too_small_for_a_summary_does_not_pause_the_session(url: str) -> None:
     requests: list[ModelRequest] = []
-    rt = await opened(tmp_path, requests)
+    rt = await opened(url, requests)
     session = await rt.open(agent(compaction="model"), user="ada")
     spent = 0
     for number in range(20):

@@ -186,7 +186,7 @@ def _spec(found: Named, asked: Asked, name: str) -> AgentSpec:
             instructions=asked.instructions,
             tools=asked.tools,
             rules=implied_allows(asked.tools, ()),
-            limits=Limits(output_tokens=asked.output_tokens),
+            limits=Limits(output_tokens=asked.output_tokens, reopening="off"),
             settings=asked.settings,
         )
     )

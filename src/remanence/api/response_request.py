@@ -276,6 +276,7 @@ def spec_for(body: _Window, found: Named, spoken: tuple[Spoken, ...], listed: tu
                 tool_calls_per_reply=128,
                 tool_calls_per_turn=asked.max_tool_calls,
                 repeats_before_asking=_ENOUGH,
+                reopening="off",  # a client answers every call that it is shown
             ),
             settings=ModelSettings(
                 temperature=asked.temperature,

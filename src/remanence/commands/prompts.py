@@ -15,7 +15,7 @@ import msgspec
 
 from remanence.commands.caller import Caller
 from remanence.content import Message
-from remanence.core.context import Rebuilt, places_in, rebuild_prompt
+from remanence.core.context import Rebuilt, places_in, rebuild_prompt, with_reopening
 from remanence.errors import NotFound
 from remanence.events import CompactionBegun, ModelCalled, Recorded, SessionOpened, SessionUpgraded
 from remanence.spec import AgentSpec, ModelSettings, ToolSpec
@@ -93,7 +93,7 @@ async def past_prompt(caller: Caller, session: str, call: str) -> PastPrompt:
         called.prompt,
         rebuilt.instructions,
         rebuilt.messages,
-        spec.tools,
+        (with_reopening(spec) if called.opens else spec).tools,
         spec.settings,
         spec.limits.output_tokens,
         isinstance(called, CompactionBegun),

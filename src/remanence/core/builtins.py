@@ -97,7 +97,7 @@ OPEN_RESULT: Final = ToolSpec(
     kind="builtin",
     replay="safe",
 )
-"""An agent that has it gets old bulky results cleared to a line, and long inputs and results shown in part."""
+"""Who may have it (`core.context.reopening`) gets old bulky results cleared to a line, and long ones shown in part."""
 
 ANSWERED: Final = frozenset((ASK_HUMAN.name, SLEEP_UNTIL.name))
 """The built-ins that the loop answers by itself. The others run, like any tool."""

@@ -206,6 +206,7 @@ def _evolve_session(
                 compacted_turn=s.compacted_turn,
                 compacted_at=s.compacted_at,
                 untrusted_at=s.untrusted_at,
+                opens=s.opens,
             )
         case SessionUpgraded(version=version, policy=policy):
             return replace(s, version=version, policy=policy)
@@ -304,6 +305,7 @@ def _evolve_model(s: Session, turn: Turn, r: Recorded, e: ModelCalled | ModelRep
                 last_effect=r.position,
                 turn=replace(turn, model=step, calls=(), model_calls=turn.model_calls + (e.attempt == 1)),
                 window=Window(e.first_turn, e.window_from, e.skipped, e.cleared),
+                opens=s.opens or e.opens,
             )
         case ModelReplied():
             calls = calls_of(e.parts, erased=r.redacted)

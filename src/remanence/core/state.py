@@ -230,6 +230,8 @@ class Session(msgspec.Struct, frozen=True):
     blocks: tuple[Recalled, ...] = ()
     """The memory blocks in view, by reference; `shown_at` is the position of the record that says so."""
     shown_at: int = 0
+    opens: bool = False
+    """Whether its calls are sent the tool that opens what the window does not show, once one needed it."""
     ledger: Ledger = Ledger()
     pause: Pause | None = None
     doubts: tuple[Doubt, ...] = ()

@@ -199,9 +199,9 @@ class ModelCalled(_Fact, frozen=True):
     The window is the turns from `first_turn` on (records `window_from` to this record), without the replies and results
     among the first `skipped` messages after that turn's inputs, plus the instructions and tools of the pinned version.
     Bulky results of records up to `cleared` are shown as a line each; the summary of what came before the window stands
-    in the record `compacted_at`, the memory blocks in the record `shown_at`. `prompt` is the digest of everything that
-    is sent (of the messages alone in `layout` 0, which older releases wrote). `reserved_*` is what the budgets set
-    aside.
+    in the record `compacted_at`, the memory blocks in the record `shown_at`. `opens`: it is sent the tool `open_result`
+    besides those of its version. `prompt` is the digest of everything that is sent (of the messages alone in
+    `layout` 0, which older releases wrote). `reserved_*` is what the budgets set aside.
     """
 
     call: str
@@ -218,6 +218,7 @@ class ModelCalled(_Fact, frozen=True):
     cleared: int = 0
     compacted_at: int = 0
     shown_at: int = 0
+    opens: bool = False
 
 
 class ModelReplied(_Fact, frozen=True):

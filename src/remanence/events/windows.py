@@ -58,7 +58,7 @@ class CompactionBegun(_Fact, frozen=True):
 
     It covers the turns up to `through_turn`, and the first `skipped` messages after the inputs of the turn that
     follows. The window is named as in `ModelCalled`; `left_out` is what it had skipped. `keep` are the identifiers that
-    the summary must hold. `prompt` is the digest of everything that is sent.
+    the summary must hold. `opens` as in `ModelCalled`. `prompt` is the digest of everything that is sent.
     """
 
     call: str
@@ -76,6 +76,7 @@ class CompactionBegun(_Fact, frozen=True):
     attempt: int = 1
     reserved_usd_micros: int = 0
     reserved_tokens: int = 0
+    opens: bool = False
 
 
 class CompactionFailed(_Fact, frozen=True):

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from remanence.content import Usage, text_of
-from remanence.core.context import Transcript, compaction_due, instructions_of, lost_identifiers, window_now
+from remanence.core.context import (
+    Transcript,
+    compaction_due,
+    instructions_of,
+    lost_identifiers,
+    offered,
+    window_now,
+)
 from remanence.core.state import Session
 from remanence.events import CompactionBegun, CompactionFailed, ContextCompacted
 from remanence.runtime.rounds import Dispatch, Ground, Outcome, Round, worst_price
@@ -16,7 +23,8 @@ SUMMARY_TOKENS = 2_000
 
 def begin_compaction(round_: Round, ground: Ground) -> None:
     """Ask the model for a summary when one is due. Nothing waits for it."""
-    s, spec = round_.state, ground.spec
+    s = round_.state
+    spec = offered(round_.text, s, ground.spec)
     if s.frozen is not None or s.pause is not None or s.deleted:
         return
     asked = compaction_due(round_.text, s, spec)
@@ -43,10 +51,11 @@ def begin_compaction(round_: Round, ground: Ground) -> None:
         asked.keep,
         reserved_usd_micros=price or 0,
         reserved_tokens=worst.total_tokens,
+        opens=spec is not ground.spec,
     )
     round_.take(begun)
     instructions = instructions_of(round_.text, spec)
-    round_.dispatches.append(Dispatch(begun, messages=content.messages, instructions=instructions))
+    round_.dispatches.append(Dispatch(begun, messages=content.messages, instructions=instructions, spec=spec))
 
 
 def take_summary(round_: Round, outcome: Outcome) -> bool:

@@ -321,7 +321,7 @@ class Driver:
             effect = call_model(self.services, self.state, dispatch.spec or self.spec, intent, sent)
         elif isinstance(intent, CompactionBegun):
             sent = Sent(dispatch.messages, dispatch.instructions)
-            effect = summarise(self.services, self.state, self.spec, intent, sent)
+            effect = summarise(self.services, self.state, dispatch.spec or self.spec, intent, sent)
         else:
             effect = run_tool(self.services, self.state, self.spec, intent, dispatch.arguments, self._may_act)
         self._start(intent.call, intent.attempt, effect)

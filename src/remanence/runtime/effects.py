@@ -16,7 +16,7 @@ import structlog
 from msgspec.structs import replace
 
 from remanence.content import Message, Part, Text, ToolCall, text_of
-from remanence.core.context import OPEN_RESULT, turns_line
+from remanence.core.context import reopens, turns_line, with_reopening
 from remanence.core.state import Doubt, Session, said
 from remanence.errors import EffectInDoubt, ModelError, StoreError
 from remanence.events import (
@@ -139,7 +139,7 @@ async def summarise(
     if not words or any(isinstance(part, ToolCall) for part in reply.parts):
         why = "the model called a tool" if words else "the model said nothing"
         return CompactionFailed(begun.call, "invalid_reply", why, reply.usage, cost, model=model)
-    if spec.tool(OPEN_RESULT) is not None:
+    if reopens(spec):
         words += f"\n{turns_line(begun.through_turn)}"
     return ContextCompacted(begun.through_turn, said(words), begun.call, begun.skipped, reply.usage, cost, model)
 
@@ -215,7 +215,7 @@ async def run_tool(
 
     None when it did not begin, because `may_start` said no: its intent stands, and may be taken up later.
     """
-    known = spec.tool(started.tool)
+    known = with_reopening(spec).tool(started.tool) if s.opens else spec.tool(started.tool)
     builtin = known is not None and known.kind == "builtin"
     tool = services.builtins.get(started.tool) if builtin else services.tools.find(s.agent, started.tool)
     if known is not None and known.kind == "mcp" and (tool is None or tool.spec.kind != "mcp"):
@@ -279,8 +279,9 @@ async def _returned(services: Services, spec: AgentSpec, started: ToolStarted, o
     whole = text_of(outcome.parts).encode() or encoded
     digest = await _keep(services, whole)
     shown = whole[:limit].decode(errors="ignore")
-    opens = spec.tool(OPEN_RESULT) is not None
-    again = f'open_result(ref="{started.call}") shows the rest' if opens else f"the whole result is blob {digest}"
+    again = (
+        f'open_result(ref="{started.call}") shows the rest' if reopens(spec) else f"the whole result is blob {digest}"
+    )
     words = f"{shown}\n[cut: {limit} of {len(whole)} bytes shown; {again}]"
     return ToolReturned(started.call, (Text(words),), outcome.error, blob=digest, size=len(whole), untrusted=distrusted)
 

@@ -12,7 +12,7 @@ from typing import assert_never
 from msgspec.structs import replace
 
 from remanence.content import Usage
-from remanence.core.context import LAYOUT, Transcript, cut_summary, fit, instructions_of, prompt_of
+from remanence.core.context import LAYOUT, Transcript, cut_summary, fit, instructions_of, offered, prompt_of
 from remanence.core.decide import CallModel, Note, Recall, Rest, RunTool, decide
 from remanence.core.state import ModelStep, Session, Window
 from remanence.events import BlocksShown, ModelCalled
@@ -28,7 +28,7 @@ def make_plan(s: Session, facts: tuple[Outcome, ...], ground: Ground, *, now: in
 
     The ground's transcript takes the provisional records in; when the write is refused, it must be built again.
     """
-    spec, lease = ground.spec, ground.lease
+    lease = ground.lease
     round_ = Round(s, ground.text, lease, now)
     for fact in facts:
         if still_wanted(round_.state, fact):
@@ -36,6 +36,7 @@ def make_plan(s: Session, facts: tuple[Outcome, ...], ground: Ground, *, now: in
                 round_.take(event)
     summarised = ground.summary is not None and take_summary(round_, ground.summary)
     while True:
+        spec = offered(round_.text, round_.state, ground.spec)
         action = decide(round_.state, spec, now=now, epoch=lease.epoch)
         match action:
             case Note(event=event):
@@ -76,18 +77,22 @@ def _call_model(round_: Round, ground: Ground, action: CallModel) -> None:
     if ground.blocks is not None and ground.blocks != round_.state.blocks:
         round_.take(BlocksShown(ground.blocks))
     s = round_.state
+    spec = offered(round_.text, s, spec, s.window)
     window = fit(round_.text, s, spec)
     moved = (window.first_turn, window.skipped) != (s.window.first_turn, s.window.skipped)
     leaving = cut_summary(round_.text, s, spec, window) if moved else None
     if leaving is not None:
         round_.take(leaving)
         s, window = round_.state, fit(round_.text, round_.state, spec)
+    spec = offered(round_.text, s, ground.spec, window)
     prompt = prompt_of(round_.text, s, spec, window)
     worst = Usage(prompt.input_tokens_bound, spec.limits.output_tokens)
     price = worst_price(model, spec.model, worst)
     round_.unpriced |= price is None
     called = _called(s, spec, ModelStep(action.call, action.attempt, 0, 0), prompt.window, prompt.sent)
-    called = replace(called, reserved_usd_micros=price or 0, reserved_tokens=worst.total_tokens)
+    called = replace(
+        called, reserved_usd_micros=price or 0, reserved_tokens=worst.total_tokens, opens=spec is not ground.spec
+    )
     round_.take(called)
     dispatch = Dispatch(called, messages=prompt.messages, instructions=prompt.instructions, spec=spec)
     round_.dispatches.append(dispatch)
@@ -118,5 +123,7 @@ def again(s: Session, spec: AgentSpec, text: Transcript, step: ModelStep) -> Dis
     `spec` is the version that was pinned when the intent was written (`step.version`): what its digest covers.
     """
     content = text.messages(s.window)
+    pinned, spec = spec, offered(text, s, spec)
     called = _called(s, spec, step, s.window, text.sent_digest(spec, content.digest))
+    called = replace(called, opens=spec is not pinned)
     return Dispatch(called, messages=content.messages, instructions=instructions_of(text, spec), spec=spec)

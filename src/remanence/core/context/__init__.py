@@ -27,7 +27,8 @@ from remanence.core.context.compaction import (
 from remanence.core.context.fitting import fit, window_now
 from remanence.core.context.prompt import LAYOUT, Prompt, Rebuilt, instructions_of, prompt_of, rebuild_prompt
 from remanence.core.context.recall import Known, Place, Remembered, places_in, remembered
-from remanence.core.context.stubs import OPEN_RESULT, shown_bytes
+from remanence.core.context.reopening import offered, reopens, shown_bytes, with_reopening
+from remanence.core.context.stubs import OPEN_RESULT
 from remanence.core.context.transcript import Content, Transcript
 
 __all__ = [
@@ -46,12 +47,15 @@ __all__ = [
     "fit",
     "instructions_of",
     "lost_identifiers",
+    "offered",
     "places_in",
     "prompt_of",
     "rebuild_prompt",
     "remembered",
+    "reopens",
     "shown_bytes",
     "summary_prompt",
     "turns_line",
     "window_now",
+    "with_reopening",
 ]

@@ -15,7 +15,8 @@ from typing import Final, NamedTuple
 from remanence.content import Message, Part, Text, ToolCall, ToolResult, text_of
 from remanence.core.context.entries import Entry, TurnText, entry_of
 from remanence.core.context.fitting import clearing_helps, cut, limit_of, size_now, window_now
-from remanence.core.context.stubs import OPEN_RESULT, identifiers, names_in
+from remanence.core.context.reopening import reopens
+from remanence.core.context.stubs import identifiers, names_in
 from remanence.core.context.transcript import Content, Transcript
 from remanence.core.state import Session, Window
 from remanence.events import ContextCompacted
@@ -116,7 +117,7 @@ def cut_summary(transcript: Transcript, s: Session, spec: AgentSpec, window: Win
     budget = int(limit_of(spec) * SUMMARY_SHARE * CHARS_PER_TOKEN)
     asked = _asked_lines(transcript, window, budget // 3)
     lines = [*asked, *_name_lines(transcript, leaving, used, budget - sum(map(_bytes, asked)))]
-    if spec.tool(OPEN_RESULT) is not None:
+    if reopens(spec):
         lines.append(turns_line(window.first_turn - 1))
     parts: tuple[Part, ...] = (Text("\n".join(lines) or "(nothing that is still needed)"),)
     return ContextCompacted(window.first_turn - 1, parts, skipped=window.skipped)

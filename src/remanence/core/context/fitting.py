@@ -12,7 +12,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from remanence.core.context.entries import TurnText
-from remanence.core.context.stubs import OPEN_RESULT, stub_of
+from remanence.core.context.reopening import reopens
+from remanence.core.context.stubs import stub_of
 from remanence.core.context.transcript import Transcript
 from remanence.core.state import Session, Window
 from remanence.spec import AgentSpec
@@ -86,7 +87,7 @@ def cut(transcript: Transcript, spec: AgentSpec, window: Window, size: int) -> W
 
 def _cleared(transcript: Transcript, spec: AgentSpec, window: Window) -> Window:
     """The same window with every result cleared that is not among the newest."""
-    if spec.tool(OPEN_RESULT) is None:
+    if not reopens(spec):
         return window
     fresh, cleared = limit_of(spec) * FRESH_SHARE / transcript.scale, 0
     for turn in reversed(transcript.turns):

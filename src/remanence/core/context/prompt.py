@@ -10,6 +10,7 @@ from remanence.content import Message
 from remanence.core.context.compaction import summary_prompt
 from remanence.core.context.fitting import fit
 from remanence.core.context.recall import Known
+from remanence.core.context.reopening import with_reopening
 from remanence.core.context.transcript import Content, Transcript
 from remanence.core.state import Session, Window
 from remanence.events import CompactionBegun, ModelCalled, Recorded
@@ -85,6 +86,7 @@ def rebuild_prompt(
         return Rebuilt(content.messages, content.digest == called.prompt, spec.instructions if spec else "")
     if spec is None:
         return Rebuilt(content.messages, exact=False)
+    spec = with_reopening(spec) if called.opens else spec
     exact = text.sent_digest(spec, content.digest) == called.prompt
     return Rebuilt(content.messages, exact, instructions_of(text, spec))
 

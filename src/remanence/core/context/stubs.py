@@ -15,12 +15,11 @@ import msgspec
 
 from remanence.content import Message, Part, Text, ToolResult, text_of
 from remanence.core.context.entries import Entry, entry_of
-from remanence.spec import AgentSpec
 
-__all__ = ["CLEAR_BYTES", "OPEN_RESULT", "identifiers", "names_in", "ref_of", "shown_bytes", "shown_of", "stub_of"]
+__all__ = ["CLEAR_BYTES", "OPEN_RESULT", "identifiers", "names_in", "ref_of", "shown_of", "stub_of"]
 
 OPEN_RESULT: Final = "open_result"
-"""The tool that opens again what is not shown. An agent without it could not, so it is shown everything."""
+"""The tool that opens again what is not shown. An agent that may not have it is shown everything."""
 CLEAR_BYTES: Final = 1_024
 """Results up to this size are never cleared: the line would hardly be shorter."""
 NAMES_MAX: Final = 24
@@ -80,14 +79,6 @@ def _leaves(value: Any, label: str) -> Iterator[tuple[str, str]]:
 def ref_of(call: str, position: int) -> str:
     """How a result is named to the model: the call, and the record it came in."""
     return f"{call}@{position}"
-
-
-def shown_bytes(spec: AgentSpec, parts: tuple[Part, ...]) -> int:
-    """How many bytes of an input its model is shown (0: all): of a long one as much as of a result, if the agent has
-    the tool that opens the rest."""
-    limit = spec.limits.tool_result_bytes
-    size = sum(len(part.text.encode()) for part in parts if isinstance(part, Text))
-    return limit if size > limit and spec.tool(OPEN_RESULT) is not None else 0
 
 
 def shown_of(parts: tuple[Part, ...], shown: int, position: int) -> tuple[Part, ...]:

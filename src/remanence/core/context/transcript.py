@@ -86,6 +86,10 @@ class Transcript:
         self._said_at_call: tuple[int, int] | None = None
         self._counted = (0, 0, 0)
         """Input tokens of the last counted call, and what had been said when it left."""
+        self.cuts = False
+        """Whether something was cut or summarised that could be opened again."""
+        self.reopening: tuple[AgentSpec, AgentSpec] | None = None
+        """A spec, and the same with the tool that opens: made once, because prompts know their spec by identity."""
         self._running: _Running | None = None
         self._fixed = _Fixed()
 
@@ -93,6 +97,7 @@ class Transcript:
         """Take one more record."""
         match r.event:
             case InputReceived(parts=parts, shown=shown):
+                self.cuts = self.cuts or shown > 0
                 self._inputs[r.position] = shown_of(parts, shown, r.position) if shown else parts
             case TurnStarted(turn=number, inputs=inputs):
                 self._begin(number, inputs, r.position)
@@ -110,7 +115,8 @@ class Transcript:
                 self._open = {p.call: p.name for p in parts if isinstance(p, ToolCall)}
                 self._step = [(Message("assistant", parts), 0)]
                 self._enter_when_closed()
-            case ToolReturned(call=call, parts=parts, error=error):
+            case ToolReturned(call=call, parts=parts, error=error, blob=blob):
+                self.cuts = self.cuts or blob is not None
                 self._result(call, parts, error=error, position=r.position)
                 self._enter_when_closed()
             case SessionForked():
@@ -151,6 +157,7 @@ class Transcript:
                 self.blocks = items
                 self._said = (self._said[0] + 1, self._said[1] + len(self.blocks_text().encode()))
             case ContextCompacted(through_turn=through, skipped=skipped, summary=summary):
+                self.cuts = True
                 self.turns = [turn for turn in self.turns if turn.number > through]
                 self.summary = entry_of(Message("user", (Text("Summary of the conversation so far:"), *summary)))
                 self.covered = Window(through + 1, skipped=skipped)
