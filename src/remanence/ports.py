@@ -27,7 +27,7 @@ from typing import Any, Literal, Protocol
 from remanence.content import ToolCall, Usage
 from remanence.events import Recorded
 from remanence.ports_memory import Embedder, Memories, MemoryVectors
-from remanence.screens import Hit, Overview, Search, Seen, Tag, VersionUse
+from remanence.screens import Hit, Overview, Question, Search, Seen, Tag, VersionUse
 from remanence.spec import AgentSpec, ToolSpec
 from remanence.values import (
     Appended,
@@ -287,6 +287,13 @@ class Screens(Protocol):
         """Add what was seen and move the cursor of `screens.SCREENS`, at once; a stale cursor does nothing.
 
         What was redacted meanwhile is left out. Redacting a record takes its words out in the same transaction.
+        """
+        ...
+
+    async def ask(self, *questions: Question) -> list[Any]:
+        """The answers to what a page asks, in one read transaction: all of it was true at one moment.
+
+        Raises NotFound for a session that is not there, InvalidInput as each question alone would.
         """
         ...
 

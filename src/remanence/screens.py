@@ -2,6 +2,9 @@
 
 All of it is a projection (`SCREENS`) of the journals: a stretch of a journal becomes a `Seen`, which a store adds in
 one transaction with the move of the projection's cursor.
+
+A page of the console asks its questions together (`Screens.ask`): they are answered in one read transaction, so that
+what a page shows was true at one moment, however many tables it comes from.
 """
 
 from __future__ import annotations
@@ -10,9 +13,35 @@ from typing import Literal
 
 import msgspec
 
-from remanence.values import SessionQuery, SessionRow
+from remanence.events import Recorded
+from remanence.values import Budget, Loaded, SessionQuery, SessionRow, UsageQuery, Version
 
-__all__ = ["SCREENS", "TAGGED_MAX", "Hit", "Minute", "Overview", "Search", "Seen", "Tag", "TurnEnd", "VersionUse"]
+__all__ = [
+    "SCREENS",
+    "TAGGED_MAX",
+    "Behind",
+    "Budgets",
+    "Found",
+    "Hit",
+    "Minute",
+    "Opened",
+    "Overview",
+    "Place",
+    "Question",
+    "Search",
+    "Seen",
+    "Sessions",
+    "Shown",
+    "Spent",
+    "Sums",
+    "Tag",
+    "Tags",
+    "TurnEnd",
+    "Uses",
+    "VersionUse",
+    "Versions",
+    "Waiting",
+]
 
 SCREENS = "screens"
 """The name of the projection, under which its cursors are kept."""
@@ -96,3 +125,108 @@ class VersionUse(msgspec.Struct, frozen=True):
     turns: int
     usd_micros: int
     updated_at: int
+
+
+# --- what a page asks -------------------------------------------------------------------------------------------------
+
+
+class Sums(msgspec.Struct, frozen=True):
+    """An `Overview` of a project, with its minutes from `since` (microseconds) on."""
+
+    project: str
+    since: int
+
+
+class Sessions(msgspec.Struct, frozen=True):
+    """A list of `SessionRow`."""
+
+    query: SessionQuery
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """The sessions of a list, each as a pair of its `SessionRow` and its `Loaded`."""
+
+    query: SessionQuery
+
+
+class Found(msgspec.Struct, frozen=True):
+    """What a search finds, as pairs of a `Hit` and the record that fits."""
+
+    search: Search
+
+
+class Versions(msgspec.Struct, frozen=True):
+    """Each `Version` of a project, or of one agent of it, oldest first."""
+
+    project: str
+    agent: str | None = None
+
+
+class Uses(msgspec.Struct, frozen=True):
+    """The `VersionUse` of every version of a project, or of one agent of it, that a session pins."""
+
+    project: str
+    agent: str | None = None
+
+
+class Tags(msgspec.Struct, frozen=True):
+    """The `Tag`s that most sessions carry."""
+
+    project: str
+    limit: int
+
+
+class Budgets(msgspec.Struct, frozen=True):
+    """Each `Budget` of one scope, under the name it is kept under; of none: all but those of single sessions."""
+
+    scope: str | None = None
+
+
+class Spent(msgspec.Struct, frozen=True):
+    """Each `UsageRow` of a sum."""
+
+    query: UsageQuery
+
+
+class Behind(msgspec.Struct, frozen=True):
+    """Whether one of these projections may have something to read."""
+
+    projections: tuple[str, ...]
+
+
+Place = Literal["newest", "around", "before", "after"]
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """One session as `Shown`, with about `size` records: the newest, or those around, before or after a position."""
+
+    session: str
+    place: Place = "newest"
+    position: int = 0
+    size: int = 0
+
+    def bounds(self, head: int) -> tuple[int, int]:
+        """Of a session that ends at `head`: the position after which the records begin, and the last of them."""
+        match self.place:
+            case "after":
+                first = min(self.position, head)
+            case "before":
+                last = max(0, min(self.position - 1, head))
+                return max(0, last - self.size), last
+            case _:
+                middle = head if self.place == "newest" else max(self.position, 1)
+                first = max(0, min(head, middle + self.size // 2) - self.size)
+        return first, min(head, first + self.size)
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """A session: what its state is folded from, records of a stretch, the version it pins, and its own budgets."""
+
+    loaded: Loaded
+    records: tuple[Recorded, ...]
+    version: Version | None
+    budgets: tuple[Budget, ...]
+
+
+Question = Sums | Sessions | Waiting | Found | Versions | Uses | Tags | Budgets | Spent | Behind | Opened
+"""What can be asked. An answer is as the question says."""

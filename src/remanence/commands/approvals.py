@@ -18,7 +18,18 @@ from remanence.errors import Conflict, InvalidInput, NotFound
 from remanence.events import ApprovalGiven, InputReceived, ToolResolved, ToolReturned
 from remanence.ports import Appended, SessionQuery
 
-__all__ = ["Ruling", "Waiting", "answer", "approve", "doubts", "resolve", "rule", "tool_result", "waiting"]
+__all__ = [
+    "Ruling",
+    "Waiting",
+    "answer",
+    "approve",
+    "doubts",
+    "resolve",
+    "rule",
+    "tool_result",
+    "waiting",
+    "waiting_in",
+]
 
 _MICROS = 1_000_000
 _TRIES = 8
@@ -45,11 +56,14 @@ class Waiting(msgspec.Struct, frozen=True):
 
 async def waiting(caller: Caller, *, session: str | None = None, limit: int = 100) -> list[Waiting]:
     """Approvals and questions that wait, in one session or in all of the project."""
-    found: list[Waiting] = []
-    for s in await _sessions_waiting(caller, session, ("approval", "answer", "doubt"), limit):
-        calls = s.turn.calls if s.turn else ()
-        found += [_waiting(s, call) for call in calls if call.state in ("asked", "question")]
-    return found
+    states = await _sessions_waiting(caller, session, ("approval", "answer", "doubt"), limit)
+    return [one for s in states for one in waiting_in(s)]
+
+
+def waiting_in(s: Session) -> list[Waiting]:
+    """The same of one session, as it stands."""
+    calls = s.turn.calls if s.turn else ()
+    return [_waiting(s, call) for call in calls if call.state in ("asked", "question")]
 
 
 async def doubts(caller: Caller, *, session: str | None = None, limit: int = 100) -> list[tuple[Session, Doubt]]:

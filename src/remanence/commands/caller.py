@@ -13,7 +13,7 @@ from remanence.core.session import decode_snapshot, evolve, fold
 from remanence.core.state import Session
 from remanence.errors import Conflict, InvalidInput, KeyReused, TooLarge
 from remanence.events import CancelAsked, Recorded, Redacted, SessionDeleted
-from remanence.ports import Appended, Clock, Database, Live, Store, Write
+from remanence.ports import Appended, Clock, Database, Live, Loaded, Store, Write
 
 __all__ = [
     "NOWHERE",
@@ -28,6 +28,7 @@ __all__ = [
     "commit",
     "kept_under",
     "state_in",
+    "state_loaded",
     "state_of",
 ]
 
@@ -85,6 +86,14 @@ async def state_of(caller: Caller, session: str) -> Session:
     if caller.states is not None:
         return await caller.states.look(caller.database.store, session)
     return await state_in(caller.database.store, session)
+
+
+def state_loaded(loaded: Loaded, session: str) -> Session | None:
+    """The state of what was loaded; None when its snapshot is in a shape that this release cannot read."""
+    s = decode_snapshot(loaded.snapshot, session)
+    if s is None and loaded.snapshot_position:
+        return None
+    return fold(s or Session(session), loaded.records)
 
 
 async def state_in(store: Store, session: str, *, upto: int | None = None) -> Session:

@@ -147,11 +147,13 @@ async def create_key(
 async def list_keys(caller: Caller) -> list[Key]:
     """The keys of the caller's project, revoked ones too, oldest first."""
     found: list[Key] = []
-    after = None
-    while entries := await caller.database.registry.list(EntryQuery(KIND, caller.project, after)):
+    query = EntryQuery(KIND, caller.project)
+    while True:
+        entries = await caller.database.registry.list(query)
         found += [_key_of(entry) for entry in entries]
-        after = entries[-1].id
-    return found
+        if len(entries) < query.limit:
+            return found
+        query = replace(query, after=entries[-1].id)
 
 
 async def revoke_key(caller: Caller, identity: str) -> Key:

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from remanence import screens
 from remanence.commands.caller import Caller
 from remanence.content import File, Part, Text, ToolCall, ToolResult
 from remanence.core.words import excerpt, wanted, words_of
@@ -44,7 +45,7 @@ from remanence.events import (
 from remanence.ports import Cursor, SessionQuery, SessionRow
 from remanence.screens import SCREENS, Hit, Search, Seen
 
-__all__ = ["Found", "Searched", "catch_up", "project", "search", "seen_in", "text_in"]
+__all__ = ["Found", "Searched", "asked", "catch_up", "project", "search", "seen_in", "shown", "text_in"]
 
 WORDS_MAX = 4_000
 """So many different words of one record are kept; a tool's result can be a book."""
@@ -77,17 +78,27 @@ async def search(caller: Caller, text: str, query: SessionQuery, *, within_s: fl
     about `within_s`. What is deleted is left out.
     """
     unread = await catch_up(caller, within_s=within_s)
+    (found,) = await caller.database.screens.ask(asked(text, query))
+    return Searched(shown(text, found), unread)
+
+
+def asked(text: str, query: SessionQuery) -> screens.Found:
+    """The question behind a search."""
     words, prefix = wanted(text)
     query = msgspec.structs.replace(query, without_status=query.without_status or "deleted")
-    hits = await caller.database.screens.search(Search(words, prefix, query))
-    return Searched(list(await asyncio.gather(*(_found(caller, hit, words, prefix) for hit in hits))), unread)
+    return screens.Found(Search(words, prefix, query))
 
 
-async def _found(caller: Caller, hit: Hit, words: Sequence[str], prefix: str) -> Found:
-    records = await caller.database.store.read(hit.row.session, after=hit.position - 1, limit=1)
-    if not records:
+def shown(text: str, found: Iterable[Any]) -> list[Found]:
+    """Its answer, with the words around."""
+    words, prefix = wanted(text)
+    return [_found(words, prefix, *one) for one in found]
+
+
+def _found(words: Sequence[str], prefix: str, hit: Hit, record: Recorded | None = None) -> Found:
+    if record is None:
         return Found(hit.row, hit.position, "", [])
-    event = records[0].event
+    event = record.event
     return Found(hit.row, hit.position, kind_of(event), excerpt(text_in(event), words, prefix, EXCERPT_CHARS))
 
 

@@ -6,6 +6,7 @@ declaration is use: how many sessions pin a version, and what they cost.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -18,10 +19,11 @@ from remanence.console.entry import Looking
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame
 from remanence.console.known_agents import UNREGISTERED, known_versions, version_of
+from remanence.console.reading import ask
 from remanence.console.ways import Ways, ways
 from remanence.errors import NotFound
 from remanence.ports import Version
-from remanence.screens import VersionUse
+from remanence.screens import Uses, Versions, VersionUse
 from remanence.spec import AgentSpec, AllowRule, AskRule, DenyRule, Rule
 
 __all__ = ["AgentsData", "VersionData", "agents_router"]
@@ -86,9 +88,12 @@ class VersionData(msgspec.Struct, frozen=True):
 @agents_router.get("")
 async def agents(frame: Looking) -> Response:
     """All of them."""
-    known = [version for version in await known_versions(frame) if not versions.is_trial(version)]
-    newest = {version.agent: version for version in known}
-    data = AgentsData([await _whole(frame, version) for version in newest.values()])
+    project = frame.caller.project
+    registered, found = await ask(frame, Versions(project), Uses(project))
+    uses: dict[str, VersionUse] = {use.version: use for use in found}
+    known = known_versions(frame, registered)
+    newest = {version.agent: version for version in known if not versions.is_trial(version)}
+    data = AgentsData([_whole(version, _of(version.agent, known, uses)) for version in newest.values()])
     return frame.show("agents.html", "agents", data, ways=_all_agents(frame))
 
 
@@ -96,7 +101,8 @@ async def agents(frame: Looking) -> Response:
 @agents_router.get("/{agent}.json")  # the lower one is looked at first
 async def agent_page(frame: Looking, agent: str, version: str = "", against: str = "") -> Response:
     """One of them: its newest version, or the one that was asked for."""
-    known = await known_versions(frame, agent)
+    registered, found = await ask(frame, Versions(frame.caller.project, agent), Uses(frame.caller.project, agent))
+    known = known_versions(frame, registered, agent)
     if not known:
         raise NotFound(f"There is no agent called {agent!r} in project {frame.caller.project}.").because(
             "no_agent", agent=agent[:80]
@@ -105,7 +111,7 @@ async def agent_page(frame: Looking, agent: str, version: str = "", against: str
     earlier = known[: known.index(shown)]
     base = version_of(known, against) if against else (earlier[-1] if earlier else None)
     lines = [] if base is None else versions.lines_between(base, shown)
-    uses = {use.version: use for use in await frame.caller.database.screens.versions(frame.caller.project, agent)}
+    uses: dict[str, VersionUse] = {use.version: use for use in found}
     data = VersionData(
         agent,
         shown.number,
@@ -132,8 +138,12 @@ def _all_agents(frame: Frame) -> Ways:
     return ways(frame, ["agents", "list"], "/admin/v1/agents", "await versions_of(rt.caller)")
 
 
-async def _whole(frame: Frame, newest: Version) -> Used:
-    uses = await frame.caller.database.screens.versions(frame.caller.project, newest.agent)
+def _of(agent: str, known: Sequence[Version], uses: Mapping[str, VersionUse]) -> list[VersionUse]:
+    own = {version.version for version in known if version.agent == agent}
+    return [use for digest, use in uses.items() if digest in own]
+
+
+def _whole(newest: Version, uses: Sequence[VersionUse]) -> Used:
     return Used(
         VersionShape.of(newest),
         sum(use.sessions for use in uses),

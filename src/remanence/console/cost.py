@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Literal, cast, get_args
 
 import msgspec
 from fastapi import APIRouter, Response
+from msgspec.structs import replace
 
-from remanence.commands import controls, usage
+from remanence.commands import controls
 from remanence.commands.shapes import BudgetShape, CostShape
 from remanence.console.entry import Deciding, Looking, Sent
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame
+from remanence.console.reading import ask, ask_current
 from remanence.console.ways import WAYS_OF, ways
+from remanence.core.ledger import own_scope
 from remanence.errors import InvalidInput, NotFound
-from remanence.ports import Budget, UsageQuery
+from remanence.ports import Budget, UsageQuery, UsageRow
+from remanence.screens import Budgets, Spent
 from remanence.stores.rows import day_of
 
 __all__ = ["CostData", "cost_router"]
@@ -85,14 +90,15 @@ async def change(frame: Deciding, fields: Sent) -> Response:
         budget = await controls.set_budget(frame.caller, scope, unit, amount)
     limit = frame.words.money(budget.limit) if unit == "usd_micros" else frame.words.number(budget.limit)
     words = frame.words.rich("did.raised", scope=scope, limit=limit)
-    return frame.page("_budgets_after.html", data={"budgets": await _budgets(frame)}, words=words, ways_of=WAYS_OF)
+    (budgets,) = await ask(frame, Budgets())
+    return frame.page("_budgets_after.html", data={"budgets": _budgets(frame, budgets)}, words=words, ways_of=WAYS_OF)
 
 
 async def _data(frame: Frame, by: By, days: int) -> CostData:
-    caller, since = frame.caller, _since(frame, days)
-    by_day, unread = await usage.usage(caller, UsageQuery(("day",), caller.project, since))
-    rows = list(await caller.database.views.usage(UsageQuery((by,), caller.project, since)))
-    rows.sort(key=lambda row: (-row.usd_micros, -row.calls))
+    project, since = frame.caller.project, _since(frame, days)
+    questions = (Spent(UsageQuery(("day",), project, since)), Spent(UsageQuery((by,), project, since)), Budgets())
+    (by_day, found, budgets), unread, _ = await ask_current(frame, *questions)
+    rows: list[UsageRow] = sorted(found, key=lambda row: (-row.usd_micros, -row.calls))
     return CostData(
         by,
         days,
@@ -102,14 +108,15 @@ async def _data(frame: Frame, by: By, days: int) -> CostData:
         sum(row.calls for row in rows),
         sum(row.usage.total_tokens for row in rows),
         sum(row.unpriced_calls for row in rows),
-        await _budgets(frame),
+        _budgets(frame, budgets),
         unread,
     )
 
 
-async def _budgets(frame: Frame) -> list[BudgetShape]:
+def _budgets(frame: Frame, found: Sequence[Budget]) -> list[BudgetShape]:
     """The fullest first. Those of single sessions are shown with the sessions."""
-    mine = [b for b in await controls.budgets_of(frame.caller) if not b.scope.startswith("session:")]
+    named = [(own_scope(frame.caller.project, budget.scope), budget) for budget in found]
+    mine = [replace(budget, scope=scope) for scope, budget in named if scope is not None]
     mine.sort(key=lambda b: (-_full(b), b.scope))
     return [BudgetShape.of(budget) for budget in mine[:BUDGETS_MAX]]
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version as version_of
 from typing import Any, Protocol
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 
-from remanence.commands import approvals, usage
-from remanence.commands.search import catch_up
+from remanence.commands import approvals
 from remanence.commands.shapes import ApprovalShape, BudgetShape, CostShape, DoubtShape, SessionRowShape
 from remanence.console.entry import Looking, by_link, looking
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame
+from remanence.console.reading import ask_current, state_from
 from remanence.console.ways import Ways, all_waiting, joined, listing, ways
-from remanence.ports import SessionQuery, UsageQuery
-from remanence.screens import Minute, Overview
+from remanence.ports import SessionQuery, SessionRow, UsageQuery
+from remanence.screens import Budgets, Minute, Overview, Sessions, Spent, Sums, Waiting
 
 __all__ = ["HomeData", "home_router"]
 
@@ -24,12 +25,11 @@ home_router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
 SHOWN = 8
 MINUTES = 60
-CATCH_UP_S = 0.05
 _DAY_US = 86_400_000_000
 _MINUTE_US = 60_000_000
 
 
-class Sums(msgspec.Struct, frozen=True):
+class Counts(msgspec.Struct, frozen=True):
     """How many sessions stand where. `waiting` for a person: approvals, questions and effects in doubt."""
 
     waiting: int
@@ -42,7 +42,7 @@ class HomeData(msgspec.Struct, frozen=True):
     """What the first page says. `today` sums what was spent since midnight UTC, by agent; `minutes` are those of the
     last hour in which turns ended."""
 
-    sums: Sums
+    sums: Counts
     minutes: list[Minute]
     approvals: list[ApprovalShape]
     doubts: list[DoubtShape]
@@ -101,34 +101,45 @@ def _ways(frame: Frame) -> Ways:
 
 
 async def _data(frame: Frame) -> HomeData:
-    caller = frame.caller
+    project = frame.caller.project
 
-    async def rows(**fields: Any) -> list[SessionRowShape]:
-        query = SessionQuery(project=caller.project, limit=SHOWN, without_status="deleted", **fields)
-        return [SessionRowShape.of(row) for row in await caller.database.views.sessions(query)]
+    def listed(**fields: Any) -> SessionQuery:
+        return SessionQuery(project=project, limit=SHOWN, without_status="deleted", **fields)
 
-    await catch_up(caller, within_s=CATCH_UP_S)
-    overview = await caller.database.screens.overview(caller.project, since=frame.now - MINUTES * _MINUTE_US)
-    spent, _ = await usage.usage(caller, UsageQuery(("agent",), caller.project, frame.now // _DAY_US * _DAY_US))
-    project = await caller.database.controls.budgets(f"project:{caller.project}")
+    answers, _, _ = await ask_current(
+        frame,
+        Sums(project, frame.now - MINUTES * _MINUTE_US),
+        *(Waiting(listed(waiting_on=word)) for word in ("approval", "answer", "doubt")),
+        *(Sessions(listed(status=status)) for status in ("in_progress", "failed", None)),
+        Spent(UsageQuery(("agent",), project, frame.now // _DAY_US * _DAY_US)),
+        Budgets(f"project:{project}"),
+    )
+    overview, approving, answering, doubting, running, failed, recent, spent, budgets = answers
+    waiting = [await state_from(frame, row.session, loaded) for row, loaded in (*approving, *answering, *doubting)]
+    asked = [ApprovalShape.of(one) for s in waiting for one in approvals.waiting_in(s)]
+    doubts = [DoubtShape.of(s.id, doubt) for s in waiting[len(approving) + len(answering) :] for doubt in s.doubts]
     return HomeData(
         sums=_sums(overview),
         minutes=list(overview.minutes),
-        approvals=[ApprovalShape.of(one) for one in (await approvals.waiting(caller, limit=SHOWN))[:SHOWN]],
-        doubts=[DoubtShape.of(s.id, doubt) for s, doubt in (await approvals.doubts(caller, limit=SHOWN))[:SHOWN]],
-        running=await rows(status="in_progress"),
-        failed=await rows(status="failed"),
-        recent=await rows(),
+        approvals=asked[:SHOWN],
+        doubts=doubts[:SHOWN],
+        running=_rows(running),
+        failed=_rows(failed),
+        recent=_rows(recent),
         today=[CostShape.of(("agent",), row) for row in spent],
-        budgets=[BudgetShape.of(budget) for budget in project],
+        budgets=[BudgetShape.of(budget) for budget in budgets],
     )
 
 
-def _sums(overview: Overview) -> Sums:
+def _rows(rows: Sequence[SessionRow]) -> list[SessionRowShape]:
+    return [SessionRowShape.of(row) for row in rows]
+
+
+def _sums(overview: Overview) -> Counts:
     by_person = sum(count for (_, word), count in overview.counts.items() if word in ("approval", "answer"))
     running = sum(count for (status, _), count in overview.counts.items() if status == "in_progress")
     failed = sum(count for (status, _), count in overview.counts.items() if status == "failed")
-    return Sums(by_person + overview.in_doubt, running, failed, overview.in_doubt)
+    return Counts(by_person + overview.in_doubt, running, failed, overview.in_doubt)
 
 
 # --- the health line --------------------------------------------------------------------------------------------------

@@ -20,10 +20,13 @@ from remanence.commands.shapes import ApprovalShape, DoubtShape
 from remanence.console.entry import Deciding, Fields, Looking, Sent, Talking
 from remanence.console.failures import ConsoleRoute, told
 from remanence.console.frame import Frame, owned
+from remanence.console.reading import ask, state_from
 from remanence.console.ways import WAYS_OF, all_waiting, joined
 from remanence.content import Text
 from remanence.core.state import Session
-from remanence.errors import Conflict, InvalidInput, NotFound, RemanenceError
+from remanence.errors import Conflict, InvalidInput, NotFound
+from remanence.ports import SessionQuery
+from remanence.screens import Waiting
 
 __all__ = ["InboxData", "inbox_router"]
 
@@ -163,10 +166,14 @@ def _one(fields: Fields) -> tuple[str, str]:
 
 
 async def _data(frame: Frame) -> InboxData:
-    waiting = await approvals.waiting(frame.caller, limit=SESSIONS_MAX)
-    doubted = await approvals.doubts(frame.caller, limit=SESSIONS_MAX)
-    asked = [ApprovalShape.of(one) for one in waiting]
-    titles = await _titles(frame, asked)
+    queries = [
+        SessionQuery(project=frame.caller.project, waiting_on=word, limit=SESSIONS_MAX)
+        for word in ("approval", "answer", "doubt")
+    ]
+    approving, answering, doubting = await ask(frame, *(Waiting(query) for query in queries))
+    states = [await state_from(frame, row.session, loaded) for row, loaded in (*approving, *answering, *doubting)]
+    asked = [ApprovalShape.of(one) for s in states for one in approvals.waiting_in(s)]
+    titles = {s.id: s.title for s in states}
     cards: list[Asked] = []
     above: dict[tuple[str, str], dict[str, str]] = {}
     for one in _grouped(asked):
@@ -174,11 +181,13 @@ async def _data(frame: Frame) -> InboxData:
         last = above.get((one.agent, one.tool))
         arguments = [Argument(path, value, _differs(last, path, value)) for path, value in rows.items()]
         above[one.agent, one.tool] = rows
-        cards.append(Asked(one, titles.get(one.session, ""), arguments, _may(frame, one)))
+        cards.append(Asked(one, titles[one.session], arguments, _may(frame, one)))
     return InboxData(
         [card for card in cards if card.approval.kind == "approval"],
         [card for card in cards if card.approval.kind == "answer"],
-        [_doubted(s, DoubtShape.of(s.id, doubt)) for s, doubt in doubted],
+        [_doubted(s, DoubtShape.of(s.id, doubt)) for s in states[-len(doubting) :] for doubt in s.doubts]
+        if doubting
+        else [],
     )
 
 
@@ -190,15 +199,6 @@ def _grouped(asked: Sequence[ApprovalShape]) -> list[ApprovalShape]:
     """Those of the same tool beside each other, in the order in which the tools come."""
     order = {key: number for number, key in reversed(list(enumerate((one.agent, one.tool) for one in asked)))}
     return sorted(asked, key=lambda one: order[one.agent, one.tool])
-
-
-async def _titles(frame: Frame, asked: Sequence[ApprovalShape]) -> dict[str, str]:
-    sessions = {one.session for one in asked}
-    try:
-        rows = [await frame.caller.database.views.session(session) for session in sessions]
-    except RemanenceError:
-        return {}  # one was removed just now; the names of the others are no reason to fail
-    return {row.session: row.summary.title for row in rows}
 
 
 def _may(frame: Frame, one: ApprovalShape) -> Literal["yes", "scope", "not_you", "said_yes"]:

@@ -19,13 +19,13 @@ __all__ = ["UNREGISTERED", "known_versions", "version_of"]
 UNREGISTERED = 0
 
 
-async def known_versions(frame: Frame, agent: str | None = None) -> list[Version]:
-    """The versions of an agent, or of all, oldest first, those in code and nowhere else last."""
-    found = list(await frame.caller.database.specs.versions(frame.caller.project, agent))
-    registered = {(version.agent, version.version) for version in found}
+def known_versions(frame: Frame, registered: Sequence[Version], agent: str | None = None) -> list[Version]:
+    """Those that are registered and were found, oldest first, and those in code and nowhere else."""
+    found = list(registered)
+    there = {(version.agent, version.version) for version in found}
     for spec in _in_code(frame):
         digest = spec_digest(spec)
-        if agent in (None, spec.name) and (spec.name, digest) not in registered:
+        if agent in (None, spec.name) and (spec.name, digest) not in there:
             found.append(Version(frame.caller.project, spec.name, UNREGISTERED, digest, frame.now, spec))
     return found
 

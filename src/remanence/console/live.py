@@ -27,7 +27,8 @@ from remanence.commands.shapes import RecordShape
 from remanence.console.entry import Looking, visitor_of
 from remanence.console.failures import PollRoute, ended_by
 from remanence.console.frame import Frame, owned
-from remanence.console.session import View, standing, version_of
+from remanence.console.reading import opened
+from remanence.console.session import View, standing
 from remanence.console.talk import message_of
 from remanence.console.timeline import Row, Timeline
 from remanence.console.ways import WAYS_OF
@@ -35,6 +36,7 @@ from remanence.core.state import Session
 from remanence.errors import NotFound, Unauthenticated
 from remanence.events import Recorded
 from remanence.ports import Delta, Subscription
+from remanence.screens import Opened
 
 __all__ = ["live_router"]
 
@@ -103,7 +105,6 @@ class _Page:
         self.drawn: set[str] = set()
         self.shown: tuple[str, int, str] | None = None
         self.waiting = ""
-        self.pinned = ("", 0)
         self.admitted_at = frame.now
 
     async def begin(self, first: int) -> None:
@@ -188,20 +189,16 @@ class _Page:
     async def _state(self) -> list[str]:
         """The line of facts, and what waits for a person when that has changed."""
         frame = self.frame
-        self.s = await state_of(frame.caller, self.s.id)
-        data = {"standing": await standing(frame, self.s), "agent": await self._number()}
+        found = await opened(frame, Opened(self.s.id))
+        self.s = found.s
+        number = found.version.number if found.version is not None else 0
+        data = {"standing": standing(self.s, found.budgets), "agent": number}
         pieces = [_partial("#facts", "innerMorph", frame.html("_facts.html", data=data))]
         waiting = frame.html("_waiting.html", data=data, ways_of=WAYS_OF)
         if waiting != self.waiting:
             self.waiting = waiting
             pieces.append(_partial("#waiting", "innerMorph", waiting))
         return pieces
-
-    async def _number(self) -> int:
-        """The number of the version the session pins; it is looked up again when it was upgraded."""
-        if self.pinned[0] != self.s.version:
-            self.pinned = (self.s.version, (await version_of(self.frame, self.s))[0])
-        return self.pinned[1]
 
     def _words(self) -> list[str]:
         """What a running model call has said since it was last drawn."""

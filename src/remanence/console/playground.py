@@ -14,19 +14,20 @@ from fastapi import APIRouter, Request, Response
 from msgspec.structs import replace
 
 from remanence.commands import sessions, versions
-from remanence.commands.caller import state_of
 from remanence.commands.sessions import Opening
 from remanence.commands.shapes import VersionShape
 from remanence.console.entry import Looking, Sent, Talking
 from remanence.console.failures import ConsoleRoute, PollRoute
-from remanence.console.frame import Frame, owned
+from remanence.console.frame import Frame
 from remanence.console.known_agents import known_versions, version_of
-from remanence.console.session import Standing, Window, standing, window
+from remanence.console.reading import ask, opened
+from remanence.console.session import WINDOW, Places, Standing, Window, standing, window
 from remanence.console.talk import Message, messages_of
 from remanence.console.timeline import Row, Timeline
 from remanence.console.ways import WAYS_OF, of_session, ways
 from remanence.content import Text
 from remanence.ports import Version
+from remanence.screens import Opened, Versions
 
 __all__ = ["PlaygroundData", "TrialData", "playground_router", "trial_router"]
 
@@ -78,7 +79,8 @@ async def playground(request: Request, frame: Looking, agent: str = "", version:
 @playground_router.post("")
 async def begin(request: Request, frame: Talking, fields: Sent) -> Response:
     """Open a session with what was chosen, say the first thing, and go there."""
-    found = version_of(await known_versions(frame, fields.text("agent")), fields.text("version"))
+    (registered,) = await ask(frame, Versions(frame.caller.project, fields.text("agent")))
+    found = version_of(known_versions(frame, registered, fields.text("agent")), fields.text("version"))
     spec, text, model = found.spec, fields.text("text"), fields.text("model").strip()
     if model and model != spec.model:
         _gateway(request).resolve(model)
@@ -95,15 +97,21 @@ async def begin(request: Request, frame: Talking, fields: Sent) -> Response:
 @playground_router.get("/{session}.json")  # the lower one is looked at first
 async def trial(frame: Looking, session: str) -> Response:
     """A trial: the conversation, and its steps beside it."""
-    s = owned(frame, await state_of(frame.caller, session))
-    spec = await frame.caller.database.specs.get(s.version)
-    records, shown = await window(frame, s)
-    known = await frame.caller.database.specs.versions(s.project, s.agent)
-    number = next((one.number for one in known if one.version == s.version), 0)
-    rows = Timeline(records).rows
-    talk = messages_of(records)
-    data = TrialData(s.id, s.agent, number, spec.model, await standing(frame, s), shown, talk, rows)
-    page = {"s": s, "spec": spec, "talk": talk, "view": "conversation", "side": "", "ways_of": WAYS_OF, "rows": rows}
+    found = await opened(frame, Opened(session, size=WINDOW))
+    s, version = found.s, found.version
+    records, shown = window(found, Places())
+    rows, talk = Timeline(records).rows, messages_of(records)
+    number, model, if_busy = (version.number, version.spec.model, version.spec.if_busy) if version else (0, "", "queue")
+    data = TrialData(s.id, s.agent, number, model, standing(s, found.budgets), shown, talk, rows)
+    page = {
+        "s": s,
+        "if_busy": if_busy,
+        "talk": talk,
+        "view": "conversation",
+        "side": "",
+        "ways_of": WAYS_OF,
+        "rows": rows,
+    }
     return frame.show("trial.html", "playground", data, ways=of_session(frame, session), **page)
 
 
@@ -113,9 +121,8 @@ trial_router = APIRouter(prefix="/playground", route_class=PollRoute, include_in
 @trial_router.get("/{session}/steps")
 async def steps(frame: Looking, session: str) -> Response:
     """The newest steps, for a page that is open."""
-    s = owned(frame, await state_of(frame.caller, session))
-    records = await frame.caller.database.store.read(s.id, after=max(0, s.head - STEPS))
-    return frame.page("_trace.html", s=s, rows=Timeline(records).rows)
+    found = await opened(frame, Opened(session, size=STEPS))
+    return frame.page("_trace.html", s=found.s, rows=Timeline(found.records).rows)
 
 
 def _gateway(request: Request) -> _Gateway:
@@ -123,7 +130,8 @@ def _gateway(request: Request) -> _Gateway:
 
 
 async def _data(request: Request, frame: Frame, agent: str, version: str) -> PlaygroundData:
-    known = [one for one in await known_versions(frame) if not versions.is_trial(one)]
+    (registered,) = await ask(frame, Versions(frame.caller.project))
+    known = [one for one in known_versions(frame, registered) if not versions.is_trial(one)]
     names = sorted({one.agent for one in known})
     if not names:
         return PlaygroundData([], "", 0, [], "", [])

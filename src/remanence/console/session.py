@@ -17,15 +17,17 @@ from remanence.commands.caller import state_of
 from remanence.commands.shapes import ApprovalShape, BudgetShape, DoubtShape, RecordShape, SessionShape
 from remanence.console.entry import Looking
 from remanence.console.failures import ConsoleRoute
-from remanence.console.frame import Frame, owned
+from remanence.console.frame import owned
+from remanence.console.reading import Reading, opened
 from remanence.console.talk import Message, messages_of
 from remanence.console.timeline import Row, Timeline
 from remanence.console.ways import WAYS_OF, of_session, ways
 from remanence.core.state import Pause, Session
 from remanence.events import Recorded, TurnStarted
-from remanence.spec import IfBusy
+from remanence.ports import Budget
+from remanence.screens import Opened
 
-__all__ = ["SessionData", "session_router", "standing", "version_of", "window"]
+__all__ = ["SessionData", "session_router", "Places", "standing", "window"]
 
 session_router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
@@ -42,6 +44,14 @@ class Places:
 
     def __init__(self, at: _Place = None, before: _Place = None, after: _Place = None) -> None:
         self.at, self.before, self.after = at, before, after
+
+    def question(self, session: str) -> Opened:
+        """What is asked of the store for it."""
+        if self.after is not None:
+            return Opened(session, "after", self.after, WINDOW)
+        if self.before is not None:
+            return Opened(session, "before", self.before, WINDOW)
+        return Opened(session, "newest" if self.at is None else "around", self.at or 0, WINDOW)
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -79,13 +89,13 @@ async def one_session(
     frame: Looking, session: str, places: Annotated[Places, Depends()], view: View = "timeline"
 ) -> Response:
     """The page. `at` opens the window around a position; `before` and `after` page through the twin."""
-    s = owned(frame, await state_of(frame.caller, session))
-    records, shown = await window(frame, s, at=places.at, before=places.before, after=places.after)
+    found = await opened(frame, places.question(session))
+    s, (records, shown) = found.s, window(found, places)
     if frame.as_json:
         records, shown = _within(records, shown, newest=places.after is None)
-    number, if_busy = await version_of(frame, s)
+    number, if_busy = (found.version.number, found.version.spec.if_busy) if found.version else (0, "queue")
     data = SessionData(
-        await standing(frame, s),
+        standing(s, found.budgets),
         number,
         shown,
         [RecordShape.of(record) for record in records] if frame.as_json or view == "journal" else [],
@@ -98,8 +108,9 @@ async def one_session(
 @session_router.get("/sessions/{session}/window")
 async def more(frame: Looking, session: str, view: View = "timeline", before: int = 0, after: int = 0) -> Response:
     """The window before a position, or after one, as rows to put beside those that are there."""
-    s = owned(frame, await state_of(frame.caller, session))
-    records, shown = await window(frame, s, before=before or None, after=after or None)
+    places = Places(before=before or None, after=after or None)
+    found = await opened(frame, places.question(session))
+    s, (records, shown) = found.s, window(found, places)
     data = {"window": shown, "records": [RecordShape.of(record) for record in records] if view == "journal" else []}
     side = "later" if after else "earlier"
     return frame.page("_window.html", data=data, side=side, **_shown(view, s, records))
@@ -152,50 +163,26 @@ def _shown(view: View, s: Session, records: Sequence[Recorded]) -> dict[str, Any
     }
 
 
-async def standing(frame: Frame, s: Session) -> Standing:
+def standing(s: Session, budgets: Sequence[Budget]) -> Standing:
     """What waits in a session."""
-    caller = frame.caller
-    waits = await approvals.waiting(caller, session=s.id) if s.turn is not None else []
     return Standing(
         SessionShape.of(s, []),
-        [ApprovalShape.of(one) for one in waits],
+        [ApprovalShape.of(one) for one in approvals.waiting_in(s)],
         [DoubtShape.of(s.id, doubt) for doubt in s.doubts],
         s.pause,
-        [BudgetShape.of(budget) for budget in await caller.database.controls.budgets(f"session:{s.id}")],
+        [BudgetShape.of(budget) for budget in budgets],
     )
 
 
-async def version_of(frame: Frame, s: Session) -> tuple[int, IfBusy]:
-    """Which version of its agent a session pins, as people count them, and what an input does there while it is busy.
-
-    0 for a session that came without its agent.
-    """
-    for version in await frame.caller.database.specs.versions(s.project, s.agent):
-        if version.version == s.version:
-            return version.number, version.spec.if_busy
-    return 0, "queue"
-
-
-async def window(
-    frame: Frame, s: Session, *, at: int | None = None, before: int | None = None, after: int | None = None
-) -> tuple[Sequence[Recorded], Window]:
-    """A stretch of the journal: the newest, or one around, before or after a position."""
-    if after is not None:
-        first = min(after, s.head)
-    elif before is not None:
-        first = max(0, min(before, s.head + 1) - 1 - WINDOW)
-    else:
-        end = s.head if at is None else min(s.head, max(at, 1) + WINDOW // 2)
-        first = max(0, end - WINDOW)
-    last = min(s.head, first + WINDOW) if before is None else min(before - 1, s.head)
-    records = await frame.caller.database.store.read(s.id, after=first, limit=max(last - first, 1))
-    records = [record for record in records if record.position <= last]
-    if first and after is None:
+def window(found: Reading, places: Places) -> tuple[Sequence[Recorded], Window]:
+    """The stretch of the journal that was read, cut to whole turns where it begins anywhere."""
+    records: Sequence[Recorded] = found.records
+    if found.first and places.after is None:
         records = _whole_turns(records)
     if not records:
-        return [], Window(first + 1, first, first > 0, False)
+        return [], Window(found.first + 1, found.first, found.first > 0, False)
     low, high = records[0].position, records[-1].position
-    return records, Window(low, high, low > 1, high < s.head)
+    return records, Window(low, high, low > 1, high < found.s.head)
 
 
 def _whole_turns(records: Sequence[Recorded]) -> Sequence[Recorded]:

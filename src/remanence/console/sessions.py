@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Depends, Request, Response
 from msgspec.structs import replace
 
-from remanence.commands.search import search
+from remanence.commands import search
 from remanence.commands.shapes import SessionRowShape
 from remanence.commands.versions import find_version
 from remanence.console.entry import Looking
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame
+from remanence.console.reading import ask, ask_current
 from remanence.console.ways import listing
 from remanence.core.ledger import usd_to_micros
 from remanence.errors import InvalidInput
-from remanence.ports import SessionQuery
+from remanence.ports import SessionQuery, SessionRow
+from remanence.screens import Question, Sessions, Tags, Versions
 
 __all__ = ["SessionsData", "sessions_router"]
 
 sessions_router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
 PAGE = 50
+TAGS = 50
 STATUSES = ("in_progress", "queued", "waiting", "failed", "frozen", "budget_reached", "idle")
 WAITING_ON = ("approval", "doubt", "answer", "budget", "thaw", "client", "timer")
 WITHIN_S = {"1h": 3_600, "24h": 86_400, "7d": 7 * 86_400, "30d": 30 * 86_400}
@@ -98,14 +102,14 @@ Given = Annotated[Filters, Depends(filters_of)]
 @sessions_router.get("/sessions.json")
 async def sessions(frame: Looking, filters: Given, after: str = "") -> Response:
     """The list."""
-    data = await _data(frame, filters, after)
-    versions = await frame.caller.database.specs.versions(frame.caller.project)
+    project = frame.caller.project
+    data, known, tags = await _data(frame, filters, after, Versions(project), Tags(project, TAGS))
     return frame.show(
         "sessions.html",
         "sessions",
         data,
-        agents=sorted({version.agent for version in versions}),
-        tags=await frame.caller.database.screens.tags(frame.caller.project, limit=50),
+        agents=sorted({version.agent for version in known}),
+        tags=tags,
         statuses=STATUSES,
         kinds_of_wait=WAITING_ON,
         spans=WITHIN_S,
@@ -117,14 +121,22 @@ async def sessions(frame: Looking, filters: Given, after: str = "") -> Response:
 @sessions_router.get("/sessions-rows")
 async def rows(frame: Looking, filters: Given, after: str = "") -> Response:
     """More rows of the list."""
-    return frame.page("_sessions.html", data=await _data(frame, filters, after), given=filters.given)
+    (data,) = await _data(frame, filters, after)
+    return frame.page("_sessions.html", data=data, given=filters.given)
 
 
-async def _data(frame: Frame, filters: Filters, after: str) -> SessionsData:
+async def _data(frame: Frame, filters: Filters, after: str, *more: Question) -> list[Any]:
+    """The page of the list, and the answers to what else is asked."""
     query = await _query(frame, filters)
     if filters.q:
-        return await _found(frame, filters, replace(query, after=after or None))
-    found = await frame.caller.database.views.sessions(replace(query, before=_cursor(after) if after else None))
+        question = search.asked(filters.q, replace(query, after=after or None))
+        (found, *rest), _, unread = await ask_current(frame, question, *more, spent=False)
+        return [_found(filters, search.shown(filters.q, found), unread), *rest]
+    listed, *rest = await ask(frame, Sessions(replace(query, before=_cursor(after) if after else None)), *more)
+    return [_listed(filters, listed), *rest]
+
+
+def _listed(filters: Filters, found: Sequence[SessionRow]) -> SessionsData:
     following = None
     if len(found) == PAGE:
         last = found[-1]
@@ -133,11 +145,10 @@ async def _data(frame: Frame, filters: Filters, after: str) -> SessionsData:
     return SessionsData(filters, [SessionRowShape.of(row) for row in found], [], following)
 
 
-async def _found(frame: Frame, filters: Filters, query: SessionQuery) -> SessionsData:
-    searched = await search(frame.caller, filters.q, query)
-    found = [FoundShape(SessionRowShape.of(hit.row), hit.position, hit.kind, hit.excerpt) for hit in searched.found]
+def _found(filters: Filters, hits: Sequence[search.Found], unread: int) -> SessionsData:
+    found = [FoundShape(SessionRowShape.of(hit.row), hit.position, hit.kind, hit.excerpt) for hit in hits]
     following = found[-1].session.session if len(found) == PAGE else None
-    return SessionsData(filters, [], found, following, searched.unread)
+    return SessionsData(filters, [], found, following, unread)
 
 
 async def _query(frame: Frame, filters: Filters) -> SessionQuery:

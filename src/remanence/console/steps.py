@@ -14,6 +14,7 @@ from remanence.commands.shapes import RecordShape
 from remanence.console.entry import Looking
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import LONGEST, Frame, owned, pretty
+from remanence.console.reading import opened
 from remanence.console.timeline import Row, Timeline
 from remanence.console.ways import WAYS_OF, of_record
 from remanence.content import Part, ToolCall
@@ -31,6 +32,7 @@ from remanence.events import (
     ToolReturned,
     ToolStarted,
 )
+from remanence.screens import Opened
 from remanence.stores.reading import texts_of
 
 __all__ = ["StepData", "steps_router"]
@@ -70,8 +72,8 @@ class StepData(msgspec.Struct, frozen=True):
 @steps_router.get("/sessions/{session}/steps/{position}.json")
 async def step(frame: Looking, session: str, position: int) -> Response:
     """The drawer beside the timeline."""
-    s = owned(frame, await state_of(frame.caller, session))
-    records = await frame.caller.database.store.read(session, after=max(0, position - AROUND), limit=2 * AROUND)
+    found = await opened(frame, Opened(session, "around", position, 2 * AROUND))
+    s, records = found.s, found.records
     row = Timeline(records).find(position)
     if row is None:
         raise _no_record(s, position)
@@ -146,11 +148,10 @@ async def prompt(frame: Looking, session: str, position: int) -> Response:
 @steps_router.get("/sessions/{session}/records/{position}.json")
 async def record(frame: Looking, session: str, position: int, begin: Annotated[int, Query(ge=0)] = 0) -> Response:
     """One record as it is stored. On a page in pieces: a text may be of several megabytes."""
-    s = owned(frame, await state_of(frame.caller, session))
-    found = await frame.caller.database.store.read(session, after=max(0, position - 1), limit=1)
-    if position < 1 or not found:
-        raise _no_record(s, position)
-    shape = RecordShape.of(found[0])
+    found = await opened(frame, Opened(session, "after", max(0, position - 1), 1))
+    if position < 1 or not found.records:
+        raise _no_record(found.s, position)
+    shape = RecordShape.of(found.records[0])
     if frame.as_json:
         return frame.show("_record_body.html", "sessions", shape)
     whole = pretty(shape)

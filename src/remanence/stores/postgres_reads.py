@@ -18,7 +18,7 @@ from remanence.stores.postgres_statements import INSERT_BLOBS, INSERT_USES
 from remanence.stores.refusals import bad_fork, no_session, session_exists
 from remanence.stores.rows import RESTED, Row, blobs_named, raw_record, recorded, row_of_raw, standing_freeze
 
-__all__ = ["Journals"]
+__all__ = ["Journals", "load_in", "read_in"]
 
 RESTORE_RECORDS = 2_000
 RESTORE_BYTES = 8 << 20
@@ -49,23 +49,16 @@ class Journals:
         self._known = known
 
     async def load(self, session: str, *, upto: int | None = None) -> Loaded:
-        last = NO_END if upto is None else upto
         async with self._access.connection("loading a session") as connection:
-            found = await _find(connection, session, _LOAD, last)
-            after: int = found["snapshot_position"]
-            state: bytes | None = found["snapshot"]
-            if state is None and found["fork_sid"] is not None:
-                after, state = await _inherited(connection, found["sid"], last)
-            records = await _read(connection, found, after=after, upto=last, limit=NO_END)
-        summary = summary_of(found)
-        self._known.learn(Known(head_of(found), summary))
-        return Loaded(state, after, records, summary, fork_of(found))
+            found, loaded = await load_in(connection, session, NO_END if upto is None else upto)
+        self._known.learn(Known(head_of(found), loaded.summary))
+        return loaded
 
     async def read(self, session: str, *, after: int, limit: int | None) -> Sequence[Recorded]:
         async with self._access.connection("reading a session") as connection:
             found = await _find(connection, session)
             asked = NO_END if limit is None else limit
-            records = await _read(connection, found, after=max(0, after), upto=NO_END, limit=asked)
+            records = await read_in(connection, found, after=max(0, after), upto=NO_END, limit=asked)
         self._known.learn(Known(head_of(found), summary_of(found)))
         return records
 
@@ -101,6 +94,17 @@ class Journals:
         return int(done.rpartition(" ")[2])
 
 
+async def load_in(connection: Connection, session: str, last: int) -> tuple[Fields, Loaded]:
+    """The row of a session, and what its state at a position is folded from. Raises NotFound."""
+    found = await _find(connection, session, _LOAD, last)
+    after: int = found["snapshot_position"]
+    state: bytes | None = found["snapshot"]
+    if state is None and found["fork_sid"] is not None:
+        after, state = await _inherited(connection, found["sid"], last)
+    records = await read_in(connection, found, after=after, upto=last, limit=NO_END)
+    return found, Loaded(state, after, records, summary_of(found), fork_of(found))
+
+
 async def _find(connection: Connection, session: str, statement: str = _SESSION, *more: object) -> Fields:
     found = await connection.fetchrow(statement, session, *more)
     if found is None:
@@ -115,7 +119,8 @@ async def _inherited(connection: Connection, sid: int, upto: int) -> tuple[int, 
     return (0, None) if found is None else (found[0], found[1])
 
 
-async def _read(connection: Connection, found: Fields, *, after: int, upto: int, limit: int) -> tuple[Recorded, ...]:
+async def read_in(connection: Connection, found: Fields, *, after: int, upto: int, limit: int) -> tuple[Recorded, ...]:
+    """Records of a session by its row, through the forks they were inherited from."""
     session: str = found["id"]
     sid: int = found["sid"]
     if found["fork_sid"] is None or after >= found["fork_position"]:

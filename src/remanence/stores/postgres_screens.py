@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
 from remanence.core.words import scope_words
 from remanence.ports import Cursor
-from remanence.screens import SCREENS, TAGGED_MAX, Hit, Minute, Overview, Search, Seen, Tag, VersionUse
+from remanence.screens import SCREENS, Hit, Overview, Question, Search, Seen, Tag, VersionUse
 from remanence.stores.postgres_access import Access
+from remanence.stores.postgres_asked import answer
 from remanence.stores.postgres_connect import Connection
 from remanence.stores.postgres_connect import Row as Fields
 from remanence.stores.postgres_journal import fetch
-from remanence.stores.postgres_rows import SESSION, minute_of, session_of
-from remanence.stores.postgres_views import CAUGHT_UP, MOVE_CURSOR, conditions_of
+from remanence.stores.postgres_rows import minute_of
+from remanence.stores.postgres_sums import counted_tags, overview, search_in, version_uses
+from remanence.stores.postgres_views import CAUGHT_UP, MOVE_CURSOR
 
 __all__ = ["PostgresScreens"]
 
@@ -34,33 +37,6 @@ SELECT $1, * FROM unnest($2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[])
 ON CONFLICT (project, minute) DO UPDATE SET completed = m.completed + excluded.completed,
     failed = m.failed + excluded.failed, cancelled = m.cancelled + excluded.cancelled
 """
-WINDOW_SESSIONS = 2_000
-_BELOW = (
-    "SELECT CASE WHEN $1::text IS NULL THEN (SELECT max(sid) + 1 FROM sessions) "
-    "ELSE (SELECT sid FROM sessions WHERE id = $1) END"
-)
-_FOUND = (
-    f"SELECT {SESSION}, f.position AS found_at FROM (SELECT DISTINCT ON (w.sid) w.sid, w.position "
-    "FROM search_words w JOIN sessions s USING (sid) WHERE {} ORDER BY w.sid DESC, w.position DESC LIMIT ${}) AS f "
-    "JOIN sessions s USING (sid) LEFT JOIN sessions source ON source.sid = s.fork_sid ORDER BY s.sid DESC"
-)
-_COUNTS = (
-    "SELECT status, waiting_on, count(*) FROM sessions WHERE project = $1 AND status <> 'idle' "
-    "GROUP BY status, waiting_on"
-)
-_DOUBTS = (
-    "SELECT count(*) FROM sessions WHERE project = $1 AND status <> 'deleted' "
-    "AND sid IN (SELECT sid FROM sessions WHERE waiting_on = 'doubt' UNION SELECT sid FROM search_doubts)"
-)
-_TAGS = (
-    "SELECT t.key, t.value, count(*) AS many FROM (SELECT sid FROM sessions WHERE project = $1 AND status <> 'deleted' "
-    f"ORDER BY updated_minute DESC LIMIT {TAGGED_MAX}) AS r JOIN search_tags t USING (sid) "
-    "GROUP BY t.key, t.value ORDER BY many DESC, t.key, t.value LIMIT $2"
-)
-_VERSIONS = (
-    "SELECT version, count(*), sum(turns)::bigint, sum(usd_micros)::bigint, max(updated_at) FROM sessions "
-    "WHERE project = $1 AND agent = $2 AND status <> 'deleted' GROUP BY version ORDER BY version"
-)
 _EMPTIED = ("search_words", "search_tags", "search_doubts", "turn_minutes")
 
 
@@ -96,50 +72,25 @@ class PostgresScreens:
             await _record_turns(connection, found["project"], seen)
             await connection.execute(CAUGHT_UP, sid)
 
+    async def ask(self, *questions: Question) -> list[Any]:
+        async with self._access.transaction("answering a page", isolation="repeatable_read") as connection:
+            return [await answer(connection, question) for question in questions]
+
     async def search(self, search: Search) -> Sequence[Hit]:
-        terms = [_quoted(word) for word in search.words] + ([f"{_quoted(search.prefix)}:*"] if search.prefix else [])
-        query = search.sessions
-        if not terms:
-            return []
-        terms += [_quoted(word) for word in scope_words(query.project, query.agent, query.user)]
-        conditions, values = conditions_of(query)
-        count = len(values)
-        conditions += [f"w.words @@ ${count + 1}::tsquery", f"w.sid >= ${count + 2}", f"w.sid < ${count + 3}"]
-        statement = _FOUND.format(" AND ".join(conditions), count + 4)
-        found: list[Hit] = []
-        window = WINDOW_SESSIONS
         async with self._access.connection("searching sessions") as connection:
-            below: int = await connection.fetchval(_BELOW, query.after) or 0
-            # From the newest backwards, in wider and wider steps: a frequent word fills a page from the first, where a
-            # sort of all that hold it would read them all.
-            while below > 0 and len(found) < query.limit:
-                start, left = max(0, below - window), query.limit - len(found)
-                rows = await connection.fetch(statement, *values, " & ".join(terms), start, below, left)
-                found += [Hit(session_of(row), row["found_at"]) for row in rows]
-                below, window = start, window * 8
-        return found
+            return await search_in(connection, search)
 
     async def tags(self, project: str, *, limit: int) -> Sequence[Tag]:
         async with self._access.connection("counting tags") as connection:
-            return [Tag(*row) for row in await connection.fetch(_TAGS, project, limit)]
+            return await counted_tags(connection, project, limit)
 
     async def overview(self, project: str, *, since: int) -> Overview:
         async with self._access.connection("counting sessions") as connection:
-            counts = await connection.fetch(_COUNTS, project)
-            in_doubt = await connection.fetchval(_DOUBTS, project)
-            minutes = await connection.fetch(
-                "SELECT minute * 60000000, completed, failed, cancelled FROM turn_minutes "
-                "WHERE project = $1 AND minute >= $2 ORDER BY minute",
-                project,
-                minute_of(since),
-            )
-        return Overview(
-            {(row[0], row[1]): row[2] for row in counts}, in_doubt, tuple(Minute(*minute) for minute in minutes)
-        )
+            return await overview(connection, project, since)
 
     async def versions(self, project: str, agent: str) -> Sequence[VersionUse]:
         async with self._access.connection("counting versions") as connection:
-            return [VersionUse(*row) for row in await connection.fetch(_VERSIONS, project, agent)]
+            return await version_uses(connection, project, agent)
 
     async def clear(self) -> None:
         async with self._access.transaction("emptying what screens ask") as connection:
@@ -174,7 +125,3 @@ async def _record_turns(connection: Connection, project: str, seen: Seen) -> Non
     ends = [[counted[minute, end] for minute in minutes] for end in ("completed", "failed", "cancelled")]
     if minutes:
         await connection.execute(_ADD_TURNS, project, minutes, *ends)
-
-
-def _quoted(word: str) -> str:
-    return f"'{word}'"

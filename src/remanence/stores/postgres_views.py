@@ -7,11 +7,12 @@ from typing import Any
 
 from remanence.ports import Cursor, SessionQuery, SessionRow, UsageQuery, UsageRow
 from remanence.stores.postgres_access import Access
+from remanence.stores.postgres_connect import Connection
 from remanence.stores.postgres_rows import SESSION, minute_of, session_of
 from remanence.stores.postgres_usage import UsageEntry, add_usage, usage_rows
 from remanence.stores.refusals import no_session
 
-__all__ = ["CAUGHT_UP", "MOVE_CURSOR", "PostgresViews", "conditions_of"]
+__all__ = ["BEHIND", "CAUGHT_UP", "MOVE_CURSOR", "PostgresViews", "conditions_of", "rows_in"]
 
 USAGE = "usage"
 """The name of the projection whose cursor `record_usage` moves."""
@@ -35,7 +36,7 @@ _IN_DOUBT = (
     "s.status <> 'deleted' AND s.sid IN (SELECT sid FROM sessions WHERE waiting_on = 'doubt' "
     "UNION SELECT sid FROM search_doubts)"
 )
-_BEHIND = """
+BEHIND = """
 SELECT s.id, coalesce(c.position, s.fork_position, 0) AS done, s.head
 FROM sessions s LEFT JOIN cursors c ON c.projection = $1 AND c.sid = s.sid
 WHERE s.behind AND s.head > coalesce(c.position, s.fork_position, 0) ORDER BY s.sid LIMIT $2
@@ -75,29 +76,8 @@ class PostgresViews:
         return session_of(row)
 
     async def sessions(self, query: SessionQuery) -> Sequence[SessionRow]:
-        conditions, values = conditions_of(query)
-        sorted_by = _SORTS[query.sort]
-        order = f"ORDER BY {sorted_by} DESC, s.id DESC"
-        if query.sort == "changed":
-            # By the minute first, which is indexed; the exact moment orders within it.
-            order = "ORDER BY s.updated_minute DESC, s.updated_at DESC, s.id DESC"
-        if query.before is not None:
-            conditions.append(_before(query, sorted_by, values))
-        if query.opened is not None:
-            order = f"ORDER BY s.sid {'DESC' if query.opened == 'newest_first' else 'ASC'}"
-            if query.after is not None:
-                values.append(query.after)
-                side = "<" if query.opened == "newest_first" else ">"
-                conditions.append(f"s.sid {side} (SELECT sid FROM sessions WHERE id = ${len(values)})")
-        where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
         async with self._access.connection("listing sessions") as connection:
-            rows = await connection.fetch(
-                f"SELECT {SESSION} FROM (SELECT * FROM sessions s {where}{order} LIMIT ${len(values) + 1}) AS s "
-                f"LEFT JOIN sessions source ON source.sid = s.fork_sid {order}",
-                *values,
-                query.limit,
-            )
-        return [session_of(row) for row in rows]
+            return await rows_in(connection, query)
 
     async def heads(self, sessions: Sequence[str]) -> dict[str, int]:
         async with self._access.connection("looking at sessions") as connection:
@@ -114,7 +94,7 @@ class PostgresViews:
             if await connection.fetchval("SELECT 1 FROM projections WHERE name = $1", projection) is None:
                 await connection.execute("INSERT INTO projections VALUES ($1) ON CONFLICT DO NOTHING", projection)
                 await connection.execute("UPDATE sessions SET behind = true WHERE NOT behind")
-            return [Cursor(*row) for row in await connection.fetch(_BEHIND, projection, limit)]
+            return [Cursor(*row) for row in await connection.fetch(BEHIND, projection, limit)]
 
     async def record_usage(self, cursor: Cursor, rows: Sequence[UsageEntry]) -> None:
         async with self._access.transaction("recording usage") as connection:
@@ -143,6 +123,32 @@ class PostgresViews:
             "bytes": counts["bytes"],
             "durability": settings if counts["fsync"] == "on" else f"{settings}: a power failure loses data",
         }
+
+
+async def rows_in(connection: Connection, query: SessionQuery) -> list[SessionRow]:
+    """Sessions that fit, in the order that was asked for."""
+    conditions, values = conditions_of(query)
+    sorted_by = _SORTS[query.sort]
+    order = f"ORDER BY {sorted_by} DESC, s.id DESC"
+    if query.sort == "changed":
+        # By the minute first, which is indexed; the exact moment orders within it.
+        order = "ORDER BY s.updated_minute DESC, s.updated_at DESC, s.id DESC"
+    if query.before is not None:
+        conditions.append(_before(query, sorted_by, values))
+    if query.opened is not None:
+        order = f"ORDER BY s.sid {'DESC' if query.opened == 'newest_first' else 'ASC'}"
+        if query.after is not None:
+            values.append(query.after)
+            side = "<" if query.opened == "newest_first" else ">"
+            conditions.append(f"s.sid {side} (SELECT sid FROM sessions WHERE id = ${len(values)})")
+    where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
+    rows = await connection.fetch(
+        f"SELECT {SESSION} FROM (SELECT * FROM sessions s {where}{order} LIMIT ${len(values) + 1}) AS s "
+        f"LEFT JOIN sessions source ON source.sid = s.fork_sid {order}",
+        *values,
+        query.limit,
+    )
+    return [session_of(row) for row in rows]
 
 
 def conditions_of(query: SessionQuery) -> tuple[list[str], list[Any]]:

@@ -4,10 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from remanence.core.words import wanted, words_of
+from remanence.errors import NotFound
 from remanence.events import Redacted
 from remanence.ports import Cursor, Database, SessionQuery, Summary
-from remanence.screens import SCREENS, Minute, Overview, Search, Seen, Tag, VersionUse
+from remanence.screens import (
+    SCREENS,
+    Behind,
+    Budgets,
+    Found,
+    Minute,
+    Opened,
+    Overview,
+    Place,
+    Search,
+    Seen,
+    Sessions,
+    Sums,
+    Tag,
+    Tags,
+    Uses,
+    VersionUse,
+    Waiting,
+)
 from remanence.testing.conformance.harness import SECOND, T0, Harness, forked, law, opened, said, write
 
 MINUTE = 60 * SECOND
@@ -262,3 +283,71 @@ async def what_screens_ask_can_be_made_again(h: Harness) -> None:
     assert list(await db.store.behind(SCREENS, limit=9)) == [Cursor("a", 0, 2)]
     await seen(db, "a", Seen(words=((2, ("plum",)),)))
     assert await found(db, "plum") == [("a", 2)]
+
+
+# --- what a page asks -------------------------------------------------------------------------------------------------
+
+
+@law
+async def what_is_asked_together_is_what_is_asked_alone(h: Harness) -> None:
+    db = await h.open()
+    for number, name in enumerate("abc"):
+        summary = Summary("scribe", f"v{number % 2}", "lab", waiting_on="approval" if name == "b" else "", turns=number)
+        await spoken(db, name, "a red kite", summary=summary, at=T0 + number)
+    for scope in ("user:ada", "session:a", "project:lab"):
+        await db.controls.set_budget(scope, "tokens", 10, at=T0)
+    query, search = SessionQuery(project="lab"), Search(("kite",), "", SessionQuery(project="lab"))
+    overview, rows, hits, uses, tags, own, shared, waiting = await db.screens.ask(
+        Sums("lab", T0),
+        Sessions(query),
+        Found(search),
+        Uses("lab", "scribe"),
+        Tags("lab", 5),
+        Budgets("session:a"),
+        Budgets(),
+        Waiting(replace(query, waiting_on="approval")),
+    )
+    assert overview == await db.screens.overview("lab", since=T0)
+    assert rows == await db.views.sessions(query)
+    assert [hit for hit, _ in hits] == await db.screens.search(search)
+    assert [record for _, record in hits] == [(await db.store.read(name, after=1))[0] for name in "cba"]
+    assert uses == await db.screens.versions("lab", "scribe")
+    assert tags == await db.screens.tags("lab", limit=5)
+    assert own == await db.controls.budgets("session:a")
+    assert [budget.scope for budget in shared] == ["project:lab", "user:ada"]
+    ((row, loaded),) = waiting
+    assert (row.session, loaded) == ("b", await db.store.load("b"))
+
+
+@law
+async def a_session_is_shown_with_a_stretch_of_its_journal(h: Harness) -> None:
+    db = await h.open()
+    await db.store.append(opened("a", *(said(str(number)) for number in range(20))))
+    await db.store.append(write("a", said("more"), snapshot=b"at 22"))
+    await db.store.append(write("a", said("and more")))
+
+    async def positions(place: Place, position: int = 0) -> list[int]:
+        (shown,) = await db.screens.ask(Opened("a", place, position, 4))
+        assert shown.loaded == await db.store.load("a")
+        return [record.position for record in shown.records]
+
+    assert await positions("newest") == [20, 21, 22, 23]
+    assert await positions("around", 10) == [9, 10, 11, 12]
+    assert await positions("around", 1) == [1, 2, 3, 4]
+    assert await positions("before", 3) == [1, 2]
+    assert await positions("before", 99) == [20, 21, 22, 23]
+    assert await positions("after", 3) == [4, 5, 6, 7]
+    assert await positions("after", 23) == []
+    await h.refused(NotFound, db.screens.ask(Opened("nobody")))
+
+
+@law
+async def a_projection_that_may_have_something_to_read_says_so(h: Harness) -> None:
+    db = await h.open()
+    assert await db.screens.ask(Behind((SCREENS,))) == [True], "nobody has followed the journals yet"
+    await db.store.behind(SCREENS, limit=1)
+    assert await db.screens.ask(Behind((SCREENS,))) == [False]
+    await db.store.append(opened("a"))
+    assert await db.screens.ask(Behind((SCREENS,))) == [True]
+    await seen(db, "a")
+    assert await db.screens.ask(Behind((SCREENS,))) == [False]
