@@ -204,7 +204,7 @@ def said_once(session: str, event: Any, key: str, client: Client) -> None:
 
 def steadily(servers: list[WireServer], action: Any) -> Any:
     """Do something, again while servers die under it."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while True:
         try:
             with servers[-1].client(timeout=60) as client:
@@ -307,7 +307,7 @@ def test_keys_as_they_are_made_used_and_revoked(tmp_path: Path) -> None:
             with server.client(bad) as client, pytest.raises(openai.AuthenticationError):
                 client.beta.agents.list()
         server.do(lambda rt: key_verbs.revoke_key(rt.caller, text))
-        ended = asyncio.run(refused_within(server, text, 8))
+        ended = asyncio.run(refused_within(server, text, 60))
         assert ended
         assert text.rpartition("_")[2].encode() not in (tmp_path / "a.db").read_bytes()
 

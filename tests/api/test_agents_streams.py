@@ -23,7 +23,7 @@ from remanence.runtime.services import Times
 from remanence.spec import AgentSpec, ToolSpec
 
 IDLE = "agent.session.idle"
-TIMES = Times(lease_s=0.4, linger_s=0.1, drain_s=1.0, poll_s=0.02, retry_base_s=0.001, retry_cap_s=0.002)
+TIMES = Times(lease_s=3.0, linger_s=0.1, drain_s=1.0, poll_s=0.02, retry_base_s=0.001, retry_cap_s=0.002)
 SPEC = AgentSpec("ada", "typist", tools=(ToolSpec("look", kind="client", replay="safe"),))
 
 

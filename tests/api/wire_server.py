@@ -31,7 +31,7 @@ __all__ = ["KEY", "OTHER", "READER", "WireServer", "serve"]
 
 KEY, OTHER, READER = "rmn_test_own", "rmn_test_other", "rmn_test_reader"
 T = TypeVar("T")
-QUICK = Times(lease_s=2.0, linger_s=0.2, drain_s=2.0, poll_s=0.05, retry_base_s=0.01, retry_cap_s=0.05)
+QUICK = Times(lease_s=5.0, linger_s=0.2, drain_s=2.0, poll_s=0.05, retry_base_s=0.01, retry_cap_s=0.05)
 _LOOKS, _LOOK_S = 12_000, 0.005
 """How often to look whether a server is up, and how long to wait between."""
 

@@ -6,7 +6,6 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
 from a_browser import looker
 from a_server import lay_out, serving
 from playwright.sync_api import Browser, expect
@@ -35,7 +34,6 @@ TURNS = 1_000
 PER_TURN = 10
 WINDOW = 200
 
-pytestmark = pytest.mark.timeout(300)
 """A busy machine is no fault."""
 
 

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from a_browser import Looker, looker
 from a_server import Server, lay_out, surroundings
 from playwright.sync_api import Browser, expect
@@ -22,7 +21,6 @@ WHEN_A_SERVER_DIES = [
 """What the browser says then, and may."""
 
 
-@pytest.mark.timeout(300)
 def test_a_session_goes_on_under_whoever_looks(browser: Browser, pictures: Path, tmp_path: Path) -> None:
     """Say something, watch the words come, kill the server in the middle, start it again, approve, see the end."""
     folder = lay_out(tmp_path / "shop", golden=False)

@@ -32,7 +32,7 @@ from remanence.spec import AskRule
 
 HOME, LINK = "http://127.0.0.1:7410", "the_link_that_was_printed"
 MEANT = {"hx-request": "true"}
-QUICK = Times(lease_s=2.0, linger_s=0.05, poll_s=0.02, drain_s=2.0)
+QUICK = Times(lease_s=5.0, linger_s=0.05, poll_s=0.02, drain_s=2.0)
 
 
 def script(request: ModelRequest) -> ModelReply:

@@ -14,7 +14,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from remanence.console.wording import LANGUAGES, wording
 
-pytestmark = pytest.mark.timeout(300)
 """A busy machine is no fault."""
 
 

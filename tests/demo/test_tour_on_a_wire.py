@@ -10,7 +10,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import pytest
 from rich.console import Console
 
 from remanence.content import Message, Part, Text, ToolCall, ToolResult, text_of
@@ -53,7 +52,6 @@ def plain(content: Any) -> str:
     return content if isinstance(content, str) else "".join(part["text"] for part in content or ())
 
 
-@pytest.mark.timeout(240)
 async def test_the_tour_holds_its_claims_on_a_model_behind_http(tmp_path: Path) -> None:
     printed = StringIO()
     async with WireServer(answer) as server:

@@ -19,7 +19,7 @@ from remanence.ports import ModelReply, ModelRequest
 from remanence.runtime.services import Times
 from remanence.tools import ask_human, client_tool, sleep_until
 
-FAST = Times(lease_s=1.0, linger_s=0.05, poll_s=0.02, retry_base_s=0.01, retry_cap_s=0.05, drain_s=2.0)
+FAST = Times(lease_s=4.0, linger_s=0.05, poll_s=0.02, retry_base_s=0.01, retry_cap_s=0.05, drain_s=2.0)
 
 
 class Shop:

@@ -177,7 +177,7 @@ async def test_a_neighbour_of_a_write_in_doubt_is_not_held_up(own_database: str)
         proxy.cut("request lost", b'"cut"')
         began = time.monotonic()
         await asyncio.gather(database.store.append(said("cut", "a")), database.store.append(said("beside", "b")))
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10, "a command that hangs has 20 s"
         assert await inputs(database, "a") == ["cut"]
         assert await inputs(database, "b") == ["beside"]
 
@@ -274,7 +274,7 @@ async def test_a_server_that_stays_away_fails_every_call_soon_and_is_found_again
             began = time.monotonic()
             with pytest.raises(StoreUnavailable, match="kept"):
                 await call()
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < 8, "it waits 2 s for the server; to get hold of a connection takes 10"
         await database.store.wait(timeout_s=0.01)
     finally:
         await asyncio.to_thread(own.start)
