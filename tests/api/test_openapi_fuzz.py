@@ -113,7 +113,7 @@ def there(server: WireServer) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def document(server: WireServer) -> Any:
-    return schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    return schemathesis.openapi.from_url(f"{server.url}/openapi.json", timeout=60)
 
 
 def face_of(path: str) -> str:

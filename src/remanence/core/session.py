@@ -132,6 +132,9 @@ def fold(s: Session, records: Iterable[Recorded]) -> Session:
     return s
 
 
+_SNAPSHOTS = msgspec.msgpack.Decoder(Session)
+
+
 def encode_snapshot(s: Session) -> bytes:
     """The state as a snapshot: only between turns, so that it holds no content."""
     if s.turn is not None:
@@ -166,7 +169,7 @@ def decode_snapshot(snapshot: bytes | None, session: str) -> Session | None:
     """The state a snapshot holds, or None when there is none, or an older release wrote it in another shape (then fold
     from zero). It may be from before `session` was forked from another one, of which it then says the same."""
     try:
-        s = msgspec.msgpack.decode(snapshot, type=Session) if snapshot is not None else None
+        s = _SNAPSHOTS.decode(snapshot) if snapshot is not None else None
     except msgspec.DecodeError:
         return None
     return s if s is None or s.id == session else replace(s, id=session)

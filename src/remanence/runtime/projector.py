@@ -30,6 +30,8 @@ BATCH_SESSIONS = 20
 REST_S = 1.0
 """How long it rests when there is nothing to read."""
 REST_MIN_S = 0.01
+FIRST_S = 0.25
+"""A process that starts has something to do first: whoever asks a projection brings it up to date anyway."""
 SHARE_BUSY, SHARE_IDLE = 0.05, 0.5
 """How much of the time it reads, while sessions run here and while none does."""
 _MICROS = 1_000_000
@@ -101,6 +103,7 @@ class Projector:
         self._unreadable[key] = cursor.head
 
     async def _run(self) -> None:
+        await self._clock.wait(self._stopping, FIRST_S)
         while not self._stopping.is_set():
             began = self._clock.now()
             try:
