@@ -7,10 +7,13 @@ import time
 from typing import Any
 
 import msgspec
+import pytest
 
 from remanence import Remanence
 from remanence.api.guard import Guard
-from remanence.commands.keys import Keyring, create_key
+from remanence.commands.keys import Keyring, create_key, revoke_key
+from remanence.errors import Unauthenticated
+from remanence.testing.clock import FakeClock
 
 
 async def test_a_key_that_many_use_at_once_is_hashed_once() -> None:
@@ -26,6 +29,20 @@ async def test_a_key_that_many_use_at_once_is_hashed_once() -> None:
         together_s = time.process_time() - before
     assert {principal.actor for principal in checked} == {"key:ada"}
     assert together_s < 20 * alone_s
+
+
+async def test_a_key_revoked_elsewhere_works_for_five_seconds_and_no_longer() -> None:
+    async with Remanence("sqlite:///:memory:", worker=False) as rt:
+        key, token = await create_key(rt.caller, "ada", scopes=("api",))
+        clock = FakeClock(rt.caller.clock.now())
+        here = Keyring(rt.database.registry, clock)
+        await here.check(token)
+        await revoke_key(rt.caller, key.id)
+        clock.advance(4.9)
+        await here.check(token)
+        clock.advance(0.1)
+        with pytest.raises(Unauthenticated, match="revoked"):
+            await here.check(token)
 
 
 async def test_who_is_turned_away_at_the_end_is_told_so() -> None:
