@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from remanence.events import ApprovalGiven, CallJudged, InputReceived, Recorded, ToolResolved, ToolStarted, TurnEnded
-from remanence.testing.faults.check import Pause, check
+from remanence.testing import postgres
+from remanence.testing.faults.check import Figures, Pause, check
 from remanence.testing.faults.processes import kill_workers, pause_workers
 from remanence.testing.faults.scenario import Acknowledged
 from remanence.testing.faults.sweep import sweep
@@ -16,6 +20,7 @@ from remanence.testing.faults.world import Watch, World
 
 SWEEP_RUNS = 300
 KILLS_PER_STORE = 200
+LANES = 4
 PAUSES = 12
 
 
@@ -27,16 +32,36 @@ async def test_every_point_of_death_in_one_process() -> None:
     assert figures.doubts > 0
 
 
+async def killed_in_lanes(urls: Sequence[str], folder: Path) -> Figures:
+    """Each lane has a database, workers and deaths of its own: mostly it waits for the lease of who died to run out."""
+    total = Figures()
+    kills = KILLS_PER_STORE // len(urls)
+    lanes = [(url, folder / f"lane-{number}", number) for number, url in enumerate(urls)]
+    for _, place, _ in lanes:
+        place.mkdir(exist_ok=True)
+    for figures in await asyncio.gather(*(kill_workers(url, place, kills, seed=seed) for url, place, seed in lanes)):
+        assert figures.kills >= kills
+        total.add(figures)
+    return total
+
+
 @pytest.mark.timeout(600)
 async def test_real_workers_killed_on_sqlite(tmp_path: Path) -> None:
-    figures = await kill_workers(f"sqlite:///{tmp_path}/faults.db", tmp_path, KILLS_PER_STORE)
+    figures = await killed_in_lanes([f"sqlite:///{tmp_path}/faults-{lane}.db" for lane in range(LANES)], tmp_path)
     assert figures.failures == 0, figures
     assert figures.kills >= KILLS_PER_STORE
 
 
+@pytest.fixture
+def postgres_databases(postgres_url: str) -> Iterator[list[str]]:
+    """An empty database for each lane."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(postgres.postgres_database(postgres_url)) for _ in range(LANES)]
+
+
 @pytest.mark.timeout(600)
-async def test_real_workers_killed_on_postgres(tmp_path: Path, postgres_database: str) -> None:
-    figures = await kill_workers(postgres_database, tmp_path, KILLS_PER_STORE)
+async def test_real_workers_killed_on_postgres(tmp_path: Path, postgres_databases: list[str]) -> None:
+    figures = await killed_in_lanes(postgres_databases, tmp_path)
     assert figures.failures == 0, figures
     assert figures.kills >= KILLS_PER_STORE
 
