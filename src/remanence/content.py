@@ -143,12 +143,21 @@ def parse_arguments(arguments: str) -> dict[str, Any]:
     if not arguments.strip():
         return {}
     try:
-        value = msgspec.json.decode(arguments)
+        value: object = msgspec.json.decode(arguments)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ValueError(f"the arguments are not valid JSON: {error}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"the arguments must be a JSON object, not {type(value).__name__}")
+        raise ValueError(f"the arguments must be a JSON object, not {_KINDS.get(type(value), 'null')}")
     return value  # pyright: ignore[reportUnknownVariableType]
+
+
+_KINDS: dict[type[object], str] = {
+    list: "a list",
+    str: "a string",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+}
 
 
 def arguments_digest(name: str, arguments: str) -> str:

@@ -129,10 +129,18 @@ class _Reached:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, httpx2.TransportError):
             raise StoreUnavailable(
-                f"The server at {self._url} did not answer ({type(error).__name__}). What it acknowledged is kept; "
+                f"The server at {self._url} did not answer ({_why(error)}). What it acknowledged is kept; "
                 "whether it did this is not known here. Look at the session, or ask again; --direct asks the database "
                 "itself."
             ) from None
+
+
+def _why(error: httpx2.TransportError) -> str:
+    if isinstance(error, httpx2.TimeoutException):
+        return "it took too long"
+    if isinstance(error, httpx2.ConnectError):
+        return "nothing listens there, or no way leads to it"
+    return "the connection broke"
 
 
 def _path(path: str) -> str:

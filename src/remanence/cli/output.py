@@ -203,10 +203,9 @@ def counted(number: int, one: str, many: str = "") -> str:
 
 def usd(micros: int) -> str:
     """Micro-USD as dollars, to the cent or, below that, as finely as it is: `$1.25`, `$0.000315`."""
-    sign, micros = ("-", -micros) if micros < 0 else ("", micros)
-    whole, rest = divmod(micros, _MICROS)
-    digits = f"{rest:06d}".rstrip("0").ljust(2, "0")
-    return f"{sign}${whole:,}.{digits}"
+    from remanence.core.ledger import amount_words
+
+    return amount_words(micros, "usd_micros")
 
 
 def moment(at: int | None) -> str:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.sessions import tell
-from remanence.core.ledger import kept_scope, own_scope
+from remanence.core.ledger import amount_words, kept_scope, own_scope
 from remanence.errors import InvalidInput, NotFound
 from remanence.events import BudgetRaised
 from remanence.ports import Budget, Hold, SessionQuery
@@ -85,13 +85,16 @@ async def raise_budget(caller: Caller, scope: str, unit: Unit, *, by: int = 0, t
     kept = _kept(caller, scope)
     current = next((b for b in await caller.database.controls.budgets(kept) if b.unit == unit), None)
     if current is None:
+        kind, option = ("money", "--usd 5") if unit == "usd_micros" else ("tokens", "--tokens 100000")
         raise NotFound(
-            f"There is no {unit} budget for {scope}. Set one first: remanence budgets set {scope} ..."
+            f"There is no budget in {kind} for {scope}. Nothing was changed; set one first: "
+            f"remanence budgets set {scope} {option}"
         ).because("no_budget", scope=scope)
     limit = current.limit + by if to is None else to
     if limit <= current.limit:
+        there, wanted = amount_words(current.limit, unit), amount_words(limit, unit)
         raise InvalidInput(
-            f"The budget of {scope} is {current.limit} {unit} already; {limit} would not raise it."
+            f"The budget of {scope} is {there} already; {wanted} would not raise it. Nothing was changed."
         ).because("not_raised", scope=scope)
     return await set_budget(caller, scope, unit, limit)
 

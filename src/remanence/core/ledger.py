@@ -91,6 +91,16 @@ def usd_to_micros(usd: str) -> int:
     return int(amount * 1_000_000)
 
 
+def amount_words(amount: int, unit: str) -> str:
+    """An amount as a person reads it: dollars to the cent or as finely as it is, or tokens."""
+    if unit == "tokens":
+        return f"{amount:,} tokens"
+    sign, micros = ("-", -amount) if amount < 0 else ("", amount)
+    whole, rest = divmod(micros, 1_000_000)
+    digits = f"{rest:06d}".rstrip("0").ljust(2, "0")
+    return f"{sign}${whole:,}.{digits}"
+
+
 def attempt_key(session: str, call: str, attempt: int) -> str:
     """The name of one attempt of one model call: what its reservation is kept under."""
     return f"{session}:{call}:{attempt}"

@@ -51,7 +51,9 @@ class Embeddings:
         try:
             answer = await self._http.post(self._url, json=body, headers=self._headers, timeout=self._timeout_s)
         except httpx2.HTTPError as error:
-            raise self._failed(f"did not answer ({type(error).__name__})", "connection") from error
+            late = isinstance(error, httpx2.TimeoutException)
+            words = "did not answer in time" if late else "did not answer: it is not there, or the connection broke"
+            raise self._failed(words, "connection") from error
         if answer.status_code != 200:
             raise self._failed(f"answered {answer.status_code}: {answer.text[:SHOWN_CHARACTERS]}")
         try:

@@ -102,9 +102,9 @@ class Writers:
                 timer = self._loop.call_later(LATE_S, self._start)
                 try:
                     await lane.settle(group)
-                except BaseException as error:
+                except BaseException:
                     # Ours to report: a caller must never wait for an answer that nobody will give.
-                    _fail(group, _stopped(error))
+                    _fail(group, _stopped())
                     raise
                 finally:
                     timer.cancel()
@@ -293,10 +293,10 @@ def _give_up(group: Sequence[Pending], error: RemanenceError, *, late: bool) -> 
     return left
 
 
-def _stopped(error: BaseException) -> StoreUnavailable:
+def _stopped() -> StoreUnavailable:
     return StoreUnavailable(
-        f"The writer was stopped while this write was under way ({type(error).__name__}). What was acknowledged is "
-        "kept; read the session again to see whether this was too."
+        "The database was closed while this write was under way. What was acknowledged is kept; read the session again "
+        "to see whether this was too."
     )
 
 

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from remanence.core.ledger import amount_words
 from remanence.errors import BudgetExceeded, Conflict, Frozen, InvalidInput, KeyReused, StoreCorrupt, UnknownEvent
 from remanence.events import (
     Recorded,
@@ -324,8 +325,9 @@ def reserve(budget: Budget, charge: Charge, held: int) -> int:
     used = budget.spent + budget.reserved - held
     if amount > 0 and used + amount > budget.limit:
         raise BudgetExceeded(
-            f"The budget of {budget.scope} has {max(0, budget.limit - used)} {budget.unit} left of {budget.limit}, and "
-            f"this needs up to {amount}. Nothing was written; raise the budget to go on.",
+            f"The budget of {budget.scope} has {amount_words(max(0, budget.limit - used), budget.unit)} left of "
+            f"{amount_words(budget.limit, budget.unit)}, and this needs up to {amount_words(amount, budget.unit)}. "
+            "Nothing was written; raise the budget to go on.",
             scope=budget.scope,
             unit=budget.unit,
             limit=budget.limit,
