@@ -86,8 +86,10 @@ class Looker:
 
     def axe(self) -> list[str]:
         """Serious and critical findings of axe-core, WCAG 2.2 AA and best practices."""
-        self.page.evaluate(AXE)
-        options = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+        if not self.page.evaluate("'axe' in window"):
+            self.page.evaluate(AXE)
+        tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+        options = {"runOnly": tags, "resultTypes": ["violations"]}
         found: dict[str, Any] = self.page.evaluate("options => axe.run(document, options)", options)
         return [
             f"{one['id']} ({one['impact']}): {one['help']}: {node['html'][:200]} {node.get('failureSummary', '')[:200]}"

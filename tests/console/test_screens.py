@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import cycle, product
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from a_browser import NARROW, WIDE, Looker, Theme, looker
+from a_browser import NARROW, WIDE, looker
 from a_server import GOLDEN, Server
 from playwright.sync_api import Browser, Page, expect
 
@@ -41,6 +41,16 @@ def open_sheet(page: Page) -> None:
     expect(page.locator("dialog[open]")).to_be_visible()
 
 
+def open_ways(page: Page) -> None:
+    page.locator(".head .ways > summary").click()
+    expect(page.locator(".head .way pre").last).to_be_visible()
+
+
+def open_record(page: Page) -> None:
+    page.locator("li.record summary").nth(3).click()
+    expect(page.locator("li.record .record-body pre").first).to_be_visible()
+
+
 SCREENS = (
     Screen("home", "/"),
     Screen("sessions", "/sessions"),
@@ -63,34 +73,43 @@ SCREENS = (
     Screen("agent", "/agents/shop"),
     Screen("cost", "/cost"),
     Screen("keys", "/keys"),
+    Screen("keys-elsewhere", "/keys", open_ways),
+    Screen("record", "/sessions/one_tool?view=journal", open_record),
+    Screen("trial", "/playground/one_tool"),
+    Screen("sign-in", "/sign-in"),
 )
 
 
-@pytest.fixture(params=product(LANGUAGES, ("light", "dark")), ids="-".join)
-def someone(
-    request: pytest.FixtureRequest, browser: Browser, server: Server, pictures: Path
-) -> Iterator[tuple[Looker, str]]:
-    """Whoever looks, signed in by the link, in one language and theme; wide in the light, narrow in the dark."""
-    language: str = request.param[0]
-    theme: Theme = request.param[1]
-    size = WIDE if theme == "light" else NARROW
-    with looker(browser, server.url, pictures, language=language, theme=theme, size=size) as one:
+LOOKS = tuple(product(("light", "dark"), (("wide", WIDE), ("narrow", NARROW))))
+"""Every theme at every width. A page is loaded once in a language, and looked at in each."""
+WITH_AXE = {("en", "light", "wide"), ("en", "dark", "narrow")}
+"""What axe sees does not depend on the language: each theme, and each width, once."""
+
+
+DRAWN = "() => [...document.querySelectorAll('.chart')].every(box => !box.plot || box.plot.width === box.clientWidth)"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_screen(language: str, browser: Browser, server: Server, pictures: Path) -> None:
+    """In every theme and at every width: one test for all of them, with a browser that is signed in once."""
+    with looker(browser, server.url, pictures, language=language) as one:
         one.open(server.link)
         one.expected = ["status of 404"]
-        yield one, f"{language}-{theme}"
-
-
-def test_every_screen(someone: tuple[Looker, str]) -> None:
-    """One test for all of them: a browser that is signed in once."""
-    one, kind = someone
-    for screen in SCREENS:
-        page = one.open(screen.path)
-        if screen.act is not None:
-            screen.act(page)
-        page.wait_for_load_state("load")
-        assert page.locator("html").get_attribute("lang") == kind[:2]
-        # What axe sees does not depend on the language: each theme, and each width, once.
-        one.check(f"{screen.name}-{kind}", with_axe=kind in ("en-light", "fr-dark"))
+        for screen in SCREENS:
+            page = one.open(screen.path)
+            if screen.act is not None:
+                screen.act(page)
+            page.wait_for_load_state("load")
+            assert page.locator("html").get_attribute("lang") == language
+            for theme, (width, size) in LOOKS:
+                page.emulate_media(color_scheme=theme)  # pyright: ignore[reportArgumentType]
+                page.set_viewport_size({"width": size[0], "height": size[1]})
+                dark = page.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+                assert dark == (theme == "dark")
+                page.wait_for_function(DRAWN)
+                name = f"{screen.name}-{language}-{theme}-{width}"
+                one.check(name, with_axe=(language, theme, width) in WITH_AXE)
+            page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
 
 
 def test_signing_in_with_a_key(browser: Browser, server: Server, pictures: Path) -> None:
@@ -118,12 +137,13 @@ def test_every_golden_journal_is_shown(browser: Browser, server: Server, picture
     """Each in one of the views in turn, and nothing a browser complains of."""
     views = cycle(("timeline", "conversation", "journal"))
     with looker(browser, server.url, pictures, language="fr", size=NARROW) as one:
-        one.open(server.link)
+        page = one.open(server.link)
+        one.expected = ["status of 404"]
         for name, view in zip(GOLDEN, views, strict=False):
-            status = one.page.request.get(f"{server.url}/sessions/{name}").status
-            if status == 404:
+            answer = page.goto(f"{server.url}/sessions/{name}?view={view}")
+            assert answer is not None
+            if answer.status == 404:
                 continue  # it was removed, or is of another project
-            page = one.open(f"/sessions/{name}?view={view}")
             expect(page.locator("#rows > li").first).to_be_visible()
 
 

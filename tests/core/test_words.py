@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remanence.core.words import WORD_CHARS_MAX, excerpt, scope_words, wanted, words_of
+from remanence.core.words import LOOKED_AT_MAX, WORD_CHARS_MAX, excerpt, scope_words, wanted, words_of
 
 texts = st.text(max_size=120) | st.text(alphabet="ab é日本語\u0301ﬁ_-1", max_size=60)
 
@@ -65,3 +65,21 @@ def test_an_excerpt_is_of_its_text(text: str, search: str, chars: int) -> None:
     assert all(piece for piece, _ in pieces)
     inner = "".join(piece for piece, _ in pieces)
     assert inner.removeprefix("… ").removesuffix("…").strip("… ") in text or inner in text
+
+
+def test_what_comes_again_and_what_is_endless_is_not_looked_at_for_ever() -> None:
+    """The same words as of a short text, in the same order."""
+    assert words_of("b a b c " * 100_000, 9) == ("b", "a", "c")
+    assert words_of("e\u0301te\u0301 " * 50_000 + "fin", 9) == ("ete", "fin")
+    assert words_of("x" * 3_000_000, 9) == ("x" * WORD_CHARS_MAX,)
+    assert set(words_of("日本" * 500_000, 9)) == {"日本", "本日"}
+    assert (
+        len(words_of(" ".join(f"w{number}" for number in range(LOOKED_AT_MAX + 9)), LOOKED_AT_MAX + 9)) == LOOKED_AT_MAX
+    )
+
+
+def test_an_excerpt_of_a_long_text_is_where_the_word_is() -> None:
+    text = "nothing here " * 50_000 + "a red kite " + "nothing there " * 50_000
+    assert ("kite", True) in excerpt(text, ("kite",), "", 80)
+    assert ("kite", True) in excerpt(text, (), "kit", 80)
+    assert excerpt(text, ("dog",), "", 80)[0][0].startswith("nothing here")

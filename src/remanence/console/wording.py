@@ -10,6 +10,7 @@ of the package. Times are written in UTC here; the page's script writes them aga
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -39,8 +40,15 @@ def catalogue(language: str) -> dict[str, Forms]:
     found: dict[str, Forms] = {}
     for room, texts in tomllib.loads(text).items():
         for key, forms in cast("dict[str, Forms]", texts).items():
-            found[f"{room}.{key}"] = forms
+            found[f"{room}.{key}"] = _set(forms) if language == "fr" else forms
     return found
+
+
+def _set(forms: Forms) -> Forms:
+    """French puts a space before what ends a clause, which must not end a line."""
+    if isinstance(forms, dict):
+        return {form: str(_set(text)) for form, text in forms.items()}
+    return re.sub(r" (?=[:;?!»])|(?<=«) ", _HARD, forms)
 
 
 @cache

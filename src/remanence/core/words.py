@@ -13,18 +13,21 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 __all__ = ["excerpt", "scope_words", "wanted", "words_of"]
 
 WORD_CHARS_MAX = 64
 """What is longer is no word (a key, a picture in base64) and is cut: its beginning can be found."""
+LOOKED_AT_MAX = 100_000
+"""A text without spaces may be megabytes of one run: so many of its pairs, or words, are looked at, and no more."""
 SEARCH_WORDS_MAX = 12
 PREFIX_CHARS_MIN = 2
 """One letter begins too many words to say anything."""
 
 _NEAR_CHARS = 20_000
 
-_RUN = re.compile(r"(?:[^\W_][\u0300-\u036f]*)+")
+_RUN = re.compile(r"[^\W_]+(?:[\u0300-\u036f]+[^\W_]*)*")
 _DENSE = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\u0e00-\u0eff\U00020000-\U0003ffff]+")
 _SCOPES = "\ue000\ue001\ue002"
 """What stands in front of such a name: no word of a text holds a private character."""
@@ -33,11 +36,12 @@ _SCOPES = "\ue000\ue001\ue002"
 def words_of(text: str, limit: int) -> tuple[str, ...]:
     """The first `limit` different words of a text, in the order they first appear."""
     found: dict[str, None] = {}
-    for run in dict.fromkeys(_RUN.findall(text)):  # the same run again says nothing new, and long texts repeat
-        for word, _, _ in _spans(run):
-            found[word] = None
-            if len(found) >= limit:
-                return tuple(found)
+    # The same run again says nothing new, and long texts repeat.
+    every = (word for run in dict.fromkeys(_RUN.findall(text)) for word, _, _ in _spans(run))
+    for word in islice(every, LOOKED_AT_MAX):
+        found[word] = None
+        if len(found) >= limit:
+            break
     return tuple(found)
 
 
