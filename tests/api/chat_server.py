@@ -16,6 +16,7 @@ from openai import AsyncOpenAI, OpenAI
 from remanence import Remanence
 from remanence.api.app import build_app
 from remanence.api.auth import Access, development_principal
+from remanence.api.router import Face
 from remanence.commands.keys import Principal
 
 KEY = "rmn_test_key"
@@ -51,7 +52,7 @@ async def serving(rt: Remanence, faces: Sequence[tuple[str, APIRouter]]) -> Asyn
     }
     mounted: list[APIRouter] = []
     for prefix, router in faces:
-        outer = APIRouter(prefix=prefix)
+        outer = Face(prefix=prefix)
         outer.include_router(router)
         mounted.append(outer)
     app = build_app(rt, faces=mounted, access=Access(rt.caller, own=own))

@@ -16,6 +16,7 @@ from remanence.api.agents_stream import StreamChoice
 from remanence.api.agents_traces import trace_object
 from remanence.api.bodies import JsonRoute
 from remanence.api.described import answers
+from remanence.api.lane import Lane
 from remanence.api.lists import After, Limit, Order, Ordered, list_answer
 from remanence.api.lists import answer as answered
 from remanence.api.router import Face
@@ -56,6 +57,13 @@ async def create_events(
             return Response(status_code=202)
     await _perform(await visible_session(caller, session_id), body, caller, if_busy, idempotency_key)
     return Response(status_code=202)
+
+
+async def _create(_request: Request, session_id: str, body: EventsBody, caller: Caller) -> Response:
+    return await create_events(session_id, body, caller)
+
+
+events_router.lanes.append(Lane("/agents/sessions/", "/events", EventsBody, _create))
 
 
 def _guessed(caller: Caller, session: str) -> Session | None:

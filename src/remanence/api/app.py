@@ -21,6 +21,7 @@ from remanence.api.auth import Access
 from remanence.api.described import describe
 from remanence.api.failures import REFUSALS, answer_failures
 from remanence.api.guard import BODY_BYTES_MAX, Guard
+from remanence.api.lane import Lanes
 from remanence.api.lookout import Lookout
 from remanence.api.pages import docs_page
 from remanence.api.router import Face
@@ -104,6 +105,8 @@ def build_app(
     app.state.access = access or Access(runtime.caller)
     app.state.lookout = Lookout(runtime.caller)
     answer_failures(app)
+    lanes = [lane for face in faces if isinstance(face, Face) for lane in face.lanes]
+    app.add_middleware(Lanes, lanes=lanes)
     app.add_middleware(Guard, make_id=runtime.caller.make_id, hosts=hosts, body_bytes_max=body_bytes_max)
     for router in (operations, *faces):
         app.include_router(router)

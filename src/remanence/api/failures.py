@@ -32,6 +32,7 @@ __all__ = [
     "answer_failures",
     "error_detail",
     "failure",
+    "known",
     "request_id_of",
 ]
 
@@ -113,7 +114,7 @@ def failure(
 
 def answer_failures(app: FastAPI) -> None:
     """Give every kind of error its answer. What nobody foresaw is answered by `guard`."""
-    app.add_exception_handler(RemanenceError, _known)
+    app.add_exception_handler(RemanenceError, known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
 
@@ -122,7 +123,8 @@ class BrokenOff(Exception):
     """A stream met an error when its head had been sent: the connection is cut, which its reader notices."""
 
 
-async def _known(request: Request, error: Exception) -> Response:
+async def known(request: Request, error: Exception) -> Response:
+    """The answer to a refusal of ours."""
     assert isinstance(error, RemanenceError)
     if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("a request failed", path=request.url.path, code=error.code, error=error.message)

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
+from remanence.api.lane import Lane
 from remanence.api.lookout import Lookout
 from remanence.api.named import Served
 from remanence.api.once import IdempotencyKey, once
@@ -130,6 +131,13 @@ async def create_response(
     finally:
         placed.close()
     return _json(response_object(placed.kept, fold), headers)
+
+
+async def _create(request: Request, _: str, body: ResponseBody, caller: Caller) -> Response:
+    return await create_response(request, body, caller)
+
+
+responses_router.lanes.append(Lane("/responses", "", ResponseBody, _create))
 
 
 async def _answer_private(caller: Caller, private: Private, *, stream: bool) -> Response:

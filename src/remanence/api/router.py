@@ -8,16 +8,32 @@ for any route of a router to match is known beforehand: the beginning of the rou
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.routing import Match
 from starlette.types import Scope
 
+from remanence.api.lane import Lane
+
 __all__ = ["Face"]
 
 
 class Face(APIRouter):
-    """An `APIRouter`, for use within others. Its routes must be complete when the first request comes."""
+    """An `APIRouter`, for use within others. Its routes must be complete when the first request comes.
+
+    `lanes` are the short ways to some of its routes, and to those of the faces within it that were included.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.lanes: list[Lane] = []
+
+    def include_router(self, router: APIRouter, **options: Any) -> None:
+        """As `APIRouter.include_router`, and the lanes with it."""
+        super().include_router(router, **options)
+        if isinstance(router, Face):
+            self.lanes += [lane.under(self.prefix + options.get("prefix", "")) for lane in router.lanes]
 
     @cached_property
     def _beginnings(self) -> tuple[str, ...]:
