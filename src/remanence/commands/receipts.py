@@ -208,7 +208,8 @@ async def _files(caller: Caller, receipt: Receipt) -> Check:
     if not paths:
         return Check("files", True, "the database's files are not on this machine; they were not searched")
     tracer, prints = await tracer_of(caller), frozenset(receipt.prints)
-    found = {path.name: await asyncio.to_thread(_search, tracer, prints, path) for path in paths}
+    ours = caller.database.url.startswith("sqlite")
+    found = {path.name: await asyncio.to_thread(_search, tracer, prints, path, ours=ours) for path in paths}
     elsewhere = await _said_elsewhere(caller, tracer, frozenset[str]().union(*found.values()))
     where = [f"{len(left)} in {name}" for name, here in found.items() if (left := here - elsewhere.keys())]
     words = f"{len(paths)} files searched for {len(prints)} prints"
@@ -238,9 +239,9 @@ async def _said_elsewhere(caller: Caller, tracer: Tracer, prints: frozenset[str]
     return places
 
 
-def _search(tracer: Tracer, prints: frozenset[str], path: Path) -> set[str]:
+def _search(tracer: Tracer, prints: frozenset[str], path: Path, *, ours: bool) -> set[str]:
     try:
-        return tracer.find(prints, file_chunks(path))
+        return tracer.find(prints, file_chunks(path, ours=ours))
     except FileNotFoundError:
         return set()  # a log that was emptied and removed meanwhile
 

@@ -12,6 +12,7 @@ such as "yes, please", has no print, and a piece with an id or a digest in it is
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -76,13 +77,38 @@ def _words(content: bytes) -> list[bytes]:
     return _WORD.findall(_ESCAPE.sub(b" ", content).lower())
 
 
-def file_chunks(path: Path) -> Iterator[bytes]:
-    """The bytes of a file, in pieces that overlap. Blocks."""
-    with path.open("rb") as file:
-        before = b""
-        while chunk := file.read(CHUNK_BYTES):
+_held: dict[tuple[int, int], int] = {}
+"""Descriptors of files that this process has open as a database, by device and inode."""
+
+
+def file_chunks(path: Path, *, ours: bool = False) -> Iterator[bytes]:
+    """The bytes of a file, in pieces that overlap. Blocks.
+
+    `ours`: this process has it open as a database. Closing any descriptor of a file gives up every lock of the process
+    on it, also those of SQLite: another process would take itself for the last one, and remove the write-ahead log
+    under this one's feet. So the descriptor of such a file is kept until the file is gone.
+    """
+    descriptor = _hold(path) if ours else os.open(path, os.O_RDONLY)
+    try:
+        before, offset = b"", 0
+        while chunk := os.pread(descriptor, CHUNK_BYTES, offset):
             yield before + chunk
-            before = chunk[-OVERLAP_BYTES:]
+            before, offset = chunk[-OVERLAP_BYTES:], offset + len(chunk)
+    finally:
+        if not ours:
+            os.close(descriptor)
+
+
+def _hold(path: Path) -> int:
+    """A descriptor of the file that is there now, opened once in the life of this process."""
+    for key, descriptor in list(_held.items()):
+        if not os.fstat(descriptor).st_nlink and _held.pop(key, None) is not None:
+            os.close(descriptor)  # the file is gone: no other process can open it any more
+    found = path.stat()
+    key = (found.st_dev, found.st_ino)
+    if key not in _held:
+        _held[key] = os.open(path, os.O_RDONLY)
+    return _held[key]
 
 
 def texts_of(event: Event) -> list[str]:
