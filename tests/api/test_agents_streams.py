@@ -79,10 +79,12 @@ cuts = st.lists(
 
 @settings(max_examples=30)
 @given(attempts(), cuts)
-def test_cut_anywhere_any_number_of_times(made: list[Attempt], breaks: list[tuple[float, float | None]]) -> None:
+def test_cut_anywhere_any_number_of_times(
+    tmp_path_factory: pytest.TempPathFactory, made: list[Attempt], breaks: list[tuple[float, float | None]]
+) -> None:
     async def law() -> None:
         typist = Typist(made)
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as folder:
             async with runtime(folder, typist) as rt:
                 session = await rt.open(SPEC)
                 reader = Reader(rt, Lookout(rt.caller, every_s=0.02), session.id)

@@ -75,9 +75,9 @@ async def test_another_journal_under_the_same_name_is_another_state(tmp_path: Pa
 
 @settings(max_examples=15)
 @given(st.lists(st.integers(0, 3), max_size=12))
-def test_any_order_of_looks_and_words(steps: list[int]) -> None:
+def test_any_order_of_looks_and_words(tmp_path_factory: pytest.TempPathFactory, steps: list[int]) -> None:
     async def law() -> None:
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as folder:
             async with Remanence(f"sqlite:///{folder}/any.db", agents=[AGENT]) as rt:
                 session, states, store = await rt.open(AGENT), States(), rt.caller.database.store
                 for step in steps:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
@@ -111,6 +112,8 @@ async def at_rest(rt: Remanence) -> None:
 
 @settings(max_examples=12, deadline=None)
 @given(st.lists(st.lists(st.sampled_from(MOVES), min_size=1, max_size=2).map(tuple), max_size=5))
-def test_erasure_leaves_no_trace_whatever_happens_meanwhile(moves: list[tuple[str, ...]]) -> None:
-    with TemporaryDirectory() as folder:
+def test_erasure_leaves_no_trace_whatever_happens_meanwhile(
+    tmp_path_factory: pytest.TempPathFactory, moves: list[tuple[str, ...]]
+) -> None:
+    with TemporaryDirectory(dir=tmp_path_factory.getbasetemp()) as folder:
         asyncio.run(play(f"sqlite:///{Path(folder)}/r.db", moves))
