@@ -14,7 +14,7 @@ from typist import Attempt, Frame, Reader, Typist, parsed, reading, settled_of, 
 from remanence import Remanence
 from remanence.api.agents_stream import SessionStream
 from remanence.api.lookout import Lookout
-from remanence.api.stream import Place
+from remanence.api.stream import BEAT_S, Place
 from remanence.app import Options
 from remanence.content import Text, Thinking
 from remanence.errors import InvalidInput
@@ -194,7 +194,8 @@ async def test_a_late_reader_hears_a_running_reply_from_its_beginning(tmp_path: 
             typist.let(4)
             await early.until_text(12)
             async with reading(rt, session.id) as late:
-                await late.until_text(12)
+                async with asyncio.timeout(BEAT_S - 1):  # at once, and not with the next beat or piece
+                    await late.until_text(12)
                 assert late.frames[0].type == "agent.session.in_progress"
                 typist.let(100)
                 await late.until(IDLE)

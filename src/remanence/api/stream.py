@@ -116,7 +116,8 @@ async def watch(
 
     At least one batch comes every `BEAT_S`. It ends when the server is about to stop: the reader goes on elsewhere.
     """
-    behind = reader is None
+    # What a model is saying is heard at once, not only with the next piece of it.
+    behind = reader is None or caller.live.running(session) is not None
     reader = reader or caller.live.subscribe(session, want="latest")
     sent_at = 0
     try:
@@ -125,9 +126,10 @@ async def watch(
                 while behind:
                     records = await caller.database.store.read(session, after=after, limit=_PAGE)
                     behind = len(records) == _PAGE
-                    if records:
-                        after = records[-1].position
-                        yield Batch(records, None if behind else _preview(caller, session))
+                    after = records[-1].position if records else after
+                    preview = None if behind else _preview(caller, session)
+                    if records or (preview is not None and not sent_at):
+                        yield Batch(records, preview)
                 if lookout.closed:
                     return
                 items, stirred = await _heard(reader, caller.clock, sent_at)
