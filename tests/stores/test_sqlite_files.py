@@ -38,6 +38,10 @@ def put(path: str, content: bytes) -> None:
     Path(path).write_bytes(content)
 
 
+def is_there(path: str) -> bool:
+    return Path(path).exists()
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> str:
     return str(tmp_path / "remanence.db")
@@ -55,6 +59,19 @@ def outsider(path: str, db: SqliteDatabase) -> Iterator[sqlite3.Connection]:
     """Another program with the file open."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         yield connection
+
+
+# --- closed -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_closed_database_is_one_file(path: str) -> None:
+    """Nothing stays in the log beside it: a file that is moved takes everything along."""
+    for number in range(100):
+        db = await open_sqlite(path)
+        await db.store.append(opened(f"s{number}"))
+        await asyncio.gather(*(db.store.read(f"s{number}") for _ in range(4)), db.views.stats(), db.views.stats())
+        await db.close()
+        assert not is_there(f"{path}-wal")
 
 
 # --- full -------------------------------------------------------------------------------------------------------------

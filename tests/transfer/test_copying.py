@@ -14,7 +14,7 @@ from remanence.app import Remanence, open_database
 from remanence.commands.copying import backup_database, copy_database
 from remanence.commands.sessions import Opening
 from remanence.commands.transfer import verify_session
-from remanence.errors import Conflict, InvalidInput, RemanenceError
+from remanence.errors import Conflict, InvalidInput, RemanenceError, StoreUnavailable
 from remanence.ports import Entry, EntryQuery, SessionQuery
 from remanence.spec import Limits
 
@@ -154,3 +154,21 @@ async def test_a_backup_is_a_database_of_its_own(place: str, tmp_path: Path) -> 
     async with runtime(f"sqlite:///{tmp_path}/backup.db", world, worker=False) as rt:
         assert await everything(rt) == before
     assert [name for name in os.listdir(tmp_path) if "backup" in name] == ["backup.db"]
+
+
+async def test_a_backup_that_is_not_whole_in_its_file_is_not_put_there(postgres_database: str, tmp_path: Path) -> None:
+    """Whoever has the unfinished file open keeps its last pages in the log beside it, which would stay behind."""
+    held: list[sqlite3.Connection] = []
+
+    def look(_: str) -> None:
+        if not held:
+            held.append(sqlite3.connect(tmp_path / ".backup.db.partial"))
+            held[0].execute("SELECT count(*) FROM sqlite_master").fetchone()
+
+    async with runtime(postgres_database, World(), worker=False) as rt:
+        await rt.open("support", opening=Opening(session="root"))
+        with pytest.raises(StoreUnavailable, match="Nothing was put"):
+            await backup_database(rt.database, tmp_path / "backup.db", look)
+        held[0].close()
+        assert not (tmp_path / "backup.db").exists()
+        await backup_database(rt.database, tmp_path / "backup.db")

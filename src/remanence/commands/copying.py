@@ -21,7 +21,7 @@ import msgspec
 from remanence.commands.lineage import Journal, erased_elsewhere, journal_of, own_pages, summary_now
 from remanence.commands.spool import Spool
 from remanence.commands.transfer import file_errors
-from remanence.errors import Conflict, InvalidInput, NotFound, StoreCorrupt
+from remanence.errors import Conflict, InvalidInput, NotFound, StoreCorrupt, StoreUnavailable
 from remanence.events import GENESIS
 from remanence.ports import Database, EntryQuery, RawRecord, SessionQuery, SessionRow
 from remanence.stores.rows import blobs_named
@@ -109,8 +109,19 @@ async def backup_database(
             copied = await copy_database(database, target, progress)
         finally:
             await target.close()
-        await asyncio.to_thread(partial.rename, path)
+        await asyncio.to_thread(_put, partial, path)
     return copied
+
+
+def _put(partial: Path, path: Path) -> None:
+    """Give the whole file its name. What SQLite has left in the log beside it would stay behind."""
+    log = partial.with_name(f"{partial.name}-wal")
+    if log.exists() and log.stat().st_size:
+        raise StoreUnavailable(
+            f"The backup could not be made one file: another process has {partial} open. Nothing was put at {path}. "
+            "End that process, then try again."
+        )
+    partial.rename(path)
 
 
 class _Copy:

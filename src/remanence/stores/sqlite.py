@@ -282,8 +282,9 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         """Finish what is queued and close. May be called twice."""
-        await self._writer.close()
         await self._readers.close()
+        # Last and alone: whoever closes last takes the log into the file, and two at once leave it to each other.
+        await self._writer.close()
         if self._folder is not None:
             await asyncio.to_thread(self._folder.cleanup)
 
