@@ -114,6 +114,8 @@ READING = {
     "inbox": ("/inbox", ""),
     "agents": ("/agents", ""),
     "agent": ("/agents/shop", ""),
+    "agent and its diff": ("/agents/support", ""),
+    "prompt": ("/sessions/one_tool/prompts/4", ""),
     "cost": ("/cost?by=model&days=7", ""),
     "saved view": ("/views", 'class="saved"'),
     "nothing here": ("/sessions/nobody", ""),
@@ -246,3 +248,16 @@ def test_signing_in_from_a_program(shop: Shop) -> None:
     run_python(shop, [("sign in", lines.python)])
     cookies = (shop.folder / "cookies.txt").read_text() if (shop.folder / "cookies.txt").exists() else ""
     assert KEY not in cookies
+
+
+def test_whatever_is_one_of_many_has_lines_of_its_own(shop: Shop) -> None:
+    """Each card of the inbox, budget, key and view, besides the page itself."""
+    for path, each in (
+        ("/inbox", '<article class="ask'),
+        ("/cost", '<li class="budget'),
+        ("/keys", "<tr data-row>"),
+    ):
+        page = shop.http.get(path, headers={"accept": "text/html"}).text
+        assert page.count(each) > 1
+        assert len(shop.sheets(path)) == 1 + page.count(each), path
+    assert len(shop.sheets("/views")) == 1

@@ -189,6 +189,13 @@ def test_keys_alone(browser: Browser, server: Server, pictures: Path) -> None:
         expect(page.locator("#say")).to_be_focused()
 
 
+TICKS = """async () => {
+    for (const name of ["slow-tick", "tick", "fast-tick", "list-tick"]) document.body.dispatchEvent(new Event(name));
+    await new Promise((resolve) => setTimeout(resolve, 200));
+}"""
+"""What an open page does by itself now and then, at once."""
+
+
 @pytest.mark.parametrize("path", ["/", "/inbox", "/sessions/one_tool", "/playground/one_tool"])
 def test_a_page_left_open_says_once_that_its_reader_was_shut_out(
     browser: Browser, server: Server, pictures: Path, path: str
@@ -198,9 +205,12 @@ def test_a_page_left_open_says_once_that_its_reader_was_shut_out(
         one.open(server.link)
         page = one.open(path)
         one.context.request.post(f"{server.url}/sign-out")
-        for name in ("slow-tick", "tick", "fast-tick", "list-tick"):
-            page.evaluate("name => document.body.dispatchEvent(new Event(name))", name)
+        page.evaluate(TICKS)
         toast = page.locator(".toast.bad")
         expect(toast).to_contain_text(wording("fr")("frame.shut_out"))
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.evaluate(TICKS)
+        assert asked == [], "it asks for nothing more"
         toast.locator("a").click()
         page.wait_for_url(f"**/sign-in?to={path.replace('/', '%2F')}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal
+from urllib.parse import quote
 
 import msgspec
 from fastapi import APIRouter, Response
@@ -20,7 +21,7 @@ from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame
 from remanence.console.known_agents import UNREGISTERED, known_versions, version_of
 from remanence.console.reading import ask
-from remanence.console.ways import Ways, ways
+from remanence.console.ways import Ways, joined, ways
 from remanence.errors import NotFound
 from remanence.ports import Version
 from remanence.screens import Uses, Versions, VersionUse
@@ -121,17 +122,32 @@ async def agent_page(frame: Looking, agent: str, version: str = "", against: str
         base.number if base is not None else None,
         lines,
     )
-    ways_ = (
-        _all_agents(frame)
-        if shown.number == UNREGISTERED
-        else ways(
-            frame,
-            ["agents", "versions", agent],
-            f"/admin/v1/agents/{agent}/versions",
-            f"await find_version(rt.caller, {agent!r}, {str(shown.number)!r})",
-        )
+    return frame.show(
+        "agent.html", "agents", data, ways=_elsewhere(frame, base, shown), digest=shown.version, at=shown.at
     )
-    return frame.show("agent.html", "agents", data, ways=ways_, digest=shown.version, at=shown.at)
+
+
+def _elsewhere(frame: Frame, base: Version | None, shown: Version) -> Ways:
+    """The versions of an agent, and what changed between two that are registered."""
+    if shown.number == UNREGISTERED:
+        return _all_agents(frame)
+    path, python = f"/admin/v1/agents/{quote(shown.agent, safe='')}", f"rt.caller, {shown.agent!r}"
+    known = ways(
+        frame,
+        ["agents", "versions", shown.agent],
+        f"{path}/versions",
+        f"await find_version({python}, '{shown.number}')",
+    )
+    if base is None or base.number == UNREGISTERED:
+        return known
+    a, b = str(base.number), str(shown.number)
+    diff = ways(
+        frame,
+        ["agents", "diff", f"{shown.agent}@{a}", f"{shown.agent}@{b}"],
+        f"{path}/diff?a={a}&b={b}",
+        f"await difference({python}, {a!r}, {b!r})",
+    )
+    return joined(frame, known, diff)
 
 
 def _all_agents(frame: Frame) -> Ways:

@@ -16,7 +16,7 @@ from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import LONGEST, Frame, owned, pretty
 from remanence.console.reading import opened
 from remanence.console.timeline import Row, Timeline
-from remanence.console.ways import WAYS_OF, of_record
+from remanence.console.ways import WAYS_OF, of_prompt, of_record
 from remanence.content import Part, ToolCall
 from remanence.core.state import Session
 from remanence.errors import NotFound
@@ -141,7 +141,7 @@ async def prompt(frame: Looking, session: str, position: int) -> Response:
     past = await past_prompt(frame.caller, session, str(position))
     if frame.as_json:
         return frame.show("_prompt.html", "sessions", PromptShape.of(past))
-    return frame.show("_prompt.html", "sessions", past)
+    return frame.show("_prompt.html", "sessions", past, ways=of_prompt(frame, session, position))
 
 
 @steps_router.get("/sessions/{session}/records/{position}")

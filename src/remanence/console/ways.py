@@ -30,6 +30,7 @@ __all__ = [
     "of_budget",
     "of_doubt",
     "of_key",
+    "of_prompt",
     "of_question",
     "of_record",
     "of_session",
@@ -47,6 +48,8 @@ _COMES_FROM = {
     "create_key": "remanence.commands.keys",
     "doubts": "remanence.commands.approvals",
     "find_version": "remanence.commands.versions",
+    "difference": "remanence.commands.versions",
+    "past_prompt": "remanence.commands.prompts",
     "raise_budget": "remanence.commands.controls",
     "revoke_key": "remanence.commands.keys",
     "search": "remanence.commands.search",
@@ -123,6 +126,16 @@ def of_record(frame: Frame, session: str, position: int) -> Ways:
         f"await rt.database.store.read({session!r}, after={position - 1}, limit=1)",
     )
     return msgspec.structs.replace(lines, command=f"{lines.command} | head -n 1")
+
+
+def of_prompt(frame: Frame, session: str, position: int) -> Ways:
+    """What a model call was sent, by the position of its intent."""
+    return ways(
+        frame,
+        ["sessions", "prompt", session, str(position)],
+        f"/admin/v1/sessions/{_in_path(session)}/prompts/{position}",
+        f"await past_prompt(rt.caller, {session!r}, '{position}')",
+    )
 
 
 def all_waiting(frame: Frame) -> tuple[Ways, Ways]:

@@ -42,6 +42,7 @@
   }
   addEventListener("shut-out", () => end(body.dataset.shutOut, `${body.dataset.prefix}/sign-in?to=${encodeURIComponent(location.pathname.slice(body.dataset.prefix.length) + location.search)}`));
   addEventListener("gone", () => end(body.dataset.gone, `${body.dataset.prefix}/sessions`));
+  addEventListener("htmx:config:request", (e) => { if (over && e.detail?.ctx?.sourceElement?.matches("[hx-trigger*=tick]")) e.preventDefault(); });
   addEventListener("htmx:sse:before:connection", (e) => { if (over) e.preventDefault(); });
 
   /* --- the corner that says what was done ---------------------------------------------------------------------- */
