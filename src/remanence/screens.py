@@ -9,6 +9,7 @@ what a page shows was true at one moment, however many tables it comes from.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -17,7 +18,9 @@ from remanence.events import Recorded
 from remanence.values import Budget, Loaded, SessionQuery, SessionRow, UsageQuery, Version
 
 __all__ = [
+    "PIECE_RECORDS",
     "SCREENS",
+    "STRETCH_BYTES",
     "TAGGED_MAX",
     "Behind",
     "Budgets",
@@ -41,6 +44,7 @@ __all__ = [
     "VersionUse",
     "Versions",
     "Waiting",
+    "bytes_of",
 ]
 
 SCREENS = "screens"
@@ -195,10 +199,16 @@ class Behind(msgspec.Struct, frozen=True):
 
 
 Place = Literal["newest", "around", "before", "after"]
+PIECE_RECORDS = 50
+STRETCH_BYTES = 8_000_000
+"""A stretch is read in pieces until it holds about so much: records may be of megabytes each."""
 
 
 class Opened(msgspec.Struct, frozen=True):
-    """One session as `Shown`, with about `size` records: the newest, or those around, before or after a position."""
+    """One session as `Shown`, with about `size` records: the newest, or those around, before or after a position.
+
+    Fewer when these are large: of those after a position the first, otherwise the last. Around one there are all.
+    """
 
     session: str
     place: Place = "newest"
@@ -217,6 +227,18 @@ class Opened(msgspec.Struct, frozen=True):
                 middle = head if self.place == "newest" else max(self.position, 1)
                 first = max(0, min(head, middle + self.size // 2) - self.size)
         return first, min(head, first + self.size)
+
+    def pieces(self, first: int, last: int) -> list[tuple[int, int]]:
+        """The stretch in the order in which it is read."""
+        size = PIECE_RECORDS if self.place != "around" else max(1, self.size)
+        if self.place == "after":
+            return [(low, min(low + size, last)) for low in range(first, last, size)]
+        return [(max(first, high - size), high) for high in range(last, first, -size)]
+
+
+def bytes_of(records: Sequence[Recorded]) -> int:
+    """About how much these records hold."""
+    return sum(len(msgspec.json.encode(record.event)) for record in records)
 
 
 class Shown(msgspec.Struct, frozen=True):

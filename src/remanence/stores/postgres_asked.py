@@ -8,6 +8,7 @@ from typing import Any, assert_never
 from remanence.events import Recorded
 from remanence.ports import Budget, Loaded, SessionQuery, SessionRow, Version
 from remanence.screens import (
+    STRETCH_BYTES,
     Behind,
     Budgets,
     Found,
@@ -23,9 +24,11 @@ from remanence.screens import (
     Uses,
     Versions,
     Waiting,
+    bytes_of,
 )
 from remanence.spec import decode_spec
 from remanence.stores.postgres_connect import Connection
+from remanence.stores.postgres_connect import Row as Fields
 from remanence.stores.postgres_journal import NO_END
 from remanence.stores.postgres_reads import load_in, read_in
 from remanence.stores.postgres_rows import SESSION
@@ -105,12 +108,24 @@ async def _is_behind(connection: Connection, projections: Sequence[str]) -> bool
     return any([await connection.fetch(BEHIND, projection, 1) for projection in projections])
 
 
+async def _stretch(connection: Connection, found: Fields, question: Opened, first: int, last: int) -> list[Recorded]:
+    records: list[Recorded] = []
+    room = STRETCH_BYTES
+    for low, high in question.pieces(first, last):
+        if room <= 0:
+            break
+        piece = await read_in(connection, found, after=low, upto=high, limit=high - low)
+        room -= bytes_of(piece)
+        records = [*records, *piece] if question.place == "after" else [*piece, *records]
+    return records
+
+
 async def _opened(connection: Connection, question: Opened) -> Shown:
     found, loaded = await load_in(connection, question.session, NO_END)
     first, last = question.bounds(found["head"])
     records: Sequence[Recorded] = [record for record in loaded.records if first < record.position <= last]
     if first < loaded.snapshot_position and last > first:
-        records = await read_in(connection, found, after=first, upto=last, limit=last - first)
+        records = await _stretch(connection, found, question, first, last)
     summary = loaded.summary
     versions = await _versions(connection, "AND version = $2", summary.project, summary.version)
     own = await _budgets(connection, f"session:{question.session}")

@@ -6,8 +6,10 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, assert_never
 
+from remanence.events import Recorded
 from remanence.ports import Budget, Version
 from remanence.screens import (
+    STRETCH_BYTES,
     Behind,
     Budgets,
     Found,
@@ -22,6 +24,7 @@ from remanence.screens import (
     Versions,
     VersionUse,
     Waiting,
+    bytes_of,
 )
 from remanence.stores.sqlite_changes import version_of_row
 from remanence.stores.sqlite_reads import behind, load, read
@@ -85,6 +88,18 @@ def _is_behind(connection: sqlite3.Connection, projections: Sequence[str]) -> bo
     return any(behind(connection, projection, 1) != [] for projection in projections)  # None: nobody has followed yet
 
 
+def _stretch(connection: sqlite3.Connection, question: Opened, first: int, last: int) -> list[Recorded]:
+    records: list[Recorded] = []
+    room = STRETCH_BYTES
+    for low, high in question.pieces(first, last):
+        if room <= 0:
+            break
+        piece = read(connection, question.session, low, high - low, high)
+        room -= bytes_of(piece)
+        records = [*records, *piece] if question.place == "after" else [*piece, *records]
+    return records
+
+
 def _opened(connection: sqlite3.Connection, question: Opened) -> Shown:
     loaded = load(connection, question.session, None)
     head = loaded.records[-1].position if loaded.records else loaded.snapshot_position
@@ -92,7 +107,7 @@ def _opened(connection: sqlite3.Connection, question: Opened) -> Shown:
     if first >= loaded.snapshot_position:
         records = [record for record in loaded.records if first < record.position <= last]
     else:
-        records = read(connection, question.session, first, last - first, last) if last > first else []
+        records = _stretch(connection, question, first, last)
     row = connection.execute(_VERSION, (loaded.summary.project, loaded.summary.version)).fetchone()
     version: Version | None = None if row is None else version_of_row(row)
     own = budgets(connection, f"session:{question.session}")

@@ -11,7 +11,9 @@ from remanence.errors import NotFound
 from remanence.events import Redacted
 from remanence.ports import Cursor, Database, SessionQuery, Summary
 from remanence.screens import (
+    PIECE_RECORDS,
     SCREENS,
+    STRETCH_BYTES,
     Behind,
     Budgets,
     Found,
@@ -339,6 +341,29 @@ async def a_session_is_shown_with_a_stretch_of_its_journal(h: Harness) -> None:
     assert await positions("after", 3) == [4, 5, 6, 7]
     assert await positions("after", 23) == []
     await h.refused(NotFound, db.screens.ask(Opened("nobody")))
+
+
+@law
+async def a_stretch_of_large_records_is_shorter(h: Harness) -> None:
+    db = await h.open()
+    big = "x" * 200_000
+    await db.store.append(opened("a"))
+    for start in range(0, 120, 20):
+        await db.store.append(write("a", *(said(big, f"in-{start + number}") for number in range(20))))
+    await db.store.append(write("a", said("the end"), snapshot=b"at 122"))
+
+    async def positions(place: Place, position: int = 0) -> list[int]:
+        (shown,) = await db.screens.ask(Opened("a", place, position, 200))
+        return [record.position for record in shown.records]
+
+    newest, before, after = await positions("newest"), await positions("before", 122), await positions("after", 1)
+    assert newest == list(range(newest[0], 123))
+    assert before == list(range(before[0], 122))
+    assert after == list(range(2, after[-1] + 1))
+    for found in (newest, before, after):
+        assert PIECE_RECORDS <= len(found) < 120
+        assert STRETCH_BYTES <= 200_000 * len(found) < 3 * STRETCH_BYTES
+    assert 60 in await positions("around", 60)
 
 
 @law
