@@ -61,7 +61,32 @@ __all__ = [
     "Unauthenticated",
     "UnknownEvent",
     "Unsupported",
+    "plain_words",
 ]
+
+_PLAIN = {
+    "`str`": "a text",
+    "`int`": "a whole number",
+    "`float`": "a number",
+    "`bool`": "true or false",
+    "`array`": "a list",
+    "`object`": "a table",
+    "`null`": "nothing",
+    "Invalid enum value": "there is no choice",
+    "Invalid value": "there is no choice",
+    "Object missing required field": "there has to be a field",
+    "Object contains unknown field": "there is no field",
+    " | ": " or ",
+}
+
+
+def plain_words(message: str) -> str:
+    """What a decoder says of a value (`Expected `int`, got `str` - at `$.a``), for people who write settings."""
+    what, _, path = message.partition(" - at `$")
+    for technical, plain in _PLAIN.items():
+        what = what.replace(technical, plain)
+    what, path = what[:1].lower() + what[1:], path.removesuffix("`").removeprefix(".")
+    return f"{what} (at `{path}`)" if path else what
 
 
 class RemanenceError(Exception):

@@ -31,7 +31,7 @@ import msgspec
 from msgspec import Meta
 
 from remanence.commands.caller import INPUT_BYTES_MAX
-from remanence.errors import InvalidConfig
+from remanence.errors import InvalidConfig, plain_words
 from remanence.models.configuration import ModelConfig, parse_models
 
 __all__ = [
@@ -289,7 +289,7 @@ def load(
         models = parse_models(tree.pop("models", {}))
         given |= _flat(tree, Settings, "", file.name)
     given |= _from_environment(environment, {config.key_env for config in models.values()})
-    given |= {name: _Given(text, f"--{name}", text=True) for name, text in (options or {}).items()}
+    given |= {name: _Given(text, f"--{name.replace('_', '-')}", text=True) for name, text in (options or {}).items()}
     root = (file.parent if file else folder).absolute()
     settings = _build(given, models)
     database = given.get("database")
@@ -382,7 +382,7 @@ def _converted(name: str, kind: Any, given: _Given) -> Any:
         converted = msgspec.convert(value, kind, strict=not given.text)
     except msgspec.ValidationError as error:
         choices = get_args(bare) if get_origin(bare := _unwrapped(kind)[0]) is Literal else ()
-        why = f"it is one of {', '.join(choices)}" if choices else f"{error}"[:1].lower() + f"{error}"[1:]
+        why = f"it is one of {', '.join(choices)}" if choices else plain_words(str(error))
         raise _cannot_be(name, given, why) from None
     if isinstance(converted, float) and not math.isfinite(converted):
         raise _cannot_be(name, given, "it must be a finite number")

@@ -169,6 +169,17 @@ def test_doctor_on_what_is_well(cli: Run, project: Path, port: int, monkeypatch:
     assert (shown.code, "to look at" in shown.out) == (0, True)
 
 
+def test_doctor_misses_the_key_of_the_default_model(
+    cli: Run, project: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REMANENCE_MODEL", "openai:gpt-6-astra")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    ran = cli("doctor")
+    assert (ran.code, "OPENAI_API_KEY is not set" in ran.out) == (1, True)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-anything")
+    assert "is not set" not in cli("doctor").out
+
+
 def test_doctor_never_shows_a_key(cli: Run, project: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
     for output in ("table", "json"):

@@ -194,3 +194,10 @@ def test_a_call_nobody_has_a_price_for_does_not_leave_under_a_budget(
     command = next(line for line in ran.err.splitlines() if "budgets raise" in line)
     assert cli(*command.split()[1:]).code == 0
     assert "hello from the server" in cli("attach", "last").out
+
+
+def test_a_limit_for_an_agent_that_never_ran_says_so(project: Path, cli: Run) -> None:
+    ran = cli("budgets", "set", "agent:shpo", "--tokens", "5")
+    assert (ran.code, "No agent called 'shpo' has run here so far" in ran.err) == (0, True)
+    assert cli("run", "shop", "hello").code == 0
+    assert "has run here" not in cli("budgets", "set", "agent:shop", "--tokens", "5000000").err

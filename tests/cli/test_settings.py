@@ -112,11 +112,11 @@ def test_variables_of_others_are_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('port = "x"\n', "remanence.toml: `port` cannot be 'x': expected `int`, got `str`"),
-        ("port = 70000\n", "`port` cannot be 70000: expected `int` <= 65535"),
-        ("[worker]\nlease_s = 0\n", "`worker.lease_s` cannot be 0: expected `float` > 0"),
+        ('port = "x"\n', "remanence.toml: `port` cannot be 'x': expected a whole number, got a text"),
+        ("port = 70000\n", "`port` cannot be 70000: expected a whole number <= 65535"),
+        ("[worker]\nlease_s = 0\n", "`worker.lease_s` cannot be 0: expected a number > 0"),
         ("worker = 3\n", "`worker` must be a table: [worker]"),
-        ('agents = "agent.py"\n', "`agents` cannot be 'agent.py': expected `array`, got `str`"),
+        ('agents = "agent.py"\n', "`agents` cannot be 'agent.py': expected a list, got a text"),
         ("[worker]\nlease_s = inf\n", "`worker.lease_s` cannot be inf: it must be a finite number"),
         ('database = "sqlite:///"\n', "`database` cannot be 'sqlite:///': it names no file"),
         ("port = \n", "is not valid TOML: Invalid value (at line 1"),

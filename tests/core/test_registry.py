@@ -51,14 +51,14 @@ ANY: Any = 5
         ({"name": ""}, "name", "a name has 1 to 64"),
         ({"name": "a b"}, "name", "a name has 1 to 64"),
         ({"name": "all:x"}, "name", "a name has 1 to 64"),
-        ({"name": ANY}, "name", "expected `str`, got `int`"),
+        ({"name": ANY}, "name", "expected a text, got a whole number"),
         ({"model": " "}, "model", "which model"),
-        ({"instructions": None}, "instructions", "expected `str`"),
-        ({"if_busy": "wait"}, "if_busy", "invalid enum value 'wait'"),
-        ({"metadata": {"a": 1}}, "metadata[...]", "expected `str`"),
+        ({"instructions": None}, "instructions", "expected a text"),
+        ({"if_busy": "wait"}, "if_busy", "there is no choice 'wait'"),
+        ({"metadata": {"a": 1}}, "metadata[...]", "expected a text"),
         ({"limits": Limits(window_tokens=0)}, "limits.window_tokens", "0 is not over 0"),
         ({"limits": Limits(session_usd_micros=-1)}, "limits.session_usd_micros", "-1 is not over 0"),
-        ({"limits": Limits(model_timeout_s=float("nan"))}, "limits.model_timeout_s", "expected `float`"),
+        ({"limits": Limits(model_timeout_s=float("nan"))}, "limits.model_timeout_s", "expected a number"),
         ({"settings": ModelSettings(extra={"a": object()})}, None, "cannot be written as JSON"),
         ({"tools": (REFUND, REFUND)}, "tools[0].name", "two tools are called 'refund'"),
         ({"tools": (replace(REFUND, name="re fund"),)}, "tools[0].name", "is not a name"),
@@ -68,7 +68,7 @@ ANY: Any = 5
             "there is no built-in tool 'ask_dog'",
         ),
         ({"tools": (replace(REFUND, timeout_s=0.0),)}, "tools[0].timeout_s", "0 is not over 0"),
-        ({"tools": (replace(REFUND, replay=ANY),)}, "tools[0].replay", "expected `str`"),
+        ({"tools": (replace(REFUND, replay=ANY),)}, "tools[0].replay", "expected a text"),
         (
             {"tools": (replace(REFUND, parameters={"type": "string"}),)},
             "tools[0].parameters",
@@ -139,5 +139,5 @@ def test_messages_of_the_decoder_name_the_field() -> None:
         msgspec.convert({"name": "a", "model": "b", "limits": {"window_tokens": "x"}}, AgentSpec)
     error = field_error(str(caught.value), "agent.toml")
     assert error.param == "limits.window_tokens"
-    assert error.message == "agent.toml: `limits.window_tokens`: expected `int`, got `str`. Nothing was kept."
+    assert error.message == "agent.toml: `limits.window_tokens`: expected a whole number, got a text. Nothing was kept."
     assert field_error("Object missing required field `name`", "x").param is None

@@ -73,7 +73,7 @@ def test_a_model_is_called_by_its_name_unless_told_otherwise() -> None:
         ({"base_url": "http://h/v1", "prices": {"input": "1"}}, "output"),
         ({"base_url": "http://h/v1", "prices": {"input": "1", "output": "x"}}, "output"),
         ({"base_url": "http://h/v1", "context_window": 0}, "context_window"),
-        ({"base_url": 7}, "str"),
+        ({"base_url": 7}, "expected a text"),
         ("fast", "table"),
     ],
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 import click
 
 from remanence.cli.command import Format, Group, Invocation, asynchronous
-from remanence.cli.output import say, show, table, usd
+from remanence.cli.output import note, say, show, table, usd
 from remanence.commands.controls import Unit
 from remanence.commands.shapes import BudgetShape
 from remanence.core.ledger import usd_to_micros
@@ -61,7 +61,11 @@ async def set_(call: Invocation, scope: str, **options: Unpack[AmountOptions]) -
     unit, limit = _amount(options)
     async with call.reach(create=True) as reach:
         found = await reach.money.set_budget(await _scope(reach, scope), unit, limit)
+        kind, _, name = scope.partition(":")
+        unknown = kind == "agent" and not await reach.agents.versions(name)
     show(found, options["output"], lambda: say(_words(found)))
+    if unknown:
+        note(f"No agent called {name!r} has run here so far; the limit holds from its first call on.")
 
 
 class RaiseOptions(AmountOptions):

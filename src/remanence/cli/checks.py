@@ -119,19 +119,21 @@ async def check_models(configuration: Configuration, environment: Mapping[str, s
     except RemanenceError as error:
         yield Finding("model", "wrong", error.message, f"Choose another: {spelled('models', 'list')}")
         return
+    usable = True
     detected = await detect(
         configuration.settings.models, environment, default=default if default != "scripted" else ""
     )
     for one in detected:
         if one.source == "configuration" and one.note:
             state: State = "wrong" if one.model == default else "warning"
+            usable = usable and one.model != default
             yield Finding(f"model {one.model}", state, one.note, "Set that variable, or choose another model.")
     others = [one.label for one in detected if one.source in ("environment", "server")]
     found = f"{default}; also here: {', '.join(others)}" if others else default
     if default == "scripted":
         advice = spelled("models", "detect") if others else spelled("models", "add", "--help")
         yield Finding("model", "warning", f"{found}: no language model is configured", f"Choose one: {advice}")
-    else:
+    elif usable:
         yield Finding("model", "ok", found)
 
 

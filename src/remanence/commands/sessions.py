@@ -390,9 +390,10 @@ async def _end_of_turn(caller: Caller, session: str, turn: int) -> int:
 
 
 def _no_turn(session: str, turn: int) -> NotFound:
-    return NotFound(f"Session {session} has no finished turn {turn}.").because(
-        "no_such_turn", session=session, turn=turn
+    words = (
+        f"Session {session} has no finished turn {turn}. Nothing was made; `remanence sessions get` counts its turns."
     )
+    return NotFound(words).because("no_such_turn", session=session, turn=turn)
 
 
 async def _next_turn(caller: Caller, session: str, after: int) -> int | None:

@@ -20,7 +20,7 @@ import msgspec
 from remanence.core.builtins import BUILTINS
 from remanence.core.condition import ConditionError, parse, unknown_names
 from remanence.core.memory_tools import MEMORY_TOOLS, tools_for
-from remanence.errors import InvalidSpec
+from remanence.errors import InvalidSpec, plain_words
 from remanence.spec import AgentSpec, AllowRule, AskRule, Limits, MemoryUse, Rule, ToolSpec
 
 __all__ = ["checked", "field_error", "implied_allows", "memory_use", "with_memory_tools"]
@@ -79,8 +79,9 @@ def field_error(message: str, whose: str) -> InvalidSpec:
     """A message of msgspec's (`Expected ... - at `$.a.b``) as ours, with the path of the field."""
     what, _, path = message.partition(" - at `$")
     path = path.removesuffix("`").removeprefix(".")
-    words = f"{what[:1].lower()}{what[1:]}"
-    return InvalidSpec(f"{whose}: {f'`{path}`: ' if path else ''}{words}. Nothing was kept.", param=path or None)
+    return InvalidSpec(
+        f"{whose}: {f'`{path}`: ' if path else ''}{plain_words(what)}. Nothing was kept.", param=path or None
+    )
 
 
 def _refuse(spec: AgentSpec, path: str, words: str) -> NoReturn:

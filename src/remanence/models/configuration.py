@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from remanence.errors import Conflict, InvalidConfig
+from remanence.errors import Conflict, InvalidConfig, plain_words
 from remanence.models.prices import Prices, micros_per_million
 from remanence.models.providers import PROVIDERS
 
@@ -92,7 +92,8 @@ def _parse_one(name: str, table: Any) -> ModelConfig:
     try:
         config = msgspec.convert({"model": name, **given, "name": name}, ModelConfig)
     except msgspec.ValidationError as error:
-        raise InvalidConfig(f"{where} cannot be used: {error}.", param=where) from None
+        words = plain_words(str(error))
+        raise InvalidConfig(f"{where} cannot be used: {words}. Nothing was started.", param=where) from None
     return _checked(config, where)
 
 

@@ -85,7 +85,8 @@ async def detect(
 def _configured(configs: Mapping[str, ModelConfig], env: Mapping[str, str], default: str) -> list[Detected]:
     found: list[Detected] = []
     if default and default not in configs:
-        found.append(Detected("configuration", default, "the project's default model"))
+        missing = _keys_missing(default.partition(":")[0], env)
+        found.append(Detected("configuration", default, "the project's default model", note=missing))
     for config in sorted(configs.values(), key=lambda config: config.name != default):
         missing = bool(config.key_env) and not env.get(config.key_env)
         found.append(
@@ -99,6 +100,16 @@ def _configured(configs: Mapping[str, ModelConfig], env: Mapping[str, str], defa
             )
         )
     return found
+
+
+def _keys_missing(provider: str, env: Mapping[str, str]) -> str:
+    known = PROVIDERS.get(provider)
+    if known is None or env.get(UPSTREAM_URL):
+        return ""
+    needed = [name for name in known.needs if not env.get(name)]
+    if known.keys and not key_in(known, env):
+        needed.append(" or ".join(known.keys))
+    return f"{', '.join(needed)} is not set" if needed else ""
 
 
 def _in_environment(env: Mapping[str, str]) -> list[Detected]:

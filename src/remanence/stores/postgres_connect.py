@@ -8,6 +8,7 @@ its statements, whatever the server's defaults.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -144,6 +145,15 @@ def shown(url: str) -> str:
     return urlunsplit(parts._replace(query=_SECRET.sub(r"\1***", parts.query)))
 
 
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it did not answer in time"
+    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno).lower()
+    said = str(error).strip().splitlines()
+    return said[0] if said else "the connection broke"
+
+
 def _explain_connect(error: Exception, url: str) -> RemanenceError:
     where = shown(url)
     if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
@@ -151,9 +161,8 @@ def _explain_connect(error: Exception, url: str) -> RemanenceError:
             f"The database URL {where} is not one PostgreSQL's driver understands. Nothing was opened."
         )
     if isinstance(error, OSError | TimeoutError) or sqlstate(error).startswith(("08", "53", "57")):
-        said = str(error).strip().splitlines() or [type(error).__name__]
         return StoreUnavailable(
-            f"PostgreSQL at {where} cannot be reached ({said[0]}). What was acknowledged is kept; "
+            f"PostgreSQL at {where} cannot be reached ({_why(error)}). What was acknowledged is kept; "
             "check that the server runs and that the address is right, then try again."
         )
     return explain(error, f"connecting to {where}")
