@@ -231,7 +231,10 @@ class Remanence:
                 model=self.model,
                 tools=self.shelf,
                 recollector=MemoryRecollector(database, options.clock, index),
-                builtins={**memory_tools(database, options.clock, index.settle_own), **open_result_tool(database)},
+                builtins={
+                    **memory_tools(database, options.clock, index.settle_own, index.read_own),
+                    **open_result_tool(database),
+                },
                 live=hub,
                 clock=options.clock,
                 dice=options.dice,

@@ -19,6 +19,7 @@ from remanence.errors import Conflict, NotFound
 from remanence.models.scripted import Scripted
 from remanence.ports import ToolCallContext, ToolOutcome
 from remanence.recollections import Memory, Place
+from remanence.runtime.memory_index import MemoryIndex
 from remanence.spec import MemoryUse
 from remanence.testing.clock import FakeClock
 from remanence.tools.memory import memory_tools
@@ -43,11 +44,11 @@ class Writer:
     """The memory tools as a worker runs them, for one session, with nothing journaled in between."""
 
     def __init__(self, rt: Remanence, session: Session, clock: FakeClock) -> None:
-        self._tools = memory_tools(rt.database, clock, self._settle)
+        self._tools = memory_tools(rt.database, clock, self.settle)
         self._session = session
 
     @staticmethod
-    async def _settle(subject: Subject) -> None:
+    async def settle(subject: Subject) -> None:
         """What others are about to write is not indexed yet."""
 
     async def run(self, tool: str, number: int = 1, **given: Any) -> ToolOutcome:
@@ -111,6 +112,21 @@ async def test_whoever_writes_at_once_leaves_versions_in_a_row(rt: Remanence) ->
     history = await rt.memory.history(note.id)
     assert [one.version for one in history] == list(range(1, len(written) + 2))
     assert sum(one.closed_at is None for one in history) == 1
+
+
+async def test_what_the_session_noted_before_its_worker_died_is_found(url: str) -> None:
+    async with Remanence(url, options=Options(model=Scripted(commanded))) as rt:
+        session = await rt.open(QUIET, user="ada")
+        note = (await session.send('memory_write {"text": "Ada drinks tea."}')).split()[-1].rstrip(".")
+    async with Remanence(url, worker=False) as rt:
+        clock = FakeClock(rt.caller.clock.now())
+        blind = memory_tools(rt.database, clock, Writer.settle)
+        seeing = memory_tools(rt.database, clock, Writer.settle, MemoryIndex(rt.database, clock).read_own)
+        await rt.database.memories.clear()  # the process that noted it died before it was indexed
+        for tools, found in ((blind, False), (seeing, True)):
+            context = ToolCallContext(session.id, "default", "support", "ada", 1, "k", 1, MemoryUse(), turn_position=3)
+            opened = await tools["memory_open"].run(ToolCall("c", "memory_open", f'{{"memory": "{note}"}}'), context)
+            assert ("Ada drinks tea." in text_of(opened.parts)) == found, text_of(opened.parts)
 
 
 async def test_a_claim_goes_with_an_erased_memory(rt: Remanence) -> None:

@@ -41,6 +41,7 @@ from remanence.tools.memory_access import ensure_store, grants_for
 __all__ = ["MemoryIndex"]
 
 BATCH_SESSIONS: Final = 200
+OWN_LOOK_SESSIONS: Final = 1_000
 BATCH_RECORDS: Final = 500
 ROUNDS: Final = 5
 """How often `settle` looks again when the projector, or another process, was faster with one of its sessions."""
@@ -109,6 +110,12 @@ class MemoryIndex:
     async def settle_own(self, subject: Subject) -> None:
         """Index also what the subject's own session kept: what its agent noted a moment ago."""
         await self.settle(subject, own=True)
+
+    async def read_own(self, subject: Subject) -> None:
+        """Index the subject's own session as far as it was journaled, in whatever process: its last one may be dead."""
+        cursors = await self._database.store.behind(MEMORY, limit=OWN_LOOK_SESSIONS)
+        for cursor in (cursor for cursor in cursors if cursor.session == subject.session):
+            await self._project_if_readable(cursor)
 
     def _wanted(self, subject: Subject | None, own: bool) -> dict[str, int]:
         """The sessions to read before this subject is answered, and how far."""

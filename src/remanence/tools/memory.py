@@ -39,15 +39,19 @@ Settle = Callable[[Subject], Awaitable[None]]
 _Run = Callable[["_Desk", dict[str, Any]], Awaitable[ToolOutcome]]
 
 
-def memory_tools(database: Database, clock: Clock, settle: Settle) -> Mapping[str, Tool]:
-    """The memory tools over one database, by name."""
-    return {name: _MemoryTool(MEMORY_TOOLS[name], run, _Doors(database, clock, settle)) for name, run in _RUNS.items()}
+def memory_tools(
+    database: Database, clock: Clock, settle: Settle, read_own: Settle | None = None
+) -> Mapping[str, Tool]:
+    """The memory tools over one database, by name. `read_own` indexes what a session journaled in another process."""
+    doors = _Doors(database, clock, settle, read_own)
+    return {name: _MemoryTool(MEMORY_TOOLS[name], run, doors) for name, run in _RUNS.items()}
 
 
 class _Doors(msgspec.Struct, frozen=True):
     database: Database
     clock: Clock
     settle: Settle
+    read_own: Settle | None = None
 
 
 class _Refused(Exception):
@@ -105,13 +109,24 @@ class _Desk(msgspec.Struct, frozen=True):
     async def find(self, memory: str) -> Memory:
         """The newest version of a memory that the session may see."""
         try:
-            found = await self.doors.database.memories.get(self.subject.project, memory)
+            found = await self._get(memory)
         except NotFound:
             raise _unknown(memory) from None
         over = found.closed_at is not None or (found.expires_at is not None and found.expires_at <= self.now)
         if found.place not in self.access.reads or over:
             raise _unknown(memory)
         return found
+
+    async def _get(self, memory: str) -> Memory:
+        """A memory; when it is not indexed, once more after the session's own journal was read to its end."""
+        memories = self.doors.database.memories
+        try:
+            return await memories.get(self.subject.project, memory)
+        except NotFound:
+            if self.doors.read_own is None:
+                raise
+        await self.doors.read_own(self.subject)
+        return await memories.get(self.subject.project, memory)
 
     def place(self, scope: object) -> Place:
         """Where to write: the scope that is asked for, else the user's, else the session's."""

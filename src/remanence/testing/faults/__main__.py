@@ -1,6 +1,6 @@
-"""`python -m remanence.testing.faults --kills N [--pauses N] [--store sqlite|postgres|URL] [--sweep N]`.
+"""`python -m remanence.testing.faults --kills N [--pauses N] [--remembering N] [--store sqlite|postgres|URL]`.
 
-Prints what it counted; exits 1 when anything but kills, effects, doubts and overtaken effects is not 0.
+Prints what it counted; exits 1 when anything that has to be 0 is not.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from remanence.testing.faults.check import KEPT, Figures
+from remanence.testing.faults.memory_runs import KEPT as MEMORY_KEPT
+from remanence.testing.faults.memory_runs import MemoryFigures, kill_rememberers
 from remanence.testing.faults.processes import kill_workers, pause_workers
 from remanence.testing.faults.sweep import sweep
 
@@ -27,6 +29,7 @@ def main() -> int:
     parser.add_argument("--sweep", type=int, default=0, help="runs of the in-process sweep to do first (default 0)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the points of death (default 0)")
     parser.add_argument("--pauses", type=int, default=0, help="workers to stop past their lease, per store (default 0)")
+    parser.add_argument("--remembering", type=int, default=0, help="workers to kill over memories, per store (0)")
     options = parser.parse_args()
     failures = 0
     if options.sweep:
@@ -37,18 +40,24 @@ def main() -> int:
         if options.pauses:
             title = f"{store.partition('://')[0]}, stopped past their lease"
             failures += show(title, run_on(pause_workers, store, options.pauses, options.seed))
+        if options.remembering:
+            title = f"{store.partition('://')[0]}, remembering"
+            failures += show(title, run_on(kill_rememberers, store, options.remembering, options.seed))
     return 1 if failures else 0
 
 
+Sums = Figures | MemoryFigures
+
+
 class Run(Protocol):
-    """`kill_workers` or `pause_workers`."""
+    """`kill_workers`, `pause_workers` or `kill_rememberers`."""
 
     def __call__(
-        self, url: str, folder: Path, times: int, /, *, seed: int, tell: Callable[[Figures], None]
-    ) -> Coroutine[Any, Any, Figures]: ...
+        self, url: str, folder: Path, times: int, /, *, seed: int, tell: Callable[[Sums], None]
+    ) -> Coroutine[Any, Any, Sums]: ...
 
 
-def run_on(run: Run, store: str, times: int, seed: int) -> Figures:
+def run_on(run: Run, store: str, times: int, seed: int) -> Sums:
     """Kill or stop workers on a store: one of our own in a temporary folder, or the one at a URL."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -60,16 +69,16 @@ def run_on(run: Run, store: str, times: int, seed: int) -> Figures:
         return asyncio.run(run(url, folder, times, seed=seed, tell=progress))
 
 
-def progress(figures: Figures) -> None:
+def progress(figures: Sums) -> None:
     """Say how far it is, on standard error."""
-    print(f"\r{figures.runs} sessions, {figures.kills} kills, {figures.failures} failures", end="", file=sys.stderr)
+    print(f"\r{figures.runs} runs, {figures.kills} kills, {figures.failures} failures", end="", file=sys.stderr)
 
 
-def show(title: str, figures: Figures) -> int:
+def show(title: str, figures: Sums) -> int:
     """Print the sums; what has to be 0 is marked when it is not."""
     print(f"\n{title}")
     for name, value in figures.counts.items():
-        wrong = "   <- must be 0" if value and name not in KEPT else ""
+        wrong = "   <- must be 0" if value and name not in (*KEPT, *MEMORY_KEPT) else ""
         print(f"  {name.replace('_', ' '):<18} {value:>8}{wrong}")
     for story in figures.stories:
         print(f"  {story}")

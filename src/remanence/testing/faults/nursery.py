@@ -22,6 +22,7 @@ from remanence import logs
 from remanence.app import open_database
 from remanence.runtime.services import Times
 from remanence.testing.faults.fuse import Fuse
+from remanence.testing.faults.remembering import remember
 from remanence.testing.faults.sweep import worker_of
 from remanence.testing.faults.world import Watch, World
 
@@ -50,13 +51,21 @@ async def work(order: dict[str, Any]) -> None:
     world.close()
 
 
+async def obey(order: dict[str, Any]) -> None:
+    """Be the worker that was ordered: with an `act`, one of those that remember."""
+    if "act" in order:
+        await remember(order, Fuse(order["kill_at"], die), TIMES)
+    else:
+        await work(order)
+
+
 def main() -> None:
     """Serve orders from standard input until it ends."""
     logs.configure("error")
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
-            asyncio.run(work(json.loads(line)))
+            asyncio.run(obey(json.loads(line)))
             os._exit(0)
         print(json.dumps({"pid": pid}), flush=True)
         _, status = os.waitpid(pid, 0)

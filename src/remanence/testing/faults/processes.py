@@ -27,7 +27,7 @@ from remanence.testing.faults.nursery import TIMES
 from remanence.testing.faults.scenario import Person, spec_of
 from remanence.testing.faults.world import World
 
-__all__ = ["kill_workers", "pause_workers"]
+__all__ = ["Ward", "kill_workers", "nursery", "pause_workers"]
 
 POINTS_MAX = 30
 """A worker dies at one of its first so many points: a session of about a hundred meets several deaths."""
@@ -44,10 +44,10 @@ async def kill_workers(
     total = Figures()
     dice = random.Random(seed)
     database = await open_database(url)
-    async with _nursery() as nursery:
+    async with nursery() as born:
         while total.kills < kills:
             world = folder / f"world-{total.runs}.db"
-            total.add(await _run(Ward(nursery, url, world, dice), database))
+            total.add(await _run(Ward(born, url, world, dice), database))
             if tell is not None:
                 tell(total)
     await database.close()
@@ -64,7 +64,7 @@ async def pause_workers(
     total = Figures()
     dice = random.Random(seed)
     database = await open_database(url)
-    async with _nursery() as first, _nursery() as second:
+    async with nursery() as first, nursery() as second:
         while total.kills < pauses:
             world = folder / f"paused-{total.runs}.db"
             wards = Ward(first, url, world, dice), Ward(second, url, world, dice)
@@ -101,36 +101,38 @@ async def _haunt(one: Ward, other: Ward, database: Database) -> Figures:
 
 
 @asynccontextmanager
-async def _nursery() -> AsyncGenerator[Process]:
-    nursery = await asyncio.create_subprocess_exec(
+async def nursery() -> AsyncGenerator[Process]:
+    """The warm process that forks workers."""
+    born = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "remanence.testing.faults.nursery", stdin=PIPE, stdout=PIPE
     )
     try:
-        yield nursery
+        yield born
     finally:
-        if nursery.stdin is not None:
-            nursery.stdin.close()
-        await nursery.wait()
+        if born.stdin is not None:
+            born.stdin.close()
+        await born.wait()
 
 
 class Ward:
     """The workers of one session, one after another."""
 
-    def __init__(self, nursery: Process, url: str, world: Path, dice: random.Random) -> None:
-        self._nursery = nursery
+    def __init__(self, born: Process, url: str, world: Path, dice: random.Random) -> None:
+        self._nursery = born
         self._url = url
         self.dice = dice
         self.world = world
         self.kills = 0
         self.pid = 0
 
-    async def bear(self, *, kill_at: int) -> None:
-        """Fork the next worker, with a point to die at (0: none)."""
+    async def bear(self, *, kill_at: int, **more: str) -> None:
+        """Fork the next worker, with a point to die at (0: none); `more` says what it is for (see the nursery)."""
         order = {
             "database": self._url,
             "world": str(self.world),
             "kill_at": kill_at,
             "name": f"worker-{next(_NUMBERS)}",
+            **more,
         }
         if self._nursery.stdin is None:
             raise RuntimeError("the nursery has no standard input")
