@@ -12,9 +12,13 @@ from chat_server import OTHER, Server
 from test_chat import FIND, chatting, script, user
 
 from remanence import Agent, tool
+from remanence.api.chat_answer import Done, Words
+from remanence.api.chat_session import Told, answer
+from remanence.commands import sessions
 from remanence.commands.metering import AGENT
 from remanence.content import ToolResult, text_of
 from remanence.core.builtins import ASK_HUMAN
+from remanence.core.state import waiting_on
 from remanence.events import ModelReplied
 from remanence.models.scripted import Scripted
 from remanence.spec import AgentSpec
@@ -264,6 +268,25 @@ async def test_a_question_of_the_agent_is_answered_by_the_next_message(database:
         assert (second.message.content, same) == ("because!", session)
         third, same = await ask(server, [*messages, second.message, user("again")], session, model="curious")
         assert (third.message.content, same) == ("Why?\n- a\n- b", session)
+
+
+async def test_a_question_that_is_asked_before_anybody_listens_is_heard(database: str) -> None:
+    """The turn of an input may come to rest before its answer is read for the first time."""
+    model = Scripted(Script(dialogues=(dialogue("", calls(call("ask_human", question="Why?"))),)))
+    curious = Agent("curious", model="test", tools=[ASK_HUMAN])
+    async with chatting(database, model, agents=[curious]) as server:
+        caller, session = server.rt.caller, await server.rt.open("curious")
+        reader, spec = (
+            caller.live.subscribe(session.id),
+            await caller.database.specs.get((await session.state()).version),
+        )
+        sent = await sessions.send(caller, session.id, "go")
+        async with asyncio.timeout(60):
+            while waiting_on(await session.state()) != "answer":  # noqa: ASYNC110 - nobody else is told
+                await asyncio.sleep(0.01)
+        pieces = [piece async for piece in answer(caller, Told(session.id, spec, sent.head, None, reader))]
+        assert pieces[0] == Words("Why?")
+        assert isinstance(pieces[-1], Done)
 
 
 async def test_what_is_said_while_a_person_is_waited_for_is_kept(database: str) -> None:

@@ -238,7 +238,10 @@ async def answer(caller: Caller, told: Told) -> AsyncGenerator[Piece]:
     listener = _Listener(told)
     after = told.position - (told.turn is None)
     if told.turn is None:
-        _at_rest(await state_of(caller, told.session), listener)
+        s = await state_of(caller, told.session)
+        # Once it is taken from the queue it has a turn of its own; what that one waits for is told below.
+        if any(queued.position == told.position for queued in s.queue):
+            _at_rest(s, listener)
     reader = None if told.joined else told.reader
     if told.joined:
         told.reader.close()
