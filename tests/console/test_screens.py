@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import cycle, product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import pytest
 from a_browser import NARROW, WIDE, looker
@@ -82,7 +82,10 @@ SCREENS = (
 
 LOOKS = tuple(product(("light", "dark"), (("wide", WIDE), ("narrow", NARROW))))
 """Every theme at every width. A page is loaded once in a language, and looked at in each."""
-WITH_AXE = {("en", "light", "wide"), ("en", "dark", "narrow")}
+WITH_AXE: dict[tuple[str, str, str], bool | Literal["looks"]] = {
+    ("en", "light", "wide"): True,
+    ("en", "dark", "narrow"): "looks",
+}
 """What axe sees does not depend on the language: each theme, and each width, once."""
 
 
@@ -108,7 +111,7 @@ def test_every_screen(language: str, browser: Browser, server: Server, pictures:
                 assert dark == (theme == "dark")
                 page.wait_for_function(DRAWN)
                 name = f"{screen.name}-{language}-{theme}-{width}"
-                one.check(name, with_axe=(language, theme, width) in WITH_AXE)
+                one.check(name, with_axe=WITH_AXE.get((language, theme, width), False))
             page.set_viewport_size({"width": WIDE[0], "height": WIDE[1]})
 
 
