@@ -17,7 +17,7 @@ from remanence.commands.given import erase
 from remanence.commands.sessions import Opening
 from remanence.core.session import fold
 from remanence.core.state import Session
-from remanence.errors import NotFound
+from remanence.errors import Conflict, NotFound
 from remanence.events import CancelAsked
 
 AGENT = Agent("greeter", model="scripted", instructions="Greet.")
@@ -93,3 +93,34 @@ def test_any_order_of_looks_and_words(tmp_path_factory: pytest.TempPathFactory, 
                 assert seen == fold(Session(session.id), whole)
 
     asyncio.run(law())
+
+
+async def test_a_guess_is_what_this_process_saw_and_nothing_else(database: str) -> None:
+    async with Remanence(database, agents=[AGENT], worker=False) as here, Remanence(database, worker=False) as there:
+        caller, store = here.caller, here.caller.database.store
+        session = await open_one(here)
+        assert caller.states is not None
+        assert caller.states.guess(session) is None
+        await caller.states.look(store, session)
+        for words in ("Hello.", "Good evening."):
+            await sessions.send(caller, session, words)
+            assert caller.states.guess(session) == await state_in(store, session)
+        before = caller.states.guess(session)
+        await sessions.send(there.caller, session, "From elsewhere.")
+        assert caller.states.guess(session) == before  # old, which is why a write on it must expect its head
+        assert before is not None
+        with pytest.raises(Conflict):
+            await sessions.send(caller, before, "On what I saw.")
+        await sessions.send(caller, session, "After a gap.")
+        assert caller.states.guess(session) is None
+
+
+@pytest.mark.parametrize("ends", ["erased", "removed"])
+async def test_what_was_erased_or_removed_is_not_guessed(tmp_path: Path, ends: str) -> None:
+    async with Remanence(f"sqlite:///{tmp_path}/erased.db", agents=[AGENT], worker=False) as rt:
+        session = await open_one(rt, metadata={"said": "a secret"})
+        states = rt.caller.states
+        assert states is not None
+        assert (await states.look(rt.caller.database.store, session)).metadata == {"said": "a secret"}
+        await (erase(rt.caller, session, [1], reason="x") if ends == "erased" else sessions.delete(rt.caller, session))
+        assert states.guess(session) is None
