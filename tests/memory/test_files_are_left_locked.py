@@ -11,6 +11,7 @@ from test_erasure import commanded, holds, told
 
 from remanence import Remanence
 from remanence.app import Options
+from remanence.commands.traces import Tracer
 from remanence.models.scripted import Scripted
 
 COME_AND_GO = """
@@ -44,3 +45,11 @@ async def test_what_is_written_after_a_receipt_was_checked_is_seen_by_others(tmp
         assert inode(file) == log, "the log was removed while it was in use"
         await told(rt, "the hedge is trimmed in May", user="ben")
         assert await come_and_go(file) == before + 1
+
+
+def test_the_beginning_of_an_id_is_no_word_of_anybody() -> None:
+    """In a row of somebody else's the text is followed by the id of its session, as it is in a list of memories."""
+    tracer = Tracer(b"key")
+    prints = frozenset(tracer.prints_of("the hedge is trimmed in May sess_01a2041c5687ae29f0012f4a061c5d it said"))
+    assert tracer.find(prints, [b"the hedge is trimmed in May"])
+    assert not tracer.find(prints, [b"the lawn is never trimmed in May sess_01a2041c43072829f0fcc2f3d9ef3e"])

@@ -53,8 +53,11 @@ class Tracer:
             return ()
         starts = range(len(words) - size + 1)
         step = max(1, len(starts) // PRINTS_PER_TEXT)
-        pieces = [words[start : start + size] for start in starts[::step]]
-        telling = [piece for piece in pieces if sum(map(len, piece)) >= CHARS_MIN and not any(map(_ID.match, piece))]
+        # With the word behind it: the beginning of an id (`sess` of `sess_01a2...`) is no word either, and stands in the
+        # rows of others right behind their text.
+        pieces = [words[start : start + size + 1] for start in starts[::step]]
+        telling = [piece[:size] for piece in pieces if not any(map(_ID.match, piece))]
+        telling = [piece for piece in telling if sum(map(len, piece)) >= CHARS_MIN]
         return tuple(dict.fromkeys(map(self._print, telling[:PRINTS_PER_TEXT])))
 
     def find(self, prints: Collection[str], content: Iterable[bytes]) -> set[str]:
