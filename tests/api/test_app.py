@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from remanence import Remanence
 from remanence.api.app import Serving, build_app
 from remanence.api.bodies import JsonRoute
-from remanence.api.guard import is_ours
+from remanence.api.guard import IMPORT_BYTES_MAX, IMPORT_PATH, is_ours
 from remanence.errors import BudgetExceeded, Conflict, NotFound, StoreFull, StoreUnavailable
 
 HOME = "http://127.0.0.1:7410"
@@ -181,6 +181,15 @@ async def test_a_body_over_the_limit_is_refused_however_it_comes(tmp_path: Path)
         assert "1,000 bytes. Nothing was written" in told["message"]
         error_of(await http.post("/orders", content=pieces()), 413, "too_large")
         error_of(await http.post("/health", content=b"x" * 2_000), 413, "too_large")
+
+
+async def test_a_file_that_is_imported_has_a_limit_of_its_own(tmp_path: Path) -> None:
+    async with client(tmp_path, body_bytes_max=1_000) as http:
+        error_of(await http.post(IMPORT_PATH, content=b"x" * 2_000), 404, "not_found")  # no such route here, but read
+        more = {"content-length": str(IMPORT_BYTES_MAX + 1)}
+        told = error_of(await http.post(IMPORT_PATH, content=b"x", headers=more), 413, "too_large")
+        assert "--direct" in told["message"]
+        error_of(await http.put(IMPORT_PATH, content=b"x" * 2_000), 413, "too_large")
 
 
 @pytest.mark.parametrize(

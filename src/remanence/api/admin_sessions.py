@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import tempfile
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import IO, Annotated, Literal, cast
 from urllib.parse import quote
 
@@ -281,9 +282,11 @@ async def import_session(
     """Lay an exported session down, under its own id or another. Everything is checked before anything is written."""
     with tempfile.TemporaryFile() as file:
         digest = hashlib.sha256()
-        async for chunk in request.stream():
-            digest.update(chunk)
-            await asyncio.to_thread(file.write, chunk)
+        with transfer.file_errors(Path(tempfile.gettempdir())):
+            async for chunk in request.stream():
+                digest.update(chunk)
+                await asyncio.to_thread(file.write, chunk)
+            await asyncio.to_thread(file.flush)
 
         async def lay_down() -> Response:
             made = await transfer.import_session(caller, cast("IO[bytes]", file), as_session=as_session)

@@ -6,7 +6,8 @@
   machine for itself, the address the server listens on, and those that were configured.
 * **Place.** Ids that older releases took may hold a `/`. One that comes encoded (`%2F`) parts no path: it travels as
   `SLASH`, which no id can hold, and is a `/` again when a route takes the id (`ids_in_path`).
-* **Size.** A body over the limit is refused (413), by what it says about itself or as soon as more has come.
+* **Size.** A body over the limit is refused (413), by what it says about itself or as soon as more has come. A session
+  that is imported is written to a file as it comes, so it has a limit of its own.
 * **The end.** What the server cannot wait for when it stops is answered (503), so that it is sent again.
 * **The unforeseen** is logged whole and answered as an error with the id, never with a traceback.
 
@@ -29,13 +30,15 @@ from remanence.api.failures import BrokenOff, failure
 from remanence.commands.caller import SLASH
 from remanence.errors import InvalidInput, TooLarge
 
-__all__ = ["BODY_BYTES_MAX", "Guard", "is_ours"]
+__all__ = ["BODY_BYTES_MAX", "IMPORT_BYTES_MAX", "IMPORT_PATH", "Guard", "is_ours"]
 
 log = structlog.get_logger("remanence.http")
 
 BODY_BYTES_MAX = 8 * 1024 * 1024
 """Twice the largest input, so that it is the input's own limit that speaks, whatever its encoding."""
 
+IMPORT_BYTES_MAX = 4 * 1024**3
+IMPORT_PATH = "/admin/v1/sessions/import"
 _ENCODED_SLASH = re.compile("%2f", re.IGNORECASE)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_.-]+)(?::\d{1,5})?")
@@ -66,7 +69,9 @@ class Guard:
             return
         if b"%2f" in scope.get("raw_path", b"").lower():
             scope = {**scope, "path": unquote(_ENCODED_SLASH.sub(SLASH, scope["raw_path"].decode("latin-1")))}
-        request = _Request(scope, receive, send, self._request_id(scope), self.body_bytes_max)
+        imports = scope["method"] == "POST" and scope["path"].endswith(IMPORT_PATH)
+        most = IMPORT_BYTES_MAX if imports else self.body_bytes_max
+        request = _Request(scope, receive, send, self._request_id(scope), most)
         with structlog.contextvars.bound_contextvars(request_id=request.id):
             await self._pass(request)
 
@@ -86,7 +91,7 @@ class Guard:
         try:
             await self.app(request.scope, request.receive, request.send)
             if request.over:
-                error = too_large(self.body_bytes_max)
+                error = too_large(request.body_bytes_max)
                 await request.fail(error.status, error.code, error.message)
         except asyncio.CancelledError:
             # Only the end of the server cancels a request, and nobody awaits this one any more: it ends here.
@@ -122,8 +127,8 @@ class Guard:
         length = request.header(b"content-length")
         if length and not (len(length) == 1 and length[0].isdigit()):
             return (HTTPStatus.BAD_REQUEST, InvalidInput.code, "The content-length is not a number. Nothing was done.")
-        if length and int(length[0]) > self.body_bytes_max:
-            error = too_large(self.body_bytes_max)
+        if length and int(length[0]) > request.body_bytes_max:
+            error = too_large(request.body_bytes_max)
             return (error.status, error.code, error.message)
         return None
 
@@ -141,7 +146,7 @@ class _Request:
         self.scope["request_id"] = request_id
         self._receive = receive
         self._send = send
-        self._body_bytes_max = body_bytes_max
+        self.body_bytes_max = body_bytes_max
         self._received = 0
         self._answered = False
         self.over = False
@@ -154,7 +159,7 @@ class _Request:
     async def receive(self) -> Message:
         message = await self._receive()
         self._received += len(message.get("body", b""))
-        if self._received > self._body_bytes_max and not self._answered:
+        if self._received > self.body_bytes_max and not self._answered:
             self.over = True
             return {"type": "http.disconnect"}
         return message
@@ -178,6 +183,11 @@ class _Request:
 
 def too_large(body_bytes_max: int) -> TooLarge:
     """What is said of a body over the limit."""
+    if body_bytes_max == IMPORT_BYTES_MAX:
+        return TooLarge(
+            f"The file is over the limit of {body_bytes_max:,} bytes. Nothing was written. Import it on the machine of "
+            "the database, with `remanence sessions import FILE --direct`."
+        )
     return TooLarge(
         f"The body is over the limit of {body_bytes_max:,} bytes. Nothing was written. Send it in parts, or raise "
         "`input_bytes_max` in the settings."

@@ -98,9 +98,10 @@ class Client:
                     raise error_of(answer.status_code, await answer.aread())
                 yield answer
 
-    async def upload(self, path: str, content: AsyncIterator[bytes], kind: type[T], **query: Any) -> T:
-        """Send a file as it is read."""
-        headers = {"content-type": "application/zip"}
+    async def upload(self, path: str, file: tuple[AsyncIterator[bytes], int], kind: type[T], **query: Any) -> T:
+        """Send a file as it is read. `file` is its content and its size in bytes, so that one too large is not sent."""
+        content, size = file
+        headers = {"content-type": "application/zip", "content-length": str(size)}
         with self._reached():
             answer = await self._http.post(_path(path), params=_given(query), content=content, headers=headers)
         if answer.status_code >= 400:

@@ -327,7 +327,8 @@ class _Moving:
         with file_errors(file):
             opened = await asyncio.to_thread(file.open, "rb")
         with opened:
-            return await self._client.upload("/sessions/import", _read(opened), Imported, as_session=as_session)
+            size = os.fstat(opened.fileno()).st_size
+            return await self._client.upload("/sessions/import", (_read(opened), size), Imported, as_session=as_session)
 
     async def verify(self, session: str, *, inherited: bool = True) -> Verification:
         query = {} if inherited else {"inherited": "false"}
