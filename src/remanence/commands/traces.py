@@ -53,8 +53,8 @@ class Tracer:
             return ()
         starts = range(len(words) - size + 1)
         step = max(1, len(starts) // PRINTS_PER_TEXT)
-        # With the word behind it: the beginning of an id (`sess` of `sess_01a2...`) is no word either, and stands in the
-        # rows of others right behind their text.
+        # With the word behind it: the beginning of an id (`sess` of `sess_01a2...`) is no word either, and stands in
+        # the rows of others right behind their text.
         pieces = [words[start : start + size + 1] for start in starts[::step]]
         telling = [piece[:size] for piece in pieces if not any(map(_ID.match, piece))]
         telling = [piece for piece in telling if sum(map(len, piece)) >= CHARS_MIN]
