@@ -195,6 +195,8 @@ def test_what_cannot_be_honoured_is_named(tmp_path: Path, shop: Shop) -> None:
             (of(shop, allowed_tools=["steal"]), "allowed_tools"),
             (of(shop, connection_origin="environment"), "connection_origin"),
             (of(shop, credential_id="cred_1"), "credential_id"),
+            (of(shop, transport={**http, "authorization": "Bearer x"}), "transport.authorization"),
+            (of(shop, transport={**http, "headers": {"x-key": "x"}}), "transport.headers"),
             (of(shop, server_label="not a label"), "server_label"),
             (of(shop, colour="red"), "colour"),
         ):

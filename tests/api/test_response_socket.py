@@ -143,3 +143,14 @@ async def test_without_a_key_or_under_another_name_nothing_opens(server: Server)
             address, additional_headers={"authorization": f"Bearer {KEY}", "origin": "https://evil.test"}
         ):
             pass
+
+
+@pytest.mark.parametrize("frame", [b"\xff\xfe", "", "{", "[]", "null", '{"type": 5}', '{"type": "response.create"}'])
+async def test_a_message_that_is_none_is_answered_and_the_socket_goes_on(server: Server, frame: str | bytes) -> None:
+    headers = {"authorization": f"Bearer {KEY}"}
+    async with connect(f"{server.url.replace('http', 'ws')}/v1/responses", additional_headers=headers) as socket:
+        await socket.send(frame)
+        told = json.loads(await socket.recv())
+        assert (told["type"], told["status"], told["error"]["type"]) == ("error", 400, "invalid_request_error"), told
+        await socket.send(json.dumps({"type": "response.create", "model": "m", "input": "x"}).encode())
+        assert json.loads(await socket.recv())["type"] == "response.created", "bytes that are JSON are read"

@@ -107,7 +107,7 @@ class _Connection:
         """Serve until the client leaves."""
         try:
             while True:
-                text = await self._socket.receive_text()
+                text = await self._heard()
                 task = asyncio.create_task(self._serve(text))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -117,6 +117,14 @@ class _Connection:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _heard(self) -> str:
+        """The next message. One that is sent as bytes is read like a text; what is none is refused as no JSON."""
+        message = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect(message.get("code", 1000))
+        text: str | None = message.get("text")
+        return text if text is not None else bytes(message["bytes"]).decode(errors="replace")
 
     async def _serve(self, text: str) -> None:
         lane: str | None = None
