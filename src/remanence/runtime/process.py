@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gc
-import sys
 
 __all__ = ["settle"]
 
 _YOUNG, _MIDDLE, _OLD = 20_000, 20, 50
-_SWITCH_S = 0.002
 
 
 def settle() -> None:
@@ -20,6 +18,3 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, _MIDDLE, _OLD)
-    # A thread of the store that comes back from the disk waits so long for the interpreter, each time, while the
-    # event loop is busy. The usual 5 ms are several times what a commit takes; much less than 2 ms costs turns.
-    sys.setswitchinterval(_SWITCH_S)
