@@ -63,7 +63,8 @@ async def test_a_call_whose_process_died_is_settled_once(tmp_path: Path) -> None
     options = Options(clock=clock)
     async with Remanence(f"sqlite:///{tmp_path}/a.db", models={"test": model}, worker=False, options=options) as rt:
         await rt.set_budget("project:default", tokens=1_000_000)
-        _, called, _ = await Meter(rt.model)._reserve(rt.caller, request(), "")  # and there its process ends
+        await rt.set_budget("user:ada", tokens=1_000_000)
+        _, called, _ = await Meter(rt.model)._reserve(rt.caller, request(), "ada")  # and there its process ends
         await Meter(rt.model).reply(rt.caller, request(), None)
         (budget,) = await rt.database.controls.budgets("project:default")
         assert (budget.spent, budget.reserved) == (10, called.reserved_tokens)
@@ -73,6 +74,8 @@ async def test_a_call_whose_process_died_is_settled_once(tmp_path: Path) -> None
         await second.reply(rt.caller, request(), None)
         (budget,) = await rt.database.controls.budgets("project:default")
         assert (budget.spent, budget.reserved) == (30 + called.reserved_tokens, 0)
+        (budget,) = await rt.database.controls.budgets("user:ada")
+        assert (budget.spent, budget.reserved) == (called.reserved_tokens, 0)
         lost = [event for event in await journal(rt) if isinstance(event, ModelFailed)]
         assert [(event.call, event.kind) for event in lost] == [(called.call, "lost")]
         rows, _ = await usage(rt.caller, UsageQuery(by=("agent", "model")))

@@ -117,6 +117,7 @@ class Meter:
             "",
             reserved_usd_micros=price or 0,
             reserved_tokens=worst.total_tokens,
+            user=user,
         )
         key = attempt_key(session, called.call, 1)
         charge = Charge("reserve", key, scopes, called.reserved_usd_micros, called.reserved_tokens)
@@ -153,10 +154,10 @@ class Meter:
         if looked is not None and now - looked < LOST_AFTER_S * _MICROS:
             return
         self._looked_at[caller.project] = now
-        scopes = budget_scopes(session="", agent=AGENT, user="", project=caller.project)
         for session in (meter_of(caller, now - _DAY_US), meter_of(caller, now)):
             for left in await self._unfinished(caller, session):
                 if now - left.at >= LOST_AFTER_S * _MICROS:
+                    scopes = budget_scopes(session="", agent=AGENT, user=left.called.user, project=caller.project)
                     write = _outcome(caller, session, _failure(left.called, "lost", billed=True), scopes)
                     await commit(caller, replace(write, key=f"lost:{left.called.call}"))
 

@@ -201,7 +201,8 @@ class ModelCalled(_Fact, frozen=True):
     Bulky results of records up to `cleared` are shown as a line each; the summary of what came before the window stands
     in the record `compacted_at`, the memory blocks in the record `shown_at`. `opens`: it is sent the tool `open_result`
     besides those of its version. `prompt` is the digest of everything that is sent (of the messages alone in
-    `layout` 0, which older releases wrote). `reserved_*` is what the budgets set aside.
+    `layout` 0, which older releases wrote). `reserved_*` is what the budgets set aside; `user` is whose they are when
+    the session has no user of its own (chats that keep nothing).
     """
 
     call: str
@@ -219,6 +220,7 @@ class ModelCalled(_Fact, frozen=True):
     compacted_at: int = 0
     shown_at: int = 0
     opens: bool = False
+    user: str = ""
 
 
 class ModelReplied(_Fact, frozen=True):
