@@ -63,6 +63,23 @@ async def test_what_is_erased_leaves_the_index_and_the_file(tmp_path: Path) -> N
     assert b"ylographi" not in whole
 
 
+async def redacted_before_it_was_read(url: str) -> list[str]:
+    """What is found of a message that was erased before anybody looked for it."""
+    async with Remanence(url, worker=False) as rt:
+        session = await rt.open(Shop().agent(), user="ada")
+        appended = await session.submit("xylographic zymurgy")
+        erased = Redacted(appended.head, "ada")
+        await rt.database.store.append(Write(session.id, (erased,), rt.caller.clock.now(), "ada"))
+        return [*await found(rt, "zymurgy "), *await found(rt, "redacted ")]
+
+
+async def test_what_was_erased_before_it_was_read_is_not_found_by_what_is_left_of_it(
+    tmp_path: Path, postgres_database: str
+) -> None:
+    assert await redacted_before_it_was_read(f"sqlite:///{tmp_path}/a.db") == []
+    assert await redacted_before_it_was_read(postgres_database) == []
+
+
 async def test_a_session_that_was_removed_is_not_found(tmp_path: Path) -> None:
     async with Remanence(f"sqlite:///{tmp_path}/a.db", worker=False) as rt:
         session = await rt.open(Shop().agent(), user="ada")

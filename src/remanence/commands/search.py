@@ -144,7 +144,8 @@ async def project(caller: Caller, cursor: Cursor) -> None:
 
 def seen_in(records: Sequence[Recorded]) -> Seen:
     """What a stretch of a journal adds."""
-    words = tuple((r.position, words_of(text, WORDS_MAX)) for r in records if (text := text_in(r.event)))
+    told = [r for r in records if not r.redacted]  # of the rest the tools named are left, and no word is asked for
+    words = tuple((r.position, words_of(text, WORDS_MAX)) for r in told if (text := text_in(r.event)))
     tags: dict[str, str] | None = None
     tagged_at = 0
     doubts: dict[str, bool] = {}
