@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -84,6 +86,30 @@ async def test_what_it_answers(tmp_path: Path) -> None:
             [list(one["responses"]) for path in document["paths"].values() for one in path.values()]
         )
         assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+async def test_its_description_is_made_once_and_not_on_the_event_loop(tmp_path: Path) -> None:
+    """It takes a second of the processor: in the way of every turn and stream, if it were."""
+    makers: set[int] = set()
+    async with Remanence(f"sqlite:///{tmp_path}/a.db", worker=False) as rt:
+        app = build_app(rt)
+        make = app.openapi
+
+        def made() -> dict[str, Any]:
+            if app.openapi_schema is None:
+                makers.add(threading.get_ident())
+            return make()
+
+        app.openapi = made
+        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url=HOME) as http:
+            asked = await asyncio.gather(*(http.get(path) for path in ("/openapi.json", "/docs", "/openapi.json")))
+            under = httpx2.ASGITransport(app=app, root_path="/agents")
+            async with httpx2.AsyncClient(transport=under, base_url=HOME) as proxied:
+                servers = (await proxied.get("/agents/openapi.json")).json()["servers"]
+    assert {answer.status_code for answer in asked} == {200}
+    assert len(makers) == 1
+    assert makers.isdisjoint({threading.get_ident()})
+    assert servers == [{"url": "/agents"}]
 
 
 async def test_the_docs_need_nothing_from_elsewhere(tmp_path: Path) -> None:

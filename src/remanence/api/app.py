@@ -96,12 +96,12 @@ def build_app(
         summary="Sessions that survive: a durable runtime for AI agents.",
         description="Errors have one shape everywhere (see `ErrorAnswer`), and every answer names its request in the "
         "header `x-request-id`.",
-        docs_url=None,
-        redoc_url=None,
+        openapi_url=None,  # a route of our own: the document is not made on the event loop
         responses=REFUSALS,
     )
     app.state.runtime = runtime
     app.state.serving = serving or Serving()
+    app.state.describing = asyncio.Lock()
     app.state.access = access or Access(runtime.caller)
     app.state.lookout = Lookout(runtime.caller)
     answer_failures(app)
@@ -156,7 +156,17 @@ async def version() -> VersionAnswer:
 @operations.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> Response:
     """The human page."""
-    return docs_page(request.app.openapi())
+    return docs_page(await _described(request.app))
+
+
+@operations.get("/openapi.json", include_in_schema=False)
+async def openapi(request: Request) -> Response:
+    """The page for programs. Behind a proxy it says under which path everything is."""
+    document = await _described(request.app)
+    under: str = request.scope.get("root_path", "").rstrip("/")
+    if under:
+        document = {**document, "servers": [{"url": under}]}
+    return Response(msgspec.json.encode(document), media_type="application/json")
 
 
 # --- readiness --------------------------------------------------------------------------------------------------------
@@ -205,6 +215,12 @@ def _check_worker(runtime: Served) -> str:
 
 
 # --- the description --------------------------------------------------------------------------------------------------
+
+
+async def _described(app: FastAPI) -> dict[str, Any]:
+    """The document, made once, in a thread: that takes a second of the processor, and turns are running."""
+    async with app.state.describing:
+        return await asyncio.to_thread(app.openapi)
 
 
 def _document(app: FastAPI) -> dict[str, Any]:
