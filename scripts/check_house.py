@@ -30,7 +30,8 @@ def main() -> int:
     paths = [path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py"))]
     count = 0
     for path in paths:
-        for line, what in sorted(check(path, is_test=path.is_relative_to(ROOT / "tests"))):
+        found = [*check(path, is_test=path.is_relative_to(ROOT / "tests")), *check_twin(path, paths)]
+        for line, what in sorted(found):
             print(f"{path.relative_to(ROOT)}:{line}: {what}")
             count += 1
     print(f"House rules: {len(paths)} files, {count} findings")
@@ -54,6 +55,14 @@ def check_file(path: Path, text: str) -> Iterator[Finding]:
         yield 1, f"the file has {lines} lines, at most {FILE_LINES_MAX}"
     for word in banned(path.stem):
         yield 1, f"{word!r} is not a name for a file: say what it is about"
+
+
+def check_twin(path: Path, paths: list[Path]) -> Iterator[Finding]:
+    """Test files outside packages are modules by their bare names: of two with one name only one is collected."""
+    if path.name.startswith("test_") and not (path.parent / "__init__.py").exists():
+        for other in paths:
+            if other != path and other.name == path.name and not (other.parent / "__init__.py").exists():
+                yield 1, f"{other.relative_to(ROOT)} has the same name: call one of them something else"
 
 
 def check_definition(node: ast.AST) -> Iterator[Finding]:
