@@ -239,6 +239,17 @@ async def test_nothing_here_is_said_in_the_asker_s_way(tmp_path: Path) -> None:
         assert program.json()["error"]["code"] == "not_found"
 
 
+async def test_where_nothing_is_there_are_ways_to_elsewhere_for_whoever_is_signed_in(tmp_path: Path) -> None:
+    async with client(tmp_path) as (http, _):
+        stranger = await http.get("/sesions", headers=HTML)
+        assert (stranger.status_code, "<nav" in stranger.text) == (404, False)
+        await http.get(f"/?token={LINK}", headers=HTML)
+        page = await http.get("/sesions", headers=HTML)
+        assert page.status_code == 404
+        assert "<nav" in page.text
+        assert "remanence sessions list" in page.text
+
+
 async def test_static_files_may_be_kept_for_ever_under_their_own_name(tmp_path: Path) -> None:
     async with client(tmp_path) as (http, _):
         page = await http.get("/sign-in")

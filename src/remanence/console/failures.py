@@ -14,7 +14,7 @@ so once, and stops asking.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
@@ -27,12 +27,15 @@ from markupsafe import Markup
 from starlette.exceptions import HTTPException
 
 from remanence.commands.caller import ids_in_path
-from remanence.console.frame import HEADERS, Frame
+from remanence.console.frame import HEADERS, Frame, Visitor
 from remanence.console.ways import listing
 from remanence.console.wording import Wording
 from remanence.errors import InvalidInput, NotFound, RemanenceError, Unauthenticated
 
 __all__ = ["ConsoleRoute", "PollRoute", "ended_by", "fail", "lost", "told"]
+
+Look = Callable[[Request], Awaitable[Visitor]]
+"""Finds out who looks. Raises Unauthenticated."""
 
 
 def _answer_kindly(self: APIRoute) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -109,10 +112,15 @@ def fail(frame: Frame, error: RemanenceError, *, asked_by_itself: bool = False) 
     return frame.page("error.html", status=status, tab="", identity=identity, ways=ways, **values)
 
 
-async def lost(request: Request, error: HTTPException) -> Response | None:
-    """The page for a path where nothing is; None when a program asks, which is told so in its own shape."""
+async def lost(look: Look, request: Request, error: HTTPException) -> Response | None:
+    """The page for a path where nothing is, with the ways to elsewhere for whoever `look` finds signed in; None when a
+    program asks, which is told so in its own shape."""
     if error.status_code != HTTPStatus.NOT_FOUND or "text/html" not in request.headers.get("accept", ""):
         return None
+    try:
+        visitor = await look(request)
+    except RemanenceError:
+        visitor = None  # that nothing is here can be said to anybody, and without a database
     path = request.url.path
     nothing = NotFound(f"There is nothing at {path}.").because("nothing_at", path=path[:200])
-    return fail(Frame(request), nothing)
+    return fail(Frame(request, visitor), nothing)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, FastAPI
 
 from remanence.console.acts import acts_router
 from remanence.console.agents import agents_router
 from remanence.console.attempts import Attempts
 from remanence.console.cost import cost_router
-from remanence.console.entry import Doors, entry_router
+from remanence.console.entry import Doors, entry_router, visitor_of
 from remanence.console.failures import lost
 from remanence.console.home import home_router
 from remanence.console.inbox import inbox_router
@@ -54,6 +56,6 @@ def open_console(app: FastAPI, doors: Doors) -> None:
     """Tell an application with the console's router how people come in, and what to show where nothing is."""
     app.state.doors = doors
     app.state.attempts = Attempts()
-    app.state.lost = lost
+    app.state.lost = partial(lost, visitor_of)
     # What is not there has no place in the navigation.
     app.state.pages = frozenset(str(getattr(route, "path", "")) for room in ROOMS for route in room.routes)
