@@ -205,6 +205,7 @@ class SessionQuery(msgspec.Struct, frozen=True):
 
     `since` and `until` bound the last change (microseconds; from, and before), `usd_micros_min` and `usd_micros_max`
     the cost, both included. `tag` is a key and a value of the metadata. `doubt` wants sessions with an effect in doubt.
+    `version` is a digest, `version_number` that of a version of the session's agent in its project.
     """
 
     project: str | None = None
@@ -226,6 +227,7 @@ class SessionQuery(msgspec.Struct, frozen=True):
     tag: tuple[str, str] | None = None
     doubt: bool = False
     sort: Literal["changed", "cost", "turns"] = "changed"
+    version_number: int | None = None
 
 
 class UsageQuery(msgspec.Struct, frozen=True):

@@ -46,6 +46,7 @@ ONCE = (
         "/home/parts",
         "/sessions",
         "/sessions?q=refund&agent=support",
+        "/sessions?agent=support&version=1",
         "/sessions-rows?status=failed",
     ),
     *("/sessions/one_tool", "/sessions/one_tool?view=journal&at=3", "/sessions/one_tool/window?before=5"),

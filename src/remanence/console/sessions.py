@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from remanence.commands import search
 from remanence.commands.shapes import SessionRowShape
-from remanence.commands.versions import find_version
 from remanence.console.entry import Looking
 from remanence.console.failures import ConsoleRoute
 from remanence.console.frame import Frame
@@ -127,7 +126,7 @@ async def rows(frame: Looking, filters: Given, after: str = "") -> Response:
 
 async def _data(frame: Frame, filters: Filters, after: str, *more: Question) -> list[Any]:
     """The page of the list, and the answers to what else is asked."""
-    query = await _query(frame, filters)
+    query = _query(frame, filters)
     if filters.q:
         question = search.asked(filters.q, replace(query, after=after or None))
         (found, *rest), _, unread = await ask_current(frame, question, *more, spent=False)
@@ -151,17 +150,23 @@ def _found(filters: Filters, hits: Sequence[search.Found], unread: int) -> Sessi
     return SessionsData(filters, [], found, following, unread)
 
 
-async def _query(frame: Frame, filters: Filters) -> SessionQuery:
+def _query(frame: Frame, filters: Filters) -> SessionQuery:
     key, equals, value = filters.tag.partition("=")
     if filters.tag and not (key and equals):
         raise InvalidInput("tag: write it as key=value. Nothing was read.", param="tag").because("bad_tag")
+    numbered = filters.version.isdecimal()
+    if numbered and not filters.agent:
+        raise InvalidInput(
+            "version: a number says which one only with an agent. Nothing was read.", param="version"
+        ).because("version_of_whom")
     since, until = _day(filters.since, "since"), _day(filters.until, "until")
     if filters.within in WITHIN_S:
         since = frame.now - WITHIN_S[filters.within] * _MICROS
     return SessionQuery(
         project=frame.caller.project,
         agent=filters.agent or None,
-        version=await _version(frame, filters),
+        version=None if numbered else filters.version or None,
+        version_number=int(filters.version) if numbered else None,
         user=filters.user or None,
         status=filters.status or None,
         waiting_on=filters.waiting_on or None,
@@ -175,19 +180,6 @@ async def _query(frame: Frame, filters: Filters) -> SessionQuery:
         limit=PAGE,
         without_status="deleted",
     )
-
-
-async def _version(frame: Frame, filters: Filters) -> str | None:
-    """A version by its digest; a number is looked up."""
-    if not filters.version:
-        return None
-    if not filters.version.isdecimal():
-        return filters.version
-    if not filters.agent:
-        raise InvalidInput(
-            "version: a number says which one only with an agent. Nothing was read.", param="version"
-        ).because("version_of_whom")
-    return (await find_version(frame.caller, filters.agent, filters.version)).version
 
 
 def _day(text: str, name: str) -> int | None:

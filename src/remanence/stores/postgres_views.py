@@ -23,6 +23,8 @@ _FILTERS = {
     "agent": "s.agent = {}",
     "user": "s.user_name = {}",
     "version": "s.version = {}",
+    "version_number": "s.version = (SELECT v.version FROM versions v WHERE v.project = s.project "
+    "AND v.agent = s.agent AND v.number = {})",
     "status": "s.status = {}",
     "waiting_on": "s.waiting_on = {}",
     "parent": "s.fork_sid = (SELECT sid FROM sessions WHERE id = {})",

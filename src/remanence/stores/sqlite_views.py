@@ -51,6 +51,8 @@ _BEFOREHAND = {
     "agent": "agent = ?",
     "user": "user_name = ?",
     "version": "version = ?",
+    "version_number": "version = (SELECT v.version FROM versions v WHERE v.project = summaries.project "
+    "AND v.agent = summaries.agent AND v.number = ?)",
     "usd_micros_min": "usd_micros >= ?",
     "usd_micros_max": "usd_micros <= ?",
 }

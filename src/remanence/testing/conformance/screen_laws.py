@@ -31,6 +31,7 @@ from remanence.screens import (
     VersionUse,
     Waiting,
 )
+from remanence.spec import AgentSpec
 from remanence.testing.conformance.harness import SECOND, T0, Harness, forked, law, opened, said, write
 
 MINUTE = 60 * SECOND
@@ -58,6 +59,28 @@ async def found(db: Database, text: str, **filters: Any) -> list[tuple[str, int]
 
 
 # --- lists ------------------------------------------------------------------------------------------------------------
+
+
+@law
+async def a_version_is_told_by_its_number_in_its_agent_and_project(h: Harness) -> None:
+    db = await h.open()
+    for project, spec in (
+        ("lab", AgentSpec("scribe", "scripted")),
+        ("lab", AgentSpec("scribe", "scripted", "Be brief.")),
+        ("lab", AgentSpec("clerk", "scripted")),
+        ("shop", AgentSpec("clerk", "scripted", "Sell.")),
+    ):
+        pinned = await db.specs.put(spec, project=project, at=T0)
+        summary = Summary(spec.name, pinned.version, project)
+        await db.store.append(opened(f"{project}_{spec.name}_{pinned.number}", summary=summary))
+
+    async def names(**filters: Any) -> list[str]:
+        return sorted(row.session for row in await db.views.sessions(SessionQuery(**filters)))
+
+    assert await names(agent="scribe", version_number=2) == ["lab_scribe_2"]
+    assert await names(agent="clerk", version_number=1) == ["lab_clerk_1", "shop_clerk_1"]
+    assert await names(project="shop", agent="clerk", version_number=1) == ["shop_clerk_1"]
+    assert await names(agent="clerk", version_number=2) == []
 
 
 @law
