@@ -67,7 +67,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._jobs: deque[Job | None] = deque()
         self._asked = False
-        self._rung = threading.Semaphore(0)
+        self._rung = threading.Event()
         self._closed = False
         self._log_holds_erased = False
         with explained(location):
@@ -103,14 +103,14 @@ class Writer:
         """Wake the thread: once for everything that this round of the event loop queued, so that the thread does not
         ask for the interpreter while the loop still needs it."""
         self._asked = False
-        self._rung.release()
+        self._rung.set()
 
     async def close(self) -> None:
         """Finish what is queued, then end the thread and close the connection."""
         if not self._closed:
             self._closed = True
             self._jobs.append(None)
-            self._rung.release()
+            self._rung.set()
         await asyncio.to_thread(self._thread.join)
 
     # --- in the thread ------------------------------------------------------------------------------------------------
@@ -146,7 +146,8 @@ class Writer:
     def _take(self) -> list[Job] | None:
         """All the jobs that are there, at least one; None when there will be no more."""
         while not self._jobs:
-            self._rung.acquire()
+            self._rung.wait()
+            self._rung.clear()  # before the look: what is queued from here on rings again
         group: list[Job] = []
         for job in self._queued():
             if job is None:
