@@ -78,6 +78,7 @@ async def a_version_is_told_by_its_number_in_its_agent_and_project(h: Harness) -
         return sorted(row.session for row in await db.views.sessions(SessionQuery(**filters)))
 
     assert await names(agent="scribe", version_number=2) == ["lab_scribe_2"]
+    assert await names(agent="scribe", version_number=1) == ["lab_scribe_1"]
     assert await names(agent="clerk", version_number=1) == ["lab_clerk_1", "shop_clerk_1"]
     assert await names(project="shop", agent="clerk", version_number=1) == ["shop_clerk_1"]
     assert await names(agent="clerk", version_number=2) == []

@@ -14,10 +14,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Protocol
 
-from remanence.testing.faults.check import KEPT, Figures
-from remanence.testing.faults.memory_runs import KEPT as MEMORY_KEPT
-from remanence.testing.faults.memory_runs import MemoryFigures, kill_rememberers
+from remanence.testing.faults.memory_runs import kill_rememberers
 from remanence.testing.faults.processes import kill_workers, pause_workers
+from remanence.testing.faults.sums import Sums
 from remanence.testing.faults.sweep import sweep
 
 
@@ -44,9 +43,6 @@ def main() -> int:
             title = f"{store.partition('://')[0]}, remembering"
             failures += show(title, run_on(kill_rememberers, store, options.remembering, options.seed))
     return 1 if failures else 0
-
-
-Sums = Figures | MemoryFigures
 
 
 class Run(Protocol):
@@ -78,7 +74,7 @@ def show(title: str, figures: Sums) -> int:
     """Print the sums; what has to be 0 is marked when it is not."""
     print(f"\n{title}")
     for name, value in figures.counts.items():
-        wrong = "   <- must be 0" if value and name not in (*KEPT, *MEMORY_KEPT) else ""
+        wrong = "   <- must be 0" if value and name not in figures.KEPT else ""
         print(f"  {name.replace('_', ' '):<18} {value:>8}{wrong}")
     for story in figures.stories:
         print(f"  {story}")

@@ -15,8 +15,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-
 from remanence.core.session import fold
 from remanence.core.state import Session
 from remanence.events import (
@@ -33,6 +31,7 @@ from remanence.events import (
 )
 from remanence.ports import Budget
 from remanence.testing.faults.scenario import Acknowledged
+from remanence.testing.faults.sums import Sums
 from remanence.testing.faults.world import Arrival, World
 
 __all__ = ["Figures", "Pause", "check"]
@@ -48,11 +47,14 @@ class Pause(NamedTuple):
     ended: int
 
 
-class Figures(msgspec.Struct):
-    """Sums over runs. All but those of `KEPT` have to be 0."""
+class Figures(Sums):
+    """What came of the effects, inputs and approvals of runs.
 
-    runs: int = 0
-    kills: int = 0
+    The stories are of effects that arrived twice and may not: the key, what the tool promises, what happened to it.
+    """
+
+    KEPT = ("runs", "kills", "effects", "doubts", "overtaken_effects")
+
     effects: int = 0
     doubts: int = 0
     overtaken_effects: int = 0
@@ -64,26 +66,6 @@ class Figures(msgspec.Struct):
     cap_overshoot: int = 0
     stuck_sessions: int = 0
     broken_journals: int = 0
-    stories: list[str] = []
-    """Every effect that arrived twice and may not: its key, what its tool promises, what happened to it, in order."""
-
-    def add(self, other: Figures) -> None:
-        for name in self.__struct_fields__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The figures, without the stories."""
-        return {name: getattr(self, name) for name in self.__struct_fields__ if name != "stories"}
-
-    @property
-    def failures(self) -> int:
-        """The sum of what has to be 0."""
-        return sum(count for name, count in self.counts.items() if name not in KEPT)
-
-
-KEPT = ("runs", "kills", "effects", "doubts", "overtaken_effects")
-"""The figures that may be anything."""
 
 
 def check(

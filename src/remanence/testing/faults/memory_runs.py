@@ -10,9 +10,7 @@ from contextlib import suppress
 from os import kill
 from pathlib import Path
 from signal import SIGTERM
-from typing import Any, Final
-
-import msgspec
+from typing import Any
 
 from remanence.app import Options, Remanence, open_database
 from remanence.commands import erasure, sessions
@@ -26,24 +24,24 @@ from remanence.runtime.clock import SystemClock
 from remanence.stores.verify import verify_session
 from remanence.testing.faults.processes import Ward, nursery
 from remanence.testing.faults.remembering import AGENT, inputs_of, rare_word, texts_of
+from remanence.testing.faults.sums import Sums
 
-__all__ = ["KEPT", "MemoryFigures", "kill_rememberers"]
+__all__ = ["MemoryFigures", "kill_rememberers"]
 
 POINTS_MAX = 60
 ERASING_POINTS_MAX = 40
 DEATHS_MAX = 5
 """How often whoever erases dies before it is let go on."""
 RUN_S_MAX = 120.0
-KEPT: Final = ("runs", "kills", "notes", "erased")
 _LOOK_S = 0.01
 _LONG = 10_000
 
 
-class MemoryFigures(msgspec.Struct):
-    """Sums over runs. All but `runs`, `kills`, `notes` and `erased` have to be 0."""
+class MemoryFigures(Sums):
+    """What came of the notes and erasures of runs. The stories are of receipts that do not hold."""
 
-    runs: int = 0
-    kills: int = 0
+    KEPT = ("runs", "kills", "notes", "erased")
+
     notes: int = 0
     erased: int = 0
     lost_notes: int = 0
@@ -53,23 +51,6 @@ class MemoryFigures(msgspec.Struct):
     differing_indexes: int = 0
     stuck_sessions: int = 0
     broken_journals: int = 0
-
-    stories: list[str] = []
-    """What was found out about each receipt that does not hold."""
-
-    def add(self, other: MemoryFigures) -> None:
-        for name in self.__struct_fields__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """The sums by name."""
-        return {name: getattr(self, name) for name in self.__struct_fields__ if name != "stories"}
-
-    @property
-    def failures(self) -> int:
-        """The sum of what has to be 0."""
-        return sum(value for name, value in self.counts.items() if name not in KEPT)
 
 
 async def kill_rememberers(
