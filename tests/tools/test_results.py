@@ -152,12 +152,17 @@ async def test_what_a_tool_raises_is_told_without_a_traceback(error: BaseExcepti
     assert ".py" not in words
 
 
-async def test_leaving_a_thread_is_the_tools_own_affair() -> None:
-    @tool
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit(3)])
+@pytest.mark.parametrize("blocking", [True, False])
+async def test_leaving_the_process_is_not_for_a_tool_to_decide(error: BaseException, blocking: bool) -> None:
     def act() -> None:
-        raise SystemExit(3)
+        raise error
 
-    assert await complaint(act) == "act failed: SystemExit: 3"
+    async def act_async() -> None:
+        raise error
+
+    declared = tool(act) if blocking else tool(name="act")(act_async)
+    assert await complaint(declared) == f"act failed: {type(error).__name__}: 3"
 
 
 async def test_a_long_message_is_cut() -> None:

@@ -151,7 +151,10 @@ class FunctionTool(Generic[P, R]):
 
 
 async def _attempt(action: Callable[[], Any], blocking: bool) -> tuple[Any, BaseException | None]:
-    """The value or the exception of `action`. Raises only what is meant for the worker: cancellation, interruption."""
+    """The value or the exception of `action`. Raises only what is meant for the worker: cancellation, interruption.
+
+    `SystemExit` is the tool's own: what it calls may be a command at heart, and the worker has other sessions.
+    """
     try:
         if blocking:
             value, error = await _threads.run(functools.partial(_caught, action))
@@ -166,7 +169,7 @@ async def _attempt(action: Callable[[], Any], blocking: bool) -> tuple[Any, Base
             raise
         # Nobody cancelled this call: something inside the tool was, and let it out.
         return None, error
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+    except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001 - a tool may raise anything, and the worker must live
         return None, error
