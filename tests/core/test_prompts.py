@@ -219,6 +219,24 @@ def test_only_old_bulky_results_are_cleared_and_only_when_they_can_be_opened() -
         assert not results[-1].startswith("[cleared: ")
 
 
+@given(st.lists(st.integers(1, 1_500), min_size=1, max_size=6), st.lists(st.integers(1, 1_500), min_size=1, max_size=4))
+def test_a_result_is_seen_whole_once_however_large_unless_its_step_does_not_fit_by_itself(
+    before: list[int], step: list[int]
+) -> None:
+    talk = Talk(limited_to(PLAIN, 3_000))
+    talk.turn(before)
+    number = talk.state.turns + 1
+    talk.write(heard("and now?"), TurnStarted(number, (talk.state.head + 1,)))
+    talk.call(f"model_{number}_1")
+    calls = [f"call_{number}_1_{n}" for n, _ in enumerate(step)]
+    talk.write(replied(f"model_{number}_1", *(wants("look", call) for call in calls)))
+    talk.write(*(returned(call, "word " * size) for call, size in zip(calls, step, strict=True)))
+    shown = [p for m in talk.prompt().messages for p in m.parts if isinstance(p, ToolResult) and p.call in calls]
+    assert [part.call for part in shown] == calls
+    cleared = [part for part in shown if text_of(part.parts).startswith("[cleared: ")]
+    assert not cleared or sum(step) > 2_500  # words, of a token each, in a window of 3,000
+
+
 def test_the_names_of_a_result_keep_their_labels() -> None:
     found = names_in(
         '{"order": "A-1042", "rows": [{"id": "cus_9", "cents": 1299}], "note": "sent to ada@example.com today"}'

@@ -40,7 +40,10 @@ def fit(transcript: Transcript, s: Session, spec: AgentSpec) -> Window:
     cleared = _cleared(transcript, spec, window)
     if cleared != window and size_now(transcript, spec, cleared) <= limit * CLEARED_SHARE:
         return cleared
-    return cut(transcript, spec, cleared, limit // 2)
+    kept = cut(transcript, spec, cleared, limit // 2)
+    if size_now(transcript, spec, kept) <= limit:
+        return kept
+    return _cleared(transcript, spec, kept, unread_too=True)  # what came in one step does not fit by itself
 
 
 def window_now(transcript: Transcript, s: Session) -> Window:
@@ -85,15 +88,17 @@ def cut(transcript: Transcript, spec: AgentSpec, window: Window, size: int) -> W
     return Window(turn.number, turn.from_position, skipped, window.cleared)
 
 
-def _cleared(transcript: Transcript, spec: AgentSpec, window: Window) -> Window:
-    """The same window with every result cleared that is not among the newest."""
+def _cleared(transcript: Transcript, spec: AgentSpec, window: Window, *, unread_too: bool = False) -> Window:
+    """The same window with every result cleared that is not among the newest. Those that no call was sent yet are
+    among them, however large they are: clearing one of these would only make the agent ask for it again."""
     if not reopens(spec):
         return window
-    fresh, cleared = limit_of(spec) * FRESH_SHARE / transcript.scale, 0
+    fresh, cleared, read = limit_of(spec) * FRESH_SHARE / transcript.scale, 0, unread_too
     for turn in reversed(transcript.turns):
         for entry in reversed(turn.entries):
             fresh -= entry.tokens
-            if fresh < 0 and entry.position:
+            read = read or entry.message.role == "assistant"
+            if fresh < 0 and entry.position and read:
                 cleared = max(cleared, entry.position)
     return replace(window, cleared=max(window.cleared, cleared))
 
