@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.memory.conversations import PROJECT, Conversation, Question, keeps, load
+from bench.memory.conversations import PROJECT, Conversation, Question, Unusable, keeps, load
 from bench.memory.measures import COLUMNS, RANKED, measured
 from bench.memory.rivals import dense, embedded, fts5
 from bench.memory.speed import quantiles, storage
@@ -77,9 +77,10 @@ async def with_vectors(
     return near, fused
 
 
-async def run(arguments: argparse.Namespace, opener: Callable[[], Awaitable[Database]]) -> dict[str, Any]:
+async def run(
+    arguments: argparse.Namespace, conversations: Sequence[Conversation], opener: Callable[[], Awaitable[Database]]
+) -> dict[str, Any]:
     """Every row of the table."""
-    conversations = load(arguments.set)
     questions = [question for conversation in conversations for question in conversation.questions]
     table: Table = {}
     database = await opener()
@@ -121,6 +122,7 @@ def by_conversation(conversations: Sequence[Conversation], found: Sequence[Seque
     return {
         conversation.name: {"all": measured([(q, next(rankings)) for q in conversation.questions])["all"]}
         for conversation in conversations
+        if conversation.questions
     }
 
 
@@ -134,13 +136,14 @@ def shown(result: Mapping[str, Any], *, by_category: bool) -> str:
         for name, categories in result[group].items():
             for category, row in categories.items():
                 if category == "all" or (by_category and name == "remanence"):
-                    title = name if category == "all" else f"  {category}"
+                    title = (name if category == "all" else f"  {category}")[: width - 1]
                     values = "".join(f"{row[column]:>14.3f}" for column in COLUMNS)
                     lines.append(f"{title:<{width}}{row['n']:>14}{values}")
+    lines += [f"Note: {count} {what}." for what, count in result["left_out"].items()]
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", type=Path, help="conversations with questions, in the form of LoCoMo")
@@ -149,9 +152,14 @@ def main() -> None:
     parser.add_argument("--local", metavar="NAME", help="a model on this machine: an installed package or a folder")
     parser.add_argument("--by-category", action="store_true")
     parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
+    try:
+        conversations, counted = load(arguments.set)
+    except Unusable as error:
+        parser.exit(2, f"{error}\n")
     with storage(arguments.store) as opener:
-        result = asyncio.run(run(arguments, opener))
+        result = asyncio.run(run(arguments, conversations, opener))
+    result["left_out"] = dict(counted)
     print(shown(result, by_category=arguments.by_category))
     if arguments.out is not None:
         arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

@@ -26,14 +26,15 @@ def fts5(conversation: Conversation, tokenizer: str) -> list[list[Memory]]:
         rows = [(number, shown(memory)) for number, memory in enumerate(conversation.memories)]
         connection.executemany("INSERT INTO said (rowid, text) VALUES (?, ?)", rows)
         query = f"SELECT rowid FROM said WHERE said MATCH ? ORDER BY bm25(said) LIMIT {RANKED}"
+        asked = [any_word(question.text) for question in conversation.questions]
         return [
-            [conversation.memories[row] for (row,) in connection.execute(query, (any_word(question.text),))]
-            for question in conversation.questions
+            [conversation.memories[row] for (row,) in connection.execute(query, (words,))] if words else []
+            for words in asked
         ]
 
 
 def any_word(question: str) -> str:
-    """A question as FTS5 wants it."""
+    """A question as FTS5 wants it; empty for one without a word, which FTS5 refuses."""
     return " OR ".join(f'"{word}"' for word in re.findall(r"\w+", question))
 
 

@@ -177,8 +177,8 @@ def _fields(memory: Memory) -> dict[str, Any]:
 
 
 def quantiles(values: Sequence[float]) -> dict[str, float]:
-    """Median, 95th and 99th percentile."""
-    cuts = statistics.quantiles(values, n=100)
+    """Median, 95th and 99th percentile; of a single value that value."""
+    cuts = statistics.quantiles(values, n=100) if len(values) > 1 else list(values) * 99
     return {"p50": round(cuts[49], 3), "p95": round(cuts[94], 3), "p99": round(cuts[98], 3)}
 
 
