@@ -358,7 +358,7 @@ class Remanence:
         return Session(self, session, spec.if_busy, row.summary.user)
 
     async def freeze(self, scope: str = "all", *, reason: str = "") -> Hold:
-        """The kill switch: `all`, `project:NAME` or `agent:NAME`. No new effect starts once this returns."""
+        """The kill switch: `all`, `project:NAME` or `agent:NAME` here. No new effect starts once this returns."""
         return await controls.freeze_scope(self.caller, scope, reason=reason)
 
     async def thaw(self, scope: str = "all") -> None:

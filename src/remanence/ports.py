@@ -223,7 +223,7 @@ class Controls(Protocol):
     async def budgets(self, scope: str | None = None) -> Sequence[Budget]: ...
 
     async def freeze(self, scope: str, *, at: int, by: str, reason: str) -> Hold:
-        """When this returns, no effect intent under `scope` can be journaled."""
+        """When this returns, no effect intent under `scope` (as `core.freezes` spells it) can be journaled."""
         ...
 
     async def thaw(self, scope: str, *, at: int) -> None:

@@ -173,7 +173,7 @@ class Budget(msgspec.Struct, frozen=True):
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """A standing freeze over a scope: `all`, `project:NAME` or `agent:NAME`."""
+    """A standing freeze over a scope: `all`, `project:NAME` or an agent of a project, as `core.freezes` spells it."""
 
     scope: str
     at: int

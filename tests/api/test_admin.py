@@ -292,6 +292,30 @@ async def test_other_projects_and_smaller_keys(tmp_path: Path) -> None:
         assert (await admin.ask("GET", "/agents", key=OTHER))["data"] == []
 
 
+async def test_a_freeze_of_an_agent_reaches_no_other_project(tmp_path: Path) -> None:
+    async with administering(tmp_path) as admin:
+        session = (await admin.rt.open("support")).id
+        scope = {"scope": "agent:support"}
+        # To another project an agent that it has not is no agent, whoever else has one of that name.
+        refused = await admin.ask("POST", "/freezes", 404, json=scope, key=OTHER)
+        assert "support'" in refused["error"]["message"]
+        assert "The agents there are" not in refused["error"]["message"]
+        await admin.rt.database.specs.put(Agent("support", model="scripted").spec, project="other", at=1)
+        made = await admin.ask("POST", "/freezes", 201, json=scope, key=OTHER)
+        assert (made["scope"], made["last_effect_session"]) == ("agent:support", None)
+        assert [each["scope"] for each in (await admin.ask("GET", "/freezes", key=OTHER))["data"]] == ["agent:support"]
+        assert (await admin.ask("GET", "/freezes"))["data"] == []
+        await admin.ask("DELETE", "/freezes/agent:support", 404)
+        await admin.ask("POST", "/freezes", 400, json={"scope": "agent@other:support"})
+        await admin.ask("POST", f"/sessions/{session}/send", 202, json={"text": "hello"})
+        async with asyncio.timeout(60):
+            while not (await admin.ask("GET", f"/sessions/{session}"))["turns"]:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await admin.ask("POST", "/freezes", 201, json=scope)
+        assert (await admin.ask("DELETE", "/freezes/agent:support", key=OTHER))["frozen"] is False
+        assert len((await admin.ask("GET", "/freezes"))["data"]) == 1
+
+
 async def test_budgets_of_another_project_are_neither_seen_nor_used(tmp_path: Path) -> None:
     async with administering(tmp_path) as admin:
         theirs = {"scope": "agent:support", "unit": "tokens", "limit": 0}

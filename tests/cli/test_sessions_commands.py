@@ -360,6 +360,24 @@ def test_freeze_many(project: Path, cli: Run, flag: tuple[str, ...], scope: str)
     assert cli("sessions", "thaw", *flag).code == 3
 
 
+def test_a_freeze_of_an_agent_stays_in_its_project(project: Path, cli: Run) -> None:
+    begun(cli, "hello")
+    assert cli("--project", "acme", "sessions", "freeze", "--agent", "shop").code == 3
+    assert cli("--project", "acme", "run", "shop", "hello").code == 0
+    ran = cli("--project", "acme", "sessions", "freeze", "--agent", "shop")
+    assert (ran.code, "remanence --project acme sessions thaw --agent shop" in ran.out) == (0, True)
+    assert cli("run", "shop", "hello").code == 0
+    ran = cli("--project", "acme", "run", "shop", "hello")
+    assert (ran.code, "agent:shop is frozen by ada" in ran.err) == (5, True)
+    (found,) = [each for each in cli("doctor", "-o", "json").json if each["check"] == "freeze"]
+    assert "agent:shop in project acme is frozen" in found["found"]
+    line = found["advice"].partition(": ")[2]
+    assert line == "remanence --project acme sessions thaw --agent shop"
+    assert cli("sessions", "thaw", "--agent", "shop").code == 3
+    assert cli(*line.split()[1:]).code == 0
+    assert cli("--project", "acme", "attach", "last").code == 0
+
+
 def test_a_freeze_of_a_misspelt_agent_does_not_look_like_one(project: Path, cli: Run) -> None:
     begun(cli, "hello")
     ran = cli("sessions", "freeze", "--agent", "shpo")

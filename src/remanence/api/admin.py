@@ -2,7 +2,7 @@
 
 Every route is one verb of `commands/`. A key needs the scope `admin`; it sees and changes what belongs to its project,
 and what belongs to another is not found. Two things reach further, because one process serves all projects: a freeze of
-`all` or of an agent's name, and `/metrics`.
+`all`, and `/metrics`.
 """
 
 from __future__ import annotations

@@ -86,8 +86,7 @@ async def resolve_doubt(caller: Admin, session: str, call: str, body: Resolution
 @people_router.get("/freezes", summary="List standing freezes", response_model=listed(FreezeShape))
 async def list_freezes(caller: Admin) -> Response:
     """Those that reach the key's project."""
-    holds = await caller.database.controls.holds()
-    return page_answer([FreezeShape.of(hold) for hold in holds if _reaches(caller, hold.scope)])
+    return page_answer([FreezeShape.of(hold) for hold in await controls.freezes_of(caller)])
 
 
 @people_router.post("/freezes", status_code=201, summary="Freeze", response_model=shown(FreezeShape))
@@ -107,11 +106,7 @@ async def thaw_scope(caller: Admin, scope: str) -> Response:
     return json_answer(FreezeShape(scope, False, caller.actor, "", None, None))
 
 
-def _reaches(caller: Caller, scope: str) -> bool:
-    kind, _, name = scope.partition(":")
-    return kind != "project" or name == caller.project
-
-
 def _check(caller: Caller, scope: str) -> None:
-    if not _reaches(caller, scope):
+    kind, _, name = scope.partition(":")
+    if kind == "project" and name != caller.project:
         raise NotFound(f"There is no {scope}. Nothing was changed; the key's project is {caller.project!r}.")

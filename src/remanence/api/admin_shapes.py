@@ -82,7 +82,7 @@ class ForkBody(_Body):
 
 
 class FreezeBody(ReasonBody):
-    """The kill switch: `all`, `project:NAME` or `agent:NAME`. `all` and agents reach beyond the key's project."""
+    """The kill switch: `all`, `project:NAME` or `agent:NAME`. `all` alone reaches beyond the key's project."""
 
     scope: str
 

@@ -18,6 +18,7 @@ from remanence.api.named import Named
 from remanence.api.once import found_before, remember
 from remanence.commands import given, sessions
 from remanence.commands.caller import Caller, state_of
+from remanence.commands.controls import hold_over
 from remanence.commands.follow import follow_batches
 from remanence.commands.given import Key
 from remanence.commands.history import Branch, Join, asked_words, journaled, merged, reconcile
@@ -219,10 +220,8 @@ async def _upgraded(caller: Caller, session: str, spec: AgentSpec) -> None:
 async def _refuse_when_held(caller: Caller, found: Named) -> None:
     """A client should not hang on a freeze that somebody may lift next week."""
     agent = found.name if found.agent is not None else AGENT
-    scopes = {"all", f"project:{caller.project}", f"agent:{agent}"}
-    for hold in await caller.database.controls.holds():
-        if hold.scope in scopes:
-            raise Frozen(f"{hold.by} froze {hold.scope}. Nothing was sent and nothing was kept; ask again later.")
+    if (hold := await hold_over(caller, agent)) is not None:
+        raise Frozen(f"{hold.by} froze {hold.scope}. Nothing was sent and nothing was kept; ask again later.")
 
 
 def _title(asked: Asked) -> str:

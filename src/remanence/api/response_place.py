@@ -40,6 +40,7 @@ from remanence.api.response_request import AGENT, CountBody, Echo, ResponseBody,
 from remanence.api.talks import Talk, add_spoken, find_talk, move_talk, open_talk
 from remanence.commands import approvals, sessions
 from remanence.commands.caller import Caller, state_in, state_of
+from remanence.commands.controls import hold_over
 from remanence.commands.given import Key, calls_with_client, check, said_under, say
 from remanence.commands.sessions import Opening
 from remanence.content import Message, ToolCall
@@ -141,9 +142,8 @@ async def place(caller: Caller, asked: Asked, submission: Submission, endings: E
         # It got so far and no further: whoever journaled it died before anybody could learn the response's name.
         turn = await _turn_before(caller, again.records[0])
         return Placed(await _keep(caller, asked, _kept(asked, submission.body, again.records, turn), key))
-    for hold in await caller.database.controls.holds():
-        if hold.scope in ("all", f"project:{caller.project}", f"agent:{asked.spec.name}"):
-            raise Frozen(f"{hold.scope} is frozen by {hold.by}, so nothing can be answered. Nothing was written.")
+    if (hold := await hold_over(caller, asked.spec.name)) is not None:
+        raise Frozen(f"{hold.scope} is frozen by {hold.by}, so nothing can be answered. Nothing was written.")
     for number in range(_TRIES):
         try:
             s = _guessed(caller, asked, endings) if number == 0 else None

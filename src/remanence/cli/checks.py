@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from remanence.cli.command import spelled
+from remanence.core.freezes import covered, plain_scope
+from remanence.core.ledger import DEFAULT_PROJECT
 from remanence.errors import Conflict, InvalidConfig, NotFound, RemanenceError
 from remanence.ports import Database, SessionQuery, SessionRow
 
@@ -297,11 +299,19 @@ async def _check_sessions(database: Database, now: int) -> AsyncIterator[Finding
             more = " or more" if len(resting) == SHOWN_MAX else ""
             yield Finding(f"waiting: {waiting_on}", "warning", f"{words}: {len(resting)}{more}", command)
     for hold in await database.controls.holds():
-        words = f"{hold.scope} is frozen by {hold.by}{f': {hold.reason}' if hold.reason else ''}"
+        words = f"{_frozen(hold.scope)} is frozen by {hold.by}{f': {hold.reason}' if hold.reason else ''}"
         yield Finding("freeze", "warning", words, f"It is lifted by: {_thaw(hold.scope)}")
 
 
+def _frozen(scope: str) -> str:
+    project, agent = covered(scope) or (None, None)
+    within = "" if agent is None or project == DEFAULT_PROJECT else f" in project {project}"
+    return f"{plain_scope(scope)}{within}"
+
+
 def _thaw(scope: str) -> str:
-    kind, _, name = scope.partition(":")
-    flags = {"agent": ("--agent", name), "project": ("--whole-project",)}.get(kind, ("--all",))
-    return spelled("sessions", "thaw", *flags)
+    project, agent = covered(scope) or (None, None)
+    if project is None:
+        return spelled("sessions", "thaw", "--all")
+    flags = ("--whole-project",) if agent is None else ("--agent", agent)
+    return spelled("sessions", "thaw", *flags, project=project)

@@ -102,16 +102,20 @@ def person() -> str:
         return "local"
 
 
-def spelled(*words: str) -> str:
-    """A command line of ours as a person would type it here: with the database and the project of this one."""
+def spelled(*words: str, project: str = "") -> str:
+    """A command line of ours as a person would type it here: with the database and the project of this one, or with
+    `project` when the words are about something of another."""
     import shlex
 
     context = click.get_current_context(silent=True)
     invocation = _invocation(context) if context else Invocation()
     given = ["--config", str(invocation.config)] if invocation.config else []
+    options = invocation.options
+    if project and project != invocation.configuration.settings.project:
+        options = {**options, "project": project}
     for name in ("database", "project"):
-        if name in invocation.options:
-            given += [f"--{name}", invocation.options[name]]
+        if name in options:
+            given += [f"--{name}", options[name]]
     return shlex.join(["remanence", *given, *words])
 
 

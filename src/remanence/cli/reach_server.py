@@ -146,7 +146,7 @@ class _Journals:
                     raise
             await asyncio.sleep(RETRY_S)
 
-    async def freezes(self) -> Sequence[FreezeShape]:
+    async def freezes(self, project: str) -> Sequence[FreezeShape]:
         return (await self._client.listed("/freezes", FreezeShape))[0]
 
     async def holder(self, session: str) -> Holder:

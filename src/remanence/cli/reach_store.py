@@ -87,8 +87,8 @@ class _Journals(_Over):
     def follow(self, session: str, *, after: int) -> AsyncGenerator[Recorded | Delta]:
         return follow(self._caller, session, after=after)
 
-    async def freezes(self) -> Sequence[FreezeShape]:
-        return [FreezeShape.of(hold) for hold in await self._database.controls.holds()]
+    async def freezes(self, project: str) -> Sequence[FreezeShape]:
+        return [FreezeShape.of(hold) for hold in await controls.freezes_of(self._caller, project)]
 
     async def holder(self, session: str) -> Holder:
         alive = bool(self._caller.live.driver_of(session))

@@ -148,7 +148,7 @@ async def get(call: Invocation, session: str, *, output: Format) -> None:
 
     async with call.reach() as reach:
         s = (await Watch.of(reach, await session_called(reach, session))).state
-        rest = rest_of(s) or hold_over(s, await reach.journals.freezes())
+        rest = rest_of(s) or hold_over(s, await reach.journals.freezes(s.project))
     shape = SessionShape.of(s, list(rest.commands) if rest else [])
     show(shape, output, lambda: _print_session(s, shape, rest))
 

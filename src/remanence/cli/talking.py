@@ -179,7 +179,7 @@ async def until_done(watch: Watch, position: int | None, view: View | None) -> E
         s = watch.state
         if isinstance(item, Quiet):
             quiet += 1
-            rest = rest_of(s) or hold_over(s, await watch.reach.journals.freezes())
+            rest = rest_of(s) or hold_over(s, await watch.reach.journals.freezes(s.project))
             if rest is not None and rest.human:
                 return Ended(turn, "waiting", text, rest.sentence, rest)
             if position is None and s.turn is None and not s.queue:

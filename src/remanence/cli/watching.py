@@ -133,10 +133,12 @@ def hold_over(s: Session, holds: Sequence[FreezeShape]) -> Rest | None:
     if hold is None or (s.turn is None and not s.queue):
         return None
     kind, _, name = hold.scope.partition(":")
-    flags = {"all": ("--all",), "agent": ("--agent", name), "project": ("--project", name, "--whole-project")}
+    flags = {"all": ("--all",), "agent": ("--agent", name), "project": ("--whole-project",)}
     why = f": {clean(hold.reason)}" if hold.reason else ""
     return Rest(
-        "thaw", f"{hold.scope} is frozen by {clean(hold.by)}{why}.", (spelled("sessions", "thaw", *flags[kind]),)
+        "thaw",
+        f"{hold.scope} is frozen by {clean(hold.by)}{why}.",
+        (spelled("sessions", "thaw", *flags[kind], project=s.project),),
     )
 
 

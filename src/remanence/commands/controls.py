@@ -18,16 +18,28 @@ from remanence.errors import InvalidInput, NotFound
 from remanence.events import BudgetRaised
 from remanence.ports import Budget, Hold, SessionQuery
 
-__all__ = ["budgets_of", "check_agent", "freeze_scope", "has_scope", "raise_budget", "set_budget", "thaw_scope"]
+__all__ = [
+    "budgets_of",
+    "check_agent",
+    "freeze_scope",
+    "freezes_of",
+    "has_scope",
+    "hold_over",
+    "raise_budget",
+    "set_budget",
+    "thaw_scope",
+]
 
 _PAGE = 200
 Unit = Literal["usd_micros", "tokens"]
 
 
 async def freeze_scope(caller: Caller, scope: str, *, reason: str = "") -> Hold:
-    """Freeze `all`, `project:NAME` or `agent:NAME`: the kill switch."""
+    """Freeze `all`, `project:NAME`, or `agent:NAME` of the caller's project: the kill switch."""
     _check(scope, r"all|project:.+|agent:.+", "all, project:NAME or agent:NAME")
-    return await caller.database.controls.freeze(scope, at=caller.clock.now(), by=caller.actor, reason=reason)
+    kept = kept_scope(caller.project, scope)
+    hold = await caller.database.controls.freeze(kept, at=caller.clock.now(), by=caller.actor, reason=reason)
+    return replace(hold, scope=scope)
 
 
 async def check_agent(caller: Caller, scope: str) -> None:
@@ -35,15 +47,29 @@ async def check_agent(caller: Caller, scope: str) -> None:
     kind, _, agent = scope.partition(":")
     if kind != "agent":
         return
-    known = sorted({version.agent for version in await caller.database.specs.versions(None)})
+    known = sorted({version.agent for version in await caller.database.specs.versions(caller.project)})
     if agent not in known:
         names = f"The agents there are: {', '.join(known)}." if known else "There are none yet."
-        raise NotFound(f"There is no agent called {agent!r} in this database. Nothing was frozen. {names}")
+        raise NotFound(f"There is no agent called {agent!r} in project {caller.project}. Nothing was frozen. {names}")
 
 
 async def thaw_scope(caller: Caller, scope: str) -> None:
     """Lift such a freeze; the sessions it stopped go on. NotFound when none stands."""
-    await caller.database.controls.thaw(scope, at=caller.clock.now())
+    await caller.database.controls.thaw(kept_scope(caller.project, scope), at=caller.clock.now())
+
+
+async def freezes_of(caller: Caller, project: str | None = None) -> list[Hold]:
+    """The freezes that reach a project (the caller's, unless told), as it calls them, oldest first."""
+    named = (
+        (own_scope(project or caller.project, hold.scope), hold) for hold in await caller.database.controls.holds()
+    )
+    return [replace(hold, scope=scope) for scope, hold in named if scope is not None]
+
+
+async def hold_over(caller: Caller, agent: str) -> Hold | None:
+    """A freeze that stops what an agent of the caller's project would do, if one stands."""
+    stopping = ("all", f"project:{caller.project}", f"agent:{agent}")
+    return next((hold for hold in await freezes_of(caller) if hold.scope in stopping), None)
 
 
 async def set_budget(caller: Caller, scope: str, unit: Unit, limit: int) -> Budget:

@@ -121,7 +121,7 @@ def kept_scope(project: str, scope: str) -> str:
     kind, _, name = scope.partition(":")
     if project == DEFAULT_PROJECT or kind not in _NAMED_WITHIN:
         return scope
-    return f"{kind}@{_escaped(project)}:{name}"
+    return f"{kind}@{escaped(project)}:{name}"
 
 
 def own_scope(project: str, kept: str) -> str | None:
@@ -132,11 +132,11 @@ def own_scope(project: str, kept: str) -> str | None:
     kind, _, name = kept.partition(":")
     plain, _, owner = kind.partition("@")
     if plain in _NAMED_WITHIN:
-        mine = owner == _escaped(project) if owner else project == DEFAULT_PROJECT
+        mine = owner == escaped(project) if owner else project == DEFAULT_PROJECT
         return f"{plain}:{name}" if mine else None
     return kept if kind != "project" or name == project else None
 
 
-def _escaped(project: str) -> str:
-    """Without a colon, which ends the kind. The migrations of the stores say the same in SQL."""
+def escaped(project: str) -> str:
+    """A project's name without a colon, which ends the kind. The migrations of the stores say the same in SQL."""
     return project.replace("%", "%25").replace(":", "%3A")

@@ -44,7 +44,7 @@ from remanence.events import (
 from remanence.ports import Lease, Summary, Write
 from remanence.runtime.bell import Bell
 from remanence.runtime.effects import Report, Sent, call_model, reconcile_doubt, run_tool, summarise
-from remanence.runtime.pausing import end_of_pause
+from remanence.runtime.pausing import end_of_pause, still_held
 from remanence.runtime.plan import Dispatch, Ground, Outcome, Plan, again, make_plan
 from remanence.runtime.recall import read_transcript, recall, understand
 from remanence.runtime.services import Services
@@ -280,7 +280,7 @@ class Driver:
             never = CompactionFailed(begun.call, "lost", "its intent was journaled, and it never left")
             self._compacted = Outcome(never, begun.attempt)
         found = self._undispatched(s, await self._spec_of(s))
-        if found and (s.frozen is not None or await self._still_held()):
+        if found and (s.frozen is not None or await still_held(self.services.database.controls, s)):
             return
         if self._may_act():
             self._orphans = False
@@ -382,16 +382,10 @@ class Driver:
             )
             if stirred or (wake_at is not None and self.services.clock.now() >= wake_at):
                 return False
-            if rest.why == "held" and not await self._still_held():
+            if rest.why == "held" and not await still_held(self.services.database.controls, self.state):
                 self._held_until = 0
                 return False
         return await self._release(wake_at)
-
-    async def _still_held(self) -> bool:
-        """Whether a freeze stands over this session; a thaw that came while we lingered told nobody."""
-        s = self.state
-        scopes = ("all", f"project:{s.project}", f"agent:{s.agent}")
-        return any(hold.scope in scopes for hold in await self.services.database.controls.holds())
 
     async def _release(self, wake_at: int | None) -> bool:
         if self.state.pause is not None:

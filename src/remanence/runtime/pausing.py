@@ -10,12 +10,13 @@ faster.
 
 from __future__ import annotations
 
+from remanence.core.freezes import freeze_scopes
 from remanence.core.ledger import kept_scope
 from remanence.core.state import Session
 from remanence.events import BudgetRaised
 from remanence.ports import Controls
 
-__all__ = ["end_of_pause"]
+__all__ = ["end_of_pause", "still_held"]
 
 _MICROS = 1_000_000
 LOOK_FIRST_S = 1.0
@@ -40,3 +41,9 @@ async def end_of_pause(controls: Controls, s: Session, now: int) -> BudgetRaised
         return BudgetRaised(pause.scope, pause.unit, budget.limit, "calls that ended made room")
     wait_s = min(max((now - s.at) / _MICROS / 2, LOOK_FIRST_S), LOOK_LAST_S)
     return now + int(wait_s * _MICROS)
+
+
+async def still_held(controls: Controls, s: Session) -> bool:
+    """Whether a freeze stands over the session; a thaw that came while nobody looked told nobody."""
+    scopes = freeze_scopes(s.project, s.agent)
+    return any(hold.scope in scopes for hold in await controls.holds())

@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from remanence.core.freezes import covered
 from remanence.errors import StoreCorrupt
 from remanence.ports import Budget, Hold, Version
 from remanence.spec import AgentSpec, decode_spec, spec_digest
@@ -21,8 +22,8 @@ __all__ = ["PostgresBlobs", "PostgresControls", "PostgresSpecs"]
 
 _BUDGET = "scope, unit, ceiling, spent, reserved"
 _HOLD = "scope, at, held_by, reason, effect_session, effect_position"
-_UNDER = "($1 = 'all' OR $1 = 'project:' || s.project OR $1 = 'agent:' || s.agent)"
-"""Sessions `s` under the scope `$1`."""
+_UNDER = "($1::text IS NULL OR s.project = $1) AND ($2::text IS NULL OR s.agent = $2)"
+"""Sessions `s` of the project `$1` and the agent `$2`; null is any."""
 
 
 class PostgresControls:
@@ -57,8 +58,8 @@ class PostgresControls:
         return [Budget(*row) for row in rows]
 
     async def freeze(self, scope: str, *, at: int, by: str, reason: str) -> Hold:
-        kind, _, name = scope.partition(":")
-        if scope != "all" and (kind not in ("project", "agent") or not name):
+        under = covered(scope)
+        if under is None:
             raise bad_scope(scope)
         async with self._access.transaction("freezing") as connection:
             await connection.execute(f"SELECT pg_advisory_xact_lock({FREEZE_GATE})")
@@ -78,9 +79,10 @@ class PostgresControls:
                     SELECT s.id, s.effect_position FROM sessions s WHERE s.effect_at IS NOT NULL AND {_UNDER}
                     ORDER BY s.effect_at DESC LIMIT 1
                 ) AS last ON true
-                WHERE h.scope = $1
+                WHERE h.scope = $3
                 RETURNING h.scope, h.at, h.held_by, h.reason, h.effect_session, h.effect_position
                 """,
+                *under,
                 scope,
             )
         if row is None:
@@ -93,14 +95,14 @@ class PostgresControls:
                 raise no_hold(scope)
             await connection.execute(
                 f"""
-                UPDATE sessions s SET wake_at = least(s.wake_at, $2::bigint) FROM (
+                UPDATE sessions s SET wake_at = least(s.wake_at, $3::bigint) FROM (
                     SELECT s.sid FROM sessions s
-                    WHERE s.lease_until IS NULL AND s.status = ANY ($3::text[]) AND {_UNDER}
+                    WHERE s.lease_until IS NULL AND s.status = ANY ($4::text[]) AND {_UNDER}
                     ORDER BY s.sid FOR UPDATE
                 ) AS stopped
                 WHERE s.sid = stopped.sid
                 """,
-                scope,
+                *(covered(scope) or (None, None)),
                 at,
                 list(RESTED),
             )

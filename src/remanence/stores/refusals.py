@@ -5,6 +5,7 @@ Each builds an error that says what happened, what was kept and what to do next;
 
 from __future__ import annotations
 
+from remanence.core.freezes import plain_scope
 from remanence.errors import Conflict, Fenced, InvalidInput, NotFound, StoreCorrupt
 from remanence.ports import Fork, Lease
 
@@ -80,7 +81,7 @@ def no_version(version: str) -> NotFound:
 
 
 def no_hold(scope: str) -> NotFound:
-    return NotFound(f"No freeze stands over {scope!r}. There is nothing to lift.")
+    return NotFound(f"No freeze stands over {plain_scope(scope)!r}. There is nothing to lift.")
 
 
 def bad_fork(fork: Fork, head: int) -> InvalidInput:

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from remanence.core.freezes import freeze_scopes, plain_scope
 from remanence.core.ledger import amount_words
 from remanence.errors import BudgetExceeded, Conflict, Frozen, InvalidInput, KeyReused, StoreCorrupt, UnknownEvent
 from remanence.events import (
@@ -61,7 +62,6 @@ __all__ = [
     "earliest",
     "erased",
     "extend",
-    "freeze_scopes",
     "frozen_by",
     "holds_metadata",
     "hour_of",
@@ -202,8 +202,8 @@ def admit(head: Head, write: Write, holds: Collection[str] = ()) -> None:
         scope = frozen_by(head, holds)
         if scope is not None:
             raise Frozen(
-                f"A freeze stands over {scope}: no effect of session {head.session!r} may start. Nothing of this write "
-                "was kept; it can go on after the thaw."
+                f"A freeze stands over {plain_scope(scope)}: no effect of session {head.session!r} may start. Nothing "
+                "of this write was kept; it can go on after the thaw."
             )
 
 
@@ -212,11 +212,6 @@ def frozen_by(head: Head, holds: Collection[str]) -> str | None:
     if head.frozen:
         return f"session:{head.session}"
     return next((scope for scope in freeze_scopes(head.project, head.agent) if scope in holds), None)
-
-
-def freeze_scopes(project: str, agent: str) -> tuple[str, str, str]:
-    """The scopes whose freeze stops a session of this project and agent, widest first."""
-    return ("all", f"project:{project}", f"agent:{agent}")
 
 
 def extend(head: Head, drafted: Draft) -> list[Row]:

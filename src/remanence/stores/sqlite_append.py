@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from remanence.core.freezes import freeze_scopes
 from remanence.events import Recorded
 from remanence.ports import Appended, Budget, Charge, Fork, Summary, Write
 from remanence.stores.refusals import bad_fork, bad_redaction, content_missing, no_session, session_exists
@@ -19,7 +20,6 @@ from remanence.stores.rows import (
     check_key,
     erased,
     extend,
-    freeze_scopes,
     holds_metadata,
     in_snapshots,
     opened_summary,

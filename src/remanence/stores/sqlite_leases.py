@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Sequence
 
+from remanence.core.freezes import covered
 from remanence.ports import Hold, Lease
 from remanence.stores.refusals import bad_scope, fenced, no_hold, released_unseen
 from remanence.stores.rows import LEASE_FAR_US, RESTED, TTL_MAX_S, claimable, lease_is_live, woken
@@ -106,8 +107,7 @@ def holds(connection: sqlite3.Connection) -> list[Hold]:
 
 def freeze(ledger: Ledger, scope: str, at: int, by: str, reason: str) -> Hold:
     """Let no effect start under a scope from the commit of this transaction on. One that stands already is kept."""
-    kind, _, name = scope.partition(":")
-    if scope != "all" and (kind not in ("project", "agent") or not name):
+    if covered(scope) is None:
         raise bad_scope(scope)
     ledger.connection.execute(
         "INSERT OR IGNORE INTO holds SELECT ?, ?, ?, ?, "
@@ -123,12 +123,12 @@ def thaw(ledger: Ledger, scope: str, at: int) -> None:
     """Lift a freeze and make the sessions due that were at work or waiting under it."""
     if not ledger.connection.execute("DELETE FROM holds WHERE scope = ?", (scope,)).rowcount:
         raise no_hold(scope)
-    kind, _, name = scope.partition(":")
-    under = "" if kind == "all" else f"AND {kind} = ?2"
+    project, agent = covered(scope) or (None, None)
     ledger.connection.execute(
         "UPDATE heads SET wake_at = ?1 WHERE lease_until IS NULL AND (wake_at IS NULL OR wake_at > ?1) AND id IN "
-        f"(SELECT id FROM summaries WHERE status <> 'idle' AND status IN {RESTED!r} {under})",
-        (at, name) if under else (at,),
+        f"(SELECT id FROM summaries WHERE status <> 'idle' AND status IN {RESTED!r} "
+        "AND (?2 IS NULL OR project = ?2) AND (?3 IS NULL OR agent = ?3))",
+        (at, project, agent),
     )
     ledger.forget()
     ledger.due = True

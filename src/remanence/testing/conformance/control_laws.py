@@ -143,7 +143,7 @@ async def under_a_freeze_no_effect_starts_and_all_else_goes_on(h: Harness) -> No
     db, other = await h.open(), await h.open()
     lease = await leased(db, "s")
     last = await start(db, lease)
-    for scope in ("all", "project:lab", "agent:scribe"):
+    for scope in ("all", "project:lab", "agent@lab:scribe"):
         hold = await other.controls.freeze(scope, at=T0 + 1, by="ada", reason="why not")
         assert (hold.scope, hold.at, hold.by, hold.reason) == (scope, T0 + 1, "ada", "why not")
         assert hold.last_effect == ("s", last)
@@ -165,7 +165,7 @@ async def a_freeze_reaches_only_what_is_under_it(h: Harness) -> None:
     await db.store.append(opened("t", wake=True, summary=elsewhere))
     (away,) = await db.store.claim("w1", now=T0, ttl_s=30.0, limit=9)
     second = await start(db, away)
-    assert (await db.controls.freeze("agent:scribe", at=T0, by="ada", reason="")).last_effect == ("s", first)
+    assert (await db.controls.freeze("agent@lab:scribe", at=T0, by="ada", reason="")).last_effect == ("s", first)
     assert (await db.controls.freeze("project:office", at=T0, by="ada", reason="")).last_effect == ("t", second)
     assert (await db.controls.freeze("agent:nobody", at=T0, by="ada", reason="")).last_effect is None
     await h.refused(Frozen, start(db, lease))
@@ -176,7 +176,36 @@ async def a_freeze_reaches_only_what_is_under_it(h: Harness) -> None:
     await h.refused(Frozen, start(db, away))
     await db.controls.thaw("all", at=T0)
     await h.refused(Frozen, start(db, lease))
-    assert [hold.scope for hold in await db.controls.holds()] == ["agent:nobody", "agent:scribe"]
+    assert [hold.scope for hold in await db.controls.holds()] == ["agent:nobody", "agent@lab:scribe"]
+
+
+@law
+async def a_freeze_of_an_agent_stays_in_its_project(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    leases = {"lab": await leased(db, "s")}
+    last = {"lab": await start(db, leases["lab"])}
+    for project in ("default", "a:b", "a%3Ab"):
+        summary = Summary("scribe", "v1", project, status="in_progress")
+        await db.store.append(opened(project, wake=True, summary=summary))
+        (leases[project],) = await db.store.claim("w1", now=T0, ttl_s=30.0, limit=9)
+        last[project] = await start(db, leases[project])
+    scopes = {"lab": "agent@lab:scribe", "default": "agent:scribe", "a:b": "agent@a%3Ab:scribe"}
+    for project, scope in scopes.items():
+        hold = await other.controls.freeze(scope, at=T0, by="ada", reason="")
+        assert hold.last_effect == (leases[project].session, last[project])
+        for each, lease in leases.items():
+            if each == project:
+                await h.refused(Frozen, start(db, lease))
+            else:
+                last[each] = await start(db, lease)
+        await other.controls.thaw(scope, at=T0)
+        last[project] = await start(db, leases[project])
+    # A thaw wakes those that its freeze stopped, and nobody else.
+    for lease in leases.values():
+        await db.store.release(lease, seen=(await db.views.session(lease.session)).head, wake_at=None)
+    await other.controls.freeze("agent@a%3Ab:scribe", at=T0, by="ada", reason="")
+    await other.controls.thaw("agent@a%3Ab:scribe", at=T0)
+    assert [lease.session for lease in await db.store.claim("w1", now=T0, ttl_s=30.0, limit=9)] == ["a:b"]
 
 
 @law
@@ -186,7 +215,7 @@ async def a_freeze_that_stands_is_kept(h: Harness) -> None:
     assert await db.controls.freeze("all", at=T0 + 1, by="bob", reason="second") == first
     await db.controls.thaw("all", at=T0 + 2)
     await h.refused(NotFound, db.controls.thaw("all", at=T0 + 3))
-    for scope in ("", "session:s", "agent:", "everything"):
+    for scope in ("", "session:s", "agent:", "everything", "agent@default:x", "agent@a:", "agent@a%:x", "project@a:x"):
         await h.refused(InvalidInput, db.controls.freeze(scope, at=T0, by="ada", reason=""))
 
 
@@ -198,9 +227,9 @@ async def a_thaw_makes_due_what_was_at_work(h: Harness) -> None:
     await db.store.append(opened("away", summary=Summary("clerk", "v1", "lab", status="waiting")))
     await db.store.append(opened("held", wake=True, summary=Summary("scribe", "v1", "lab", status="in_progress")))
     (held,) = await db.store.claim("w1", now=T0, ttl_s=30.0, limit=9)
-    await other.controls.freeze("agent:scribe", at=T0, by="ada", reason="")
+    await other.controls.freeze("agent@lab:scribe", at=T0, by="ada", reason="")
     assert await db.store.claim("w2", now=T0 + SECOND, ttl_s=30.0, limit=9) == []
-    await other.controls.thaw("agent:scribe", at=T0 + SECOND)
+    await other.controls.thaw("agent@lab:scribe", at=T0 + SECOND)
     leases = await db.store.claim("w2", now=T0 + SECOND, ttl_s=30.0, limit=9)
     assert {lease.session for lease in leases} == {"queued", "in_progress", "waiting"}
     await start(db, held)

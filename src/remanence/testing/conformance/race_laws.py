@@ -65,7 +65,7 @@ async def a_refused_write_leaves_its_neighbours_alone(h: Harness) -> None:
     db = await h.open()
     await db.store.append(opened("s"))
     await db.controls.set_budget("user:ada", "usd_micros", 10, at=T0)
-    await db.controls.freeze("agent:scribe", at=T0, by="ada", reason="")
+    await db.controls.freeze("agent@lab:scribe", at=T0, by="ada", reason="")
     refused: list[tuple[type[RemanenceError], Write]] = [
         (Conflict, write("s", said("stale"), expect=99)),
         (NotFound, write("nobody", said("nowhere"))),
