@@ -108,3 +108,9 @@ def test_money_is_read_as_micros(usd: str, micros: int) -> None:
 def test_what_is_no_amount_of_money_is_refused(usd: str) -> None:
     with pytest.raises(InvalidInput, match="is not an amount of money"):
         usd_to_micros(usd)
+
+
+def test_an_amount_that_cannot_be_counted_is_not_cut_in_silence() -> None:
+    for usd in ("0.0000001", "2.5000001", str(0.1 + 0.2)):
+        with pytest.raises(InvalidInput, match="finer than a millionth of a dollar"):
+            usd_to_micros(usd)

@@ -58,6 +58,7 @@ ANY: Any = 5
         ({"metadata": {"a": 1}}, "metadata[...]", "expected a text"),
         ({"limits": Limits(window_tokens=0)}, "limits.window_tokens", "0 is not over 0"),
         ({"limits": Limits(session_usd_micros=-1)}, "limits.session_usd_micros", "-1 is not over 0"),
+        ({"limits": Limits(session_tokens=2**70)}, "limits.session_tokens", "leave it out for no limit"),
         ({"limits": Limits(model_timeout_s=float("nan"))}, "limits.model_timeout_s", "expected a number"),
         ({"settings": ModelSettings(extra={"a": object()})}, None, "cannot be written as JSON"),
         ({"tools": (REFUND, REFUND)}, "tools[0].name", "two tools are called 'refund'"),

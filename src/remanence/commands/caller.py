@@ -166,8 +166,12 @@ def _goes_on(s: Session, digest: bytes, records: Sequence[Recorded]) -> bool:
 
 
 def body_digest(body: object) -> str:
-    """What an idempotency key is bound to: the digest of the request's body."""
-    return hashlib.sha256(msgspec.json.encode(body, order="sorted")).hexdigest()
+    """What an idempotency key is bound to: the digest of the request's body. Raises InvalidInput."""
+    try:
+        encoded = msgspec.json.encode(body, order="sorted")
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise InvalidInput(f"This cannot be written as JSON: {error}. Nothing was written.") from None
+    return hashlib.sha256(encoded).hexdigest()
 
 
 def check_size(caller: Caller, size: int) -> None:

@@ -31,6 +31,8 @@ __all__ = [
 ]
 
 _PAGE = 200
+LIMIT_END = 2**53
+"""Limits from here on are refused: they are more than JSON says exactly, and soon more than a database counts."""
 Unit = Literal["usd_micros", "tokens"]
 
 
@@ -75,13 +77,18 @@ async def hold_over(caller: Caller, agent: str) -> Hold | None:
 async def set_budget(caller: Caller, scope: str, unit: Unit, limit: int) -> Budget:
     """Set the limit of a scope, counted from now on (or the limit of a budget that stands, keeping its use)."""
     kept = _kept(caller, scope)
-    if limit < 0:
-        raise InvalidInput(f"A budget cannot be negative ({limit}). Nothing was changed.", param="limit").because(
-            "bad_amount", amount=limit
-        )
+    _check_limit(limit)
     budget = await caller.database.controls.set_budget(kept, unit, limit, at=caller.clock.now())
     await _wake(caller, budget)
     return _named(caller, budget)
+
+
+def _check_limit(limit: object) -> None:
+    if type(limit) is not int or not 0 <= limit < LIMIT_END:
+        why = "cannot be negative" if type(limit) is int and limit < 0 else f"is a whole number below {LIMIT_END:,}"
+        raise InvalidInput(f"A budget {why}, and this is {limit!r}. Nothing was changed.", param="limit").because(
+            "bad_amount", amount=str(limit)[:40]
+        )
 
 
 async def budgets_of(caller: Caller, scope: str | None = None) -> list[Budget]:

@@ -83,12 +83,15 @@ _USD_END = 2**53 // 1_000_000
 def usd_to_micros(usd: str) -> int:
     """Micro-USD of a decimal amount such as `2.50`. Raises InvalidInput."""
     try:
-        amount = Decimal(usd.removeprefix("$"))
+        amount = Decimal(str(usd).removeprefix("$"))  # a program may hand a number in
     except InvalidOperation:
         amount = Decimal("NaN")
     if not amount.is_finite() or not 0 <= amount < _USD_END:
         raise InvalidInput(f"{usd!r} is not an amount of money. Write it like 2.50 (US dollars).")
-    return int(amount * 1_000_000)
+    micros = amount * 1_000_000
+    if micros != int(micros):
+        raise InvalidInput(f"{usd!r} is finer than a millionth of a dollar, which nothing here counts. Round it.")
+    return int(micros)
 
 
 def amount_words(amount: int, unit: str) -> str:

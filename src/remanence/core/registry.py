@@ -27,6 +27,7 @@ __all__ = ["checked", "field_error", "implied_allows", "memory_use", "with_memor
 
 _AGENT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _STORE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LIMIT_END: Final = 2**53
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -94,6 +95,8 @@ def _check_limits(spec: AgentSpec) -> None:
         value: float | str | None = getattr(spec.limits, name)
         if isinstance(value, int | float) and value <= 0:
             _refuse(spec, f"limits.{name}", f"{value} is not over 0")
+        if isinstance(value, int | float) and value >= _LIMIT_END:
+            _refuse(spec, f"limits.{name}", f"{value} is more than anything here counts to; leave it out for no limit")
 
 
 def _check_memory(spec: AgentSpec) -> None:

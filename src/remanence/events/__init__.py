@@ -1,6 +1,15 @@
 """The events: what can be journaled (`kinds`), and how it is written, read, chained and redacted (`codec`)."""
 
-from remanence.events.codec import GENESIS, chain_digest, decode_event, encode_event, kind_of, payload_digest, skeleton
+from remanence.events.codec import (
+    GENESIS,
+    chain_digest,
+    decode_event,
+    encode_event,
+    encode_readable,
+    kind_of,
+    payload_digest,
+    skeleton,
+)
 from remanence.events.kinds import (
     KINDS,
     ApprovalExpired,
@@ -87,6 +96,7 @@ __all__ = [
     "chain_digest",
     "decode_event",
     "encode_event",
+    "encode_readable",
     "kind_of",
     "payload_digest",
     "skeleton",

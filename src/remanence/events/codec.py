@@ -27,6 +27,7 @@ __all__ = [
     "chain_digest",
     "decode_event",
     "encode_event",
+    "encode_readable",
     "kind_of",
     "payload_digest",
     "skeleton",
@@ -67,6 +68,20 @@ def decode_event(payload: bytes, upcasters: Mapping[str, Upcaster] = UPCASTERS) 
         return _decoder.decode(payload)
     except _UNREADABLE as error:
         return _decode_old(payload, error, upcasters)
+
+
+def encode_readable(event: Event) -> bytes:
+    """As `encode_event`, proven to be read back. Raises `ValueError` that says what no reader would take.
+
+    Structs made in Python are not checked when they are made. A text where a number belongs would be written without a
+    word, and the session be lost with the first record that nobody can read.
+    """
+    try:
+        payload = _encoder.encode(event)
+        _decoder.decode(payload)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:  # msgspec's own are ValueErrors
+        raise ValueError(str(error)) from None
+    return payload
 
 
 def _decode_old(payload: bytes, cause: Exception, upcasters: Mapping[str, Upcaster]) -> Event:

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from remanence.content import Message, Part, Text, ToolCall, text_of
 from remanence.core.context import reopens, turns_line, with_reopening
 from remanence.core.state import Doubt, Session, said
-from remanence.errors import EffectInDoubt, ModelError, StoreError
+from remanence.errors import EffectInDoubt, ModelError, StoreError, plain_words
 from remanence.events import (
     CompactionBegun,
     CompactionFailed,
@@ -31,6 +31,7 @@ from remanence.events import (
     ToolResolved,
     ToolReturned,
     ToolStarted,
+    encode_readable,
 )
 from remanence.ports import Delta, DeltaKind, ModelReply, ModelRequest, OnDelta, Tool, ToolCallContext, ToolOutcome
 from remanence.runtime.compacting import SUMMARY_TOKENS
@@ -101,7 +102,20 @@ async def call_model(services: Services, s: Session, spec: AgentSpec, called: Mo
             cost_usd_micros=called.reserved_usd_micros or None,
             billed_tokens=called.reserved_tokens,
         )
-    return _replied(services, called, reply)
+    replied = _replied(services, called, reply)
+    if unfit := _unfit(replied):
+        error = ModelError(f"the model's reply cannot be kept: {unfit}", kind="invalid_request")
+        return _failed(services, spec, called, error, billed=True)
+    return replied
+
+
+def _unfit(event: Event) -> str:
+    """Why an outcome could not be read back from the journal; empty when it can. Models and tools are handed in."""
+    try:
+        encode_readable(event)
+    except ValueError as error:
+        return plain_words(str(error))
+    return ""
 
 
 async def summarise(
@@ -252,6 +266,9 @@ async def run_tool(
         return _overdue(started, f"the tool failed in an unforeseen way ({type(error).__name__}: {error})")
     if not outcome.started:
         return None
+    if unfit := _unfit(ToolReturned(started.call, outcome.parts, outcome.error)):
+        words = f"The tool ran, and its effects stand, but its result cannot be kept: {unfit}"
+        return ToolReturned(started.call, said(words), error=True)
     returned = await _returned(services, spec, started, outcome)
     return Report(returned, outcome.facts) if builtin else returned
 

@@ -6,7 +6,7 @@ Each builds an error that says what happened, what was kept and what to do next;
 from __future__ import annotations
 
 from remanence.core.freezes import plain_scope
-from remanence.errors import Conflict, Fenced, InvalidInput, NotFound, StoreCorrupt
+from remanence.errors import Conflict, Fenced, InvalidInput, NotFound, StoreCorrupt, plain_words
 from remanence.ports import Fork, Lease
 
 __all__ = [
@@ -122,8 +122,11 @@ def unfit_text(text: str) -> InvalidInput:
     )
 
 
-def unfit_event(session: str, error: Exception) -> InvalidInput:
-    return InvalidInput(f"An event for session {session!r} cannot be stored as JSON ({error}). Nothing was written.")
+def unfit_event(session: str, kind: str, why: str) -> InvalidInput:
+    return InvalidInput(
+        f"A {kind} of this shape cannot be kept in session {session!r}: {plain_words(why)}. Nothing was written; give "
+        "it values of the types it is declared with."
+    )
 
 
 def no_memory(project: str, memory: str, version: int | None) -> NotFound:

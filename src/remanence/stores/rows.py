@@ -29,6 +29,7 @@ from remanence.core.freezes import freeze_scopes, plain_scope
 from remanence.core.ledger import amount_words
 from remanence.errors import BudgetExceeded, Conflict, Frozen, InvalidInput, KeyReused, StoreCorrupt, UnknownEvent
 from remanence.events import (
+    Event,
     Recorded,
     Redacted,
     SessionForked,
@@ -38,6 +39,8 @@ from remanence.events import (
     chain_digest,
     decode_event,
     encode_event,
+    encode_readable,
+    kind_of,
     payload_digest,
     skeleton,
 )
@@ -169,12 +172,16 @@ def draft(write: Write) -> Draft:
         # ASCII is nearly always the answer, and is known without looking at the text.
         if "\x00" in text or not (text.isascii() or _is_text(text)):
             raise unfit_text(text)
-    try:
-        payloads = tuple([encode_event(event) for event in events])
-    except (UnicodeEncodeError, OverflowError) as error:
-        raise unfit_event(write.session, error) from None
+    payloads = tuple([_payload(write.session, event) for event in events])
     digests = tuple([payload_digest(payload) for payload in payloads])
     return Draft(write, payloads, digests, not _SPECIAL.isdisjoint([type(event) for event in events]))
+
+
+def _payload(session: str, event: Event) -> bytes:
+    try:
+        return encode_readable(event)
+    except ValueError as error:
+        raise unfit_event(session, kind_of(event), str(error)) from None
 
 
 def _is_text(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 from remanence.content import Text
 from remanence.errors import Conflict, InvalidInput, KeyReused, NotFound, StoreError
@@ -79,6 +80,9 @@ async def a_write_without_events_or_that_cannot_be_stored_is_refused(h: Harness)
     await h.refused(InvalidInput, db.store.append(write("s", said("\ud800 is half a character"))))
     await h.refused(InvalidInput, db.store.append(write("s", said("x"), actor="a\x00b")))
     await h.refused(InvalidInput, db.store.append(opened("t\ud800")))
+    odd: Any
+    for odd in (3, None, object(), ["x"], 2**70):  # what nobody could read back
+        await h.refused(InvalidInput, db.store.append(write("s", said("fine"), InputReceived("in", (Text(odd),)))))
     await h.refused(InvalidInput, db.store.append(write("s", said("x"), key="k\x00", key_digest="d")))
     assert (await db.store.append(write("s", said("fine")))).head == 2
 
