@@ -88,6 +88,7 @@ ANY: Any = 5
         ({"rules": (AskRule("refund", needed=0),)}, "rules[0].needed", "0 is not a number of people"),
         ({"rules": (AskRule("refund", approvers=("ada",), needed=2),)}, "rules[0].needed", "only 1 may answer"),
         ({"rules": (AskRule("refund", expires_s=0.0),)}, "rules[0].expires_s", "0 is not over 0"),
+        ({"rules": (AskRule("refund", expires_s=1e15),)}, "rules[0].expires_s", "more than 100 years"),
     ],
 )
 def test_an_agent_that_cannot_mean_what_it_says_is_refused(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from tests.runtime.shop import Shop, call, kinds, runtime, script, until
+from tests.runtime.shop import FAST, Shop, call, kinds, runtime, script, until
 
 from remanence import Agent, Remanence, tool
+from remanence.app import Options
 from remanence.commands import controls
 from remanence.commands.sessions import Opening, open_session
 from remanence.content import Text, Usage
@@ -44,6 +46,49 @@ async def test_a_model_is_asked_again_after_what_the_provider_asked_for(tmp_path
         called = [r for r in records if isinstance(r.event, ModelCalled)]
         assert [r.event.attempt for r in called if isinstance(r.event, ModelCalled)] == [1, 2, 3]
         assert called[1].at - failed[0].at >= 200_000, "Retry-After was respected"
+
+
+@pytest.mark.parametrize("asked_s", [86_401, 1_795_372_393, 1e15, 1e300, float("inf")])
+async def test_a_provider_that_asks_for_days_is_not_waited_for_in_silence(tmp_path: Path, asked_s: float) -> None:
+    """Some say the moment, in seconds since 1970, where the header wants a duration."""
+    slow = ModelError("slow down", kind="rate_limited", retry_after_s=asked_s)
+    async with runtime(tmp_path, Scripted(Flaky(slow))) as rt:
+        session = await rt.open(Shop().agent())
+        await session.send("hello")
+        ended = (await session.history())[-1].event
+        assert isinstance(ended, TurnEnded)
+        assert "asked to wait" in ended.reason
+        assert await session.send("hello again")
+
+
+@pytest.mark.parametrize("asked_s", [-5.0, 0.0, float("nan")])
+async def test_a_provider_that_asks_for_no_time_is_asked_again_soon(tmp_path: Path, asked_s: float) -> None:
+    slow = ModelError("slow down", kind="rate_limited", retry_after_s=asked_s)
+    async with runtime(tmp_path, Scripted(Flaky(slow))) as rt:
+        session = await rt.open(Shop().agent())
+        assert await session.send("hello")
+
+
+class LoadedDice(random.Random):
+    """Raises once: a fault of ours, in the middle of an effect."""
+
+    thrown = 0
+
+    def uniform(self, a: float, b: float) -> float:
+        self.thrown += 1
+        if self.thrown == 1:
+            raise ZeroDivisionError("a fault of ours")
+        return super().uniform(a, b)
+
+
+async def test_an_effect_that_ends_without_an_outcome_is_lost_and_not_waited_for(tmp_path: Path) -> None:
+    flaky = Scripted(Flaky(ModelError("oops", kind="server")))
+    options = Options(model=flaky, times=replace(FAST, lease_s=0.5), dice=LoadedDice())
+    async with Remanence(f"sqlite:///{tmp_path}/shop.db", options=options) as rt:
+        session = await rt.open(Shop().agent())
+        assert await session.send("hello")
+        lost = [r.event for r in await session.history() if isinstance(r.event, ModelFailed)]
+        assert [event.kind for event in lost] == ["lost"]
 
 
 async def test_a_refusal_or_too_many_failures_end_the_turn_and_say_why(tmp_path: Path) -> None:

@@ -75,6 +75,20 @@ async def test_an_approval_that_nobody_gives_expires_as_its_own_outcome(tmp_path
         assert shop.calls["look"] == 0
 
 
+@pytest.mark.parametrize("expires_s", [0.0, -1.0, 1e15, float("inf"), float("nan")])
+async def test_an_approval_that_no_clock_can_end_is_refused_and_the_call_waits_on(
+    tmp_path: Path, expires_s: float
+) -> None:
+    async with runtime(tmp_path) as rt:
+        session = await rt.open(Shop().agent())
+        await session.submit(call("refund", order="42", cents=9000))
+        await until(session, asked)
+        with pytest.raises(InvalidInput, match="at most for 100 years"):
+            await session.approve("call_1_1_1", by="grace", expires_s=expires_s)
+        await session.approve("call_1_1_1", by="grace")
+        await until(session, lambda s: s.turn is None)
+
+
 async def test_two_approvers_must_be_two_people_and_the_right_ones(tmp_path: Path) -> None:
     shop = Shop()
     async with runtime(tmp_path) as rt:

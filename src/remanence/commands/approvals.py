@@ -13,6 +13,7 @@ import msgspec
 from remanence.commands.caller import Caller, check_size, state_of
 from remanence.commands.sessions import Once, check_input, tell, told_before
 from remanence.content import Part
+from remanence.core.registry import EXPIRES_S_MAX
 from remanence.core.state import CLIENT_EPOCH, Call, Doubt, Session, said
 from remanence.errors import Conflict, InvalidInput, NotFound
 from remanence.events import ApprovalGiven, InputReceived, ToolResolved, ToolReturned
@@ -99,6 +100,12 @@ async def approve(
 
 async def rule(caller: Caller, session: str, call: str, ruling: Ruling, *, once: Once | None = None) -> Appended:
     """As `approve`; under an idempotency key the same ruling again is the same one."""
+    if ruling.expires_s is not None and not 0 < ruling.expires_s <= EXPIRES_S_MAX:
+        raise InvalidInput(
+            "An approval must be good for some time, at most for 100 years. Nothing was recorded; give another time, "
+            "or none.",
+            param="expires_s",
+        )
     if (before := await told_before(caller, session, once)) is not None:
         return before
     for _ in range(_TRIES):

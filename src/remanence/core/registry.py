@@ -23,11 +23,13 @@ from remanence.core.memory_tools import MEMORY_TOOLS, tools_for
 from remanence.errors import InvalidSpec, plain_words
 from remanence.spec import AgentSpec, AllowRule, AskRule, Limits, MemoryUse, Rule, ToolSpec
 
-__all__ = ["checked", "field_error", "implied_allows", "memory_use", "with_memory_tools"]
+__all__ = ["EXPIRES_S_MAX", "checked", "field_error", "implied_allows", "memory_use", "with_memory_tools"]
 
 _AGENT_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _STORE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LIMIT_END: Final = 2**53
+EXPIRES_S_MAX: Final = 100 * 365 * 86_400
+"""How long an approval may stand. Later dates are soon more than a database counts."""
 _TOOL_NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -141,6 +143,8 @@ def _check_rule(spec: AgentSpec, rule: Rule, path: str) -> None:
             _refuse(spec, f"{path}.needed", f"{rule.needed} are needed, but only {len(set(rule.approvers))} may answer")
         if rule.expires_s is not None and rule.expires_s <= 0:
             _refuse(spec, f"{path}.expires_s", f"{rule.expires_s:g} is not over 0")
+        if rule.expires_s is not None and rule.expires_s > EXPIRES_S_MAX:
+            _refuse(spec, f"{path}.expires_s", f"{rule.expires_s:g} s is more than 100 years; leave it out for no end")
 
 
 def _check_condition(spec: AgentSpec, rule: Rule, matched: Sequence[ToolSpec], path: str) -> None:

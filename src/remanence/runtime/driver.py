@@ -342,7 +342,12 @@ class Driver:
 
     async def _perform(self, call: str, attempt: int, effect: Effect, acts: bool) -> None:
         """Run one effect and report its outcome. A fenced driver reports nothing: the fact belongs to another now."""
-        fact = await effect if not acts or self._may_act() else None
+        try:
+            fact = await effect if not acts or self._may_act() else None
+        except Exception:
+            log.exception("an effect ended without an outcome: who has the session next takes it for lost", call=call)
+            self.fence()
+            return
         self._orphans |= acts and fact is None  # one that did not begin is begun once the lease is renewed
         if self._tasks.get(call) is asyncio.current_task():
             del self._tasks[call]

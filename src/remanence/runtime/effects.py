@@ -43,6 +43,8 @@ __all__ = ["Report", "Sent", "call_model", "reconcile_doubt", "request_of", "run
 log = structlog.get_logger("remanence.effects")
 
 _MICROS = 1_000_000
+RETRY_AFTER_MAX_S = 86_400
+"""A provider that asks for more is not asked again in this turn: who waits for an answer should hear of it."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -203,20 +205,29 @@ def _with_our_ids(called: ModelCalled, parts: tuple[Part, ...]) -> tuple[Part, .
 def _failed(
     services: Services, spec: AgentSpec, called: ModelCalled, error: ModelError, *, billed: bool
 ) -> ModelFailed:
-    retry_at = None
-    if error.retryable and called.attempt < spec.limits.model_attempts:
+    retry_at, message, asked_s = None, error.message, _asked_s(error)
+    if asked_s > RETRY_AFTER_MAX_S:
+        most = f"a turn waits {RETRY_AFTER_MAX_S // 3_600} hours at most"
+        message += f" The provider asked to wait {asked_s:.10g} s; {most}, so it was not asked again."
+    elif error.retryable and called.attempt < spec.limits.model_attempts:
         times = services.times
         backoff_s = min(times.retry_cap_s, times.retry_base_s * 2 ** (called.attempt - 1))
-        wait_s = max(error.retry_after_s or 0.0, backoff_s * services.dice.uniform(0.5, 1.0))
+        wait_s = max(asked_s, backoff_s * services.dice.uniform(0.5, 1.0))
         retry_at = services.clock.now() + int(wait_s * _MICROS)
     return ModelFailed(
         called.call,
         error.kind,
-        error.message,
+        message,
         retry_at=retry_at,
         cost_usd_micros=(called.reserved_usd_micros or None) if billed else None,
         billed_tokens=called.reserved_tokens if billed else 0,
     )
+
+
+def _asked_s(error: ModelError) -> float:
+    """How long the provider asked to wait. Some say when instead of how long, or what is no number at all."""
+    asked_s = error.retry_after_s
+    return asked_s if asked_s is not None and asked_s > 0 else 0.0
 
 
 # --- tools ------------------------------------------------------------------------------------------------------------
