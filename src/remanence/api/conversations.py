@@ -24,11 +24,11 @@ from remanence.api.response_lists import Order, page
 from remanence.api.response_mcp import remotes_of
 from remanence.api.response_request import Metadata
 from remanence.api.router import Face
-from remanence.api.talks import KIND, Talk, add_spoken, find_talk, keep_talk, open_talk, resting
+from remanence.api.talks import GONE, KIND, Talk, add_spoken, change_talk, find_talk, make_talk, open_talk, resting
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.given import Key, erase, keep
 from remanence.content import ToolCall
-from remanence.errors import Busy, NotFound
+from remanence.errors import Busy, Conflict, Frozen, KeyReused, NotFound
 from remanence.events import ModelReplied, Recorded, ToolReturned
 
 __all__ = ["conversations_router"]
@@ -39,6 +39,7 @@ Asking = Annotated[Caller, Depends(may("api"))]
 Include = Annotated[list[str] | None, Query(alias="include[]")]
 _MICROS = 1_000_000
 _ITEMS_MAX = 20
+_TRIES = 64
 
 
 class _Asked(BaseModel):
@@ -83,7 +84,7 @@ async def create_conversation(body: ConversationBody, caller: Asking) -> Respons
     """An empty conversation, or one that begins with up to twenty items."""
     given = _read(Talk("", 0), body.items or [])
     talk = Talk(caller.make_id("conv"), caller.clock.now(), metadata=body.metadata or {})
-    await keep_talk(caller, talk)
+    await make_talk(caller, talk)
     await _add(caller, talk, given)
     return _json(_shown(talk))
 
@@ -98,8 +99,7 @@ async def retrieve_conversation(conversation_id: str, caller: Asking) -> Respons
 @once
 async def update_conversation(conversation_id: str, body: MetadataBody, caller: Asking) -> Response:
     """Replace what is attached to a conversation."""
-    talk = replace(await find_talk(caller, conversation_id), metadata=body.metadata or {})
-    await keep_talk(caller, talk)
+    talk = await change_talk(caller, conversation_id, lambda talk: replace(talk, metadata=body.metadata or {}))
     return _json(_shown(talk))
 
 
@@ -131,11 +131,9 @@ async def create_items(
         key = Key(f"items:{idempotency_key}", await digest_of_request(request))
     names = await found_before(caller, key, tuple[str, ...]) if key else None
     if names is None:
-        before = len(talk.spoken)
-        positions = await _add(caller, talk, _read(talk, body.items), key=key)
-        now = await find_talk(caller, conversation_id)
-        items = await _items(caller, now)
-        added = [item for i, (item, at) in enumerate(items) if at in positions or (not at and i >= before)]
+        positions, names = await _add(caller, talk, _read(talk, body.items), key=key)
+        items = await _items(caller, await find_talk(caller, conversation_id))
+        added = [item for item, position in items if position in positions or item["id"] in names]
         if key is not None:
             await remember(caller, key, [item["id"] for item in added])
     else:
@@ -173,15 +171,20 @@ async def delete_item(conversation_id: str, item_id: str, caller: Asking) -> Res
     talk = await find_talk(caller, conversation_id)
     _, position = await _item(caller, talk, item_id)
     if not position:
-        spoken = tuple(
-            one for index, one in enumerate(talk.spoken) if spoken_item(talk.id, index, one.role, "")["id"] != item_id
-        )
-        await keep_talk(caller, replace(talk, spoken=spoken))
-        return _json(_shown(talk))
+        return _json(_shown(await change_talk(caller, talk.id, lambda talk: _without(talk, item_id))))
     if (await state_of(caller, talk.session)).turn is not None:
         raise Busy("A turn of this conversation is running. Nothing was deleted; wait until it has ended.")
     await erase(caller, talk.session, await _step(caller, talk.session, position), reason=f"{item_id} was deleted")
     return _json(_shown(talk))
+
+
+def _without(talk: Talk, item_id: str) -> Talk:
+    ids = _ids_of_spoken(talk)
+    return replace(talk, spoken=tuple(GONE if ids[i] == item_id else one for i, one in enumerate(talk.spoken)))
+
+
+def _ids_of_spoken(talk: Talk) -> list[str]:
+    return [spoken_item(talk.id, index, one.role, one.text)["id"] for index, one in enumerate(talk.spoken)]
 
 
 async def _step(caller: Caller, session: str, position: int) -> list[int]:
@@ -209,24 +212,39 @@ def _read(talk: Talk, items: list[Any]) -> Given:
     return given
 
 
-async def _add(caller: Caller, talk: Talk, given: Given, *, key: Key | None = None) -> set[int]:
-    """Add what was read; the positions of its records, which under a `key` that was used before are those of then."""
-    positions: set[int] = set()
-    if given.messages:
+async def _add(caller: Caller, talk: Talk, given: Given, *, key: Key | None = None) -> tuple[set[int], tuple[str, ...]]:
+    """Add what was read: the positions of its records (under a `key` that was used before, those of then), and the ids
+    of what a system or a developer says in it."""
+    positions = await _add_messages(caller, talk, given, key) if given.messages else set[int]()
+    names: tuple[str, ...] = ()
+    if given.spoken:
+        places = await add_spoken(caller, talk.id, given.spoken)
+        pairs = zip(places, given.spoken, strict=True)
+        names = tuple(spoken_item(talk.id, place, one.role, one.text)["id"] for place, one in pairs)
+    return positions, names
+
+
+async def _add_messages(caller: Caller, talk: Talk, given: Given, key: Key | None) -> set[int]:
+    for _ in range(_TRIES):
         s = await open_talk(caller, talk, resting())
         if s.turn is not None or s.queue:
             raise Busy("A turn of this conversation is running. Nothing was added; wait until it has ended.")
         spec = await caller.database.specs.get(s.version)
-        appended = await keep(caller, s, given.messages, spec=spec, key=key)
-        positions = {record.position for record in appended.records}
-    if given.spoken:
-        await add_spoken(caller, talk.id, given.spoken)
-    return positions
+        try:
+            appended = await keep(caller, s, given.messages, spec=spec, key=key)
+        except (Busy, Frozen, KeyReused):
+            raise
+        except Conflict:  # somebody else added something just now; this comes after it
+            talk = await find_talk(caller, talk.id)
+            continue
+        return {record.position for record in appended.records}
+    raise Conflict(f"Conversation {talk.id} changed {_TRIES} times meanwhile. Nothing was added; send it again.")
 
 
 async def _items(caller: Caller, talk: Talk) -> list[tuple[Item, int]]:
     """Every item, oldest first; what systems and developers said comes first, at position 0."""
-    spoken = [(spoken_item(talk.id, i, one.role, one.text), 0) for i, one in enumerate(talk.spoken)]
+    told = [(i, one) for i, one in enumerate(talk.spoken) if one != GONE]
+    spoken = [(spoken_item(talk.id, i, one.role, one.text), 0) for i, one in told]
     if not talk.session:
         return spoken
     s = await state_of(caller, talk.session)

@@ -37,7 +37,7 @@ from remanence.api.response_kept import (
 )
 from remanence.api.response_mcp import Listed, listed_by, remotes_of
 from remanence.api.response_request import AGENT, CountBody, Echo, ResponseBody, echo_of, spec_for
-from remanence.api.talks import Talk, add_spoken, find_talk, move_talk, open_talk
+from remanence.api.talks import Talk, add_spoken, find_talk, follow_talk, open_talk
 from remanence.commands import approvals, sessions
 from remanence.commands.caller import Caller, state_in, state_of
 from remanence.commands.controls import hold_over
@@ -86,7 +86,7 @@ async def ask(served: Served, caller: Caller, body: ResponseBody | CountBody) ->
     if body.input is None:
         refuse("input", "it is missing")
     given = read_input(body.input, lambda call: call_off_wire(known, call))
-    carried = (*previous.carried, *previous.spoken) if previous else talk.spoken if talk else ()
+    carried = (*previous.carried, *previous.spoken) if previous else talk.heard if talk else ()
     listed = () if found.agent else await listed_by(served.shelf, body.tools or ())
     spec = spec_for(body, found, (*carried, *given.spoken), listed)
     echo = echo_of(body if isinstance(body, ResponseBody) else ResponseBody(), model)
@@ -152,7 +152,8 @@ async def place(caller: Caller, asked: Asked, submission: Submission, endings: E
         except Busy:
             raise
         except Conflict:
-            continue
+            if asked.talk is not None:  # it may go on elsewhere now
+                asked = replace(asked, talk=await find_talk(caller, asked.talk.id))
     raise Conflict(f"The session changed {_TRIES} times meanwhile; nothing was written. Try again.")
 
 
@@ -278,13 +279,23 @@ async def _place(caller: Caller, asked: Asked, submission: Submission) -> tuple[
             s = fold_state(Session(s.id), await caller.database.store.read(s.id, limit=1))
     if s.deleted:
         raise UnknownPrevious(f"Session {s.id} was removed. Nothing was written.", param="previous_response_id")
-    if s.agent != asked.spec.name:
-        told = await said_before(caller, s.id, s.head)
-        moved = await state_of(caller, await sessions.open_session(caller, asked.spec, opening))
-        if asked.talk is not None:
-            await move_talk(caller, asked.talk, moved.id)
-        return moved, (*told, *renamed(s.id, messages))
-    return s, messages
+    return (s, messages) if s.agent == asked.spec.name else await _taken_over(caller, s, asked, opening, messages)
+
+
+async def _taken_over(
+    caller: Caller, s: Session, asked: Asked, opening: Opening, messages: tuple[Message, ...]
+) -> tuple[Session, tuple[Message, ...]]:
+    """A session of another agent, which is told what was said before."""
+    if s.queue or (s.turn is not None and not calls_with_client(s)):
+        raise Busy(
+            f"A turn is running that {s.agent} answers, and {asked.spec.name} cannot go on before it has ended. "
+            "Nothing was written; wait, or cancel it."
+        )
+    told = await said_before(caller, s.id, s.head)
+    moved = await state_of(caller, await sessions.open_session(caller, asked.spec, opening))
+    if asked.talk is not None:
+        await follow_talk(caller, asked.talk, s, moved.id)
+    return moved, (*told, *renamed(s.id, messages))
 
 
 async def _after(

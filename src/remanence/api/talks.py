@@ -1,12 +1,17 @@
 """Conversations as they are kept: an entry of the registry that names a session and what was attached to it.
 
 The session is opened when something is said. Its id is the conversation's, until another agent takes the conversation
-over in a session of its own.
+over in a session of its own. The old session then says which one followed it, in its journal: who was about to speak
+there finds its write refused and goes after the conversation, so nothing is said where nobody listens any more.
+
+An entry is changed as it stands at that moment, never as somebody saw it before: clients add, attach and delete at
+once. What is deleted does not come back.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 import msgspec
 from msgspec.structs import replace
@@ -21,9 +26,26 @@ from remanence.errors import Conflict, NotFound
 from remanence.ports import Entry
 from remanence.spec import AgentSpec
 
-__all__ = ["KIND", "Talk", "add_spoken", "find_talk", "keep_talk", "move_talk", "open_talk", "resting"]
+__all__ = [
+    "GONE",
+    "KIND",
+    "Talk",
+    "add_spoken",
+    "change_talk",
+    "find_talk",
+    "follow_talk",
+    "make_talk",
+    "open_talk",
+    "resting",
+]
 
 KIND = "conversation"
+GONE = Spoken("", "")
+"""What stands in the place of words that were deleted: the ids of the others go by their places."""
+
+_FOLLOWED_BY = "followed_by"
+_TRIES = 64
+"""Of so many changes at the same moment each one succeeds."""
 
 
 class Talk(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -35,6 +57,11 @@ class Talk(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: dict[str, str] = {}
     spoken: tuple[Spoken, ...] = ()
 
+    @property
+    def heard(self) -> tuple[Spoken, ...]:
+        """What systems and developers said and nobody deleted."""
+        return tuple(one for one in self.spoken if one != GONE)
+
 
 def resting() -> AgentSpec:
     """The spec of a conversation in which nobody was asked to answer yet."""
@@ -43,37 +70,68 @@ def resting() -> AgentSpec:
 
 async def find_talk(caller: Caller, name: str) -> Talk:
     """The conversation of this id. Raises NotFound, also when it is another project's."""
+    return msgspec.json.decode((await _entry(caller, name)).body, type=Talk)
+
+
+async def _entry(caller: Caller, name: str) -> Entry:
     try:
         entry = await caller.database.registry.get(KIND, name)
     except NotFound:
         entry = None
     if entry is None or entry.project != caller.project:
         raise NotFound(f"Conversation with id '{name}' not found.", param="conversation")
-    return msgspec.json.decode(entry.body, type=Talk)
+    return entry
 
 
-async def keep_talk(caller: Caller, talk: Talk) -> None:
-    """Write a conversation's entry."""
-    body = msgspec.json.encode(talk)
-    await caller.database.registry.put(Entry(KIND, caller.project, talk.id, talk.at, caller.clock.now(), body))
+async def make_talk(caller: Caller, talk: Talk) -> None:
+    """Write the entry of a new conversation."""
+    await caller.database.registry.put(_entry_of(caller, talk), expect=0)
 
 
-async def add_spoken(caller: Caller, name: str, spoken: tuple[Spoken, ...]) -> None:
-    """Let what systems and developers said count for the rest of the conversation."""
-    talk = await find_talk(caller, name)
-    await keep_talk(caller, replace(talk, spoken=(*talk.spoken, *spoken)))
+def _entry_of(caller: Caller, talk: Talk) -> Entry:
+    return Entry(KIND, caller.project, talk.id, talk.at, caller.clock.now(), msgspec.json.encode(talk))
 
 
-async def move_talk(caller: Caller, talk: Talk, session: str) -> None:
-    """Let the conversation go on in another session."""
-    await keep_talk(caller, replace(talk, session=session))
+async def change_talk(caller: Caller, name: str, change: Callable[[Talk], Talk]) -> Talk:
+    """Change a conversation, and answer it as it stands then. `change` may be asked several times. Raises NotFound."""
+    for _ in range(_TRIES):
+        entry = await _entry(caller, name)
+        talk = msgspec.json.decode(entry.body, type=Talk)
+        changed = change(talk)
+        if changed == talk:
+            return talk
+        try:
+            await caller.database.registry.put(_entry_of(caller, changed), expect=entry.revision)
+        except Conflict:
+            continue
+        return changed
+    raise Conflict(f"Conversation {name} changed {_TRIES} times meanwhile. Nothing was changed; send it again.")
+
+
+async def add_spoken(caller: Caller, name: str, spoken: tuple[Spoken, ...]) -> range:
+    """Let what systems and developers said count for the rest of the conversation. Answers the places it has there."""
+    talk = await change_talk(caller, name, lambda talk: replace(talk, spoken=(*talk.spoken, *spoken)))
+    return range(len(talk.spoken) - len(spoken), len(talk.spoken))
 
 
 async def open_talk(caller: Caller, talk: Talk, spec: AgentSpec) -> Session:
     """The conversation's session as it stands, opened if nothing was said yet."""
-    if talk.session:
-        return await state_of(caller, talk.session)
-    with contextlib.suppress(Conflict):  # somebody else may have said the first word just now
-        await sessions.open_session(caller, spec, Opening(session=talk.id, metadata=talk.metadata))
-    await move_talk(caller, talk, talk.id)
-    return await state_of(caller, talk.id)
+    if not talk.session:
+        with contextlib.suppress(Conflict):  # somebody else may have said the first word just now
+            await sessions.open_session(caller, spec, Opening(session=talk.id, metadata=talk.metadata))
+        await _move(caller, talk.id, "", talk.id)
+    s = await state_of(caller, talk.session or talk.id)
+    while following := s.face.get(_FOLLOWED_BY):
+        await _move(caller, talk.id, s.id, following)
+        s = await state_of(caller, following)
+    return s
+
+
+async def follow_talk(caller: Caller, talk: Talk, s: Session, session: str) -> None:
+    """Let the conversation go on in another session than `s`. Raises Conflict when more was said in `s` meanwhile."""
+    await sessions.annotate(caller, s.id, s.metadata, {**s.face, _FOLLOWED_BY: session}, seen=s.head)
+    await _move(caller, talk.id, s.id, session)
+
+
+async def _move(caller: Caller, name: str, before: str, now: str) -> None:
+    await change_talk(caller, name, lambda talk: replace(talk, session=now) if talk.session == before else talk)

@@ -12,6 +12,17 @@ from remanence.stores.refusals import entry_changed, no_entry
 __all__ = ["PostgresRegistry"]
 
 _COLUMNS = "kind, project, id, at, updated_at, body, revision"
+_REVISION = "SELECT revision FROM registry WHERE kind = $1 AND id = $2"
+_MAKE = f"INSERT INTO registry AS r ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, 1) ON CONFLICT (kind, id) DO "
+_MAKE_NEW = f"{_MAKE} NOTHING RETURNING {_COLUMNS}"
+_MAKE_OR_CHANGE = (
+    f"{_MAKE} UPDATE SET project = excluded.project, updated_at = excluded.updated_at, body = excluded.body, "
+    f"revision = r.revision + 1 RETURNING {_COLUMNS}"
+)
+_CHANGE = (
+    "UPDATE registry SET project = $2, updated_at = $4, body = $5, revision = revision + 1 "
+    f"WHERE kind = $1 AND id = $3 AND revision = $6 RETURNING {_COLUMNS}"
+)
 
 
 class PostgresRegistry:
@@ -21,29 +32,13 @@ class PostgresRegistry:
         self._access = access
 
     async def put(self, entry: Entry, *, expect: int | None = None) -> Entry:
-        async with self._access.transaction("keeping an entry") as connection:
-            # One change of an entry at a time, also of one that is not there yet.
-            await connection.execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended($1, 1))", f"{entry.kind}\n{entry.id}"
-            )
-            found = await connection.fetchval(
-                "SELECT revision FROM registry WHERE kind = $1 AND id = $2", entry.kind, entry.id
-            )
-            revision = found or 0
-            if expect is not None and expect != revision:
-                raise entry_changed(entry.kind, entry.id, expect, revision)
-            row = await connection.fetchrow(
-                f"INSERT INTO registry AS r ({_COLUMNS}) VALUES ($1, $2, $3, $4, $5, $6, 1) "
-                "ON CONFLICT (kind, id) DO UPDATE SET project = excluded.project, updated_at = excluded.updated_at, "
-                f"body = excluded.body, revision = r.revision + 1 RETURNING {_COLUMNS}",
-                entry.kind,
-                entry.project,
-                entry.id,
-                entry.at,
-                entry.updated_at,
-                entry.body,
-            )
-        return Entry(*row) if row is not None else entry
+        # One statement, so that nobody else's change, removal or write beside a journal comes in between.
+        async with self._access.connection("keeping an entry") as connection:
+            row = await connection.fetchrow(*_putting(entry, expect))
+            if row is None:
+                found = await connection.fetchval(_REVISION, entry.kind, entry.id)
+                raise entry_changed(entry.kind, entry.id, expect or 0, found or 0)
+        return Entry(*row)
 
     async def get(self, kind: str, name: str) -> Entry:
         async with self._access.connection("reading an entry") as connection:
@@ -84,3 +79,11 @@ class PostgresRegistry:
             )
         if gone is None:
             raise no_entry(kind, name)
+
+
+def _putting(entry: Entry, expect: int | None) -> tuple[Any, ...]:
+    """The statement that keeps an entry, with its values; it returns no row when the entry is not as expected."""
+    if expect:
+        return _CHANGE, entry.kind, entry.project, entry.id, entry.updated_at, entry.body, expect
+    values = (entry.kind, entry.project, entry.id, entry.at, entry.updated_at, entry.body)
+    return (_MAKE_NEW if expect == 0 else _MAKE_OR_CHANGE, *values)

@@ -41,6 +41,36 @@ async def an_entry_is_changed_only_by_who_saw_it_last(h: Harness) -> None:
 
 
 @law
+async def what_was_removed_is_not_changed_back_into_being(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    for number in range(20):
+        name = f"a{number}"
+        await db.registry.put(entry(name))
+        changing = db.registry.put(entry(name, b'{"n":2}'), expect=1)
+        changed, removed = await asyncio.gather(changing, other.registry.remove("thing", name), return_exceptions=True)
+        assert removed is None, removed
+        assert isinstance(changed, Entry | Conflict), changed
+        await h.refused(NotFound, db.registry.get("thing", name))
+
+
+@law
+async def what_is_journaled_beside_a_change_is_not_lost_under_it(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    await db.store.append(opened("s"))
+    for number in range(20):
+        name = f"a{number}"
+        await db.registry.put(entry(name))
+        changing = db.registry.put(entry(name, b'{"by":"change"}'), expect=1)
+        journaling = other.store.append(write("s", said("hello"), entries=(entry(name, b'{"by":"write"}'),)))
+        changed, appended = await asyncio.gather(changing, journaling, return_exceptions=True)
+        assert not isinstance(appended, BaseException), appended
+        assert isinstance(changed, Entry | Conflict), changed
+        kept = await db.registry.get("thing", name)
+        assert kept.body == b'{"by":"write"}', (number, changed)
+        assert kept.revision == (3 if isinstance(changed, Entry) else 2)
+
+
+@law
 async def entries_are_listed_in_the_order_of_making(h: Harness) -> None:
     db = await h.open()
     for name in "cab":

@@ -1,0 +1,126 @@
+"""Several clients on one conversation at once: what was acknowledged is there, what was deleted stays deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import openai
+import pytest
+from chat_server import Server, serving
+
+from remanence import Agent, Remanence
+from remanence.api.conversations import conversations_router
+from remanence.api.responses import responses_router
+from remanence.content import Text, text_of
+from remanence.models.scripted import Scripted
+from remanence.ports import ModelReply, ModelRequest
+
+AT_ONCE = 12
+
+
+def script(request: ModelRequest) -> ModelReply:
+    return ModelReply((Text(f"{len(request.messages)}"),))
+
+
+@asynccontextmanager
+async def served(database: str, model: Scripted) -> AsyncIterator[Server]:
+    agents = [Agent(name, model="m", instructions=f"I am {name}.") for name in ("ada", "bob")]
+    faces = [("/v1", responses_router), ("/v1", conversations_router)]
+    async with Remanence(database, agents=agents, models={"m": model}) as rt, serving(rt, faces) as server:
+        yield server
+
+
+@pytest.fixture
+def model() -> Scripted:
+    return Scripted(script)
+
+
+@pytest.fixture
+async def server(database: str, model: Scripted) -> AsyncIterator[Server]:
+    async with served(database, model) as made:
+        yield made
+
+
+def said(role: str, text: str) -> Any:
+    return {"type": "message", "role": role, "content": text}
+
+
+async def texts_of(client: openai.AsyncOpenAI, name: str) -> list[str]:
+    items: list[Any] = [item async for item in client.conversations.items.list(name, order="asc", limit=100)]
+    return [item.content[0].text for item in items]
+
+
+@pytest.mark.parametrize("role", ["user", "system"])
+async def test_items_that_are_added_at_once_are_all_there(server: Server, role: str) -> None:
+    client = server.client(max_retries=0)
+    talk = await client.conversations.create()
+    words = [f"word {number}" for number in range(AT_ONCE)]
+    added = await asyncio.gather(
+        *(client.conversations.items.create(talk.id, items=[said(role, word)]) for word in words)
+    )
+    named: list[Any] = [item for page in added for item in page.data]
+    assert [item.content[0].text for item in named] == words  # each is answered with what it added, and no more
+    assert sorted(await texts_of(client, talk.id)) == sorted(words)
+    assert len({item.id for item in named}) == AT_ONCE
+
+
+async def test_what_is_attached_while_items_are_added_stays(server: Server) -> None:
+    client = server.client(max_retries=0)
+    talk = await client.conversations.create()
+    both = [said("system", "be kind"), said("user", "hello")]
+    for number in range(4):
+        adding = [client.conversations.items.create(talk.id, items=both) for _ in range(3)]
+        await asyncio.gather(*adding, client.conversations.update(talk.id, metadata={"n": str(number)}))
+        now = await client.conversations.retrieve(talk.id)
+        assert now.metadata == {"n": str(number)}
+    assert len(await texts_of(client, talk.id)) == 4 * 3 * 2
+
+
+@pytest.mark.parametrize("role", ["user", "system"])
+async def test_what_was_deleted_meanwhile_does_not_come_back(server: Server, role: str) -> None:
+    client = server.client(max_retries=0)
+    for _ in range(6):
+        talk = await client.conversations.create()
+        adding = client.conversations.items.create(talk.id, items=[said(role, "hello")])
+        added, deleted = await asyncio.gather(adding, client.conversations.delete(talk.id), return_exceptions=True)
+        assert not isinstance(deleted, BaseException)
+        assert not isinstance(added, BaseException) or isinstance(added, openai.NotFoundError)
+        with pytest.raises(openai.NotFoundError):
+            await client.conversations.retrieve(talk.id)
+
+
+async def test_an_item_keeps_its_id_when_another_is_deleted(server: Server, model: Scripted) -> None:
+    client = server.client(max_retries=0)
+    talk = await client.conversations.create(items=[said("system", word) for word in ("one", "two", "three")])
+    items: list[Any] = [item async for item in client.conversations.items.list(talk.id, order="asc")]
+    await client.conversations.items.delete(items[0].id, conversation_id=talk.id)
+    left: Any = await client.conversations.items.retrieve(items[1].id, conversation_id=talk.id)
+    assert left.content[0].text == "two"
+    await client.conversations.items.delete(items[1].id, conversation_id=talk.id)
+    assert await texts_of(client, talk.id) == ["three"]
+    with pytest.raises(openai.NotFoundError):
+        await client.conversations.items.delete(items[0].id, conversation_id=talk.id)
+    more: Any = await client.conversations.items.create(talk.id, items=[said("system", "four")])
+    assert more.data[0].id not in {item.id for item in items}
+    await client.responses.create(model="m", input="hi", conversation=talk.id)
+    assert model.requests[-1].instructions == "three\n\nfour"
+
+
+async def test_two_agents_that_take_over_at_once_are_both_heard(server: Server, model: Scripted) -> None:
+    client = server.client(max_retries=0)
+    talk = await client.conversations.create(items=[said("user", "my name is Ada")])
+    await client.responses.create(model="m", input="hello", conversation=talk.id)
+    asking = [client.responses.create(model=name, input=f"to {name}", conversation=talk.id) for name in ("ada", "bob")]
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    answered = [name for name, answer in zip(("ada", "bob"), answers, strict=True) if not isinstance(answer, Exception)]
+    refused = [answer for answer in answers if isinstance(answer, Exception)]
+    assert answered
+    assert all(isinstance(error, openai.ConflictError) for error in refused)
+    words = await texts_of(client, talk.id)
+    assert [name for name in ("ada", "bob") if f"to {name}" in words] == answered
+    await client.responses.create(model="m", input="and now?", conversation=talk.id)
+    window = [text_of(message.parts) for message in model.requests[-1].messages]
+    assert all(f"to {name}" in window for name in answered)
