@@ -42,7 +42,7 @@ class Instant:
             self._on_call()
         return script(request)
 
-    def price(self, model: str, usage: Usage) -> int | None:
+    def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
         return usage.total_tokens
 
 

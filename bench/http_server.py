@@ -68,7 +68,7 @@ class Delayed:
                 on_delta(0, "text", piece)
         return ModelReply((Text("".join(pieces)),), Usage(990, 20), 42)
 
-    def price(self, model: str, usage: Usage) -> int | None:
+    def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
         return 0
 
 

@@ -370,8 +370,8 @@ class Model(Protocol):
 
     async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply: ...
 
-    def price(self, model: str, usage: Usage) -> int | None:
-        """What this usage costs in micro-USD (rounded up), or None when no price is known."""
+    def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
+        """What this usage costs in micro-USD (rounded up), or None when no price is known. `tier`: the service tier."""
         ...
 
 

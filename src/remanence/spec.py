@@ -29,6 +29,7 @@ __all__ = [
     "ModelSettings",
     "Replay",
     "Rule",
+    "ServiceTier",
     "ToolKind",
     "ToolSpec",
     "decode_spec",
@@ -100,6 +101,10 @@ class DenyRule(msgspec.Struct, frozen=True, tag="deny", omit_defaults=True):
 Rule = AllowRule | AskRule | DenyRule
 
 
+ServiceTier = Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"]
+"""How fast, and how dear, a provider is asked to be."""
+
+
 class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is passed to the model besides the window. `None` leaves the provider's default."""
 
@@ -111,6 +116,22 @@ class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     tool_choice: str | None = None
     output_schema: dict[str, Any] | None = None
     extra: dict[str, Any] = {}
+    tool_choice_among: tuple[str, ...] = ()
+    """With `tool_choice` `required`: the tools among which; empty: all."""
+    output_name: str = ""
+    output_description: str = ""
+    output_strict: bool | None = True
+    """Whether the provider holds the model to the schema; None: where the schema has a form that allows it."""
+    output_json: bool = False
+    """The reply is one JSON object, of whatever shape."""
+    verbosity: Literal["low", "medium", "high"] | None = None
+    reasoning_summary: Literal["auto", "concise", "detailed"] | None = None
+    service_tier: ServiceTier | None = None
+    prompt_cache_key: str | None = None
+    """A hint: prompts under one key are likely to begin alike."""
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
+    stop: tuple[str, ...] = ()
+    """Texts before which the reply ends."""
 
 
 Compaction = Literal["auto", "model", "rule"]

@@ -300,7 +300,10 @@ class ModelRequest(msgspec.Struct, frozen=True):
 
 
 class ModelReply(msgspec.Struct, frozen=True):
-    """What came back. `parts` holds text, thinking, tool calls (with the provider's ids) and opaque items."""
+    """What came back. `parts` holds text, thinking, tool calls (with the provider's ids) and opaque items.
+
+    `service_tier` is the one the provider says it used; empty when it does not say.
+    """
 
     parts: tuple[Part, ...]
     usage: Usage = Usage()
@@ -308,6 +311,7 @@ class ModelReply(msgspec.Struct, frozen=True):
     stop: str = "stop"
     model: str = ""
     provider_id: str = ""
+    service_tier: str = ""
 
 
 class Delta(msgspec.Struct, frozen=True):

@@ -47,7 +47,7 @@ class Dictated:
                 on_delta(0, "text", piece)
         return ModelReply((Text(said),), Usage(1, 1))
 
-    def price(self, model: str, usage: Usage) -> int | None:
+    def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
         return 0
 
 
@@ -159,7 +159,7 @@ class Calling:
         await self.end.wait()
         return ModelReply((Text("So"), ToolCall("x", "f", '{"a": 1}')), stop="tool_calls")
 
-    def price(self, model: str, usage: Usage) -> int | None:
+    def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
         return 0
 
 

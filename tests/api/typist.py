@@ -55,7 +55,7 @@ class Typist:
             raise ModelError(attempt.error, kind="connection")
         return ModelReply(tuple(attempt.reply), Usage(3, 5), 7)
 
-    def price(self, model: str, usage: Usage) -> int | None:
+    def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
         return 0
 
 

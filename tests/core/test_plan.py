@@ -42,7 +42,7 @@ SPEC = AgentSpec(
 class Priced:
     """`ports.Model` that writes a cache at a quarter more, and knows no price of `unknown`."""
 
-    def price(self, model: str, usage: Usage) -> int | None:
+    def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
         if model == "unknown":
             return None
         return 4 * usage.total_tokens + usage.cache_write_tokens

@@ -179,7 +179,7 @@ async def test_it_pauses_at_its_budget(tmp_path: Path) -> None:
         async def reply(self, request: ModelRequest, on_delta: object) -> ModelReply:
             return await self._model.reply(request, None)
 
-        def price(self, model: str, usage: object) -> int:
+        def price(self, model: str, usage: object, tier: str = "") -> int:
             return 1_000
 
     async with Remanence(f"sqlite:///{tmp_path}/r.db", options=Options(model=Priced(keeper))) as rt:

@@ -128,7 +128,7 @@ class Slow:
         self.asked, self.may_answer = asyncio.Event(), asyncio.Event()
         self._quick = Scripted(commanded)
 
-    def price(self, model: str, usage: Usage) -> int | None:
+    def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
         return 0
 
     async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:

@@ -274,7 +274,7 @@ async def test_a_tool_that_runs_out_of_time(tmp_path: Path) -> None:
 
 async def test_a_model_nobody_has_a_price_for_does_not_spend_money_under_a_budget(tmp_path: Path) -> None:
     class Unpriced(Scripted):
-        def price(self, model: str, usage: Usage) -> int | None:
+        def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
             return None
 
     async with runtime(tmp_path, Unpriced(script)) as rt:

@@ -331,5 +331,5 @@ class Doubling:
     async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
         return await self._answer(request)
 
-    def price(self, model: str, usage: Usage) -> int | None:
+    def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
         return self._prices.price(model, usage)

@@ -223,14 +223,16 @@ def _parameters(full: str, *others: tuple[str, State, str]) -> tuple[Parameter, 
     )  # fmt: skip
 
 
-_TIER = "only `auto` and `default`: no tier of a provider is chosen"
+_ONE_TIER = "only `auto` and `default`: no tier of a provider is chosen"
+_TIER = "where the provider has it, else refused; shown is the one it says it used"
+_WHERE_KNOWN = "where the model has it, else refused"
+_CACHE_KEY = "a hint: passed on to OpenAI's formats; other providers go by the prefix"
 _FUNCTIONS = "only tools of type `function`"
 _AGENT_TOOLS = (
     "`function`, without `defer_loading` and `async`, and `mcp` over `http` at a host of the setting `mcp_hosts`, "
     "without `headers`, `authorization` and `credential_id`; a server that is away is refused, `required` or not"
 )
 _HINT = "kept and shown again; what providers cache goes by the prefix of the window"
-_IN_MEMORY = "only `in_memory`"
 _VERBOSITY = "`verbosity` only `medium`"
 
 PARAMETERS: dict[str, tuple[Parameter, ...]] = {
@@ -241,7 +243,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("metadata", "full", "`remanence.memory` and `remanence.memory.store` give the agent a memory"),
         ("multi_agent", "not yet", "only switched off"),
         ("reasoning", "partial", "`effort`; a `summary` cannot be asked for"),
-        ("service_tier", "partial", _TIER),
+        ("service_tier", "partial", _ONE_TIER),
         ("text", "partial", _VERBOSITY),
         ("tools", "partial", _AGENT_TOOLS),
     ),
@@ -266,14 +268,18 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("max_tool_calls", "partial", "counts calls of MCP servers' tools, over the whole turn; more are not run"),
         ("moderation", "not yet", ""),
         ("prompt", "not yet", "prompts are not stored; save an agent"),
-        ("prompt_cache_key", "partial", _HINT),
+        ("prompt_cache_key", "full", _CACHE_KEY),
         ("prompt_cache_options", "not yet", ""),
-        ("prompt_cache_retention", "not yet", _IN_MEMORY),
-        ("reasoning", "partial", "`effort`; of what a model shows of its reasoning the provider decides"),
-        ("service_tier", "partial", _TIER),
+        ("prompt_cache_retention", "full", _WHERE_KNOWN),
+        (
+            "reasoning",
+            "partial",
+            f"`effort` and `summary`, {_WHERE_KNOWN}; `mode` only `standard`, `context` not `current_turn`",
+        ),
+        ("service_tier", "full", _TIER),
         ("stream_options", "not yet", "nothing is obfuscated"),
-        ("text", "partial", f"`text` and `json_schema`, always strict; no `json_object`; {_VERBOSITY}"),
-        ("tool_choice", "partial", "words, a function, or `allowed_tools` among functions"),
+        ("text", "full", f"`json_object`, `json_schema` and `verbosity` {_WHERE_KNOWN}"),
+        ("tool_choice", "full", "among functions and the tools of MCP servers; a forced call is made once in a turn"),
         (
             "tools",
             "partial",
@@ -284,7 +290,8 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         (
             "truncation",
             "partial",
-            "`auto` is 32,000 tokens; `disabled` is a 400 where the model's window is known",
+            "where the model's window is known, `auto` keeps to it and `disabled` is a 400; else `auto` is 32,000 "
+            "tokens, and what is too long is a failed response in the provider's words",
         ),
     ),
     "chat.completions.create": _parameters(
@@ -307,7 +314,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("prompt_cache_options", "not yet", ""),
         ("prompt_cache_retention", "not yet", ""),
         ("response_format", "partial", "a `json_schema` is always strict; `json_object` is asked for in words"),
-        ("service_tier", "partial", _TIER),
+        ("service_tier", "partial", _ONE_TIER),
         ("stop", "partial", "cut here; refused with a session"),
         ("store", "not yet", "only false; what shall be kept is a session"),
         ("stream_options", "partial", "`include_usage`; `include_obfuscation` is taken, nothing is obfuscated"),

@@ -100,6 +100,8 @@ class Fold:
         self.status = "queued"
         self.items: list[Item] = []
         self.usage = Usage()
+        self.tier = ""
+        """The service tier of the last reply, as its provider says."""
         self.replied = False
         self.reason = ""
         self.stop = ""
@@ -257,7 +259,7 @@ class Fold:
     def _settle(self, event: ModelReplied) -> None:
         """The reply is journaled: tell what was not told of it, then that it is done."""
         self.usage = self.usage + event.usage
-        self.replied, self.stop, self.failure = True, event.stop, ""
+        self.replied, self.stop, self.failure, self.tier = True, event.stop, "", event.service_tier
         self.reply, self.reply_at = event, self._position
         self._with_client, self._asked = set(), set()
         made = reply_items(self.shown, label_of(event.call, self._attempt), event.parts)

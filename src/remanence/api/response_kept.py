@@ -8,7 +8,7 @@ needs (`metadata`, ...), and that the response exists for the API: deleting it r
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -22,6 +22,7 @@ from remanence.content import Usage, digest_of
 from remanence.errors import InvalidInput, KeyReused, NotFound
 from remanence.events import Recorded
 from remanence.ports import Entry
+from remanence.spec import ServiceTier
 
 __all__ = [
     "KIND",
@@ -235,7 +236,7 @@ def response_object(kept: Kept, fold: Fold) -> Item:
         "prompt_cache_retention": echo.prompt_cache_retention,
         "reasoning": {"effort": None, "summary": None} | echo.reasoning,
         "safety_identifier": echo.safety_identifier,
-        "service_tier": "default",
+        "service_tier": _tier(fold, echo),
         "store": kept.store,
         "temperature": echo.temperature,
         "text": echo.text or {"format": {"type": "text"}},
@@ -256,6 +257,16 @@ def response_object(kept: Kept, fold: Fold) -> Item:
     if fold.waits.found and not fold.done:
         made["waiting_on"] = {"session": kept.session, **_waiting(fold)}
     return made
+
+
+_TIERS = frozenset(get_args(ServiceTier))
+
+
+def _tier(fold: Fold, echo: Echo) -> str:
+    """The service tier: the one the provider says it used, before that the one asked for. Others have but one."""
+    if fold.replied:
+        return fold.tier if fold.tier in _TIERS else "default"
+    return echo.service_tier or "default"
 
 
 def _waiting(fold: Fold) -> Item:

@@ -36,8 +36,9 @@ from remanence.api.response_kept import (
     remember,
 )
 from remanence.api.response_mcp import Listed, listed_by, remotes_of
-from remanence.api.response_request import AGENT, CountBody, Echo, ResponseBody, echo_of, spec_for
+from remanence.api.response_request import AGENT, SETTINGS, CountBody, Echo, ResponseBody, echo_of, spec_for
 from remanence.api.talks import Talk, add_spoken, find_talk, follow_talk, open_talk
+from remanence.api.unfit import check_settings
 from remanence.commands import approvals, sessions
 from remanence.commands.caller import Caller, state_in, state_of
 from remanence.commands.controls import hold_over
@@ -88,7 +89,10 @@ async def ask(served: Served, caller: Caller, body: ResponseBody | CountBody) ->
     given = read_input(body.input, lambda call: call_off_wire(known, call))
     carried = (*previous.carried, *previous.spoken) if previous else talk.heard if talk else ()
     listed = () if found.agent else await listed_by(served.shelf, body.tools or ())
-    spec = spec_for(body, found, (*carried, *given.spoken), listed)
+    window = served.gateway.context_window(found.name) if body.truncation == "auto" and not found.agent else None
+    spec = spec_for(body, found, (*carried, *given.spoken), listed, context_window=window)
+    if found.agent is None:
+        await check_settings(served, spec.model, spec.settings, spec.tools, SETTINGS)
     echo = echo_of(body if isinstance(body, ResponseBody) else ResponseBody(), model)
     return Asked(given, spec, echo, carried, previous, talk, listed)
 

@@ -148,7 +148,8 @@ class Private:
             self._add(TurnEnded(self._turn, "failed", f"model: {error.message}"))
             return
         parts = tuple(_named(made.parts, self._turn))
-        self._add(ModelReplied(call, parts, made.usage, made.cost_usd_micros, made.stop, made.model))
+        told = ModelReplied(call, parts, made.usage, made.cost_usd_micros, made.stop, made.model)
+        self._add(replace(told, service_tier=made.service_tier))
         for part in parts:
             if isinstance(part, ToolCall):
                 self._add(ToolStarted(part.call, part.name, "", "never", client=True))

@@ -15,12 +15,23 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from remanence.api.named import Named
+from remanence.api.response_choice import Choice, allowed, forced
 from remanence.api.response_input import Spoken, refuse
 from remanence.api.response_mcp import Listed, McpBody, rules_of, shown_server
 from remanence.core.registry import checked, implied_allows
-from remanence.spec import AgentSpec, Limits, ModelSettings, Rule, ToolSpec
+from remanence.spec import AgentSpec, Limits, ModelSettings, Rule, ServiceTier, ToolSpec
 
-__all__ = ["AGENT", "CompactBody", "CountBody", "Echo", "ResponseBody", "agent_of", "echo_of", "spec_for"]
+SETTINGS = {
+    "reasoning_effort": "reasoning.effort",
+    "reasoning_summary": "reasoning.summary",
+    "tool_choice_among": "tool_choice",
+    "output_schema": "text.format",
+    "output_json": "text.format.type",
+    "verbosity": "text.verbosity",
+}
+"""Where the fields of `ModelSettings` lie in a request, unless they are called the same."""
+
+__all__ = ["AGENT", "CompactBody", "SETTINGS", "CountBody", "Echo", "ResponseBody", "agent_of", "echo_of", "spec_for"]
 
 AGENT = "responses"
 """The agent that sessions of mere models belong to."""
@@ -28,6 +39,7 @@ AGENT = "responses"
 FACE = {"wire": "responses"}
 WINDOW_TOKENS_AUTO = 32_000
 WINDOW_TOKENS_DISABLED = 100_000_000
+WINDOW_TOKENS_LEAST = 1_000
 OUTPUT_TOKENS = 4_096
 _ENOUGH = 1_000_000
 
@@ -47,29 +59,20 @@ class FunctionBody(_Asked):
     defer_loading: Literal[False] | None = None
 
 
-class ChosenBody(_Asked):
-    """The one function that must be called."""
-
-    type: Literal["function"]
-    name: str
-
-
-class AllowedBody(_Asked):
-    """The tools among which the model may choose."""
-
-    type: Literal["allowed_tools"]
-    mode: Literal["auto", "required"]
-    tools: list[ChosenBody] = Field(min_length=1)
-
-
 class TextFormat(_Asked):
     """Plain text."""
 
     type: Literal["text"] = "text"
 
 
+class JsonFormat(_Asked):
+    """A JSON object of any shape."""
+
+    type: Literal["json_object"]
+
+
 class SchemaFormat(_Asked):
-    """JSON that fits a schema. Providers are always asked to keep to it strictly."""
+    """JSON that fits a schema: held to it with `strict`; without a word of it, where the schema allows that."""
 
     type: Literal["json_schema"]
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
@@ -81,16 +84,16 @@ class SchemaFormat(_Asked):
 class TextBody(_Asked):
     """The shape of the reply."""
 
-    format: Annotated[TextFormat | SchemaFormat, Field(discriminator="type")] | None = None
-    verbosity: Literal["medium"] | None = None
+    format: Annotated[TextFormat | JsonFormat | SchemaFormat, Field(discriminator="type")] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
 
 
 class ReasoningBody(_Asked):
-    """How much the model thinks. Which summary of it a provider gives is its own choice."""
+    """How much the model thinks, and which summary of it is shown. `generate_summary` is an older name of that."""
 
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
-    summary: Literal["auto"] | None = None
-    generate_summary: Literal["auto"] | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
     context: Literal["auto", "all_turns"] | None = None
     mode: Literal["standard"] | None = None
 
@@ -113,7 +116,6 @@ class ConversationRef(_Asked):
     id: str
 
 
-Choice = Literal["none", "auto", "required"] | ChosenBody | AllowedBody
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
@@ -148,10 +150,10 @@ class CompactBody(_Asked):
     input: str | list[Any] | None = None
     instructions: str | None = None
     previous_response_id: str | None = None
-    prompt_cache_key: str | None = None
+    prompt_cache_key: str | None = Field(default=None, max_length=1_024)
     prompt_cache_options: None = None
-    prompt_cache_retention: Literal["in_memory"] | None = None
-    service_tier: Literal["auto", "default"] | None = None
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
+    service_tier: ServiceTier | None = None
     image: None = None
 
 
@@ -165,9 +167,9 @@ class ResponseBody(_Window):
     max_tool_calls: int | None = Field(default=None, ge=1)
     metadata: Metadata | None = None
     prompt_cache_key: str | None = Field(default=None, max_length=1_024)
-    prompt_cache_retention: Literal["in_memory"] | None = None
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
     safety_identifier: str | None = Field(default=None, max_length=128)
-    service_tier: Literal["auto", "default"] | None = None
+    service_tier: ServiceTier | None = None
     store: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -203,6 +205,8 @@ class Echo(msgspec.Struct, frozen=True, omit_defaults=True):
     prompt_cache_retention: str | None = None
     safety_identifier: str | None = None
     user: str | None = None
+    service_tier: str | None = None
+    """The one that was asked for: it is shown until it is known which was used."""
     encrypted: bool = False
     """Whether reasoning items carry what their provider takes back."""
 
@@ -222,7 +226,7 @@ def echo_of(body: ResponseBody, model: str) -> Echo:
         tools=[_shown_tool(tool) for tool in body.tools or ()],
         tool_choice=choice if isinstance(choice, str) else choice.model_dump(),
         text=shown_text,
-        reasoning={"effort": reasoning.effort, "summary": reasoning.summary},
+        reasoning={"effort": reasoning.effort, "summary": _summary(reasoning)},
         metadata=body.metadata or {},
         parallel_tool_calls=body.parallel_tool_calls is not False,
         temperature=1.0 if body.temperature is None else body.temperature,
@@ -234,6 +238,7 @@ def echo_of(body: ResponseBody, model: str) -> Echo:
         prompt_cache_retention=body.prompt_cache_retention,
         safety_identifier=body.safety_identifier,
         user=body.user,
+        service_tier=body.service_tier,
         encrypted="reasoning.encrypted_content" in (body.include or ()),
     )
 
@@ -250,18 +255,30 @@ def _shown_tool(tool: FunctionBody | McpBody) -> dict[str, Any]:
     }
 
 
-def spec_for(body: _Window, found: Named, spoken: tuple[Spoken, ...], listed: tuple[Listed, ...] = ()) -> AgentSpec:
+def _summary(reasoning: ReasoningBody) -> Literal["auto", "concise", "detailed"] | None:
+    return reasoning.summary or reasoning.generate_summary
+
+
+def spec_for(
+    body: _Window,
+    found: Named,
+    spoken: tuple[Spoken, ...],
+    listed: tuple[Listed, ...] = (),
+    *,
+    context_window: int | None = None,
+) -> AgentSpec:
     """The spec that answers: the agent that was named, as it is, or one made of the request's parameters.
 
-    Raises InvalidInput with the path of what cannot be honoured.
+    `context_window` is how many tokens the model reads, if that is known. Raises InvalidInput with the path of what
+    cannot be honoured.
     """
     if found.agent is not None:
         return agent_of(body, found.agent, spoken)
     every = (*_tools(body), *(tool for one in listed for tool in one.tools))
-    tools = _allowed(body.tool_choice, every)
+    tools = allowed(body.tool_choice, every, listed)
     texts = (body.instructions, *(one.text for one in spoken))
     asked = body if isinstance(body, ResponseBody) else ResponseBody()
-    form = body.text.format if body.text else None
+    output_tokens = asked.max_output_tokens or OUTPUT_TOKENS
     return checked(
         AgentSpec(
             name=AGENT,
@@ -270,33 +287,81 @@ def spec_for(body: _Window, found: Named, spoken: tuple[Spoken, ...], listed: tu
             tools=tools,
             rules=_rules(tools, listed),
             limits=Limits(
-                window_tokens=WINDOW_TOKENS_AUTO if body.truncation == "auto" else WINDOW_TOKENS_DISABLED,
-                output_tokens=asked.max_output_tokens or OUTPUT_TOKENS,
+                window_tokens=_window_tokens(body, context_window, output_tokens),
+                output_tokens=output_tokens,
                 model_calls_per_turn=_ENOUGH,
                 tool_calls_per_reply=128,
                 tool_calls_per_turn=asked.max_tool_calls,
                 repeats_before_asking=_ENOUGH,
                 reopening="off",  # a client answers every call that it is shown
             ),
-            settings=ModelSettings(
-                temperature=asked.temperature,
-                top_p=asked.top_p,
-                reasoning_effort=body.reasoning.effort if body.reasoning else None,
-                parallel_tool_calls=body.parallel_tool_calls,
-                tool_choice=_choice(body.tool_choice, tools),
-                output_schema=form.schema_ if isinstance(form, SchemaFormat) else None,
-            ),
+            settings=_settings(body, asked, tools, listed),
             face=FACE,
         )
     )
+
+
+def _window_tokens(body: _Window, context_window: int | None, output_tokens: int) -> int:
+    """How much of the conversation is sent. Tokens are estimated, so a tenth of what the model reads stays free."""
+    if body.truncation != "auto":
+        return WINDOW_TOKENS_DISABLED
+    if context_window is None:
+        return WINDOW_TOKENS_AUTO
+    return max(WINDOW_TOKENS_LEAST, context_window * 9 // 10 - output_tokens)
+
+
+def _settings(
+    body: _Window, asked: ResponseBody, tools: tuple[ToolSpec, ...], listed: tuple[Listed, ...]
+) -> ModelSettings:
+    reasoning, text = body.reasoning or ReasoningBody(), body.text or TextBody()
+    form, (choice, among) = text.format, forced(body.tool_choice, tools, listed)
+    made = ModelSettings(
+        temperature=asked.temperature,
+        top_p=asked.top_p,
+        reasoning_effort=reasoning.effort,
+        reasoning_summary=_summary(reasoning),
+        parallel_tool_calls=body.parallel_tool_calls,
+        tool_choice=choice,
+        tool_choice_among=among,
+        output_json=isinstance(form, JsonFormat),
+        verbosity=text.verbosity,
+        service_tier=asked.service_tier,
+        prompt_cache_key=asked.prompt_cache_key,
+        prompt_cache_retention=asked.prompt_cache_retention,
+    )
+    if not isinstance(form, SchemaFormat):
+        return made
+    return msgspec.structs.replace(
+        made,
+        output_schema=form.schema_,
+        output_name=form.name,
+        output_description=form.description or "",
+        output_strict=form.strict,
+    )
+
+
+_OF_AN_AGENT = (
+    "instructions",
+    "tools",
+    "tool_choice",
+    "parallel_tool_calls",
+    "reasoning",
+    "text",
+    "truncation",
+    "temperature",
+    "top_p",
+    "max_output_tokens",
+    "max_tool_calls",
+    "service_tier",
+    "prompt_cache_retention",
+)
 
 
 def agent_of(body: _Window, agent: AgentSpec, spoken: tuple[Spoken, ...]) -> AgentSpec:
     """An agent as it was declared; a request that would change it is refused."""
     if spoken:
         refuse("input", f"{agent.name} is an agent with instructions of its own; it takes no system message")
-    for name in ("instructions", "tools", "tool_choice", "parallel_tool_calls", "reasoning", "text", "truncation",
-                 "temperature", "top_p", "max_output_tokens", "max_tool_calls"):  # fmt: skip
+    for name in _OF_AN_AGENT:
         value = getattr(body, name, None)
         if value is not None and value != "auto" and value != []:
             refuse(name, f"{body.model or agent.name} is an agent, and its own declaration says this")
@@ -327,25 +392,3 @@ def _tools(body: _Window) -> tuple[ToolSpec, ...]:
             ToolSpec(tool.name, tool.description or "", parameters, kind="client", replay="never", strict=tool.strict)
         )
     return tuple(made)
-
-
-def _allowed(choice: Choice | None, tools: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
-    if not isinstance(choice, AllowedBody):
-        return tools
-    names = [tool.name for tool in choice.tools]
-    for index, name in enumerate(names):
-        if not any(tool.name == name for tool in tools):
-            refuse(f"tool_choice.tools[{index}].name", f"{name!r} is not among `tools`")
-    return tuple(tool for tool in tools if tool.name in names)
-
-
-def _choice(choice: Choice | None, tools: tuple[ToolSpec, ...]) -> str | None:
-    if choice is None or isinstance(choice, str):
-        if choice == "required" and not tools:
-            refuse("tool_choice", "`required` needs `tools`")
-        return choice
-    if isinstance(choice, AllowedBody):
-        return choice.mode
-    if not any(tool.name == choice.name for tool in tools):
-        refuse("tool_choice.name", f"{choice.name!r} is not among `tools`")
-    return choice.name

@@ -113,6 +113,9 @@ async def compact(served: Served, caller: Caller, meter: Meter, body: CompactBod
             input=given or [],
             instructions=body.instructions,
             previous_response_id=body.previous_response_id,
+            prompt_cache_key=body.prompt_cache_key,
+            prompt_cache_retention=body.prompt_cache_retention,
+            service_tier=body.service_tier,
         ),
     )
     told = asked.given.messages

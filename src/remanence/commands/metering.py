@@ -94,8 +94,10 @@ class Meter:
             if failed is not None:
                 await asyncio.shield(self._settle(caller, session, failed, scopes))
         cost = made.cost_usd_micros
-        cost = self._model.price(request.model, made.usage) if cost is None else cost
-        replied = ModelReplied(called.call, (), made.usage, cost, made.stop, made.model or request.model)
+        cost = self._price(request, made.usage, made.service_tier) if cost is None else cost
+        replied = ModelReplied(
+            called.call, (), made.usage, cost, made.stop, made.model or request.model, service_tier=made.service_tier
+        )
         await asyncio.shield(self._settle(caller, session, replied, scopes))
         return made
 
@@ -103,7 +105,7 @@ class Meter:
         self, caller: Caller, request: ModelRequest, user: str
     ) -> tuple[str, ModelCalled, tuple[str, ...]]:
         worst = Usage(_input_bound(request), request.output_tokens)
-        price = self._worst_price(request.model, worst)
+        price = self._worst_price(request, worst)
         session = meter_of(caller)
         scopes = budget_scopes(session="", agent=AGENT, user=user, project=caller.project)
         if price is None:
@@ -129,12 +131,17 @@ class Meter:
             await commit(caller, write)
         return session, called, scopes
 
-    def _worst_price(self, name: str, worst: Usage) -> int | None:
-        plain = self._model.price(name, worst)
+    def _price(self, request: ModelRequest, usage: Usage, used: str = "") -> int | None:
+        """What usage costs in the service tier that was used, as far as it is known, or asked for."""
+        tier = used or request.settings.service_tier or ""
+        return self._model.price(request.model, usage, *((tier,) if tier else ()))
+
+    def _worst_price(self, request: ModelRequest, worst: Usage) -> int | None:
+        plain = self._price(request, worst)
         if plain is None:
             return None
         cached = replace(worst, cache_write_tokens=worst.input_tokens)
-        return max(plain, self._model.price(name, cached) or 0)
+        return max(plain, self._price(request, cached) or 0)
 
     async def _settle(
         self, caller: Caller, session: str, outcome: ModelReplied | ModelFailed, scopes: tuple[str, ...]

@@ -224,7 +224,8 @@ class ModelCalled(_Fact, frozen=True):
 
 
 class ModelReplied(_Fact, frozen=True):
-    """Outcome: the reply, whole. `cost_usd_micros` is None when no price is known."""
+    """Outcome: the reply, whole. `cost_usd_micros` is None when no price is known, `service_tier` empty when the
+    provider did not say which it used."""
 
     call: str
     parts: tuple[Part, ...]
@@ -233,6 +234,7 @@ class ModelReplied(_Fact, frozen=True):
     stop: str = "stop"
     model: str = ""
     provider_id: str = ""
+    service_tier: str = ""
 
 
 class ModelFailed(_Fact, frozen=True):

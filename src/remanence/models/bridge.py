@@ -22,22 +22,20 @@ import msgspec
 
 from remanence.content import Message, Text, ToolCall, Usage
 from remanence.errors import ModelError, RemanenceError
+from remanence.models import asked
+from remanence.models.asked import Unfit
 from remanence.models.providers import PROVIDERS, key_in
 from remanence.models.target import Target
 from remanence.ports import Blobs, ModelReply, ModelRequest, OnDelta
-from remanence.spec import ToolSpec
+from remanence.spec import ModelSettings, ToolSpec
 
 if TYPE_CHECKING:
     import httpx2
     from pydantic_ai import messages as lib
     from pydantic_ai.models import Model as LibraryModel
-    from pydantic_ai.models import ModelRequestParameters
-    from pydantic_ai.settings import ModelSettings as LibrarySettings
 
 __all__ = ["Bridge", "load_libraries"]
 
-_EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
-_NO_THOUGHT = ("none", "off")
 _MODELS_KEPT = 256
 
 
@@ -66,9 +64,7 @@ class Bridge:
 
     async def reply(self, target: Target, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
         """One model call, without its price. Raises `ModelError`, nothing else; cancelling it aborts the request."""
-        if not self._loaded:
-            await asyncio.to_thread(load_libraries)
-            self._loaded = True
+        await self._load()
         from remanence.models import failures
 
         try:
@@ -78,6 +74,17 @@ class Bridge:
             if not isinstance(error, Exception):
                 raise  # a cancel is not a failure
             raise failures.describe(error, target.name, self._secrets(target)) from None
+
+    async def unfit(self, target: Target, settings: ModelSettings, tools: Sequence[ToolSpec]) -> Unfit | None:
+        """Why a model cannot do what these settings ask, where that is known before it is asked."""
+        await self._load()
+        try:
+            asked.check(self._model(target), target, settings, tools)
+        except Unfit as error:
+            return error if error.setting else None
+        except ModelError:
+            return None  # it cannot be called at all, which the call itself will say
+        return None
 
     async def aclose(self) -> None:
         """Close every connection. The bridge can be used again afterwards."""
@@ -91,6 +98,11 @@ class Bridge:
         for http in https:
             await http.aclose()
 
+    async def _load(self) -> None:
+        if not self._loaded:
+            await asyncio.to_thread(load_libraries)
+            self._loaded = True
+
     async def _send(self, target: Target, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
         from pydantic_ai import direct
 
@@ -103,8 +115,8 @@ class Bridge:
             receiver=dialogue.Receiver(model.system, lambda thought: clients.takes_back(model, thought)),
             blobs=await self._fetch(request.messages),
         )
-        settings = _settings(model, target, request)
-        parameters = _parameters(request)
+        settings = asked.settings_of(model, target, request)
+        parameters = asked.parameters_of(model, target, request)
         if on_delta is None:
             response = await direct.model_request(
                 model, messages, model_settings=settings, model_request_parameters=parameters
@@ -144,7 +156,7 @@ class Bridge:
         except ImportError as error:
             extra = PROVIDERS[target.provider].extra if target.provider in PROVIDERS else ""
             more = f"pip install 'remanence[{extra}]'" if extra else str(error)
-            raise _refused(f"{target.name} needs a package that is not installed: {more}") from None
+            raise Unfit(f"{target.name} needs a package that is not installed: {more}") from None
 
     def _key(self, target: Target) -> str | None:
         """The key for this target, or None when it takes none. Raises `ModelError` when something is not set."""
@@ -157,7 +169,7 @@ class Bridge:
             return None
         for name in provider.needs:
             if not self._env.get(name):
-                raise _refused(f"{target.name} needs {name}, which is not set")
+                raise Unfit(f"{target.name} needs {name}, which is not set")
         if not provider.keys:
             return None
         if name := key_in(provider, self._env):
@@ -173,108 +185,13 @@ class Bridge:
 
         digests = dialogue.blobs_in(messages)
         if digests and self._blobs is None:
-            raise _refused("an attached file is stored apart, and no store was given to read it from")
+            raise Unfit("an attached file is stored apart, and no store was given to read it from")
         try:
             return {digest: await self._blobs.get(digest) for digest in digests} if self._blobs else {}
         except ModelError:
             raise
         except RemanenceError as error:
-            raise _refused(f"an attached file cannot be read ({error.message})") from None
-
-
-# --- what is asked ----------------------------------------------------------------------------------------------------
-
-
-def _parameters(request: ModelRequest) -> ModelRequestParameters:
-    from pydantic_ai.models import ModelRequestParameters
-    from pydantic_ai.output import OutputObjectDefinition
-
-    tools = [_tool(tool) for tool in request.tools]
-    schema = request.settings.output_schema
-    if schema is None:
-        return ModelRequestParameters(function_tools=tools)
-    return ModelRequestParameters(
-        function_tools=tools,
-        output_mode="native",
-        output_object=OutputObjectDefinition(json_schema=schema, name="reply", strict=True),
-    )
-
-
-def _tool(tool: ToolSpec) -> Any:
-    from pydantic_ai.tools import ToolDefinition
-
-    # A specification is shared by many calls; what the library does to a schema must not reach it.
-    parameters = msgspec.json.decode(msgspec.json.encode(tool.parameters or {"type": "object", "properties": {}}))
-    return ToolDefinition(
-        name=tool.name, description=tool.description, parameters_json_schema=parameters, strict=tool.strict
-    )
-
-
-def _settings(model: LibraryModel, target: Target, request: ModelRequest) -> LibrarySettings:
-    from pydantic_ai.models.openai import OpenAIResponsesModel
-
-    from remanence.models import clients
-
-    given = request.settings
-    wanted: dict[str, Any] = {
-        "temperature": given.temperature,
-        "top_p": given.top_p,
-        "seed": given.seed,
-        "parallel_tool_calls": given.parallel_tool_calls if request.tools else None,
-        "tool_choice": _tool_choice(given.tool_choice, request.tools),
-        "extra_body": given.extra or None,
-    }
-    wanted = {name: value for name, value in wanted.items() if value is not None}
-    for name in wanted:
-        if name in model.unsupported_settings:
-            raise _refused(f"{target.name} has no setting {'extra' if name == 'extra_body' else name!r}")
-    wanted |= _thinking(model, target, given.reasoning_effort)
-    _check_sampling(model, target, wanted)
-    wanted["max_tokens"] = request.output_tokens
-    if clients.retries_itself(model) and "max_retries" not in model.unsupported_settings:
-        # Not for those that never do: this copies a client, and a copy reads the environment again.
-        wanted["max_retries"] = 0
-    if target.cache:
-        wanted["cache"] = True
-    if isinstance(model, OpenAIResponsesModel):
-        # The journal is the memory: the provider is asked to keep nothing, and is told what it said before.
-        wanted |= {"openai_store": False, "openai_prompt_cache_diagnostics": False}
-    return wanted  # pyright: ignore[reportReturnType]
-
-
-def _tool_choice(choice: str | None, tools: Sequence[ToolSpec]) -> str | list[str] | None:
-    if choice is None or not tools:
-        return None
-    if choice in ("auto", "none", "required"):
-        return choice
-    if not any(tool.name == choice for tool in tools):
-        raise _refused(f"tool_choice names {choice!r}, which is no tool of this agent")
-    return [choice]
-
-
-def _thinking(model: LibraryModel, target: Target, effort: str | None) -> dict[str, Any]:
-    if effort is None:
-        return {}
-    if effort not in (*_EFFORTS, *_NO_THOUGHT):
-        raise _refused(f"reasoning_effort {effort!r} is none of {', '.join((*_EFFORTS, *_NO_THOUGHT))}")
-    if target.base_url and target.api != "anthropic":
-        # Nobody knows what this server's models can do; it is asked as it stands and may refuse.
-        return {"openai_reasoning_effort": "none" if effort in _NO_THOUGHT else effort}
-    profile = model.profile
-    if effort not in _NO_THOUGHT and not (profile.get("supports_thinking") or profile.get("thinking_always_enabled")):
-        raise _refused(f"{target.name} does not reason, so reasoning_effort cannot be honoured")
-    return {"thinking": effort if effort in _EFFORTS else False}
-
-
-def _check_sampling(model: LibraryModel, target: Target, wanted: Mapping[str, Any]) -> None:
-    """Refuse temperature and top_p where the library would drop them with a mere warning."""
-    asked = [name for name in ("temperature", "top_p") if name in wanted]
-    profile: Mapping[str, Any] = model.profile
-    reasons = bool(wanted.get("thinking")) or wanted.get("openai_reasoning_effort") not in (None, "none")
-    reasons = reasons or (bool(profile.get("thinking_enabled_by_default")) and wanted.get("thinking") is not False)
-    always = profile.get("thinking_always_enabled") or profile.get("anthropic_disallows_sampling_settings")
-    if asked and (always or (profile.get("openai_supports_reasoning") and reasons)):
-        raise _refused(f"{target.name} takes no {' and no '.join(asked)} while it reasons")
+            raise Unfit(f"an attached file cannot be read ({error.message})") from None
 
 
 # --- what came back ---------------------------------------------------------------------------------------------------
@@ -347,6 +264,7 @@ def _reply(response: lib.ModelResponse, request: ModelRequest) -> ModelReply:
         stop=stop,
         model=response.model_name or "",
         provider_id=response.provider_response_id or "",
+        service_tier=str(details.get("service_tier") or ""),
     )
 
 
@@ -369,12 +287,4 @@ def _no_key(model: str, variable: str) -> ModelError:
         f"{model} needs a key, and {variable} is not set. Nothing was sent and the session is kept. Set it and send "
         "again.",
         kind="authentication",
-    )
-
-
-def _refused(why: str) -> ModelError:
-    return ModelError(
-        f"The model call cannot be made: {why}. Nothing was sent and the session is kept. Change the agent's settings "
-        "and send again.",
-        kind="invalid_request",
     )

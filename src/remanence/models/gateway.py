@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -23,16 +23,19 @@ import msgspec
 
 from remanence.content import Usage
 from remanence.errors import InvalidConfig, ModelError, NotFound
+from remanence.models.asked import Unfit
 from remanence.models.bridge import Bridge
 from remanence.models.configuration import Api, ModelConfig
-from remanence.models.prices import context_window, listed_price, priced
+from remanence.models.prices import context_window, listed_price, priced, tier_price
 from remanence.models.providers import PROVIDERS
 from remanence.models.scripted import Scripted, load_script
 from remanence.models.target import Target
 from remanence.ports import Blobs, Clock, Model, ModelReply, ModelRequest, OnDelta
+from remanence.spec import ModelSettings, ToolSpec
 
 __all__ = ["UPSTREAM_API", "UPSTREAM_KEY", "UPSTREAM_URL", "Gateway"]
 
+_NOTHING_ASKED = ModelSettings()
 UPSTREAM_URL = "REMANENCE_UPSTREAM_URL"
 UPSTREAM_KEY = "REMANENCE_UPSTREAM_KEY"
 UPSTREAM_API = "REMANENCE_UPSTREAM_API"
@@ -73,7 +76,7 @@ class Gateway:
             raise ModelError(error.message, kind="invalid_request") from None
         if isinstance(found, Target):
             made = await self._bridge.reply(found, request, on_delta)
-            cost = _price(found, made.usage)
+            cost = _price(found, made.usage, made.service_tier or request.settings.service_tier or "")
             reported = made.cost_usd_micros
             return msgspec.structs.replace(made, cost_usd_micros=reported if cost is None else cost)
         made = await found.reply(request, on_delta)
@@ -81,13 +84,23 @@ class Gateway:
             return made
         return msgspec.structs.replace(made, cost_usd_micros=found.price(request.model, made.usage))
 
-    def price(self, model: str, usage: Usage) -> int | None:
+    def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
         """What this usage costs in micro-USD (rounded up), or None when no price is known, or no such model."""
         try:
             found = self.resolve(model)
         except (NotFound, InvalidConfig):
             return None
-        return _price(found, usage) if isinstance(found, Target) else found.price(model, usage)
+        return _price(found, usage, tier) if isinstance(found, Target) else found.price(model, usage)
+
+    async def unfit(self, model: str, settings: ModelSettings, tools: Sequence[ToolSpec]) -> Unfit | None:
+        """Why `model` cannot do what these settings ask, where that is known before it is asked. Sends nothing."""
+        if settings == _NOTHING_ASKED:
+            return None
+        try:
+            found = self.resolve(model)
+        except (NotFound, InvalidConfig):
+            return None  # the call will say so
+        return await self._bridge.unfit(found, settings, tools) if isinstance(found, Target) else None
 
     # --- resolving ----------------------------------------------------------------------------------------------------
 
@@ -166,10 +179,10 @@ def _target_of(config: ModelConfig) -> Target:
     )
 
 
-def _price(target: Target, usage: Usage) -> int | None:
+def _price(target: Target, usage: Usage, tier: str) -> int | None:
     if target.prices is not None:
-        return priced(target.prices, usage)
-    return listed_price(target.provider, target.model, usage) if target.provider else None
+        return tier_price(priced(target.prices, usage), tier)
+    return listed_price(target.provider, target.model, usage, tier) if target.provider else None
 
 
 def _known_names() -> list[str]:

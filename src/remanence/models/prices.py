@@ -14,9 +14,11 @@ import msgspec
 from remanence.content import Usage
 from remanence.errors import InvalidConfig
 
-__all__ = ["Prices", "context_window", "listed_price", "micros_per_million", "priced"]
+__all__ = ["NOT_DEARER", "Prices", "context_window", "listed_price", "micros_per_million", "priced", "tier_price"]
 
 _MILLION = 1_000_000
+NOT_DEARER = ("", "auto", "default", "standard", "flex")
+"""The service tiers that cost what the usual one does, or less: its price covers them."""
 
 
 class Prices(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -65,10 +67,21 @@ def priced(prices: Prices, usage: Usage) -> int:
     return -(-total // _MILLION)
 
 
-def listed_price(provider: str, model: str, usage: Usage) -> int | None:
-    """What `usage` costs by the bundled list, in micro-USD, rounded up; None when the model is not in it."""
+def tier_price(plain: int | None, tier: str) -> int | None:
+    """A price that holds whatever the tier, for this one: None where it would be too low."""
+    return plain if tier in NOT_DEARER else None
+
+
+def listed_price(provider: str, model: str, usage: Usage, tier: str = "") -> int | None:
+    """What `usage` costs by the bundled list, in micro-USD, rounded up; None when the model is not in it.
+
+    `tier` is the service tier: one that may be dearer than the usual has a price only where the list names it.
+    """
     from genai_prices import Usage as Counted
     from genai_prices import calc_price
+
+    if tier not in NOT_DEARER and not _lists_tier(provider, model, tier):
+        return None
 
     counted = Counted(
         input_tokens=usage.input_tokens,
@@ -77,11 +90,21 @@ def listed_price(provider: str, model: str, usage: Usage) -> int | None:
         cache_write_tokens=usage.cache_write_tokens or None,
     )
     try:
-        found = calc_price(counted, model, provider_id=provider)
+        found = calc_price(counted, model, provider_id=provider, price_context={"service_tier": tier} if tier else None)
     except (LookupError, ValueError):
         # Not listed, or listed without a price for one of these kinds of token.
         return None
     return int((found.total_price * _MILLION).to_integral_value(decimal.ROUND_CEILING))
+
+
+def _lists_tier(provider: str, model: str, tier: str) -> bool:
+    from genai_prices.data_snapshot import get_snapshot
+
+    try:
+        _, info = get_snapshot().find_provider_model(model, None, provider, None)
+    except LookupError:
+        return False
+    return any(variant.when == {"service_tier": tier} for variant in info.price_variants or ())
 
 
 def context_window(provider: str, model: str) -> int | None:

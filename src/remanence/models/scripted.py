@@ -138,7 +138,7 @@ class Scripted:
         await self._stream(made, Step(), on_delta)
         return self._counted(made, request)
 
-    def price(self, model: str, usage: Usage) -> int | None:
+    def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
         """What the script costs: nothing, unless prices were given to test budgets with."""
         return 0 if self._prices is None else priced(self._prices, usage)
 

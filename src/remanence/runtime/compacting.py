@@ -34,7 +34,7 @@ def begin_compaction(round_: Round, ground: Ground) -> None:
     request_bound = len(text_of(content.messages[-1].parts).encode())
     bound = round_.text.input_tokens_bound(spec, content) + request_bound
     worst = Usage(bound, min(SUMMARY_TOKENS, spec.limits.output_tokens))
-    price = worst_price(ground.model, spec.model, worst)
+    price = worst_price(ground.model, spec.model, worst, spec.settings.service_tier or "")
     round_.unpriced |= price is None
     begun = CompactionBegun(
         f"compact_{s.head + 1}",

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from remanence.content import Message, Part, Text, ToolCall, text_of
+from remanence.content import Message, Part, Text, ToolCall, ToolResult, text_of
 from remanence.core.context import reopens, turns_line, with_reopening
 from remanence.core.state import Doubt, Session, said
 from remanence.errors import EffectInDoubt, ModelError, StoreError, plain_words
@@ -36,7 +36,7 @@ from remanence.events import (
 from remanence.ports import Delta, DeltaKind, ModelReply, ModelRequest, OnDelta, Tool, ToolCallContext, ToolOutcome
 from remanence.runtime.compacting import SUMMARY_TOKENS
 from remanence.runtime.services import Services
-from remanence.spec import AgentSpec
+from remanence.spec import AgentSpec, ModelSettings
 
 __all__ = ["Report", "Sent", "call_model", "reconcile_doubt", "request_of", "run_tool", "summarise"]
 
@@ -71,11 +71,27 @@ def request_of(s: Session, spec: AgentSpec, called: ModelCalled, sent: Sent) -> 
         instructions=sent.instructions,
         messages=sent.messages,
         tools=spec.tools,
-        settings=spec.settings,
+        settings=_settings_of(spec, sent.messages),
         output_tokens=spec.limits.output_tokens,
         timeout_s=spec.limits.model_timeout_s,
         effect_key=f"{s.id}:{called.turn}:{called.call}",
     )
+
+
+def _settings_of(spec: AgentSpec, messages: tuple[Message, ...]) -> ModelSettings:
+    """The settings of a call. A call that was forced is made once: what it came to can be answered, or the turn would
+    never end. What clients run does not count: they say what they want with each result."""
+    settings = spec.settings
+    if settings.tool_choice in (None, "auto", "none"):
+        return settings
+    answered: set[str] = set()
+    for message in reversed(messages):
+        if message.role != "tool":
+            break
+        answered |= {part.name for part in message.parts if isinstance(part, ToolResult)}
+    if all(tool.kind == "client" for tool in spec.tools if tool.name in answered):
+        return settings
+    return replace(settings, tool_choice="auto", tool_choice_among=())
 
 
 async def call_model(services: Services, s: Session, spec: AgentSpec, called: ModelCalled, sent: Sent) -> Event:
@@ -104,7 +120,7 @@ async def call_model(services: Services, s: Session, spec: AgentSpec, called: Mo
             cost_usd_micros=called.reserved_usd_micros or None,
             billed_tokens=called.reserved_tokens,
         )
-    replied = _replied(services, called, reply)
+    replied = _replied(services, called, reply, request.settings)
     if unfit := _unfit(replied):
         error = ModelError(f"the model's reply cannot be kept: {unfit}", kind="invalid_request")
         return _failed(services, spec, called, error, billed=True)
@@ -124,7 +140,14 @@ async def summarise(
     services: Services, s: Session, spec: AgentSpec, begun: CompactionBegun, sent: Sent
 ) -> ContextCompacted | CompactionFailed:
     """Perform the model call of a compaction. It is not tried again: a window that is full is cut without it."""
-    settings = replace(spec.settings, output_schema=None, tool_choice="none" if spec.settings.tool_choice else None)
+    settings = replace(
+        spec.settings,
+        output_schema=None,
+        output_json=False,
+        tool_choice="none" if spec.settings.tool_choice else None,
+        tool_choice_among=(),
+        stop=(),
+    )
     request = ModelRequest(
         model=begun.model,
         instructions=sent.instructions,
@@ -149,7 +172,7 @@ async def summarise(
     except asyncio.CancelledError:
         return _no_summary(begun, "cancelled", "cancelled while the model was answering", billed=True)
     cost = reply.cost_usd_micros
-    cost = services.model.price(begun.model, reply.usage) if cost is None else cost
+    cost = _cost(services, begun.model, reply, settings) if cost is None else cost
     words = text_of(reply.parts).strip()
     model = reply.model or begun.model
     if not words or any(isinstance(part, ToolCall) for part in reply.parts):
@@ -178,10 +201,15 @@ def _streamer(services: Services, session: str, call: str, streamed: list[int]) 
     return on_delta
 
 
-def _replied(services: Services, called: ModelCalled, reply: ModelReply) -> ModelReplied:
+def _cost(services: Services, model: str, reply: ModelReply, settings: ModelSettings) -> int | None:
+    tier = reply.service_tier or settings.service_tier or ""
+    return services.model.price(model, reply.usage, *((tier,) if tier else ()))
+
+
+def _replied(services: Services, called: ModelCalled, reply: ModelReply, settings: ModelSettings) -> ModelReplied:
     cost = reply.cost_usd_micros
     if cost is None:
-        cost = services.model.price(called.model, reply.usage)
+        cost = _cost(services, called.model, reply, settings)
     return ModelReplied(
         called.call,
         _with_our_ids(called, reply.parts),
@@ -190,6 +218,7 @@ def _replied(services: Services, called: ModelCalled, reply: ModelReply) -> Mode
         reply.stop,
         reply.model or called.model,
         reply.provider_id,
+        reply.service_tier,
     )
 
 

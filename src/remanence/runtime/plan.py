@@ -87,7 +87,7 @@ def _call_model(round_: Round, ground: Ground, action: CallModel) -> None:
     spec = offered(round_.text, s, ground.spec, window)
     prompt = prompt_of(round_.text, s, spec, window)
     worst = Usage(prompt.input_tokens_bound, spec.limits.output_tokens)
-    price = worst_price(model, spec.model, worst)
+    price = worst_price(model, spec.model, worst, spec.settings.service_tier or "")
     round_.unpriced |= price is None
     called = _called(s, spec, ModelStep(action.call, action.attempt, 0, 0), prompt.window, prompt.sent)
     called = replace(

@@ -128,12 +128,13 @@ class Round:
         self.events.append(event)
 
 
-def worst_price(model: Model, name: str, worst: Usage) -> int | None:
+def worst_price(model: Model, name: str, worst: Usage, tier: str = "") -> int | None:
     """The most this usage can cost: writing a prompt into a provider's cache may cost more than reading it plainly."""
-    plain = model.price(name, worst)
+    more = (tier,) if tier else ()
+    plain = model.price(name, worst, *more)
     if plain is None:
         return None
-    return max(plain, model.price(name, replace(worst, cache_write_tokens=worst.input_tokens)) or 0)
+    return max(plain, model.price(name, replace(worst, cache_write_tokens=worst.input_tokens), *more) or 0)
 
 
 _CompactionEvent = CompactionBegun | ContextCompacted | CompactionFailed

@@ -125,7 +125,7 @@ class Book:
 class Prices:
     """One micro-USD a token. Replies come from the script, not from here."""
 
-    def price(self, model: str, usage: Usage) -> int | None:
+    def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
         return usage.total_tokens
 
     async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:

@@ -28,6 +28,8 @@ class WireCall(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True):
     """What the server says. `cached_tokens` are part of `input_tokens`; a `status` other than 200 makes it an error.
 
+    `service_tier` is the one the server says it used, in OpenAI's formats; empty: it does not say.
+
     `piece` is how many characters go into one event of a stream. `cut_after`, `end_after`, `stall_after` and
     `error_after` count events: then the connection breaks, the stream ends as if it were whole, nothing comes any more,
     or the provider says inside the stream that it is overloaded.
@@ -43,6 +45,7 @@ class Answer(msgspec.Struct, frozen=True):
     reasoning_tokens: int = 0
     counts: bool = True
     stop: str = ""
+    service_tier: str = ""
     piece: int = 7
     status: int = 200
     headers: dict[str, str] = {}
@@ -118,7 +121,12 @@ def _chat_body(answer: Answer, model: str) -> dict[str, Any]:
         message["tool_calls"] = [_chat_call(call) for call in answer.calls]
     choice = {"index": 0, "message": message, "finish_reason": _chat_finish(answer), "logprobs": None}
     made = {"id": "chatcmpl-1", "object": "chat.completion", "created": _AT, "model": model, "choices": [choice]}
+    made |= _tier(answer)
     return {**made, "usage": _chat_usage(answer)} if answer.counts else made
+
+
+def _tier(answer: Answer) -> dict[str, str]:
+    return {"service_tier": answer.service_tier} if answer.service_tier else {}
 
 
 def _chat_call(call: WireCall) -> dict[str, Any]:
@@ -140,7 +148,7 @@ def _chat_usage(answer: Answer) -> dict[str, Any]:
 
 
 def _chat_chunks(answer: Answer, model: str) -> Iterator[dict[str, Any]]:
-    frame = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": _AT, "model": model}
+    frame = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": _AT, "model": model, **_tier(answer)}
 
     def chunk(delta: dict[str, Any], finish: str | None = None) -> dict[str, Any]:
         return {**frame, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
@@ -207,6 +215,7 @@ def _response_object(answer: Answer, model: str, items: list[dict[str, Any]], st
         "tools": [],
         "top_p": 1.0,
         "usage": usage if status == "completed" and answer.counts else None,
+        **_tier(answer),
     }
 
 

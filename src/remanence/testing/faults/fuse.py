@@ -130,7 +130,7 @@ class FaultyModel:
         self._fuse.point()
         return reply
 
-    def price(self, model: str, usage: Usage) -> int | None:
+    def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
         return self._model.price(model, usage)
 
 

@@ -1,0 +1,226 @@
+"""What a request asks of a model, on the wire of the provider: the vendor's client on one side, a real server that
+speaks the provider's format on the other. What that received is what the model was asked; what no model of that format
+can do is refused before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from chat_server import Server, serving
+
+from remanence import Remanence
+from remanence.api.responses import responses_router
+from remanence.events import ModelReplied
+from remanence.models.configuration import Api, ModelConfig
+from remanence.models.prices import Prices
+from remanence.models.scripted import Scripted
+from remanence.ports import SessionQuery
+from remanence.testing.wire import Answer, WireServer
+
+APIS: tuple[Api, ...] = ("chat", "responses", "anthropic")
+SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "integer"}}}
+
+
+@dataclass
+class World:
+    """Our server, and the provider behind its models `chat`, `responses` and `anthropic`."""
+
+    server: Server
+    provider: WireServer
+
+    @property
+    def client(self) -> Any:
+        """The vendor's client, strict. Untyped: a test reads fields that not every arm of its unions has."""
+        return self.server.client(max_retries=0)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The body of the last request that the provider received."""
+        return self.provider.requests[-1].body
+
+    async def sessions(self) -> int:
+        return len(await self.server.rt.database.views.sessions(SessionQuery()))
+
+
+@asynccontextmanager
+async def world(folder: Path, *answers: Answer, prices: Prices | None = None) -> AsyncIterator[World]:
+    """Both servers; the provider gives these answers in order, else always the same one."""
+    given = list(answers)
+    async with WireServer(lambda _: given.pop(0) if given else Answer(text="Yes.")) as provider:
+        names: Mapping[Api, str] = {"chat": "qwen3:8b", "responses": "gpt-6-luna", "anthropic": "claude-sonnet-5-5"}
+        configs = {
+            api: ModelConfig(name=api, model=names[api], base_url=f"{provider.url}/v1", api=api, prices=prices)
+            for api in APIS
+        }
+        options: Any = {"model_configs": configs, "models": {"script": Scripted()}}
+        async with (
+            Remanence(f"sqlite:///{folder}/a.db", **options) as rt,
+            serving(rt, [("/v1", responses_router)]) as server,
+        ):
+            yield World(server, provider)
+
+
+async def test_a_response_asks_for_all_of_it(tmp_path: Path) -> None:
+    async with world(tmp_path, Answer(text="Yes.", service_tier="default")) as it:
+        made = await it.client.responses.create(
+            model="responses",
+            input="hi",
+            service_tier="flex",
+            prompt_cache_key="shop",
+            prompt_cache_retention="24h",
+            reasoning={"effort": "low", "summary": "detailed"},
+            text={"verbosity": "low", "format": {"type": "json_object"}},
+        )
+        assert {
+            name: it.asked[name] for name in ("service_tier", "prompt_cache_key", "prompt_cache_retention", "text")
+        } == {
+            "service_tier": "flex",
+            "prompt_cache_key": "shop",
+            "prompt_cache_retention": "24h",
+            "text": {"verbosity": "low", "format": {"type": "json_object"}},
+        }
+        assert (it.asked["reasoning"]["effort"], it.asked["reasoning"]["summary"]) == ("low", "detailed")
+        assert made.service_tier == "default", "the tier that was used, not the one that was asked for"
+        assert (made.prompt_cache_key, made.prompt_cache_retention) == ("shop", "24h")
+        assert made.reasoning is not None
+        assert (made.reasoning.effort, made.reasoning.summary) == ("low", "detailed")
+        assert made.text is not None
+        assert made.text.to_dict() == {"verbosity": "low", "format": {"type": "json_object"}}
+        records = await (await it.server.rt.get(made.id.removeprefix("resp_").rpartition("_")[0])).history()
+        assert [one.event.service_tier for one in records if isinstance(one.event, ModelReplied)] == ["default"]
+
+
+async def test_chat_completions_behind_it_have_the_same_words(tmp_path: Path) -> None:
+    async with world(tmp_path, Answer(text="{}", service_tier="priority")) as it:
+        made = await it.client.responses.create(
+            model="chat",
+            input="hi",
+            service_tier="fast",
+            prompt_cache_key="shop",
+            text={"verbosity": "high", "format": {"type": "json_object"}},
+        )
+        assert (it.asked["service_tier"], it.asked["prompt_cache_key"], it.asked["verbosity"]) == (
+            "fast",
+            "shop",
+            "high",
+        )
+        assert it.asked["response_format"] == {"type": "json_object"}
+        assert made.service_tier == "priority"
+
+
+@pytest.mark.parametrize("store", [True, False])
+async def test_the_tier_is_told_when_it_is_known(tmp_path: Path, store: bool) -> None:
+    async with world(tmp_path, Answer(text="Yes.", service_tier="priority")) as it:
+        stream = await it.client.responses.create(
+            model="responses", input="hi", service_tier="fast", store=store, stream=True
+        )
+        seen = [event.response.service_tier async for event in stream if hasattr(event, "response")]
+        assert (seen[0], seen[-1]) == ("fast", "priority")
+
+
+async def test_a_server_with_words_of_its_own_for_tiers(tmp_path: Path) -> None:
+    """What the vendor's client does not know is not shown: the client would refuse the whole answer."""
+    async with world(tmp_path, Answer(text="Yes.", service_tier="on_demand")) as it:
+        assert (await it.client.responses.create(model="chat", input="hi")).service_tier == "default"
+
+
+@pytest.mark.parametrize("strict", [True, False, None])
+async def test_a_schema_is_as_strict_as_was_asked(tmp_path: Path, strict: bool | None) -> None:
+    form: Any = {"type": "json_schema", "name": "sum", "schema": SCHEMA, "description": "A sum.", "strict": strict}
+    async with world(tmp_path) as it:
+        made = await it.client.responses.create(model="responses", input="hi", text={"format": form})
+        sent = it.asked["text"]["format"]
+        assert (sent["name"], sent["description"], sent["schema"]["properties"]) == (
+            "sum",
+            "A sum.",
+            SCHEMA["properties"],
+        )
+        # A field that may be missing is nothing a provider can be held to; without a word of it, it is not asked to.
+        assert bool(sent["strict"]) is bool(strict)
+        assert ("required" in sent["schema"]) is bool(strict)
+        assert made.text is not None
+        assert made.text.to_dict()["format"]["name"] == "sum"
+        await it.client.responses.create(model="anthropic", input="hi", text={"format": form})
+        assert it.asked["output_config"]["format"]["schema"]["properties"] == SCHEMA["properties"]
+
+
+async def test_a_summary_of_its_reasoning_is_shown(tmp_path: Path) -> None:
+    async with world(tmp_path, Answer(text="Yes.", thinking="Let me see.")) as it:
+        made = await it.client.responses.create(model="responses", input="hi", reasoning={"summary": "concise"})
+        assert it.asked["reasoning"]["summary"] == "concise"
+        thought = made.output[0]
+        assert thought.type == "reasoning"
+        assert [part.text for part in thought.summary] == ["Let me see."]
+
+
+async def test_the_older_name_of_a_summary(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        made = await it.client.responses.create(
+            model="responses", input="hi", reasoning={"generate_summary": "detailed"}
+        )
+        assert it.asked["reasoning"]["summary"] == "detailed"
+        assert made.reasoning is not None
+        assert made.reasoning.summary == "detailed"
+
+
+NOT_THERE: list[tuple[str, dict[str, Any], str]] = [
+    ("anthropic", {"text": {"verbosity": "low"}}, "text.verbosity"),
+    ("anthropic", {"text": {"format": {"type": "json_object"}}}, "text.format.type"),
+    ("anthropic", {"service_tier": "flex"}, "service_tier"),
+    ("anthropic", {"prompt_cache_retention": "24h"}, "prompt_cache_retention"),
+    ("anthropic", {"reasoning": {"summary": "detailed"}}, "reasoning.summary"),
+    ("chat", {"reasoning": {"summary": "concise"}}, "reasoning.summary"),
+    ("responses", {"reasoning": {"effort": "high"}, "temperature": 0.5}, "temperature"),
+]
+
+
+@pytest.mark.parametrize(("model", "fields", "param"), NOT_THERE)
+async def test_what_a_model_cannot_do_is_refused(
+    tmp_path: Path, model: str, fields: dict[str, Any], param: str
+) -> None:
+    """With a 400 that names the field: nothing was sent, nothing was written. Not stored, it is the same."""
+    async with world(tmp_path) as it:
+        for store in (True, False):
+            with pytest.raises(openai.BadRequestError) as refused:
+                await it.client.responses.create(model=model, input="hi", store=store, **fields)
+            assert refused.value.param == param
+            assert "Nothing was written" in refused.value.message
+        assert it.provider.requests == []
+        assert await it.sessions() == 0
+
+
+async def test_what_asks_for_nothing_is_taken_by_every_model(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        for model in APIS:
+            made = await it.client.responses.create(
+                model=model,
+                input="hi",
+                service_tier="auto",
+                prompt_cache_key="a hint",
+                reasoning={"summary": "auto"},
+                text={"verbosity": "medium"},
+            )
+            assert (made.status, made.prompt_cache_key) == ("completed", "a hint")
+
+
+async def test_a_dearer_tier_has_no_price_of_its_own(tmp_path: Path) -> None:
+    """A budget in money covers no call of which nobody knows what it costs; a tier that is cheaper is covered."""
+    prices = Prices(1_000_000, 2_000_000)
+    async with world(tmp_path, prices=prices) as it:
+        await it.server.rt.set_budget("agent:responses", usd="50")
+        responses = it.client.responses
+        made = await responses.create(model="responses", input="hi", service_tier="flex", background=True)
+        async with await responses.retrieve(made.id, stream=True) as stream:
+            assert [event.type async for event in stream][-1] == "response.completed"
+        dear = await responses.create(model="responses", input="hi", service_tier="priority")
+        assert (dear.status, dear.to_dict()["waiting_on"]) == (
+            "in_progress",
+            {"session": dear.id.removeprefix("resp_").rpartition("_")[0], "kind": "budget", "call": None},
+        )
+        assert len(it.provider.requests) == 1
