@@ -113,6 +113,35 @@ def test_an_agent_is_attached_to_a_store_by_an_administrator(client: Client, ser
     assert "noon" not in say(client, "When is lunch?", agent_id=agent)[0]
     assert client.beta.agents.retrieve(agent).metadata == {"team": "a"}
     admin(server, "PUT", "/attachments", 404, json={"agent": "nobody", "access": "read"})
+    admin(server, "PUT", "/attachments", 404, json={"agent": agent, "access": "read", "store": "never made"})
+    admin(server, "PUT", "/attachments", json={"to": f"agent:{agent}", "access": "write", "store": "team"})
+    assert "noon" in say(client, "When is lunch?", agent_id=agent)[0], "what was taken away is given back"
+    both = {"agent": agent, "to": f"agent:{agent}", "access": "read"}
+    admin(server, "PUT", "/attachments", 400, json=both)
+
+
+def test_a_running_session_is_detached_at_its_next_call(client: Client, server: WireServer) -> None:
+    agent = client.beta.agents.create(model="scripted", metadata={MEMORY: "write"}).id
+    admin(server, "POST", "/memories", 201, json={"text": "Lunch is at noon.", "scope": "project"})
+    seen, session = say(client, "When is lunch?", agent_id=agent, metadata={USER: "ada"})
+    assert "noon" in seen
+    admin(server, "PUT", "/attachments", json={"to": f"agent:{agent}", "access": "off"})
+    refused, _ = say(client, 'memory_search {"query": "lunch"}', session=session)
+    assert "no right to read" in refused
+    admin(server, "PUT", "/attachments", json={"to": f"session:{session}", "access": "read"})
+    assert "noon" in say(client, 'memory_search {"query": "lunch"}', session=session)[0]
+    (one,) = admin(server, "GET", "/attachments", params={"to": f"session:{session}"})["data"]
+    assert (one["store"], one["writes"]) == ("default", [])
+
+
+def test_an_agent_in_code_is_granted_and_keeps_its_version(client: Client, server: WireServer) -> None:
+    made = admin(server, "PUT", "/attachments", json={"agent": "clerk", "access": "off"})
+    assert (made["to"], made["reads"], made["writes"]) == ("agent:clerk", [], [])
+    say(client, "My cat is called Mitz.", agent_id="clerk", metadata={USER: "eve"})
+    assert "Mitz" not in say(client, "What is my cat called?", agent_id="clerk", metadata={USER: "eve"})[0]
+    admin(server, "PUT", "/attachments", json={"agent": "clerk", "access": "write"})
+    say(client, "My dog is called Fido.", agent_id="clerk", metadata={USER: "eve"})
+    assert "Fido" in say(client, "What is my dog called?", agent_id="clerk", metadata={USER: "eve"})[0]
 
 
 def test_an_agent_of_one_session_says_it_in_the_session(client: Client) -> None:
@@ -155,6 +184,5 @@ def test_what_cannot_be_meant_is_refused_with_its_path(client: Client, server: W
         client.beta.agents.sessions.update(session, metadata={})
     kept = client.beta.agents.sessions.update(session, metadata={USER: "ada", "more": "x"})
     assert kept.metadata == {USER: "ada", "more": "x"}
-    admin(server, "PUT", "/attachments", 409, json={"agent": "clerk", "access": "off"})
     with pytest.raises(ConflictError):
         client.beta.agents.update("clerk", instructions="x")

@@ -92,6 +92,39 @@ def test_stores_and_grants(remembering: Path, cli: Run) -> None:
     assert (one["reads"], one["by"], one["changes"]) == ([], "ada", 2)
 
 
+def test_a_store_is_attached_listed_and_detached(remembering: Path, cli: Run) -> None:
+    session = said(cli, "Hello")
+    assert cli("memory", "stores", "create", "team").code == 0
+    cli("memory", "keep", "Lunch is at noon.", "--scope", "project", "--store", "team")
+    assert cli("memory", "attach", "tame", "agent:shop").code == 3
+    assert cli("memory", "attach", "team", "agent:nobody").code == 3
+    assert cli("memory", "attach", "team", "session:nothing").code == 3
+    assert cli("memory", "attach", "team", "ada").code == 2
+    attached = cli("memory", "attach", "team", "agent:shop", "--access", "read")
+    assert attached.out.startswith("agent:shop reads store team, from its next call on")
+    said(cli, "When is lunch?")
+    assert "recalled: mem_" in cli("sessions", "tail", "last").out
+    own, granted = cli("memory", "attachments", "-o", "json").json
+    assert (own["store"], own["by"], own["writes"]) == ("default", "version", ["session", "user"])
+    assert (granted["store"], granted["by"], granted["writes"]) == ("team", "ada", [])
+    assert "team" in cli("memory", "attachments", "--to", "agent:shop").out
+    assert cli("memory", "detach", "team", "agent:shop").code == 0
+    said(cli, "When is lunch?", user="ben")
+    assert "recalled: mem_" not in cli("sessions", "tail", "last").out
+    assert cli("memory", "detach", "default", f"session:{session}").code == 0
+    (gone,) = cli("memory", "attachments", "--to", f"session:{session}", "-o", "json").json
+    assert (gone["store"], gone["reads"], gone["writes"]) == ("default", [], [])
+
+
+def test_who_has_no_memory_is_told_how_to_get_one(project: Path, cli: Run) -> None:
+    (project / "agent.py").write_text(AGENT.replace(", memory=True", ""))
+    session = said(cli, "Hello")
+    for who, what in (("agent:shop", "memory=True"), (f"session:{session}", "open another session")):
+        refused = cli("memory", "attach", "default", who)
+        assert (refused.code, what in refused.err) == (2, True), refused
+    assert "No agent has a memory yet" in cli("memory", "attachments").err
+
+
 def test_a_block_is_set_and_shown(remembering: Path, cli: Run) -> None:
     ran = cli("memory", "keep", "Answer in French.", "--scope", "user:ada", "--block", "style", "-o", "json")
     assert (ran.json["memory"], ran.json["kind"]) == ("block/default/user:ada/style", "block")

@@ -166,6 +166,9 @@ def test_memory_is_asked_over_there(project: Path, cli: Run, server: Running) ->
     assert cli("memory", "grant", "team", "agent:shop", "--read", "project").code == 0
     assert "agent:shop" in cli("memory", "grants").out
     assert cli("memory", "revoke", "team", "agent:shop").code == 0
+    refused = cli("memory", "attach", "team", "agent:shop")
+    assert (refused.code, "has no memory" in refused.err) == (2, True), refused
+    assert "team" in cli("memory", "attachments").out
     assert "new to take notes of" in cli("memory", "consolidate", "--model", "scripted").err
     assert cli("memory", "hold", "user:ada", "--reason", "case 12").code == 0
     refused = cli("memory", "erase", "memory", name, "--reason", "asked to", "--yes")

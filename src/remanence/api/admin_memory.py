@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import Depends, Query, Response
@@ -10,16 +11,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from remanence.api.admin_access import REFUSALS, Admin, Paged
 from remanence.api.admin_shapes import json_answer, listed, page_answer, shown
-from remanence.api.agents import Serves, saved_agent, saved_spec
-from remanence.api.agents_config import config_of
-from remanence.api.agents_mcp import servers_of
-from remanence.api.agents_memory import Access, attached
+from remanence.api.agents import Serves, saved_agent
+from remanence.api.agents_attach import attach
 from remanence.api.bodies import JsonRoute
 from remanence.api.router import Face
-from remanence.commands import memory, memory_stores, saved
+from remanence.commands import memory, memory_stores
 from remanence.commands.consolidation import Consolidating, consolidate_all
 from remanence.commands.memory import Dates, Looking, Writing
+from remanence.commands.memory_attachments import Access, attachments
 from remanence.commands.memory_shapes import (
+    AttachedShape,
     AttachmentShape,
     BegunShape,
     GrantShape,
@@ -29,6 +30,7 @@ from remanence.commands.memory_shapes import (
     SourceShape,
     StoreShape,
 )
+from remanence.errors import InvalidInput
 from remanence.recollections import Place
 from remanence.spec import MemoryScope
 
@@ -104,9 +106,11 @@ class GrantBody(_Body):
 
 
 class AttachBody(_Body):
-    """The `agent` by its id: `write`, only `read`, or `off`; in this store of the project."""
+    """Either `to` (agent:ID or session:ID) or `agent`, an agent's id: `write`, only `read`, or `off`; in this store of
+    the project, without one in that of the agent's version; `off` without a store means every store."""
 
-    agent: _Word
+    to: _Word | None = None
+    agent: _Word | None = None
     access: Access
     store: _Word | None = None
 
@@ -262,16 +266,21 @@ async def put_grant(caller: Admin, body: GrantBody) -> Response:
     return json_answer(GrantShape.of(made))
 
 
-@memory_router.put("/attachments", summary="Give a saved agent a memory", response_model=shown(AttachmentShape))
+@memory_router.get("/attachments", summary="List attachments", response_model=listed(AttachmentShape))
+async def list_attachments(caller: Admin, store: str | None = None, to: str | None = None) -> Response:
+    """Which agents and sessions are attached to which stores, by their version or by a grant, and with what rights."""
+    return page_answer([AttachmentShape.of(one) for one in await attachments(caller, store=store, to=to)])
+
+
+@memory_router.put("/attachments", summary="Attach a store, or detach it", response_model=shown(AttachedShape))
 async def attach_memory(caller: Admin, served: Serves, body: AttachBody) -> Response:
-    """For an agent that was saved over the Agents API: sessions that are opened from now on remember. The same as its
-    metadata `remanence.memory`. What a grant says is severer; an agent in code has `memory=`."""
-    known = await saved_agent(served, caller, body.agent)
-    config = config_of(known.spec)
-    metadata = attached(config["metadata"], body.access, body.store)
-    spec = saved_spec({**config, "metadata": metadata}, known.id, known.revision + 1, servers_of(known.spec))
-    made = await saved.change_agent(caller, known, spec)
-    return json_answer(AttachmentShape.of(made.id, body.access, made.spec))
+    """An agent that was saved over the Agents API and has no memory gets one, in sessions that are opened from now on:
+    the same as its metadata `remanence.memory`. Whoever has a memory is granted the store, from the next call on. An
+    agent in code has its memory by `memory=`."""
+    if (body.to is None) == (body.agent is None):
+        raise InvalidInput("Say either `to` or `agent`: who is meant. Nothing was changed.", param="to")
+    to = body.to or f"agent:{body.agent}"
+    return json_answer(await attach(caller, partial(saved_agent, served, caller), to, body.access, body.store))
 
 
 def _dates(body: DatesBody) -> Dates:

@@ -13,20 +13,20 @@ nothing here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final, Literal
+from typing import Final
 
+from remanence.commands.memory_attachments import Access
 from remanence.core.registry import memory_use
 from remanence.errors import InvalidInput
 from remanence.spec import MemoryUse
 
-__all__ = ["MEMORY", "STORE", "USER", "Access", "attached", "check_agent", "check_session", "memory_of", "user_of"]
+__all__ = ["MEMORY", "STORE", "USER", "attached", "check_agent", "check_session", "memory_of", "user_of"]
 
 MEMORY: Final = "remanence.memory"
 STORE: Final = "remanence.memory.store"
 USER: Final = "remanence.user"
 _OURS: Final = "remanence."
 
-Access = Literal["write", "read", "off"]
 _Given = Mapping[str, str]
 
 

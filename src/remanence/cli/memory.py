@@ -9,7 +9,7 @@ import click
 
 from remanence.cli.command import Format, Group, Invocation, asynchronous, spelled
 from remanence.cli.erasure import erase, hold, holds, receipts, unhold, verify_erasure
-from remanence.cli.memory_stores import grant, grants, revoke, stores
+from remanence.cli.memory_stores import attach, attachments, detach, grant, grants, revoke, stores
 from remanence.cli.output import clean, counted, dim, facts, moment, note, say, show, table
 from remanence.commands.memory import Dates, Looking, Writing
 from remanence.commands.memory_shapes import BegunShape, HitShape, MemoryShape, RebuiltShape, SourceShape
@@ -29,8 +29,12 @@ def memory() -> None:
     """
 
 
-for _command in (stores, grants, grant, revoke, erase, receipts, verify_erasure, hold, unhold, holds):
-    memory.add_command(_command)
+for _commands in (
+    (stores, attach, detach, attachments, grants, grant, revoke),
+    (erase, receipts, verify_erasure, hold, unhold, holds),
+):
+    for _command in _commands:
+        memory.add_command(_command)
 
 
 class WhereOptions(TypedDict):

@@ -1,4 +1,4 @@
-"""`memory stores`, `memory grants`, `memory grant`, `memory revoke`: what is kept apart, and who may see it."""
+"""`memory stores`, `attach`, `detach`, `attachments`, `grant`, `revoke`, `grants`: what is kept apart, who sees it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import click
 
 from remanence.cli.command import Command, Format, Group, Invocation, asynchronous
 from remanence.cli.output import moment, say, show, table
-from remanence.commands.memory_shapes import GrantShape, StoreShape
+from remanence.commands.memory_attachments import Access
+from remanence.commands.memory_shapes import AttachedShape, AttachmentShape, GrantShape, StoreShape
 from remanence.core.memory.grants import SCOPES
 from remanence.spec import MemoryScope
 
-__all__ = ["grant", "grants", "revoke", "stores"]
+__all__ = ["attach", "attachments", "detach", "grant", "grants", "revoke", "stores"]
 
 
 @click.group("stores", cls=Group)
@@ -37,6 +38,55 @@ async def create(call: Invocation, name: str, *, description: str, output: Forma
     async with call.reach(create=True) as reach:
         found = await reach.memory.create_store(name, description)
     show(found, output, lambda: say(f"Store {found.store} is there."))
+
+
+@click.command("attach", cls=Command, shape=AttachedShape)
+@click.argument("store")
+@click.argument("to", metavar="WHO")
+@click.option(
+    "--access", type=click.Choice(["write", "read"]), default="write", show_default=True, help="What WHO may do."
+)
+@asynchronous
+async def attach(call: Invocation, store: str, to: str, *, access: Access, output: Format) -> None:
+    """Attach STORE to WHO (agent:NAME or session:ID).
+
+    An agent that was saved over the Agents API gets a memory by it, in sessions that are opened from then on. One in
+    code has it by `memory=`. Single scopes are granted with: remanence memory grant.
+    """
+    async with call.reach(create=True) as reach:
+        found = await reach.memory.attach(to, access, store)
+    show(found, output, lambda: say(_attached(found)))
+
+
+@click.command("detach", cls=Command, shape=AttachedShape)
+@click.argument("store")
+@click.argument("to", metavar="WHO")
+@asynchronous
+async def detach(call: Invocation, store: str, to: str, *, output: Format) -> None:
+    """Detach STORE from WHO (agent:NAME or session:ID), from its next call on. What was kept stays in the store."""
+    async with call.reach(create=True) as reach:
+        found = await reach.memory.attach(to, "off", store)
+    show(found, output, lambda: say(_attached(found)))
+
+
+def _attached(found: AttachedShape) -> str:
+    if found.access == "off":
+        return f"{found.to} is detached from store {found.store}, from its next call on. What was kept stays there."
+    may = "reads and writes" if found.access == "write" else "reads"
+    return f"{found.to} {may} store {found.store}, from its next call on; who had no memory, in its next session."
+
+
+@click.command("attachments", cls=Command, shape=list[AttachmentShape])
+@click.option("--store", metavar="NAME", help="Only of this store.")
+@click.option("--to", metavar="WHO", help="Only of agent:NAME or session:ID.")
+@asynchronous
+async def attachments(call: Invocation, *, store: str | None, to: str | None, output: Format) -> None:
+    """Which agents and sessions are attached to which stores, and who said so: their version, or somebody's grant."""
+    async with call.reach() as reach:
+        found = list(await reach.memory.attachments(store, to))
+    rows = [(a.store, a.to, ", ".join(a.reads) or "-", ", ".join(a.writes) or "-", a.by, moment(a.at)) for a in found]
+    empty = "No agent has a memory yet: give it memory=True, or attach it: remanence memory attach."
+    show(found, output, lambda: table(("STORE", "TO", "READS", "WRITES", "BY", "SINCE"), rows, empty=empty))
 
 
 @click.command("grants", cls=Command, shape=list[GrantShape])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import msgspec
@@ -10,11 +11,14 @@ from msgspec.structs import asdict, replace
 
 from remanence.app import Remanence
 from remanence.cli.client import Client
-from remanence.commands import erasure, memory, memory_stores
+from remanence.commands import erasure, memory, memory_stores, saved
 from remanence.commands.consolidation import Consolidating
 from remanence.commands.erasure import LegalHold
 from remanence.commands.memory import Looking, Writing
+from remanence.commands.memory_attachments import Access, attachments
 from remanence.commands.memory_shapes import (
+    AttachedShape,
+    AttachmentShape,
     BegunShape,
     GrantShape,
     HitShape,
@@ -54,6 +58,8 @@ class Remembering(Protocol):
     async def grant(
         self, store: str, to: str, reads: Sequence[MemoryScope], writes: Sequence[MemoryScope]
     ) -> GrantShape: ...
+    async def attachments(self, store: str | None, to: str | None) -> Sequence[AttachmentShape]: ...
+    async def attach(self, to: str, access: Access, store: str | None) -> AttachedShape: ...
 
     async def erase(self, what: What, name: str, reason: str) -> Receipt: ...
     async def receipts(self) -> Sequence[Receipt]: ...
@@ -133,6 +139,14 @@ class MemoryAtStore:
         self, store: str, to: str, reads: Sequence[MemoryScope], writes: Sequence[MemoryScope]
     ) -> GrantShape:
         return GrantShape.of(await memory_stores.grant(self._caller, store, to, reads=reads, writes=writes))
+
+    async def attachments(self, store: str | None, to: str | None) -> Sequence[AttachmentShape]:
+        return [AttachmentShape.of(one) for one in await attachments(self._caller, store=store, to=to)]
+
+    async def attach(self, to: str, access: Access, store: str | None) -> AttachedShape:
+        from remanence.api.agents_attach import attach  # here, not above: it brings the whole face along
+
+        return await attach(self._caller, partial(saved.find_agent, self._caller), to, access, store)
 
     async def erase(self, what: What, name: str, reason: str) -> Receipt:
         return await self._memory.erase(what, name, reason=reason)
@@ -221,6 +235,13 @@ class MemoryAtServer:
     ) -> GrantShape:
         body = {"store": store, "to": to, "reads": reads, "writes": writes}
         return await self._client.put("/memory/grants", GrantShape, body)
+
+    async def attachments(self, store: str | None, to: str | None) -> Sequence[AttachmentShape]:
+        return (await self._client.listed("/memory/attachments", AttachmentShape, store=store, to=to))[0]
+
+    async def attach(self, to: str, access: Access, store: str | None) -> AttachedShape:
+        body = {"to": to, "access": access, "store": store}
+        return await self._client.put("/memory/attachments", AttachedShape, body)
 
     async def erase(self, what: What, name: str, reason: str) -> Receipt:
         return await self._client.post("/memory/erasures", Receipt, {"what": what, "name": name, "reason": reason})

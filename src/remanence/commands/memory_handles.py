@@ -9,6 +9,7 @@ from remanence.commands import erasure, memory, memory_stores
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.consolidation import Consolidating, consolidate_all
 from remanence.commands.memory import Dates, Looking, Writing
+from remanence.commands.memory_attachments import Attachment, attachments
 from remanence.commands.memory_stores import MemoryStore
 from remanence.commands.receipts import Receipt, What
 from remanence.core.memory.grants import Access, Grant, Subject
@@ -104,6 +105,10 @@ class ProjectMemory:
     async def revoke(self, store: str, to: str) -> Grant:
         """Take every right away, also the one that the agent's version gives it."""
         return await memory_stores.grant(self._caller, store, to, reads=(), writes=())
+
+    async def attachments(self, *, store: str | None = None, to: str | None = None) -> Sequence[Attachment]:
+        """Which agents and sessions are attached to which stores, by their version or by a grant."""
+        return await attachments(self._caller, store=store, to=to)
 
     async def erase(self, what: What, name: str, *, reason: str) -> Receipt:
         """Erase a memory, a session, a subject or a user wherever it has gone, and prove it. See `commands/erasure`."""

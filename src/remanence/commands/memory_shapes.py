@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import msgspec
 
+from remanence.commands.memory_attachments import Attachment
 from remanence.commands.memory_stores import MemoryStore
 from remanence.core.memory.grants import Grant
 from remanence.recollections import Memory, MemoryHit
-from remanence.spec import AgentSpec, spec_digest
 from remanence.tools.memory_words import reasons
 
 __all__ = [
+    "AttachedShape",
     "AttachmentShape",
     "BegunShape",
     "GrantShape",
@@ -119,22 +120,34 @@ class GrantShape(msgspec.Struct, frozen=True):
 
 
 class AttachmentShape(msgspec.Struct, frozen=True):
-    """What a saved agent does with long-term memory in sessions that are opened from now on. `store` is null when it
-    has no memory; `version` is the version of the agent that says so."""
+    """What `to` (agent:ID or session:ID) may do with a store from its next call on; no scope at all: it was detached.
 
-    agent: str
+    `by`: who said so, or `version`, when the agent's newest version does. `at` in microseconds since 1970-01-01 UTC.
+    """
+
+    store: str
+    to: str
+    reads: list[str]
+    writes: list[str]
+    by: str
+    at: int
+
+    @classmethod
+    def of(cls, one: Attachment) -> AttachmentShape:
+        return cls(one.store, one.to, list(one.reads), list(one.writes), one.by, one.at)
+
+
+class AttachedShape(msgspec.Struct, frozen=True):
+    """What was asked for, and what `to` may do with `store` now. `agent`: its id, null for a session; `store`: null for
+    every store it was detached from; `version`: the version of the agent that goes with it."""
+
+    agent: str | None
+    to: str
     access: str
     store: str | None
     reads: list[str]
     writes: list[str]
     version: str
-
-    @classmethod
-    def of(cls, agent: str, access: str, spec: AgentSpec) -> AttachmentShape:
-        use, version = spec.memory, spec_digest(spec)
-        if use is None:
-            return cls(agent, access, None, [], [], version)
-        return cls(agent, access, use.store, list(use.reads), list(use.writes), version)
 
 
 class RebuiltShape(msgspec.Struct, frozen=True):
