@@ -132,6 +132,10 @@ class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
     stop: tuple[str, ...] = ()
     """Texts before which the reply ends."""
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[str, int] = {}
+    """By the number of a token, as the provider counts them."""
 
 
 Compaction = Literal["auto", "model", "rule"]

@@ -38,7 +38,7 @@ from remanence.api.bodies import JsonRoute
 from remanence.api.chat_answer import Heading, Piece, chunks, completion
 from remanence.api.chat_direct import direct
 from remanence.api.chat_place import Tally, beyond
-from remanence.api.chat_request import asked_of
+from remanence.api.chat_request import asked_of, fitted
 from remanence.api.chat_session import Wanted, answer, tell
 from remanence.api.chat_shapes import ChatAnswer, ChatBody, ChatChunk
 from remanence.api.lookout import Lookout
@@ -123,6 +123,8 @@ async def create_chat_completion(
         raise InvalidInput("stream_options: only with `stream`. Nothing was sent.", param="stream_options")
     served: Served = request.app.state.runtime
     asked, found = asked_of(body), await named(served, caller, body.model)
+    if found.agent is None:
+        asked = await fitted(served, asked, session=heard.x_session_id is not None)
     digest = await digest_of_request(request, heard.x_session_id, heard.x_if_busy) if idempotency_key else ""
     if found.agent is None and heard.x_session_id is None:
 
@@ -183,7 +185,7 @@ async def _answer(
         caller.make_id("chatcmpl").replace("_", "-"),
         caller.clock.now() // 1_000_000,
         body.model,
-        "default" if body.service_tier else None,
+        body.service_tier,
     )
     if not body.stream:
         async with contextlib.aclosing(pieces):

@@ -9,7 +9,7 @@ reply is settled, only what is still missing. If a reader was told something tha
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
@@ -26,6 +26,7 @@ from remanence.api.chat_shapes import (
     PromptDetails,
     ReplyDetails,
     ReplyMessage,
+    Tier,
     ToolPiece,
 )
 from remanence.content import Part, Text, ToolCall, Usage, text_of
@@ -78,19 +79,31 @@ class Done(msgspec.Struct, frozen=True):
 
     finish: Finish
     usage: Usage
+    tier: str = ""
+    """The service tier, as the provider says."""
 
 
 Piece = Words | CallBegun | Arguments | Done
 
 
 class Heading(msgspec.Struct, frozen=True):
-    """What every piece of one answer repeats. `created` is in seconds since 1970."""
+    """What every piece of one answer repeats. `created` is in seconds since 1970, `service_tier` the one asked for."""
 
     id: str
     created: int
     model: str
-    service_tier: Literal["default"] | None = None
+    service_tier: Tier | None = None
     metadata: dict[str, str] | None = None
+
+
+_TIERS: dict[str, Tier] = {name: name for name in get_args(Tier)}
+
+
+def used_tier(heading: Heading, tier: str) -> Heading:
+    """The heading with the tier that was used, for those who asked for one. Providers with others have but one here."""
+    if heading.service_tier is None:
+        return heading
+    return msgspec.structs.replace(heading, service_tier=_TIERS.get(tier, "default"))
 
 
 def finish_of(stop: str) -> Finish:
@@ -261,7 +274,7 @@ async def completion(heading: Heading, pieces: AsyncIterator[Piece]) -> ChatAnsw
     ]
     message = ReplyMessage(content="".join(text) or (None if made else ""), tool_calls=made or None)
     return ChatAnswer(
-        **msgspec.structs.asdict(heading),
+        **msgspec.structs.asdict(used_tier(heading, done.tier)),
         choices=[Choice(message=message, finish_reason=done.finish)],
         usage=_usage(done.usage),
     )
@@ -285,7 +298,8 @@ async def chunks(
             case Arguments(number=number, text=text):
                 more = ToolPiece(index=number, function=FunctionPiece(arguments=text))
                 yield _chunk(heading, ChunkDelta(tool_calls=[more]))
-            case Done(finish=finish, usage=used):
+            case Done(finish=finish, usage=used, tier=tier):
+                heading = used_tier(heading, tier)
                 yield _chunk(heading, ChunkDelta(), finish)
                 if usage:
                     yield _last(heading, used)

@@ -89,9 +89,10 @@ def _end(made: ModelReply, asked: Asked, reply: ReplyPieces, stopper: Stopper) -
     if rest := stopper.rest():
         yield Words(rest)
     finish: Finish = "stop" if stopper.stopped else "tool_calls" if reply.calls else finish_of(made.stop)
-    if asked.json_object and finish == "stop" and not stopper.stopped:
+    wanted = asked.in_words or asked.settings.output_json
+    if wanted and finish == "stop" and not stopper.stopped:
         check_json(reply.text)
-    yield Done(finish, made.usage)
+    yield Done(finish, made.usage, made.service_tier)
 
 
 def check_json(text: str) -> None:

@@ -11,13 +11,16 @@ import re
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from remanence.api.chat_shapes import AllowedTool, ChatBody, ChatMessage, ContentPart, FormatBody
+from remanence.api.chat_shapes import AllowedTools, ChatBody, ChatMessage, ContentPart, FormatBody
+from remanence.api.named import Served
+from remanence.api.unfit import check_settings
 from remanence.content import File, Image, Message, Part, Text, ToolCall, ToolResult
 from remanence.errors import InvalidInput
 from remanence.spec import Limits, ModelSettings, ToolSpec
 
-__all__ = ["Asked", "asked_of"]
+__all__ = ["Asked", "asked_of", "fitted"]
 
 STOPS_MAX = 4
 JSON_OBJECT = "Answer with one JSON object and nothing else."
@@ -34,10 +37,13 @@ class Asked(msgspec.Struct, frozen=True):
     tools: tuple[ToolSpec, ...]
     settings: ModelSettings
     output_tokens: int
-    stops: tuple[str, ...]
-    json_object: bool
     user: str
     overrides: tuple[str, ...]
+    metadata: dict[str, str] = {}
+    stops: tuple[str, ...] = ()
+    """Where the text is cut here, as well as where the model ends."""
+    in_words: bool = False
+    """The model has no mode for JSON objects: it is asked for one in words."""
 
 
 def asked_of(body: ChatBody) -> Asked:
@@ -45,11 +51,8 @@ def asked_of(body: ChatBody) -> Asked:
     first = next((i for i, m in enumerate(body.messages) if m.role not in ("system", "developer")), None)
     if first is None:
         raise _refused("messages", "there must be a message that is not an instruction")
-    json_object = body.response_format is not None and body.response_format.type == "json_object"
     instructions = [_instruction(message, f"messages.{i}") for i, message in enumerate(body.messages[:first])]
-    if json_object:
-        instructions.append(JSON_OBJECT)
-    tools = _tools(body)
+    tools = _allowed(body, _tools(body))
     return Asked(
         model=body.model,
         instructions="\n\n".join(instructions),
@@ -57,10 +60,9 @@ def asked_of(body: ChatBody) -> Asked:
         tools=tools,
         settings=_settings(body, tools),
         output_tokens=body.max_completion_tokens or body.max_tokens or Limits().output_tokens,
-        stops=_stops(body),
-        json_object=json_object,
         user=body.user or body.safety_identifier or "",
         overrides=_overrides(body, first),
+        metadata=body.metadata or {},
     )
 
 
@@ -76,12 +78,42 @@ _SAYS_HOW = (
     "max_completion_tokens",
     "stop",
     "reasoning_effort",
+    "verbosity",
+    "service_tier",
+    "prompt_cache_retention",
+    "frequency_penalty",
+    "presence_penalty",
+    "logit_bias",
 )
+SETTINGS = {
+    "output_json": "response_format.type",
+    "output_schema": "response_format.json_schema",
+    "tool_choice_among": "tool_choice",
+}
+"""Where the fields of `ModelSettings` lie in a request, unless they are called the same."""
 
 
 def _overrides(body: ChatBody, first: int) -> tuple[str, ...]:
     said = ["messages.0"] if first else []
-    return (*said, *(name for name in _SAYS_HOW if getattr(body, name) is not None))
+    return (*said, *(name for name in _SAYS_HOW if getattr(body, name) not in (None, "auto", {})))
+
+
+async def fitted(served: Served, asked: Asked, *, session: bool) -> Asked:
+    """The request as this model can be asked it: without a session, what it cannot do is done here as far as that goes.
+
+    Raises InvalidInput with the path of what cannot be done.
+    """
+    settings, stops = asked.settings, () if session else asked.settings.stop
+    found = await served.gateway.unfit(asked.model, settings, asked.tools)
+    if found is not None and not session and found.setting == "stop":
+        settings = replace(settings, stop=())
+        found = await served.gateway.unfit(asked.model, settings, asked.tools)
+    asked = replace(asked, settings=settings, stops=stops)
+    if found is not None and not session and found.setting == "output_json":
+        instructions = "\n\n".join(text for text in (asked.instructions, JSON_OBJECT) if text)
+        asked = replace(asked, instructions=instructions, settings=replace(settings, output_json=False), in_words=True)
+    await check_settings(served, asked.model, asked.settings, asked.tools, SETTINGS)
+    return asked
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
@@ -220,21 +252,52 @@ def _tools(body: ChatBody) -> tuple[ToolSpec, ...]:
     return tuple(made)
 
 
+def _allowed(body: ChatBody, tools: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
+    choice = body.tool_choice
+    if not isinstance(choice, AllowedTools):
+        return tools
+    names = [tool.function.name for tool in choice.allowed_tools.tools]
+    for i, name in enumerate(names):
+        if not any(tool.name == name for tool in tools):
+            raise _refused(f"tool_choice.allowed_tools.tools.{i}.function.name", f"{name!r} is none of `tools`")
+    return tuple(tool for tool in tools if tool.name in names)
+
+
 def _settings(body: ChatBody, tools: tuple[ToolSpec, ...]) -> ModelSettings:
-    return ModelSettings(
+    made = ModelSettings(
         temperature=body.temperature,
         top_p=body.top_p,
         seed=body.seed,
         reasoning_effort=body.reasoning_effort,
         parallel_tool_calls=body.parallel_tool_calls,
         tool_choice=_tool_choice(body, tools),
-        output_schema=_schema(body.response_format),
+        output_json=body.response_format is not None and body.response_format.type == "json_object",
+        verbosity=body.verbosity,
+        service_tier=body.service_tier,
+        prompt_cache_key=body.prompt_cache_key,
+        prompt_cache_retention=body.prompt_cache_retention,
+        stop=_stops(body),
+        frequency_penalty=body.frequency_penalty,
+        presence_penalty=body.presence_penalty,
+        logit_bias=body.logit_bias or {},
+    )
+    schema, form = _schema(body.response_format), body.response_format and body.response_format.json_schema
+    if schema is None or form is None:
+        return made
+    return replace(
+        made,
+        output_schema=schema,
+        output_name=form.name,
+        output_description=form.description or "",
+        output_strict=form.strict,
     )
 
 
 def _tool_choice(body: ChatBody, tools: tuple[ToolSpec, ...]) -> str | None:
     choice = body.tool_choice
-    if not isinstance(choice, AllowedTool):
+    if isinstance(choice, AllowedTools):
+        return choice.allowed_tools.mode
+    if choice is None or isinstance(choice, str):
         if choice == "required" and not tools:
             raise _refused("tool_choice", "there is no tool that could be called")
         return choice

@@ -49,6 +49,8 @@ from remanence.spec import AgentSpec, IfBusy, Limits, spec_digest
 __all__ = ["NEW", "Told", "Wanted", "answer", "tell"]
 
 NEW = "new"
+METADATA_MAX = 16
+_TRIES = 8
 _MAY_REST = (ToolStarted, CallJudged, QuestionAsked, BudgetReached, ToolLost, SessionFrozen)
 
 
@@ -105,7 +107,8 @@ async def _tell(caller: Caller, found: Named, asked: Asked, wanted: Wanted) -> T
     session, key = wanted.session, wanted.key
     if session is None or session == NEW:
         spec = _spec(found, asked, AGENT)
-        opening = Opening(user=asked.user, title=_title(asked), key=f"chat:{key.name}" if key else None)
+        keyed = f"chat:{key.name}" if key else None
+        opening = Opening(user=asked.user, title=_title(asked), metadata=asked.metadata, key=keyed)
         s = await _as_opened(caller, await sessions.open_session(caller, spec, opening))
         return await _say(caller, s, spec, merged(asked.messages), key)
     s = await owned_session(caller, session)
@@ -115,11 +118,12 @@ async def _tell(caller: Caller, found: Named, asked: Asked, wanted: Wanted) -> T
     here = await journaled(caller, s, spec)
     plan = reconcile(here, asked.messages, first=1)
     if isinstance(plan, Branch):
-        opening = Opening(user=s.user, title=s.title, metadata=s.metadata)
+        opening = Opening(user=s.user, title=s.title, metadata=_together(s, asked))
         made = await sessions.fork(caller, session, position=plan.position, opening=opening)
         return await _say(caller, await state_of(caller, made), spec, plan.messages, key)
     if isinstance(plan, Join):
         return Told(session, spec, plan.position, s.turns, caller.live.subscribe(session), joined=True)
+    s = await _annotated(caller, s, asked)
     if plan.results:
         spoken = (Message("user", plan.parts),) if plan.parts else ()
         results = tuple(Message("tool", (result,)) for result in plan.results)
@@ -133,6 +137,33 @@ async def _tell(caller: Caller, found: Named, asked: Asked, wanted: Wanted) -> T
         reader.close()
         raise
     return Told(session, spec, sent.head, s.turns if answers else None, reader)
+
+
+def _together(s: Session, asked: Asked) -> dict[str, str]:
+    """What the session carries along, and what the request says of that."""
+    metadata = {**s.metadata, **asked.metadata}
+    if len(metadata) > METADATA_MAX:
+        raise InvalidInput(
+            f"metadata: session {s.id} would carry {len(metadata)} values, and {METADATA_MAX} is the most. Nothing was "
+            "sent.",
+            param="metadata",
+        )
+    return metadata
+
+
+async def _annotated(caller: Caller, s: Session, asked: Asked) -> Session:
+    """The session, once it carries what the request says."""
+    for _ in range(_TRIES):
+        metadata = _together(s, asked)
+        if metadata == s.metadata:
+            return s
+        try:
+            await sessions.annotate(caller, s.id, metadata, s.face, seen=s.head)
+        except Conflict:
+            s = await state_of(caller, s.id)
+            continue
+        return await state_of(caller, s.id)
+    raise Conflict(f"Session {s.id} changed {_TRIES} times meanwhile. Nothing was sent; ask again.")
 
 
 async def _as_opened(caller: Caller, session: str) -> Session:
@@ -159,20 +190,13 @@ async def _say(
 
 
 def _check(found: Named, asked: Asked) -> None:
-    """An agent answers in its own way; a session cannot forget half a reply."""
+    """An agent answers in its own way."""
     if found.agent is not None and asked.overrides:
         field = asked.overrides[0]
         raise InvalidInput(
             f"{field}: {found.name} is an agent, which brings its own instructions, tools and settings. Nothing was "
             "sent. Leave the field out, or name a model.",
             param=field,
-        )
-    if asked.stops:
-        raise InvalidInput("stop: not with a session, which keeps whole replies. Nothing was sent.", param="stop")
-    if asked.json_object:
-        raise InvalidInput(
-            "response_format.type: json_object is not checked in a session; use json_schema. Nothing was sent.",
-            param="response_format.type",
         )
 
 
@@ -268,9 +292,9 @@ def _at_rest(s: Session, listener: _Listener) -> Done | None:
     """The end, when the turn waits for the client. Raises when it waits for somebody else."""
     word = _waits_for(s, listener.spec)
     if word == "client" and listener.calls:
-        return Done("tool_calls", listener.usage)
+        return Done("tool_calls", listener.usage, listener.tier)
     if word == "answer" and listener.asked:
-        return Done("stop", listener.usage)
+        return Done("stop", listener.usage, listener.tier)
     if word in ("", "client"):
         return None
     words = {
@@ -312,7 +336,7 @@ class _Listener:
         self._reply: ReplyPieces | None = None
         self._call = ""
         self._words = False
-        self._stop = "stop"
+        self._stop, self.tier = "stop", ""
         self.calls = 0
         self.asked = False
         self.usage = Usage()
@@ -365,7 +389,7 @@ class _Listener:
         self._words = self._words or bool(reply.text)
         self.calls += reply.calls
         self.usage += replied.usage
-        self._stop = replied.stop
+        self._stop, self.tier = replied.stop, replied.service_tier
         self._reply = None
         return pieces
 
@@ -382,4 +406,4 @@ class _Listener:
         if ended.status == "cancelled":
             raise Conflict(f"The turn was cancelled ({ended.reason}). The session {self._told.session} is kept.")
         finish = finish_of(self._stop)
-        self.done = Done("stop" if finish == "tool_calls" else finish, self.usage)
+        self.done = Done("stop" if finish == "tool_calls" else finish, self.usage, self.tier)

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 __all__ = [
-    "AllowedTool",
+    "AllowedTools",
+    "ChosenFunction",
     "ChatAnswer",
     "ChatBody",
     "ChatChunk",
@@ -25,6 +26,7 @@ __all__ = [
     "FunctionPiece",
     "MessageCall",
     "PromptDetails",
+    "Tier",
     "ReplyDetails",
     "ReplyMessage",
     "ToolPiece",
@@ -113,11 +115,30 @@ class NamedFunction(_Asked):
     name: str
 
 
-class AllowedTool(_Asked):
+class ChosenFunction(_Asked):
     """The one function that must be called."""
 
     type: Literal["function"]
     function: NamedFunction
+
+
+class AllowedAmong(_Asked):
+    """Some of `tools`, and whether one of them must be called."""
+
+    mode: Literal["auto", "required"]
+    tools: list[ChosenFunction] = Field(min_length=1)
+
+
+class AllowedTools(_Asked):
+    """The functions that may be called."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedAmong
+
+
+Tier = Literal["auto", "default", "flex", "scale", "priority", "fast"]
+MetadataKey = Annotated[str, Field(max_length=64)]
+MetadataValue = Annotated[str, Field(max_length=512)]
 
 
 class SchemaBody(_Asked):
@@ -151,7 +172,11 @@ class ChatBody(_Asked):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     tools: list[ToolBody] | None = None
-    tool_choice: Literal["none", "auto", "required"] | AllowedTool | None = None
+    tool_choice: (
+        Literal["none", "auto", "required"]
+        | Annotated[ChosenFunction | AllowedTools, Field(discriminator="type")]
+        | None
+    ) = None
     parallel_tool_calls: bool | None = None
     response_format: FormatBody | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
@@ -159,26 +184,32 @@ class ChatBody(_Asked):
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     max_tokens: int | None = Field(default=None, ge=1, le=10_000_000)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=10_000_000)
-    stop: str | list[str] | None = Field(default=None, description="At most four texts; not with a session.")
+    stop: str | list[str] | None = Field(default=None, description="At most four texts.")
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
-    metadata: dict[str, str] | None = Field(default=None, max_length=16)
+    metadata: dict[MetadataKey, MetadataValue] | None = Field(
+        default=None, max_length=16, description="Kept with the session, when there is one; else shown again."
+    )
     user: str | None = Field(default=None, max_length=200, description="Whose budget it counts against as well.")
     safety_identifier: str | None = Field(default=None, max_length=128, description="Taken for `user` without one.")
-    prompt_cache_key: str | None = Field(default=None, description="A hint; prompts are cached without it.")
-    service_tier: Literal["auto", "default"] | None = None
+    prompt_cache_key: str | None = Field(
+        default=None, max_length=1_024, description="A hint, for providers that have such a thing."
+    )
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
+    service_tier: Tier | None = None
     store: Literal[False] | None = None
     n: Literal[1] | None = None
     logprobs: Literal[False] | None = None
     top_logprobs: Literal[0] | None = None
-    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
-    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
-    logit_bias: Annotated[dict[str, int], Field(max_length=0)] | None = None
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    logit_bias: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Annotated[int, Field(ge=-100, le=100)]] | None = (
+        Field(default=None, max_length=1_024)
+    )
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
-    verbosity: Literal["medium"] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
     audio: None = None
     moderation: None = None
     prediction: None = None
-    prompt_cache_retention: None = None
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -238,7 +269,7 @@ class ChatAnswer(BaseModel):
     model: str
     choices: list[Choice]
     usage: ChatUsage
-    service_tier: Literal["default"] | None = None
+    service_tier: Tier | None = None
     system_fingerprint: None = None
     metadata: dict[str, str] | None = None
 
@@ -285,5 +316,5 @@ class ChatChunk(BaseModel):
     model: str
     choices: list[ChunkChoice]
     usage: ChatUsage | None = None
-    service_tier: Literal["default"] | None = None
+    service_tier: Tier | None = None
     system_fingerprint: None = None

@@ -137,6 +137,9 @@ def _plain(model: LibraryModel, target: Target, request: ModelRequest) -> dict[s
         "parallel_tool_calls": given.parallel_tool_calls if request.tools else None,
         "tool_choice": _tool_choice(given, request.tools),
         "stop_sequences": list(given.stop) or None,
+        "frequency_penalty": given.frequency_penalty,
+        "presence_penalty": given.presence_penalty,
+        "logit_bias": given.logit_bias or None,
         "extra_body": given.extra or None,
     }
     wanted = {name: value for name, value in wanted.items() if value is not None}

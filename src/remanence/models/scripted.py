@@ -109,7 +109,10 @@ class Script(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Scripted:
-    """A model that follows a script. `requests` holds the last 256 it was sent; `clock` measures its pauses."""
+    """A model that follows a script. `requests` holds the last 256 it was sent; `clock` measures its pauses.
+
+    Of the settings it keeps to `stop` alone: a script says what it says.
+    """
 
     def __init__(
         self,
@@ -134,7 +137,7 @@ class Scripted:
         self.requests.append(request)
         if isinstance(self._script, Script):
             return await self._follow(self._script, request, on_delta)
-        made = self._call(self._script, request)
+        made = _ended(self._call(self._script, request), request.settings.stop)
         await self._stream(made, Step(), on_delta)
         return self._counted(made, request)
 
@@ -169,8 +172,9 @@ class Scripted:
             await self._sleep(step.delay_s)
         if step.fail is not None and self._fails_now(step.fail, request):
             raise ModelError(step.fail.message, kind=step.fail.kind, retry_after_s=step.fail.retry_after_s)
-        made = _reply_of(step, request, words)
-        await self._stream(made, step, on_delta)
+        whole = _reply_of(step, request, words)
+        made = _ended(whole, request.settings.stop)
+        await self._stream(made, step if made is whole else msgspec.structs.replace(step, pieces=()), on_delta)
         return self._counted(made, request)
 
     def _fails_now(self, fail: Fail, request: ModelRequest) -> bool:
@@ -306,6 +310,16 @@ def _reply_of(step: Step, request: ModelRequest, words: dict[str, str]) -> Model
         parts.append(ToolCall(f"scripted_{number}_{index}", call.tool, arguments))
     stop = step.stop or ("tool_calls" if step.calls else "stop")
     return ModelReply(tuple(parts), step.usage or Usage(), stop=stop)
+
+
+def _ended(made: ModelReply, stops: Sequence[str]) -> ModelReply:
+    """The reply up to the first of the texts before which it is to end."""
+    for index, part in enumerate(made.parts if stops else ()):
+        found = [at for stop in stops if isinstance(part, Text) and (at := part.text.find(stop)) >= 0]
+        if found and isinstance(part, Text):
+            kept = (*made.parts[:index], Text(part.text[: min(found)]))
+            return msgspec.structs.replace(made, parts=kept, stop="stop")
+    return made
 
 
 def _filled(text: str, words: dict[str, str]) -> str:
