@@ -182,7 +182,9 @@ class MemoryHit(msgspec.Struct, frozen=True):
 class MemoryListing(msgspec.Struct, frozen=True, kw_only=True):
     """Which memories to list, newest first. `after` is the last id of the page before.
 
-    Without `believed_at` every memory is listed by its newest version, closed ones only with `closed`.
+    Without `believed_at` every memory is listed by its newest version, closed ones only with `closed`. With
+    `every_version` all versions of the memories that fit are listed instead, the closed ones, too: by id, oldest first.
+    `limit` then counts memories, and a page costs the same wherever it begins.
     """
 
     project: str
@@ -193,6 +195,7 @@ class MemoryListing(msgspec.Struct, frozen=True, kw_only=True):
     believed_at: int | None = None
     valid_at: int | None = None
     closed: bool = False
+    every_version: bool = False
     after: str | None = None
     limit: int = 50
 

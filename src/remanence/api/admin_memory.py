@@ -158,6 +158,14 @@ async def list_memories(caller: Admin, page: Paged, where: Looked, closed: bool 
     return page_answer([MemoryShape.of(one) for one in found], following=following)
 
 
+@memory_router.get("/export", summary="Export memories", response_model=listed(MemoryShape))
+async def export_memories(caller: Admin, page: Paged, where: Looked) -> Response:
+    """Every version of every memory that fits, the closed ones, too: by id, oldest first. `limit` counts memories."""
+    found = await memory.exported(caller, replace(where.looking, after=page.after, limit=page.limit))
+    whole = len({one.id for one in found}) == page.limit
+    return page_answer([MemoryShape.of(one) for one in found], following=found[-1].id if whole else None)
+
+
 @memory_router.get("/memory", summary="Get a memory", response_model=shown(MemoryShape))
 async def get_memory(
     caller: Admin, memory_id: _Id, version: Annotated[int | None, Query(ge=1, lt=2**31)] = None

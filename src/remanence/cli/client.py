@@ -62,6 +62,17 @@ class Client:
             if after is None or len(found) >= limit:
                 return found, page.unread
 
+    async def walk(self, path: str, kind: type[T], /, **query: Any) -> AsyncGenerator[T]:
+        """All of a list, as its pages come."""
+        after: str | None = None
+        while True:
+            page = await self.get(path, _Page, **query, limit=PAGE, after=after)
+            for one in msgspec.json.decode(page.data, type=list[kind]):
+                yield one
+            after = page.next
+            if after is None:
+                return
+
     async def listed(self, path: str, kind: type[T], /, **query: Any) -> tuple[list[T], Any]:
         """A list that has no pages."""
         page = await self.get(path, _Page, **query)

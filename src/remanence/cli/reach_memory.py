@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import msgspec
-from msgspec.structs import asdict, replace
+from msgspec.structs import asdict
 
 from remanence.app import Remanence
 from remanence.cli.client import Client
@@ -194,9 +194,8 @@ class MemoryAtServer:
         return (await self._client.listed("/memory/history", MemoryShape, id=memory_id))[0]
 
     async def export(self, looking: Looking) -> AsyncGenerator[MemoryShape]:
-        for one in await self.list(replace(looking, closed=True, limit=_ALL)):
-            for version in await self.history(one.memory):
-                yield version
+        async for one in self._client.walk("/memory/export", MemoryShape, **_where(looking)):
+            yield one
 
     async def keep(self, writing: Writing) -> MemoryShape:
         body = {"text": writing.text, "subjects": writing.subjects, **_in(writing.place), **asdict(writing.dates)}
@@ -268,9 +267,6 @@ class MemoryAtServer:
 
 class _Checks(msgspec.Struct):
     data: list[Check]
-
-
-_ALL = 1_000_000
 
 
 def _in(place: Place) -> dict[str, str]:

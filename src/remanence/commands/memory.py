@@ -32,6 +32,7 @@ __all__ = [
     "Writing",
     "edit",
     "export",
+    "exported",
     "forget",
     "history",
     "keep",
@@ -113,7 +114,10 @@ async def search(caller: Caller, text: str, looking: Looking | None = None) -> S
 
 async def listed(caller: Caller, looking: Looking | None = None) -> Sequence[Memory]:
     """Memories of the project, newest first."""
-    looking = looking or Looking()
+    return await _list(caller, looking or Looking())
+
+
+async def _list(caller: Caller, looking: Looking, *, every_version: bool = False) -> Sequence[Memory]:
     await settled(caller)
     places = await _places(caller, looking) if looking.stores or looking.scopes else None
     if places is not None and not places:
@@ -125,6 +129,7 @@ async def listed(caller: Caller, looking: Looking | None = None) -> Sequence[Mem
         believed_at=looking.believed_at,
         valid_at=looking.valid_at,
         closed=looking.closed,
+        every_version=every_version,
         after=looking.after,
         limit=looking.limit,
     )
@@ -159,15 +164,17 @@ async def source_of(caller: Caller, memory: Memory) -> tuple[str, int]:
 
 
 async def export(caller: Caller, looking: Looking | None = None) -> AsyncGenerator[Memory]:
-    """Every version of every memory that fits, the closed ones, too."""
-    looking = replace(looking or Looking(), closed=True, limit=PAGE)
-    while found := await listed(caller, looking):
-        for memory in found:
-            for version in await history(caller, memory.id):
-                yield version
-        if len(found) < PAGE:
-            return
+    """Every version of every memory that fits, the closed ones, too: by id, oldest first."""
+    looking = replace(looking or Looking(), limit=PAGE)
+    while found := await exported(caller, looking):
+        for version in found:
+            yield version
         looking = replace(looking, after=found[-1].id)
+
+
+async def exported(caller: Caller, looking: Looking) -> Sequence[Memory]:
+    """One page of an export: all versions of `limit` memories, those whose ids come after `after`."""
+    return await _list(caller, looking, every_version=True)
 
 
 async def rebuild(caller: Caller) -> None:

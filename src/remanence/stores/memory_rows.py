@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ __all__ = [
     "INDEX_TABLES",
     "candidate_of",
     "listed",
+    "listed_whole",
     "memory_of",
     "removed_of",
     "row_of",
@@ -127,6 +129,17 @@ def listed(candidates: Iterable[Candidate], listing: MemoryListing) -> list[Memo
         return kept
     ids = [memory.id for memory in kept]
     return kept[ids.index(listing.after) + 1 :] if listing.after in ids else []
+
+
+def listed_whole(rows: Iterable[Sequence[Any]], listing: MemoryListing) -> list[Memory]:
+    """All versions of the memories of which any answers at the moments of a listing. `rows` are in the order of ids."""
+    kept: list[Memory] = []
+    for _, versions in groupby(((candidate_of(row), memory_of(row)) for row in rows), key=lambda pair: pair[1].id):
+        found = list(versions)
+        moments = listing.believed_at is not None or listing.valid_at is not None
+        if not moments or any(eligible(candidate, _as_query(listing)) for candidate, _ in found):
+            kept += [memory for _, memory in found]
+    return kept
 
 
 def _as_query(listing: MemoryListing) -> MemoryQuery:

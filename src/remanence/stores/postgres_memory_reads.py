@@ -6,7 +6,7 @@ from typing import Any
 
 from remanence.core.memory.recall import Candidate, Recall, Totals, documents_by_place
 from remanence.recollections import Memory, MemoryHit, MemoryListing, MemoryQuery, MemorySelector, MemoryStats, Place
-from remanence.stores.memory_rows import COLUMNS, candidate_of, listed, memory_of, terms_of
+from remanence.stores.memory_rows import COLUMNS, candidate_of, listed, listed_whole, memory_of, terms_of
 from remanence.stores.postgres_connect import Connection
 from remanence.stores.postgres_vectors import nearest
 from remanence.stores.refusals import no_memory, unselective
@@ -85,7 +85,7 @@ async def get(connection: Connection, project: str, memory: str, version: int | 
 
 
 async def listing(connection: Connection, asked: MemoryListing) -> list[Memory]:
-    """The memories of a listing, newest first."""
+    """The memories of a listing, newest first; every version by id when that is asked for."""
     terms, values = _where({"p.project": asked.project, **terms_of(asked)}, asked.subject)
     if asked.kinds and "episode" not in asked.kinds:
         terms.append("m.kind <> 'episode'")  # said in the words of the index
@@ -94,6 +94,8 @@ async def listing(connection: Connection, asked: MemoryListing) -> list[Memory]:
         terms.append(
             f"(p.store, p.scope) IN (SELECT * FROM unnest(${len(values) - 1}::text[], ${len(values)}::text[]))"
         )
+    if asked.every_version:
+        return await _whole(connection, asked, terms, values)
     rows: list[Candidate] = []
     start, size = 0, max(_PAGE, asked.limit)  # a long listing is one look, so that what goes meanwhile shifts nothing
     while True:
@@ -107,6 +109,28 @@ async def listing(connection: Connection, asked: MemoryListing) -> list[Memory]:
         found = listed(rows, asked)
         if len(page) < size or len(found) >= asked.limit:
             return found[: asked.limit]
+
+
+async def _whole(connection: Connection, asked: MemoryListing, terms: list[str], values: list[Any]) -> list[Memory]:
+    """All versions of memories, by id, from where the index has the first of them."""
+    found: list[Memory] = []
+    after, left = asked.after or "", asked.limit
+    where = f"{' AND '.join(terms)} AND m.project = $1 AND m.id > ${len(values) + 1}"
+    while left > 0:
+        ids = await connection.fetch(
+            f"SELECT DISTINCT m.id {_FROM} WHERE {where} ORDER BY m.id LIMIT {min(left, _PAGE)}", *values, after
+        )
+        if not ids:
+            break
+        names, after = [row["id"] for row in ids], ids[-1]["id"]
+        rows = await connection.fetch(
+            f"SELECT {COLUMNS} {_FROM} WHERE m.project = $1 AND m.id = ANY ($2::text[]) ORDER BY m.id, m.version",
+            *(asked.project, names),
+        )
+        some = listed_whole([tuple(row) for row in rows], asked)
+        found += some
+        left -= len({memory.id for memory in some})
+    return found
 
 
 async def places(connection: Connection, project: str) -> list[Place]:

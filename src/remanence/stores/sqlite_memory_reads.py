@@ -16,7 +16,7 @@ from remanence.recollections import (
     MemoryStats,
     Place,
 )
-from remanence.stores.memory_rows import COLUMNS, candidate_of, listed, memory_of, terms_of
+from remanence.stores.memory_rows import COLUMNS, candidate_of, listed, listed_whole, memory_of, terms_of
 from remanence.stores.refusals import no_memory, unselective
 from remanence.stores.sqlite_vectors import nearest
 
@@ -99,19 +99,21 @@ def get(connection: sqlite3.Connection, project: str, memory: str, version: int 
 
 
 def listing(connection: sqlite3.Connection, asked: MemoryListing) -> list[Memory]:
-    """The memories of a listing, newest first."""
+    """The memories of a listing, newest first; every version by id when that is asked for."""
     terms, values = _where({"p.project": asked.project, **terms_of(asked)}, asked.subject)
     source = _FROM
-    if asked.kinds and "episode" not in asked.kinds:
-        # Said in the words of the index, and by its name: without statistics the planner takes the whole place.
-        source = _FROM.replace("memories m", "memories m INDEXED BY memories_but_episodes")
-        terms.append("m.kind <> 'episode'")
     if asked.places is not None:
         # One look each, and from there to the memories: else every place of the project is looked at.
         terms[0] = f"+{terms[0]}"
         one = "SELECT place FROM memory_places WHERE project = ? AND store = ? AND scope = ?"
         terms.append(f"m.place IN ({' UNION ALL '.join([one] * len(asked.places))})" if asked.places else "0")
         values += [name for place in asked.places for name in (asked.project, place.store, place.scope)]
+    if asked.every_version:
+        return _whole(connection, asked, terms, values)
+    if asked.kinds and "episode" not in asked.kinds:
+        # Said in the words of the index, and by its name: without statistics the planner takes the whole place.
+        source = _FROM.replace("memories m", "memories m INDEXED BY memories_but_episodes")
+        terms.append("m.kind <> 'episode'")
     rows: list[Candidate] = []
     start, size = 0, max(_PAGE, asked.limit)  # a long listing is one look, so that what goes meanwhile shifts nothing
     while True:
@@ -125,6 +127,32 @@ def listing(connection: sqlite3.Connection, asked: MemoryListing) -> list[Memory
         found = listed(rows, asked)
         if len(page) < size or len(found) >= asked.limit:
             return found[: asked.limit]
+
+
+def _whole(connection: sqlite3.Connection, asked: MemoryListing, terms: list[str], values: list[Any]) -> list[Memory]:
+    """All versions of memories, by id, from where the index has the first of them."""
+    # Named, and the place looked up last, so that the memories come in the order of the index, and no page is sorted.
+    ordered = "FROM memories m INDEXED BY memories_by_id CROSS JOIN memory_places p ON p.place = m.place"
+    found: list[Memory] = []
+    after, left = asked.after or "", asked.limit
+    while left > 0:
+        ids = connection.execute(
+            f"SELECT DISTINCT m.id {ordered} WHERE m.project = ? AND m.id > ? AND {' AND '.join(terms)} "
+            "ORDER BY m.id LIMIT ?",
+            (asked.project, after, *values, min(left, _PAGE)),
+        ).fetchall()
+        if not ids:
+            break
+        names, after = [row[0] for row in ids], ids[-1][0]
+        rows = connection.execute(
+            f"SELECT {COLUMNS} {_FROM} WHERE m.project = ? AND m.id IN ({', '.join('?' * len(names))}) "
+            "ORDER BY m.id, m.version",
+            (asked.project, *names),
+        )
+        some = listed_whole(rows.fetchall(), asked)
+        found += some
+        left -= len({memory.id for memory in some})
+    return found
 
 
 def selected(connection: sqlite3.Connection, selector: MemorySelector) -> list[tuple[int, int, Memory]]:

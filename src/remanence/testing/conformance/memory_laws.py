@@ -261,6 +261,36 @@ async def memories_are_listed_newest_first(h: Harness) -> None:
 
 
 @law
+async def every_version_is_listed_by_id_page_by_page(h: Harness) -> None:
+    db = await h.open()
+    await keep(
+        db.memories,
+        *(memory(f"said {n}", n) for n in range(1, 4)),
+        *(note("n", f"version {n}", n, position=n, recorded_at=T0 + n * DAY) for n in (1, 2)),
+        memory("elsewhere", 7, "t", place=BOB),
+    )
+    whole = [("n", 1), ("n", 2), ("s#1", 1), ("s#2", 1), ("s#3", 1), ("t#7", 1)]
+    ids = sorted({name for name, _ in whole})
+    for limit in (1, 2, 50):
+        found: list[tuple[str, int]] = []
+        after: str | None = None
+        for at in range(0, len(ids), limit):
+            listing = MemoryListing(project="lab", every_version=True, limit=limit, after=after)
+            page = [(one.id, one.version) for one in await db.memories.list(listing)]
+            assert {name for name, _ in page} == set(ids[at : at + limit])
+            found, after = found + page, page[-1][0]
+        assert found == whole
+
+    async def listed(**more: Any) -> list[tuple[str, int]]:
+        listing = MemoryListing(project="lab", every_version=True, **more)
+        return [(one.id, one.version) for one in await db.memories.list(listing)]
+
+    assert await listed(places=(BOB,)) == [("t#7", 1)]
+    assert await listed(kinds=("note",), believed_at=T0 + DAY) == [("n", 1), ("n", 2)]
+    assert await listed(kinds=("note",), believed_at=T0 - DAY) == await listed(after="t#7") == []
+
+
+@law
 async def what_is_removed_is_as_if_it_had_never_been(h: Harness) -> None:
     db = await h.open()
     stay = [memory("The garden has roses", 1, "a"), note("n", "roses need water", session="a", subjects=("garden",))]
