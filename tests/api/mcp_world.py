@@ -35,10 +35,11 @@ def command(ledger: Path) -> list[str]:
 
 
 @contextmanager
-def shop_over_http(ledger: Path) -> Iterator[Shop]:
-    """A shop that listens on a free port."""
+def shop_over_http(ledger: Path, port: int = 0) -> Iterator[Shop]:
+    """A shop that listens on this port, or on a free one."""
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
+        free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        free.bind(("127.0.0.1", port))
         port = free.getsockname()[1]
     quiet = subprocess.DEVNULL
     process = subprocess.Popen([*command(ledger), str(port)], stdout=quiet, stderr=quiet)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 import pytest
@@ -207,7 +208,7 @@ def test_what_cannot_be_honoured_is_named(tmp_path: Path, shop: Shop) -> None:
             opened(client, **with_tools(of(shop), of(shop)))
         away = of(shop, transport={**http, "server_url": "http://127.0.0.1:9/mcp"})
         with pytest.raises(openai.APIStatusError) as gone:
-            client.beta.agents.create(model="m", tools=[away])
+            client.beta.agents.create(model="m", tools=[{**away, "required": True}])
         assert (gone.value.status_code, gone.value.code) == (424, "mcp_unreachable")
         assert list(client.beta.agents.sessions.list()) == []
 
@@ -224,6 +225,39 @@ def test_a_server_that_is_required_is_asked_again(tmp_path: Path) -> None:
         assert opened(client, agent_id=likes.id).status == "idle"
         again = client.beta.agents.create(model="m", tools=[of(shop)], extra_headers={"Idempotency-Key": "likes"})
         assert again.id == likes.id, "the same request is the same agent, whoever is away by now"
+
+
+def test_a_server_that_is_away_is_left_out_and_said_so(tmp_path: Path) -> None:
+    """Unless it is required. Sessions that open later ask it again; one that found it keeps it."""
+    with served(tmp_path / "a.db") as server, server.client() as client:
+        with shop_over_http(tmp_path / "book") as shop:
+            tools = [LOOK, of(shop, require_approval="never")]
+        made = client.beta.agents.create(model="m", tools=tools)
+        assert made.tools == client.beta.agents.retrieve(made.id).tools
+        assert "did not say what it offers" in made.tools[1].unavailable
+        without = opened(client, "price tea", agent_id=made.id)
+        assert without.agent.tools[1].unavailable == made.tools[1].unavailable
+        follow(client, without.id, "turn.completed")
+        assert said_in(client, without.id) == ["I have look"]
+        alone = opened(client, "price tea", **with_tools(*tools))
+        assert alone.agent.tools[1].unavailable
+        renamed = client.beta.agents.update(made.id, instructions="Sell.")
+        assert renamed.tools == made.tools, "what is not named stays as it is, and is not asked again"
+        with shop_over_http(tmp_path / "book", port_of(shop)) as shop:
+            session = opened(client, "price tea", agent_id=made.id)
+            assert not hasattr(session.agent.tools[1], "unavailable")
+            follow(client, session.id, "turn.completed")
+            assert said_in(client, session.id) == ["tea costs 3 euros"]
+            changed = opened(client, "price ink", agent_id=made.id, agent={"instructions": "Sell."})
+            follow(client, changed.id, "turn.completed")
+            assert said_in(client, changed.id) == ["ink costs 3 euros"]
+            again = client.beta.agents.sessions.update(without.id, agent={"tools": tools})
+            assert not hasattr(again.agent.tools[1], "unavailable")
+        assert not hasattr(client.beta.agents.sessions.retrieve(session.id).agent.tools[1], "unavailable")
+
+
+def port_of(shop: Shop) -> int:
+    return urlsplit(shop.url).port or 0
 
 
 def test_over_postgresql(postgres_database: str, shop: Shop) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Header, Path, Request, Response
 
 from remanence.api.agents_bodies import AgentBody, AgentChanges, AgentSettings, SessionAgentChanges
-from remanence.api.agents_config import Config, blank_config, changed_config, config_of, spec_of_config
+from remanence.api.agents_config import SETTINGS, Config, blank_config, changed_config, config_of, spec_of_config
 from remanence.api.agents_mcp import NO_SERVERS, Servers, servers_among, servers_of
 from remanence.api.agents_memory import check_agent, memory_of
 from remanence.api.agents_objects import seconds
@@ -22,13 +22,14 @@ from remanence.api.described import answers
 from remanence.api.lists import After, Limit, Ordered, answer, list_answer
 from remanence.api.named import Served, known_names
 from remanence.api.router import Face
+from remanence.api.unfit import check_settings
 from remanence.commands import saved
 from remanence.commands.caller import Caller, body_digest
 from remanence.commands.saved import SavedAgent
 from remanence.commands.versions import newest
 from remanence.content import digest_of
 from remanence.errors import InvalidConfig, InvalidInput, NotFound
-from remanence.spec import AgentSpec
+from remanence.spec import AgentSpec, ModelSettings
 
 __all__ = [
     "Asker",
@@ -36,6 +37,7 @@ __all__ = [
     "Serves",
     "agents_router",
     "checked_model",
+    "fitting",
     "saved_agent",
     "saved_spec",
     "served_by",
@@ -72,7 +74,7 @@ async def create_agent(
     request = body_digest(body.model_dump(mode="json", exclude_unset=True)) if idempotency_key else ""
     made = await saved.made_by(caller, name, request) if request else None
     if made is None:
-        spec = saved_spec(config, name, 1, await servers_for(served, body))
+        spec = await fitting(served, saved_spec(config, name, 1, await servers_for(served, body)))
         made = await saved.create_agent(caller, spec, request=request)
     return answer(agent_object(made))
 
@@ -89,7 +91,8 @@ async def update_agent(agent_id: AgentId, body: AgentChanges, caller: Asker, ser
     known = await saved_agent(served, caller, agent_id)
     config = changed_config(config_of(known.spec), body)
     checked_model(served, config, "model")
-    spec = saved_spec(config, known.id, known.revision + 1, await servers_for(served, body, known=known.spec))
+    servers = await servers_for(served, body, known=known.spec)
+    spec = await fitting(served, saved_spec(config, known.id, known.revision + 1, servers))
     return answer(agent_object(await saved.change_agent(caller, known, spec)))
 
 
@@ -134,6 +137,13 @@ def saved_spec(config: Config, agent: str, revision: int, servers: Servers) -> A
     """The version of a saved agent that a configuration means, with the memory that its metadata asks for."""
     check_agent(config["metadata"])
     return spec_of_config(config, agent, servers=servers, revision=revision, memory=memory_of(config["metadata"]))
+
+
+async def fitting(served: Served, spec: AgentSpec, *, at: str = "") -> AgentSpec:
+    """The version itself. Raises InvalidInput when its model is known not to do what it asks. `at`: as below."""
+    paths = {name: f"{at}{SETTINGS.get(name, name)}" for name in ModelSettings.__struct_fields__}
+    await check_settings(served, spec.model, spec.settings, spec.tools, paths)
+    return spec
 
 
 async def servers_for(

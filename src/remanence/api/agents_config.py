@@ -6,8 +6,8 @@ file has no such form; one is made for it.
 
 Function tools are the client's to run. A function with the name of a tool that the agent runs itself stays the agent's.
 MCP servers' tools are run here (see `agents_mcp.py`). What this release cannot do is refused with the path of the
-field: other tools, subagents, background compaction, reminders of the time. So is what a provider would ignore in
-silence.
+field: other tools, subagents, background compaction, reminders of the time. So is what the model cannot do
+(`unfit.py`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from remanence.api.agents_bodies import (
     SessionAgentChanges,
     TextSettings,
 )
-from remanence.api.agents_mcp import NO_SERVERS, Servers, own_rules, own_tools, shown_mcp
+from remanence.api.agents_mcp import NO_SERVERS, Servers, own_rules, own_tools, shown_mcp, with_absent
 from remanence.api.agents_tools import FunctionTool, McpTool, ProgrammaticToolCalling, Tool, ToolSearch, WebSearch
 from remanence.content import digest_of
 from remanence.core.registry import checked, with_memory_tools
@@ -38,6 +38,7 @@ from remanence.errors import InvalidInput, Unsupported
 from remanence.spec import AgentSpec, MemoryUse, ModelSettings, ToolSpec
 
 __all__ = [
+    "SETTINGS",
     "Config",
     "changed_config",
     "config_of",
@@ -89,11 +90,11 @@ def changed_config(
             case "metadata":
                 config["metadata"] = value or {}
             case "service_tier":
-                config["service_tier"] = _service_tier(value, path)
+                config["service_tier"] = value or "auto"
             case "reasoning":
-                config["reasoning"] = _reasoning(config["reasoning"], value, path, merge=_merges(body))
+                config["reasoning"] = _reasoning(config["reasoning"], value, merge=_merges(body))
             case "text":
-                config["text"] = _text(value, path)
+                config["text"] = _text(value)
             case "tools":
                 config["tools"] = _tools(value or [], path)
             case "multi_agent" | "compaction" | "experimental":
@@ -108,40 +109,18 @@ def _merges(body: object) -> bool:
     return isinstance(body, SessionAgentChanges)
 
 
-def _service_tier(value: str | None, path: str) -> str:
-    if value not in (None, "auto", "default"):
-        raise Unsupported(
-            f"{path}: this server chooses no tier at a provider, so {value!r} cannot be promised. Nothing was written; "
-            "leave it out.",
-            param=path,
-        )
-    return value or "auto"
-
-
-def _reasoning(now: dict[str, Any], value: Reasoning | None, path: str, *, merge: bool) -> dict[str, Any]:
+def _reasoning(now: dict[str, Any], value: Reasoning | None, *, merge: bool) -> dict[str, Any]:
     if value is None:
         return {"effort": None, "summary": None}
-    if value.summary is not None:
-        raise Unsupported(
-            f"{path}.summary: what a model shows of its reasoning is shown as it comes; it cannot be asked for in a "
-            "form. Nothing was written; leave it out.",
-            param=f"{path}.summary",
-        )
-    keep = merge and "effort" not in value.model_fields_set
-    return {"effort": now["effort"] if keep else value.effort, "summary": None}
+    kept = now if merge else {}
+    return {**dict.fromkeys(("effort", "summary")), **kept, **value.model_dump(exclude_unset=True)}
 
 
-def _text(value: TextSettings | None, path: str) -> dict[str, Any]:
+def _text(value: TextSettings | None) -> dict[str, Any]:
     if value is None:
         return blank_config("")["text"]
-    if value.verbosity not in (None, "medium"):
-        raise Unsupported(
-            f"{path}.verbosity: this server cannot promise it for every model. Nothing was written; say it in the "
-            "instructions.",
-            param=f"{path}.verbosity",
-        )
     form = {"type": "text"} if value.format is None else value.format.model_dump(by_alias=True)
-    return {"format": form, "verbosity": "medium"}
+    return {"format": form, "verbosity": value.verbosity or "medium"}
 
 
 def _check_off(value: Compaction | Experimental | MultiAgent | None, path: str) -> None:
@@ -207,17 +186,18 @@ def config_of(spec: AgentSpec) -> Config:
     kept = spec.face.get("agent")
     if kept is not None:
         return kept
-    schema = spec.settings.output_schema
-    effort = spec.settings.reasoning_effort
+    settings, schema = spec.settings, spec.settings.output_schema
+    effort = settings.reasoning_effort
     return {
         **blank_config(spec.model),
         "name": spec.name,
         "instructions": spec.instructions or None,
         "metadata": spec.metadata,
-        "reasoning": {"effort": _MODEL_EFFORTS.get(effort or "", effort), "summary": None},
+        "reasoning": {"effort": _MODEL_EFFORTS.get(effort or "", effort), "summary": settings.reasoning_summary},
+        "service_tier": _shown_tier(settings),
         "text": {
             "format": {"type": "json_schema", "schema": schema} if schema is not None else {"type": "text"},
-            "verbosity": "medium",
+            "verbosity": settings.verbosity or "medium",
         },
         "tools": [_shown(tool) for tool in spec.tools],
     }
@@ -248,10 +228,9 @@ def spec_of_config(
     `servers` is what its MCP servers offer. `revision` sets versions apart that say the same, so that an agent can go
     back to what it was.
     """
+    config = with_absent(config, servers)
     memory = base.memory if base is not None else memory
     own = own_tools(base) if base is not None else {}
-    effort, schema = config["reasoning"]["effort"], config["text"]["format"].get("schema")
-    settings = base.settings if base is not None else ModelSettings()
     functions = [tool for tool in config["tools"] if tool["type"] == "function"]
     given = (*(own.get(tool["name"]) or _client_tool(tool) for tool in functions), *servers.tools)
     tools = with_memory_tools(given, memory)
@@ -262,7 +241,7 @@ def spec_of_config(
         instructions=config["instructions"] or "",
         tools=tools,
         rules=(*rules, *servers.rules),
-        settings=msgspec.structs.replace(settings, reasoning_effort=effort, output_schema=schema),
+        settings=_settings(config, base.settings if base is not None else ModelSettings()),
         metadata=config["metadata"],
         memory=memory,
         face=_face(config, servers, revision),
@@ -270,6 +249,32 @@ def spec_of_config(
     if base is not None:
         spec = msgspec.structs.replace(spec, limits=base.limits, if_busy=base.if_busy)
     return checked(spec)
+
+
+SETTINGS = {
+    "reasoning_effort": "reasoning.effort",
+    "reasoning_summary": "reasoning.summary",
+    "output_schema": "text.format",
+    "verbosity": "text.verbosity",
+}
+"""Where the fields of `ModelSettings` lie in a configuration, unless they are called the same."""
+
+
+def _settings(config: Config, settings: ModelSettings) -> ModelSettings:
+    """The settings a configuration means; what is the usual is not asked for. It has no word for some of them."""
+    reasoning, text, tier = config["reasoning"], config["text"], config["service_tier"]
+    return msgspec.structs.replace(
+        settings,
+        reasoning_effort=reasoning["effort"],
+        reasoning_summary=reasoning["summary"],
+        output_schema=text["format"].get("schema"),
+        verbosity=None if text["verbosity"] == "medium" else text["verbosity"],
+        service_tier=settings.service_tier if tier == _shown_tier(settings) else tier,
+    )
+
+
+def _shown_tier(settings: ModelSettings) -> str:
+    return "auto" if settings.service_tier in (None, "scale") else settings.service_tier
 
 
 def _face(config: Config, servers: Servers, revision: int) -> dict[str, Any]:

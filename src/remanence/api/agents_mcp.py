@@ -5,8 +5,9 @@ pinned in the version, like everything else that answers. Its tools are then run
 format has no word for which calls ask a person first: every call does, unless `require_approval`, which is ours and has
 the form of the Responses API, says otherwise.
 
-A server that cannot be reached is refused when it is declared, whatever `required` says: an agent that silently lacks
-its tools would be worse. `required` asks it once more when a session opens.
+A server that cannot be reached is refused when it is declared and when a session opens, if it is `required`. Another is
+left out, and the tool says so where it is shown: `unavailable`, a field of ours, holds the reason. It is asked again by
+every session that opens; a session that found it keeps what it offers.
 
 The names of these tools, and whether their calls ask first, are kept in the version's `face` under `mcp`: so they are
 told from tools that the agent's own code brings, and replaced when the client declares others.
@@ -14,7 +15,7 @@ told from tools that the agent's own code brings, and replaced when the client d
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -30,20 +31,28 @@ from remanence.tools.mcp import remote_of
 __all__ = [
     "NO_SERVERS",
     "Servers",
+    "asked_again",
     "check_required",
     "own_rules",
     "own_tools",
     "servers_among",
     "servers_of",
     "shown_mcp",
+    "with_absent",
 ]
+
+ABSENT = "unavailable"
 
 
 class Servers(msgspec.Struct, frozen=True):
-    """What the MCP servers of a declaration offer: their tools, and for each whether its calls ask first."""
+    """What the MCP servers of a declaration offer: their tools, and for each whether its calls ask first.
+
+    `absent` are those that could not be reached, by their labels, each with the reason.
+    """
 
     tools: tuple[ToolSpec, ...] = ()
     asks: dict[str, bool] = {}
+    absent: dict[str, str] = {}
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -60,19 +69,48 @@ async def servers_among(reach: Reaching, tools: Sequence[Tool], at: str, *, know
     A tool that has the name of a built-in one, or of one that the agent's code brings (in `known`), gets another: a
     name is one tool's for good. Raises InvalidInput with the path of the field, McpUnreachable.
     """
+    return await _among(reach, tools, at, (*BUILTINS, *(own_tools(known) if known is not None else ())))
+
+
+async def _among(reach: Reaching, tools: Sequence[Tool], at: str, taken: Iterable[str]) -> Servers:
     bodies: list[object] = [_as_asked(tool) if isinstance(tool, McpTool) else tool for tool in tools]
-    taken = (*BUILTINS, *(own_tools(known) if known is not None else ()))
-    listed = await listed_by(reach, bodies, at=at, url="transport.server_url", taken=taken)
+    optional = [tool.server_label for tool in tools if isinstance(tool, McpTool) and not tool.required]
+    listed = await listed_by(reach, bodies, at=at, url="transport.server_url", taken=taken, optional=optional)
     metadata = {tool.server_label: tool.request_metadata for tool in tools if isinstance(tool, McpTool)}
     made = [_with_metadata(tool, metadata[one.label]) for one in listed for tool in one.tools]
     asks = {name for one in listed for name in one.asks}
-    return Servers(tuple(made), {tool.name: tool.name in asks for tool in made})
+    absent = {one.label: one.absent for one in listed if one.absent}
+    return Servers(tuple(made), {tool.name: tool.name in asks for tool in made}, absent)
+
+
+async def asked_again(reach: Reaching, spec: AgentSpec) -> Servers | None:
+    """What a version's servers offer, when one is there now that was away when it was declared; else None."""
+    known = servers_of(spec)
+    if not known.absent:
+        return None
+    declared = [tool for tool in spec.face["agent"]["tools"] if tool.get("server_label") in known.absent]
+    tools = [McpTool.model_validate({k: v for k, v in tool.items() if k != ABSENT}) for tool in declared]
+    found = await _among(reach, tools, "agent.tools", (*BUILTINS, *(tool.name for tool in spec.tools)))
+    if found.absent.keys() == known.absent.keys():
+        return None
+    return Servers((*known.tools, *found.tools), {**known.asks, **found.asks}, found.absent)
 
 
 def servers_of(spec: AgentSpec) -> Servers:
     """What a version was declared with here."""
     asks: dict[str, bool] = spec.face.get("mcp", {})
-    return Servers(tuple(tool for tool in spec.tools if tool.name in asks), asks)
+    declared: list[dict[str, Any]] = spec.face.get("agent", {}).get("tools", [])
+    absent = {tool["server_label"]: tool[ABSENT] for tool in declared if ABSENT in tool}
+    return Servers(tuple(tool for tool in spec.tools if tool.name in asks), asks, absent)
+
+
+def with_absent(config: dict[str, Any], servers: Servers) -> dict[str, Any]:
+    """A configuration whose servers say which of them are away."""
+    tools = [{name: value for name, value in tool.items() if name != ABSENT} for tool in config["tools"]]
+    for tool in tools:
+        if tool.get("server_label") in servers.absent:
+            tool[ABSENT] = servers.absent[tool["server_label"]]
+    return {**config, "tools": tools}
 
 
 def own_tools(spec: AgentSpec) -> dict[str, ToolSpec]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from fastapi import Header, Path, Request, Response
 from msgspec.structs import replace
 
-from remanence.api.agents import Asker, IdempotencyKey, Serves, checked_model, saved_agent, servers_for
+from remanence.api.agents import Asker, IdempotencyKey, Serves, checked_model, fitting, saved_agent, servers_for
 from remanence.api.agents_bodies import SessionBody, SessionChanges, SpendControl
 from remanence.api.agents_config import (
     blank_config,
@@ -24,7 +24,7 @@ from remanence.api.agents_config import (
     spec_of_config,
 )
 from remanence.api.agents_inputs import messages_in, parts_of
-from remanence.api.agents_mcp import check_required
+from remanence.api.agents_mcp import asked_again, check_required
 from remanence.api.agents_memory import MEMORY, STORE, USER, check_session, memory_of, user_of
 from remanence.api.agents_objects import MICROS_PER_CENT, UNLIMITED, tail_of
 from remanence.api.agents_stream import SessionStream, StreamChoice, shown_session
@@ -97,7 +97,7 @@ async def update_session(session_id: SessionId, body: SessionChanges, caller: As
         config = changed_config(config_of(known), body.agent, at="agent.")
         checked_model(served, config, "agent.model")
         servers = await servers_for(served, body.agent, known=known, at="agent.")
-        spec = spec_of_config(config, s.agent, servers=servers, base=known)
+        spec = await fitting(served, spec_of_config(config, s.agent, servers=servers, base=known), at="agent.")
         if spec != known:
             await sessions.upgrade(caller, s.id, spec)
     if "spend_control" in given:
@@ -201,19 +201,24 @@ async def _spec_for(served: Served, caller: Caller, body: SessionBody) -> AgentS
         config = changed_config(blank_config(body.agent.model), body.agent, at="agent.")
         checked_model(served, config, "agent.model")
         servers, memory = await servers_for(served, body.agent, at="agent."), memory_of(body.metadata or {})
-        return spec_of_config(config, inline_name(config), servers=servers, memory=memory)
+        spec = spec_of_config(config, inline_name(config), servers=servers, memory=memory)
+        return await fitting(served, spec, at="agent.")
     try:
         known = await saved_agent(served, caller, body.agent_id)
     except NotFound as error:
         raise NotFound(f"agent_id: {error.message}", param="agent_id") from None
     if body.agent is None or "tools" not in body.agent.model_fields_set:
         await check_required(served.shelf, config_of(known.spec)["tools"])
+    base = known.spec
+    if body.agent is None or "tools" not in body.agent.model_fields_set:
+        again = await asked_again(served.shelf, base)
+        base = spec_of_config(config_of(base), known.id, servers=again, base=base) if again else base
     if body.agent is None:
-        return known.spec
-    config = changed_config(config_of(known.spec), body.agent, at="agent.")
+        return base
+    config = changed_config(config_of(base), body.agent, at="agent.")
     checked_model(served, config, "agent.model")
-    servers = await servers_for(served, body.agent, known=known.spec, at="agent.")
-    return spec_of_config(config, known.id, servers=servers, base=known.spec)
+    servers = await servers_for(served, body.agent, known=base, at="agent.")
+    return await fitting(served, spec_of_config(config, known.id, servers=servers, base=base), at="agent.")
 
 
 def _opening(caller: Caller, body: SessionBody, key: str | None, base_url: str) -> Opening:

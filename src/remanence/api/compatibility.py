@@ -223,17 +223,16 @@ def _parameters(full: str, *others: tuple[str, State, str]) -> tuple[Parameter, 
     )  # fmt: skip
 
 
-_ONE_TIER = "only `auto` and `default`: no tier of a provider is chosen"
 _TIER = "where the provider has it, else refused; shown is the one it says it used"
 _WHERE_KNOWN = "where the model has it, else refused"
 _CACHE_KEY = "a hint: passed on to OpenAI's formats; other providers go by the prefix"
 _FUNCTIONS = "only tools of type `function`"
 _AGENT_TOOLS = (
     "`function`, without `defer_loading` and `async`, and `mcp` over `http` at a host of the setting `mcp_hosts`, "
-    "without `headers`, `authorization` and `credential_id`; a server that is away is refused, `required` or not"
+    "without `headers`, `authorization` and `credential_id`; a `required` server that is away is refused, another left "
+    "out: the tool says so in `unavailable`, and new sessions ask it again"
 )
-_HINT = "kept and shown again; what providers cache goes by the prefix of the window"
-_VERBOSITY = "`verbosity` only `medium`"
+_HINT = "kept and shown again; no provider is asked for a time: what they cache goes by the prefix of the window"
 
 PARAMETERS: dict[str, tuple[Parameter, ...]] = {
     "beta.agents.create": _parameters(
@@ -242,9 +241,9 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("experimental", "not yet", "only switched off"),
         ("metadata", "full", "`remanence.memory` and `remanence.memory.store` give the agent a memory"),
         ("multi_agent", "not yet", "only switched off"),
-        ("reasoning", "partial", "`effort`; a `summary` cannot be asked for"),
-        ("service_tier", "partial", _ONE_TIER),
-        ("text", "partial", _VERBOSITY),
+        ("reasoning", "full", _WHERE_KNOWN),
+        ("service_tier", "full", "where the provider has it, else refused"),
+        ("text", "full", _WHERE_KNOWN),
         ("tools", "partial", _AGENT_TOOLS),
     ),
     "beta.agents.sessions.create": _parameters(

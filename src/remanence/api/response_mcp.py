@@ -10,14 +10,14 @@ are refused. Servers that need them are declared with an agent, in code.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Protocol
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from remanence.api.response_input import refuse
-from remanence.errors import InvalidInput
+from remanence.errors import InvalidInput, McpUnreachable
 from remanence.spec import AllowRule, AskRule, Rule, ToolSpec
 from remanence.tools.mcp import McpServer, McpTool, remote_of
 
@@ -77,6 +77,8 @@ class Listed(msgspec.Struct, frozen=True):
     asks: tuple[str, ...]
     """The names of those whose calls ask first."""
     offer: list[dict[str, Any]]
+    absent: str = ""
+    """Why it could not be asked."""
 
 
 async def listed_by(
@@ -86,11 +88,12 @@ async def listed_by(
     at: str = "tools",
     url: str = "server_url",
     taken: Iterable[str] = (),
+    optional: Collection[str] = (),
 ) -> tuple[Listed, ...]:
     """What the servers among the tools of a request offer. Raises InvalidInput, McpUnreachable.
 
     `at` and `url` are where the tools lie in the request, and in a tool the address; `taken` are names that none of
-    them may have.
+    them may have; `optional` the labels of servers that may be away.
     """
     taken = set(taken) | {name for tool in tools if isinstance(name := getattr(tool, "name", None), str)}
     found: list[Listed] = []
@@ -104,7 +107,12 @@ async def listed_by(
             server = reach.server(body.server_label, body.server_url)
         except InvalidInput as error:
             raise InvalidInput(f"{path}.{url}: {error.message}", param=f"{path}.{url}") from None
-        found.append(_listed(body, await server.offered(), taken, path))
+        try:
+            found.append(_listed(body, await server.offered(), taken, path))
+        except McpUnreachable as error:
+            if body.server_label not in optional:
+                raise
+            found.append(Listed(body.server_label, (), (), [], error.message))
     return tuple(found)
 
 
