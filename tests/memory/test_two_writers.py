@@ -97,6 +97,49 @@ async def test_so_it_is_with_blocks_also_new_ones(rt: Remanence) -> None:
         await rt.memory.set_block("style", "In Greek.", ADAS)
 
 
+async def test_a_correction_and_a_withdrawal_of_one_moment_meet(rt: Remanence) -> None:
+    clock = FakeClock(rt.caller.clock.now())
+    first, second = await writers(rt, clock)
+    note = await rt.memory.keep("Ada drinks tea.", ADAS)
+    assert not (await first.run("memory_forget", memory=note.id)).error
+    assert "somebody else changed" in text_of((await second.run("memory_update", memory=note.id, text="x")).parts)
+    assert (await second.run("memory_forget", memory=note.id)).error
+    with pytest.raises(Conflict, match="Nothing was changed"):
+        await rt.memory.edit(note.id, "Ada drinks water.")
+    with pytest.raises(Conflict, match="Nothing was changed"):
+        await rt.memory.forget(note.id)
+    other = await rt.memory.keep("Ada drinks cocoa.", ADAS)
+    assert not (await second.run("memory_update", 3, memory=other.id, text="Ada drinks milk.")).error
+    with pytest.raises(Conflict, match="Nothing was changed"):
+        await rt.memory.forget(other.id)
+    assert (await first.run("memory_forget", 4, memory=other.id)).error
+
+
+async def test_what_was_withdrawn_can_be_taken_back_at_once(rt: Remanence) -> None:
+    note = await rt.memory.keep("Ada drinks tea.", ADAS)
+    await rt.memory.forget(note.id)
+    restored = await rt.memory.undo(note.id)
+    assert (restored.version, restored.closed_at, restored.text) == (2, None, "Ada drinks tea.")
+    await rt.memory.set_block("style", "In French.", ADAS)
+    await rt.memory.forget("block/default/user:ada/style")
+    assert (await rt.memory.set_block("style", "In Greek.", ADAS)).version == 2
+
+
+async def test_of_those_who_correct_and_withdraw_at_once_each_is_done_or_told(rt: Remanence) -> None:
+    for _ in range(5):
+        note = await rt.memory.keep("Ada drinks tea.", ADAS)
+        acts = [rt.memory.edit(note.id, f"Ada drinks {n}.") for n in "ab"]
+        said = await asyncio.gather(*acts, *(rt.memory.forget(note.id) for _ in range(2)), return_exceptions=True)
+        done = [one for one in said if isinstance(one, Memory)]
+        assert done
+        assert all(isinstance(one, Memory | Conflict) for one in said), said
+        history = await rt.memory.history(note.id)
+        corrected, withdrawn = (sum(isinstance(one, Memory) for one in part) for part in (said[:2], said[2:]))
+        assert len(history) == corrected + 1, "whoever was told that it was done finds it in the history"
+        assert (history[-1].closed_at is not None) == bool(withdrawn)
+        assert withdrawn <= 1
+
+
 async def test_whoever_writes_at_once_leaves_versions_in_a_row(rt: Remanence) -> None:
     note = await rt.memory.keep("Ada drinks tea.", ADAS)
     sessions = [await rt.open(QUIET, user="ada") for _ in range(3)]

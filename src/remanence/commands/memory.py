@@ -23,7 +23,7 @@ from remanence.errors import Conflict, InvalidInput, NotFound
 from remanence.events import Event, MemoryForgotten, MemoryKept
 from remanence.ports import Write
 from remanence.recollections import Memory, MemoryHit, MemoryKind, MemoryListing, MemoryQuery, Place
-from remanence.tools.memory_claims import claim
+from remanence.tools.memory_claims import Step, claim
 
 __all__ = [
     "TEXT_BYTES_MAX",
@@ -241,7 +241,7 @@ async def edit(
     async def version() -> Event:
         found = await _open(caller, memory, seen)
         valid = dates or Dates(found.valid_from, found.valid_to, found.expires_at)
-        await _claim(caller, memory, found.version + 1, by)
+        await _claim(caller, Step(memory, found.version + 1), by)
         return _next(caller, found, text, valid)
 
     await _journal(caller, first.place.store, version)
@@ -249,11 +249,17 @@ async def edit(
 
 
 async def forget(caller: Caller, memory: str, *, reason: str = "") -> Memory:
-    """Withdraw a memory: it is recalled no more. Raises NotFound, and Conflict when that was done before."""
+    """Withdraw a memory: it is recalled no more.
+
+    Raises NotFound, and Conflict when that was done before, or somebody else changes it at this moment.
+    """
     first = await show(caller, memory)
+    by = caller.make_id("write")
 
     async def withdrawn() -> Event:
         found = await _open(caller, memory, None)
+        if found.kind != "episode":  # which nobody corrects
+            await _claim(caller, Step(memory, found.version + 1, closes=True), by)
         return MemoryForgotten(found.place.store, memory, caller.actor, reason)
 
     await _journal(caller, first.place.store, withdrawn)
@@ -285,7 +291,7 @@ async def undo(caller: Caller, memory: str) -> Memory:
         if found.version != newest.version:
             raise Conflict(f"Memory {memory} was changed again just now. Nothing was taken back; look at it again.")
         dates = Dates(before.valid_from, before.valid_to, before.expires_at)
-        await _claim(caller, memory, found.version + 1, by)
+        await _claim(caller, Step(memory, found.version + 1, reopens=found.closed_at is not None), by)
         return replace(_next(caller, found, before.text, dates), untrusted=before.label == "untrusted")
 
     await _journal(caller, newest.place.store, restored)
@@ -303,12 +309,14 @@ async def set_block(caller: Caller, place: Place, name: str, text: str) -> Memor
 
     async def version() -> Event:
         try:
-            old = (await show(caller, memory)).version
+            found = await show(caller, memory)
         except NotFound:
-            old = 0
-        await _claim(caller, memory, old + 1, by)
+            step = Step(memory, 1)
+        else:
+            step = Step(memory, found.version + 1, reopens=found.closed_at is not None)
+        await _claim(caller, step, by)
         return MemoryKept(
-            place.store, memory, text, scope=place.scope, kind="block", version=old + 1, name=name, by=caller.actor
+            place.store, memory, text, scope=place.scope, kind="block", version=step.version, name=name, by=caller.actor
         )
 
     await _journal(caller, place.store, version)
@@ -328,10 +336,12 @@ async def _open(caller: Caller, memory: str, seen: int | None) -> Memory:
     return found
 
 
-async def _claim(caller: Caller, memory: str, version: int, by: str) -> None:
-    """Be the one who writes this version. Raises Conflict when an agent or another person is about to."""
-    if not await claim(caller.database.registry, caller.project, (memory, version), by=by, now=caller.clock.now()):
-        raise Conflict(f"Memory {memory} was changed by somebody else just now. Nothing was changed; look at it again.")
+async def _claim(caller: Caller, step: Step, by: str) -> None:
+    """Be the one who changes a memory next. Raises Conflict when an agent or another person is about to."""
+    if not await claim(caller.database.registry, caller.project, step, by=by, now=caller.clock.now()):
+        raise Conflict(
+            f"Memory {step.memory} was changed by somebody else just now. Nothing was changed; look at it again."
+        )
 
 
 def _next(caller: Caller, found: Memory, text: str, dates: Dates) -> MemoryKept:

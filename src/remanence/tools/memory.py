@@ -26,7 +26,7 @@ from remanence.ports import Clock, Database, Tool, ToolCallContext, ToolOutcome
 from remanence.recollections import Memory, MemoryQuery, Place
 from remanence.spec import MemoryScope, MemoryUse, ToolSpec
 from remanence.tools.memory_access import access_now
-from remanence.tools.memory_claims import claim
+from remanence.tools.memory_claims import Step, claim
 from remanence.tools.memory_words import hit_words, memory_words
 from remanence.tools.results import failure
 
@@ -144,11 +144,11 @@ class _Desk(msgspec.Struct, frozen=True):
         if found.place not in self.access.writes:
             raise _Refused(f"this session may read {found.id}, but not change it")
 
-    async def claim(self, memory: str, version: int) -> None:
-        """Be the one who writes this version, or be told that somebody else does."""
+    async def claim(self, step: Step) -> None:
+        """Be the one who changes a memory next, or be told that somebody else does."""
         registry, by = self.doors.database.registry, self.context.effect_key
-        if not await claim(registry, self.subject.project, (memory, version), by=by, now=self.now):
-            raise _Refused(f"somebody else changed {memory} at this moment; look at it again first")
+        if not await claim(registry, self.subject.project, step, by=by, now=self.now):
+            raise _Refused(f"somebody else changed {step.memory} at this moment; look at it again first")
 
     def kept(self, memory: str, place: Place, text: str, learned: _Learned, **more: Any) -> MemoryKept:
         return MemoryKept(
@@ -256,7 +256,7 @@ async def _update(desk: _Desk, given: dict[str, Any]) -> ToolOutcome:
     since, learned = moment_of(given, "since"), await desk.learned(given, found.place)
     if since is not None and found.valid_from is not None and since <= found.valid_from:
         raise _Refused("`since` does not come after the date since which the old text is true")
-    await desk.claim(found.id, found.version + 1)
+    await desk.claim(Step(found.id, found.version + 1))
     if since is None:
         fact = desk.kept(
             found.id,
@@ -298,6 +298,8 @@ def _changed(desk: _Desk, found: Memory, text: str, since: int, learned: _Learne
 async def _forget(desk: _Desk, given: dict[str, Any]) -> ToolOutcome:
     found = await desk.find(given["memory"])
     desk.check_writable(found)
+    if found.kind != "episode":  # which nobody corrects
+        await desk.claim(Step(found.id, found.version + 1, closes=True))
     fact = MemoryForgotten(found.place.store, found.id, desk.author, given.get("reason", ""))
     return _said(f"{found.id} is recalled no more.", fact)
 
@@ -317,11 +319,12 @@ async def _block(desk: _Desk, given: dict[str, Any]) -> ToolOutcome:
     if not text:
         if old is None or old.closed_at is not None:
             raise _Refused(f"there is no block {name!r} to remove")
+        await desk.claim(Step(memory, old.version + 1, closes=True))
         return _said(f"Block {name} is gone.", MemoryForgotten(place.store, memory, desk.author))
     # A person said yes to this very text (or nobody had to): from here on it is an instruction.
     version = old.version + 1 if old is not None else 1
     learned = await desk.learned(given, place)
-    await desk.claim(memory, version)
+    await desk.claim(Step(memory, version, reopens=old is not None and old.closed_at is not None))
     fact = msgspec.structs.replace(
         desk.kept(memory, place, text, learned, kind="block", version=version, name=name), untrusted=False
     )
