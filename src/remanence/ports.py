@@ -13,7 +13,8 @@ One `Write` is one transaction. What makes the laws hold is checked inside it:
 * `charges`  budgets are reserved and settled with it; an overshooting reservation raises `BudgetExceeded`;
 * `key`      an idempotency key seen before returns the first write's result (`KeyReused` if the body differs);
 * `entries`  of the registry are made or replaced with it; an answer under an idempotency key leaves them as they are;
-* `Redacted` among the events: the payload at its position becomes its skeleton, the payload's digest is kept.
+* `Redacted` among the events: the payload at its position becomes its skeleton, the payload's digest is kept, and
+             `renames` puts pseudonyms in the place of names that are left.
 
 Either all of a write is durable when the call returns, or none of it is.
 """
@@ -352,6 +353,20 @@ class Database(Protocol):
 
     async def prune_keys(self, *, before: int) -> int:
         """Forget idempotency keys used before a moment (microseconds). Returns how many."""
+        ...
+
+    async def naming(self, names: Sequence[str]) -> Sequence[tuple[str, int]]:
+        """Records that hold any of some names, in their header or anywhere in their content: session and position.
+
+        Reads every journal.
+        """
+        ...
+
+    async def rename_user(self, project: str, old: str, new: str) -> dict[str, int]:
+        """Put a pseudonym in the place of a user's name beside the journals: rows of sessions, sums, budgets, places.
+
+        Sums and budgets stay. Returns how many rows were changed, by table.
+        """
         ...
 
     async def scrub(self) -> None:

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from remanence.content import Message, Part, Usage
-from remanence.events import Event, Recorded
+from remanence.events import Event, Recorded, Renames
 from remanence.spec import AgentSpec, MemoryUse, ModelSettings, ToolSpec
 
 __all__ = [
@@ -120,6 +120,8 @@ class Write(msgspec.Struct, frozen=True):
     key_digest: str = ""
     entries: tuple[Entry, ...] = ()
     """Entries of the registry that belong to what is journaled: made or replaced with it, whatever their revision."""
+    renames: Renames = Renames()
+    """Pseudonyms for names in content and header of what this write redacts, also of what was redacted before."""
 
 
 class Appended(msgspec.Struct, frozen=True):

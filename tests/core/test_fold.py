@@ -121,7 +121,7 @@ def test_a_skeleton_says_nothing() -> None:
 
 _NAMES = (
     "agent answers arguments by call effect_key follows input kind memory model name policy project prompt "
-    "provider_id rule scope source source_session stop store supersedes tool user version"
+    "provider_id rule scope seal service_tier source source_session stop store supersedes tool user version"
 )
 NAMES = frozenset(_NAMES.split())
 """Fields of text that a skeleton keeps: ids, names, digests, kinds. Whoever adds a field decides here what it is."""

@@ -16,8 +16,9 @@ from remanence import Agent, Remanence
 from remanence.app import Options, Session
 from remanence.commands import erasure
 from remanence.commands.caller import Caller, state_of
+from remanence.commands.proof import check_receipt
 from remanence.commands.reach import Reach
-from remanence.commands.receipts import Order, Receipt, check_receipt, tracer_of
+from remanence.commands.receipts import Order, Receipt, tracer_of
 from remanence.commands.verification import verify_session
 from remanence.content import Text, ToolCall, ToolResult, text_of
 from remanence.core.session import encode_snapshot, evolve

@@ -17,9 +17,9 @@ from test_erasure import AGENT, RARE, SECRET, Broken, bytes_with, commanded
 
 from remanence import Remanence
 from remanence.app import Options, Session
-from remanence.commands import erasure
+from remanence.commands import erasure, sessions
 from remanence.commands.consolidation import Consolidating
-from remanence.commands.receipts import check_receipt
+from remanence.commands.proof import check_receipt
 from remanence.commands.transfer import export_session
 from remanence.commands.verification import verify_session
 from remanence.errors import NotFound, StoreUnavailable
@@ -27,7 +27,8 @@ from remanence.events import Recorded, TurnEnded
 from remanence.models.scripted import Scripted
 from remanence.ports import SessionQuery
 
-MOVES = ("tell", "note", "ask", "fork", "export", "crash", "erase", "rebuild", "ben", "consolidate")
+ADA, NAME, BLOCK = "ada@quokkawell.example", b"quokkawell", b"zelmira"
+MOVES = ("tell", "note", "block", "ask", "fork", "export", "crash", "erase", "rebuild", "ben", "help", "consolidate")
 
 
 class Play:
@@ -39,8 +40,10 @@ class Play:
 
     async def move(self, name: str) -> None:
         match name:
-            case "tell" | "note" | "ask":
-                await self._speak(name, user="ada")
+            case "tell" | "note" | "block" | "ask":
+                await self._speak(name, user=ADA)
+            case "help":
+                await self._help()
             case "ben":
                 await self._speak("ask", user="ben")
             case "fork":
@@ -64,14 +67,22 @@ class Play:
         said = {
             "tell": f"Remember: {SECRET}.",
             "note": f'memory_write {{"text": "{SECRET}"}}',
+            "block": f'memory_block {{"name": "daughter_zelmira", "text": "{SECRET}"}}',
             "ask": "Where is the spare key?",
         }
         await session.send(said[what])
         self.sessions.append(session)
 
+    async def _help(self) -> None:
+        """She does something in another person's session."""
+        session = await self.rt.open(AGENT, user="ben")
+        await sessions.freeze(replace(self.rt.caller, actor=ADA), session.id)
+        await sessions.thaw(replace(self.rt.caller, actor=ADA), session.id)
+        self.sessions.append(session)
+
     async def _erase(self, caller: erasure.Caller) -> None:
         try:
-            await erasure.erase(caller, "user", "ada", reason="asked to")
+            await erasure.erase(caller, "user", ADA, reason=f"{ADA} asked to")
         except (NotFound, StoreUnavailable):
             return  # there was nothing yet, or it died on the way
 
@@ -86,17 +97,20 @@ async def play(url: str, moves: Sequence[tuple[str, ...]]) -> None:
         await at_rest(rt)  # what a model still has in view it may say again
         await acts.move("erase")
         await rt.memory.catch_up()
-        assert await bytes_with(rt) == []
+        for gone in (RARE, NAME, BLOCK):
+            assert await bytes_with(rt, gone) == []
         for session in acts.sessions:
             assert (await verify_session(rt.caller, session.id)).intact
             out = io.BytesIO()
             await export_session(rt.caller, session.id, out)
             with zipfile.ZipFile(out) as bundle:
-                assert not any(RARE in bundle.read(name).lower() for name in bundle.namelist())
+                texts = [bundle.read(name).lower() for name in bundle.namelist()]
+                assert not any(gone in text for text in texts for gone in (RARE, NAME, BLOCK))
         await rt.memory.rebuild()
-        assert await bytes_with(rt) == []
+        for gone in (RARE, NAME, BLOCK):
+            assert await bytes_with(rt, gone) == []
         for receipt in await erasure.receipts(rt.caller):
-            assert all(check.holds for check in await check_receipt(rt.caller, receipt))
+            assert all(check.holds for check in await check_receipt(rt.caller, receipt, name=ADA))
 
 
 async def at_rest(rt: Remanence) -> None:

@@ -13,6 +13,7 @@ from remanence import Agent, Remanence
 from remanence.app import Options
 from remanence.commands import erasure
 from remanence.commands.memory import Looking
+from remanence.commands.receipts import tracer_of
 from remanence.content import Text, Usage, text_of
 from remanence.core.memory.journal import journal_of
 from remanence.core.memory.projection import MEMORY
@@ -114,9 +115,13 @@ async def test_an_order_that_a_hold_stops_keeps_no_other_waiting(rt: Remanence) 
         broken = replace(rt.caller, database=Broken(rt.database, 0))  # pyright: ignore[reportArgumentType]
         with pytest.raises(StoreUnavailable):
             await erasure.erase(broken, "user", user, reason="asked to")
+    tracer = await tracer_of(rt.caller)
     for held, done in (("ada", ["ben"]), ("nobody", ["ada"])):
         await erasure.hold(rt.caller, f"user:{held}", reason="case 12/2026")
-        assert [one.order.name for one in await erasure.resume(rt.caller)] == done
+        finished = await erasure.resume(rt.caller)
+        assert [tracer.pseudonym(one.order.id, name) for one, name in zip(finished, done, strict=True)] == [
+            one.order.name for one in finished
+        ]
         await erasure.unhold(rt.caller, f"user:{held}")
     assert await bytes_with(rt) == []
 

@@ -14,7 +14,8 @@ from remanence.api.bodies import JsonRoute
 from remanence.api.router import Face
 from remanence.commands import erasure
 from remanence.commands.erasure import LegalHold
-from remanence.commands.receipts import Check, Receipt, What, check_receipt, read_receipt
+from remanence.commands.proof import Check, check_receipt
+from remanence.commands.receipts import Receipt, What, read_receipt
 
 __all__ = ["erasure_router"]
 
@@ -63,8 +64,11 @@ async def get_erasure(caller: Admin, erasure_id: str) -> Response:
 
 @erasure_router.post("/erasures/verify", summary="Prove that nothing is left", response_model=listed(Check))
 async def verify_erasure(caller: Admin, receipt: Annotated[dict[str, Any], Body()]) -> Response:
-    """Check a receipt: its signature, every record and memory it names, and the bytes of the database's files."""
-    return page_answer(list(await check_receipt(caller, read_receipt(msgspec.json.encode(receipt)))))
+    """Check a receipt: its signature, every record and memory it names, and the bytes of the database's files. With
+    `name` beside its fields (the user, subject or block it is about, which it does not say) that is checked as well."""
+    name = receipt.pop("name", "")
+    whole = read_receipt(msgspec.json.encode(receipt))
+    return page_answer(list(await check_receipt(caller, whole, name=name if isinstance(name, str) else "")))
 
 
 @erasure_router.get("/holds", summary="List legal holds", response_model=listed(LegalHold))

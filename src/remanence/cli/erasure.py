@@ -11,7 +11,8 @@ import msgspec
 from remanence.cli.command import Command, Format, Invocation, asynchronous, leave, spelled
 from remanence.cli.output import counted, moment, note, say, show, table
 from remanence.commands.erasure import LegalHold
-from remanence.commands.receipts import Check, Receipt, What, read_receipt
+from remanence.commands.proof import Check
+from remanence.commands.receipts import Receipt, What, read_receipt
 
 __all__ = ["erase", "hold", "holds", "receipts", "unhold", "verify_erasure"]
 
@@ -84,15 +85,18 @@ async def receipts(call: Invocation, *, output: Format) -> None:
 
 @click.command("verify-erasure", cls=Command, shape=list[Check])
 @click.argument("receipt")
+@click.option("--name", default="", metavar="NAME", help="The user, subject or block it is about: checked as well.")
 @asynchronous
-async def verify_erasure(call: Invocation, receipt: str, *, output: Format) -> None:
+async def verify_erasure(call: Invocation, receipt: str, *, name: str, output: Format) -> None:
     """Prove that nothing is left of what RECEIPT, a file or an id, says was erased.
 
-    Checks the signature, looks up every record and memory, and searches the bytes of the database's files.
+    Checks the signature, looks up every record and memory, and searches the bytes of the database's files. A receipt
+    does not say who was erased; with NAME it is checked that it is about them, and that no record from before names
+    them.
     """
     async with call.reach(indexed=True) as reach:
         whole = _read(Path(receipt)) or await reach.memory.receipt(receipt)
-        found = list(await reach.memory.verify(whole))
+        found = list(await reach.memory.verify(whole, name))
     rows = [("holds" if check.holds else "FAILS", check.what, check.found) for check in found]
     show(found, output, lambda: table(("", "CHECK", "FOUND"), rows))
     if not all(check.holds for check in found):

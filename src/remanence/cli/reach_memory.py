@@ -27,7 +27,8 @@ from remanence.commands.memory_shapes import (
     SourceShape,
     StoreShape,
 )
-from remanence.commands.receipts import Check, Receipt, What, check_receipt
+from remanence.commands.proof import Check, check_receipt
+from remanence.commands.receipts import Receipt, What
 from remanence.recollections import Place
 from remanence.spec import MemoryScope
 
@@ -64,7 +65,7 @@ class Remembering(Protocol):
     async def erase(self, what: What, name: str, reason: str) -> Receipt: ...
     async def receipts(self) -> Sequence[Receipt]: ...
     async def receipt(self, order: str) -> Receipt: ...
-    async def verify(self, receipt: Receipt) -> Sequence[Check]: ...
+    async def verify(self, receipt: Receipt, name: str = "") -> Sequence[Check]: ...
     async def hold(self, scope: str, reason: str) -> LegalHold: ...
     async def unhold(self, scope: str) -> LegalHold: ...
     async def holds(self) -> Sequence[LegalHold]: ...
@@ -157,8 +158,8 @@ class MemoryAtStore:
     async def receipt(self, order: str) -> Receipt:
         return await erasure.receipt_of(self._caller, order)
 
-    async def verify(self, receipt: Receipt) -> Sequence[Check]:
-        return await check_receipt(self._caller, receipt)
+    async def verify(self, receipt: Receipt, name: str = "") -> Sequence[Check]:
+        return await check_receipt(self._caller, receipt, name=name)
 
     async def hold(self, scope: str, reason: str) -> LegalHold:
         return await erasure.hold(self._caller, scope, reason=reason)
@@ -251,8 +252,9 @@ class MemoryAtServer:
     async def receipt(self, order: str) -> Receipt:
         return await self._client.get(f"/memory/erasures/{order}", Receipt)
 
-    async def verify(self, receipt: Receipt) -> Sequence[Check]:
-        page = await self._client.post("/memory/erasures/verify", _Checks, receipt)
+    async def verify(self, receipt: Receipt, name: str = "") -> Sequence[Check]:
+        body = msgspec.to_builtins(receipt)
+        page = await self._client.post("/memory/erasures/verify", _Checks, {**body, "name": name} if name else body)
         return page.data
 
     async def hold(self, scope: str, reason: str) -> LegalHold:

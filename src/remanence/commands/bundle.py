@@ -67,8 +67,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """What a bundle says about itself. `head_digest` is the digest of the last record, in hexadecimal digits.
 
     `erased_elsewhere` are positions whose erasure was journaled where this bundle does not reach (in the source of a
-    fork, after it); `missing_blobs` are blobs that events name and that were not there any more. `budgets` are those of
-    the session itself.
+    fork, after it), `seals` the seals of those that have one; `missing_blobs` are blobs that events name and that were
+    not there any more. `budgets` are those of the session itself.
     """
 
     format: str
@@ -83,6 +83,7 @@ class Manifest(msgspec.Struct, frozen=True):
     lineage: tuple[Origin, ...]
     members: dict[str, Member]
     erased_elsewhere: tuple[int, ...] = ()
+    seals: dict[int, str] = {}
     missing_blobs: tuple[str, ...] = ()
     budgets: tuple[Budget, ...] = ()
 

@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.sessions import Opening, annotate, open_session, send
 from remanence.core.memory.consolidation import EPISODES_MAX, input_for, spec_for
+from remanence.core.state import Session
 from remanence.errors import Conflict, NotFound, RemanenceError
 from remanence.recollections import Memory, MemoryListing, Place
 
@@ -44,9 +45,9 @@ class Consolidating(msgspec.Struct, frozen=True):
     look_every_s: float = 60.0
 
 
-def consolidation_of(project: str, place: Place) -> str:
-    """The id of the session that consolidates a place."""
-    name = f"{project}/{place.store}/{place.scope}"
+def consolidation_of(project: str, place: Place, again: int = 0) -> str:
+    """The id of the session that consolidates a place. `again`: how often its user was erased, and came back."""
+    name = f"{project}/{place.store}/{place.scope}" + (f"/{again}" if again else "")
     return f"consolidation_{sha256(name.encode()).hexdigest()[:24]}"
 
 
@@ -80,11 +81,7 @@ async def consolidate(caller: Caller, place: Place, how: Consolidating, *, now: 
     spec = spec_for(how.model, place, usd_micros=how.usd_micros)
     if spec is None:
         return None
-    session = consolidation_of(caller.project, place)
-    try:
-        s = await state_of(caller, session)
-    except NotFound:
-        s = None
+    session, s = await _session_of(caller, place)
     if s is not None and (s.turn is not None or s.queue or s.deleted):
         return None  # it still works at the last ones, or somebody does not want it to
     through = s.metadata.get(THROUGH, "") if s is not None else ""
@@ -104,6 +101,20 @@ async def consolidate(caller: Caller, place: Place, how: Consolidating, *, now: 
     await send(caller, session, input_for([episode.id for episode in batch]), key=key)
     await annotate(caller, session, {THROUGH: _mark(batch[-1])}, {})
     return session
+
+
+async def _session_of(caller: Caller, place: Place) -> tuple[str, Session | None]:
+    """The session of a place, and its state when it is there. That of a user who was erased is another's."""
+    user, again = place.scope.partition(":")[2], 0
+    while True:
+        session = consolidation_of(caller.project, place, again)
+        try:
+            s = await state_of(caller, session)
+        except NotFound:
+            return session, None
+        if s.user == user:
+            return session, s
+        again += 1
 
 
 async def _episodes(caller: Caller, place: Place, through: str) -> list[Memory]:

@@ -11,6 +11,9 @@ ordered, the reach grows until nothing is added any more:
 and from each of these records: notes that were learned from it, summaries that cover it, what a recall says about it,
 and, for a memory, records of the same person's sessions that repeat its text.
 
+Names go as well: that of a user and those of blocks are replaced by pseudonyms, in records, in the tables beside them,
+and in what is left of the order (`pseudonyms.py`).
+
 The order is an entry of the registry (kind `erasure`) before anything is erased, and grows before every step. A process
 that dies leaves an order that `resume` carries on; erasing twice is erasing once. A legal hold refuses an order whole.
 """
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any, Final
 
@@ -27,14 +31,18 @@ import structlog
 from msgspec.structs import replace
 
 from remanence.commands.caller import Caller, check_name, commit
+from remanence.commands.entries import entries_of
 from remanence.commands.in_flight import calls_after
+from remanence.commands.legal_holds import LegalHold, hold, holds, unhold
+from remanence.commands.pseudonyms import Pseudonyms, rename_entries
 from remanence.commands.reach import Reach, Trail
 from remanence.commands.receipts import Order, Reached, Receipt, What, sign, tracer_of
+from remanence.commands.seals import sealed
 from remanence.commands.traces import Tracer, texts_of
 from remanence.core.memory.projection import MEMORY
-from remanence.errors import Conflict, InvalidInput, NotFound, RemanenceError
-from remanence.events import MemoryKept, Redacted, payload_digest
-from remanence.ports import Entry, EntryQuery, RawRecord, SessionRow, Write
+from remanence.errors import Conflict, NotFound, RemanenceError
+from remanence.events import MemoryKept, payload_digest
+from remanence.ports import Entry, RawRecord, SessionRow, Write
 from remanence.recollections import MemorySelector
 from remanence.stores.rows import blobs_named
 from remanence.tools.memory_claims import drop_claims
@@ -44,28 +52,20 @@ __all__ = ["KIND", "LegalHold", "carry_on", "erase", "hold", "holds", "receipt_o
 log = structlog.get_logger("remanence.erasure")
 
 KIND: Final = "erasure"
-HOLD_KIND: Final = "legal_hold"
 ANSWER_KIND: Final = "kept_answer"
 ECHO_KINDS: Final = ("response", "conversation")
 INDEX_PATIENCE_S, INDEX_LOOK_S = 2.0, 0.1
 IDLE_S: Final = 60.0
 """After which an order that did not move is taken to be nobody's."""
 _PAGE = 200
+_TRIES = 20
+_RENAME_ROUNDS = 5
 _NO_SNAPSHOT = b""
 """A snapshot that no release can read: the next load folds from the first record."""
 _BEYOND = (
     "bundles, copies and backups made before this moment",
     "what model providers and tools keep of what they were sent",
 )
-
-
-class LegalHold(msgspec.Struct, frozen=True):
-    """Nothing under `scope` may be erased: `project`, `user:ID`, `session:ID`, `subject:NAME` or `memory:ID`."""
-
-    scope: str
-    by: str
-    reason: str
-    at: int
 
 
 class _Echo(msgspec.Struct, frozen=True):
@@ -84,47 +84,8 @@ class _State(msgspec.Struct, frozen=True):
     removed: dict[str, int] = {}
     receipt: Receipt | None = None
     trail: Trail = Trail()
-
-
-# --- legal holds ------------------------------------------------------------------------------------------------------
-
-
-async def hold(caller: Caller, scope: str, *, reason: str) -> LegalHold:
-    """Keep everything under a scope from being erased until the hold is lifted."""
-    kind, _, name = scope.partition(":")
-    if (kind == "project") == bool(name) or kind not in ("project", "user", "session", "subject", "memory"):
-        raise InvalidInput(
-            f"{scope!r} is not something to hold. Use project, user:ID, session:ID, subject:NAME or memory:ID. Nothing "
-            "was changed.",
-            param="scope",
-        )
-    now = caller.clock.now()
-    kept = LegalHold(scope, caller.actor, reason, now)
-    entry = Entry(HOLD_KIND, caller.project, _hold_id(caller, scope), now, now, msgspec.json.encode(kept))
-    await caller.database.registry.put(entry)
-    return kept
-
-
-async def unhold(caller: Caller, scope: str) -> LegalHold:
-    """Lift a legal hold; returns it. Raises NotFound when none stands."""
-    registry = caller.database.registry
-    try:
-        entry = await registry.get(HOLD_KIND, _hold_id(caller, scope))
-        await registry.remove(HOLD_KIND, entry.id)
-        return msgspec.json.decode(entry.body, type=LegalHold)
-    except NotFound:
-        raise NotFound(f"No legal hold stands over {scope}. `remanence memory holds` shows those there are.") from None
-
-
-async def holds(caller: Caller) -> Sequence[LegalHold]:
-    """The legal holds that stand in the caller's project."""
-    return [
-        msgspec.json.decode(e.body, type=LegalHold) for e in await _entries(caller, HOLD_KIND, project=caller.project)
-    ]
-
-
-def _hold_id(caller: Caller, scope: str) -> str:
-    return f"{caller.project}/{scope}"
+    unsigned: Receipt | None = None
+    """The receipt, when all is erased but what the files still hold. No name is left in the order then."""
 
 
 # --- orders -----------------------------------------------------------------------------------------------------------
@@ -159,7 +120,7 @@ async def resume(caller: Caller, *, idle_s: float = 0) -> Sequence[Receipt]:
     One that cannot be carried out, because a legal hold was put in its way since, waits and keeps no other from it.
     """
     before, done = caller.clock.now() - int(idle_s * 1_000_000), list[Receipt]()
-    for entry in await _entries(caller, KIND, project=None):
+    for entry in await entries_of(caller, KIND, project=None):
         state = msgspec.json.decode(entry.body, type=_State)
         if state.receipt is None and entry.updated_at <= before:
             there = replace(caller, project=entry.project)
@@ -182,7 +143,7 @@ async def carry_on(caller: Caller) -> None:
 
 async def receipts(caller: Caller) -> Sequence[Receipt]:
     """The receipts of the caller's project, newest first."""
-    states = [msgspec.json.decode(e.body, type=_State) for e in await _entries(caller, KIND, project=caller.project)]
+    states = [msgspec.json.decode(e.body, type=_State) for e in await entries_of(caller, KIND, project=caller.project)]
     found = [state.receipt for state in states if state.receipt is not None]
     return sorted(found, key=lambda receipt: receipt.order.at, reverse=True)
 
@@ -201,19 +162,6 @@ async def receipt_of(caller: Caller, order: str) -> Receipt:
     return receipt
 
 
-async def _entries(caller: Caller, kind: str, *, project: str | None) -> list[Entry]:
-    """All of a kind. When the one that a page begins after is removed meanwhile, from the beginning once more."""
-    while True:
-        found, query = list[Entry](), EntryQuery(kind, project, limit=_PAGE)
-        try:
-            while entries := await caller.database.registry.list(query):
-                found += entries
-                query = replace(query, after=entries[-1].id)
-            return found
-        except NotFound:
-            continue
-
-
 # --- the work ---------------------------------------------------------------------------------------------------------
 
 
@@ -224,32 +172,67 @@ class _Work:
         self._caller = caller
         self._state = state
         self._tracer = tracer
+        self._names = Pseudonyms(state.order, tracer, state.memories)
 
     async def carry_out(self) -> Receipt:
         """Erase, look again, until nothing is left to erase; then sign. An order that reaches nothing is not kept.
 
         A call that had left before may still answer with what was erased: its answer is waited for, and erased as well.
         """
-        order, caller = self._state.order, self._caller
+        caller = self._caller
+        if self._state.unsigned is not None:
+            return await self._finish(self._state.unsigned)
         await self._erase_written()
         await self._erase_all()
         late = await calls_after(caller, dict.fromkeys(one.session for one in self._state.records))
         await self._erase_all()
+        await self._rename()
         state = self._state
         beyond = (*_BEYOND, *(f"what call {call} of session {session} answers" for session, call, _ in sorted(late)))
-        prints = self._telling_prints()
-        receipt = Receipt(order, caller.clock.now(), state.records, state.memories, state.removed, prints, beyond)
-        if state.records or state.memories:
-            await self._empty_answers()
-            await self._remove_echoes()
-            await caller.database.scrub()
-            receipt = await sign(caller, replace(receipt, removed=self._state.removed, finished_at=caller.clock.now()))
-            await self._save(replace(self._state, receipt=receipt))
+        receipt = Receipt(state.order, caller.clock.now(), state.records, state.memories, state.removed, (), beyond)
+        if not state.records and not state.memories and not state.removed:
+            return receipt
+        await self._empty_answers()
+        await self._remove_echoes()
+        receipt = self._names.receipt(replace(receipt, order=self._names.order(), removed=self._state.removed))
+        receipt = replace(receipt, prints=self._telling_prints(receipt))
+        # Before the files are written anew, because the order holds names up to here.
+        await self._save(_State(receipt.order, unsigned=receipt))
+        return await self._finish(receipt)
+
+    async def _finish(self, unsigned: Receipt) -> Receipt:
+        await self._caller.database.scrub()
+        receipt = await sign(self._caller, replace(unsigned, finished_at=self._caller.clock.now()))
+        await self._save(_State(receipt.order, receipt=receipt))
         return receipt
 
-    def _telling_prints(self) -> tuple[str, ...]:
+    async def _rename(self) -> None:
+        """Put pseudonyms where names stand beside the journals, and look again: somebody may write them meanwhile."""
+        caller, names, order = self._caller, self._names, self._state.order
+        for _ in range(_RENAME_ROUNDS):
+            if names.user:
+                changed = await caller.database.rename_user(order.project, names.user, names.of(names.user))
+                self._count({f"{table} under a pseudonym": rows for table, rows in changed.items()})
+            if names.names:
+                self._count({"entries under a pseudonym": await rename_entries(caller, names)})
+                await self._rename_receipts()
+            before = self._state.records
+            await self._erase_all()
+            if self._state.records == before:
+                return
+
+    async def _rename_receipts(self) -> None:
+        """Receipts of earlier orders that hold a name: they are signed anew."""
+        for entry in await entries_of(self._caller, KIND, project=self._state.order.project):
+            receipt = msgspec.json.decode(entry.body, type=_State).receipt
+            if receipt is not None and (bare := self._names.receipt(receipt)) != receipt:
+                signed = await sign(self._caller, bare)
+                body = msgspec.json.encode(_State(signed.order, receipt=signed))
+                await self._caller.database.registry.put(replace(entry, body=body))
+
+    def _telling_prints(self, receipt: Receipt) -> tuple[str, ...]:
         """The prints without those of ids that the receipt itself names, which would be found for ever."""
-        named = msgspec.json.encode((self._state.records, self._state.memories))
+        named = msgspec.json.encode((receipt.records, receipt.memories))
         found = self._tracer.find(frozenset(self._state.prints), (named,))
         return tuple(one for one in self._state.prints if one not in found)
 
@@ -265,6 +248,7 @@ class _Work:
         while True:
             reach = self._reach()
             await reach.look()
+            self._names.know(reach.names.blocks)
             if not reach:
                 return
             await self._refuse_held(reach)
@@ -278,7 +262,9 @@ class _Work:
 
     def _reach(self) -> Reach:
         known = [(one.session, one.position) for one in self._state.records]
-        return Reach(self._caller, self._state.order, self._tracer, known, self._state.trail)
+        reach = Reach(self._caller, self._state.order, self._tracer, known, self._state.trail)
+        reach.names.know(self._names.blocks)
+        return reach
 
     async def _refuse_held(self, reach: Reach) -> None:
         order = self._state.order
@@ -301,9 +287,12 @@ class _Work:
         """The order remembers what it is about to erase, so that a receipt can be written after a crash, too."""
         state, prints = self._state, dict.fromkeys(self._state.prints)
         records = set(state.records)
+        for name in self._names.names:
+            prints |= dict.fromkeys(self._tracer.prints_of(name.rpartition("/")[2]))
         for session, found in reach.records.items():
             async for row in self._stored(session, found):
-                records.add(Reached(session, row.position, payload_digest(row.payload).hex()))
+                original = row.payload_digest or payload_digest(row.payload)
+                records.add(Reached(session, row.position, original.hex()))
                 said = texts_of(found[row.position].event)
                 blobs = [await self._caller.database.blobs.get(name) for name in blobs_named(row.payload)]
                 said += [blob.decode(errors="ignore") for blob in blobs]
@@ -330,13 +319,22 @@ class _Work:
                     yield row
 
     async def _redact(self, row: SessionRow, positions: Sequence[int]) -> None:
-        caller, order = self._caller, self._state.order
+        caller, order = self._caller, self._names.order()
+        by = replace(caller, actor=self._names.renames.user(caller.actor))
         summary = replace(row.summary, title="") if row.summary.title else None
         for start in range(0, len(positions), _PAGE):
-            events = tuple(Redacted(p, order.by, order.reason) for p in positions[start : start + _PAGE])
-            now = caller.clock.now()
-            write = Write(row.session, events, now, caller.actor, summary=summary, snapshot=_NO_SNAPSHOT)
-            await commit(caller, write)
+            some, tries = positions[start : start + _PAGE], 0
+            while True:
+                head, events = await sealed(caller, row.session, some, order, self._names.renames)
+                now, renames = caller.clock.now(), self._names.renames
+                write = Write(row.session, events, now, by.actor, head, summary=summary, snapshot=_NO_SNAPSHOT)
+                try:
+                    await commit(by, replace(write, renames=renames))
+                    break
+                except Conflict:  # somebody wrote meanwhile, perhaps into one of these records
+                    tries += 1
+                    if tries == _TRIES:
+                        raise
         self._count({"records": len(positions)})
 
     async def _remove_memories(self, reach: Reach, ids: tuple[str, ...]) -> None:
@@ -354,14 +352,18 @@ class _Work:
         """Answers kept for retried requests say what was said: those that do are emptied, and still refuse a reuse."""
         prints, emptied = frozenset(self._state.prints), 0
         sessions = {one.session.encode() for one in self._state.records}
-        for entry in await _entries(self._caller, ANSWER_KIND, project=self._state.order.project):
+        for entry in await entries_of(self._caller, ANSWER_KIND, project=self._state.order.project):
             claim = msgspec.json.decode(entry.body, type=dict[str, Any])
             said = _decoded(claim.get("body", ""))
-            if any(name in said for name in sessions) or self._tracer.find(prints, (said,)):
+            if any(name in said for name in sessions) or self._tracer.find(prints, (said,)) or self._is_named(said):
                 body = msgspec.json.encode({**claim, "body": "", "too_large": True})
                 await self._caller.database.registry.put(replace(entry, body=body, updated_at=self._caller.clock.now()))
                 emptied += 1
         self._count({"kept answers": emptied})
+
+    def _is_named(self, said: bytes) -> bool:
+        user = self._names.user
+        return bool(user) and re.search(rb"(?<!\w)%s(?!\w)" % re.escape(user.encode()), said) is not None
 
     async def _remove_echoes(self) -> None:
         """What a wire format keeps beside a session that is erased whole: its instructions, its metadata."""
@@ -370,7 +372,7 @@ class _Work:
             return
         sessions = {one.session for one in self._state.records} if order.what == "user" else {order.name}
         for kind in ECHO_KINDS:
-            for entry in await _entries(self._caller, kind, project=order.project):
+            for entry in await entries_of(self._caller, kind, project=order.project):
                 if msgspec.json.decode(entry.body, type=_Echo).session in sessions:
                     await self._caller.database.registry.remove(kind, entry.id)
                     removed += 1

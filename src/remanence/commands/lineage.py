@@ -8,7 +8,7 @@ is.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -86,18 +86,20 @@ async def pages(database: Database, journal: Journal) -> AsyncIterator[Sequence[
             yield rows
 
 
-async def erased_elsewhere(database: Database, journal: Journal, positions: Iterable[int]) -> set[int]:
-    """Those of `positions` whose erasure is journaled after the stretch they lie in: in the source of a fork, or by
-    somebody just now."""
+async def erased_elsewhere(database: Database, journal: Journal, positions: Iterable[int]) -> dict[int, str]:
+    """Those of `positions` whose erasure is journaled after the stretch they lie in, with its seal: in the source of a
+    fork, or by somebody just now."""
     wanted: dict[str, set[int]] = {}
     for position in positions:
         wanted.setdefault(journal.owner(position).session, set()).add(position)
-    found: set[int] = set()
+    found: dict[int, str] = {}
     for origin in journal.origins:
         if origin.session in wanted:
             head = (await database.views.session(origin.session)).head
             async for rows in own_pages(database, Origin(origin.session, origin.last + 1, head)):
-                found |= wanted[origin.session] & _erased_by(rows)
+                for position, seal in _erased_by(rows):
+                    if position in wanted[origin.session]:
+                        found[position] = seal or found.get(position, "")
     return found
 
 
@@ -113,11 +115,10 @@ async def summary_now(database: Database, row: SessionRow) -> Summary:
     return summary_of(state, await database.specs.get(state.version))
 
 
-def _erased_by(rows: Sequence[RawRecord]) -> set[int]:
-    found: set[int] = set()
+def _erased_by(rows: Sequence[RawRecord]) -> Iterator[tuple[int, str]]:
     for row in rows:
         if row.kind == Redacted.__name__:
             with contextlib.suppress(StoreCorrupt):  # an announcement that cannot be read announces nothing
                 event = decode_event(row.payload)
-                found |= {event.position} if isinstance(event, Redacted) else set()
-    return found
+                if isinstance(event, Redacted):
+                    yield event.position, event.seal

@@ -3,8 +3,9 @@
 The reach grows until nothing is added any more. From a record it goes on to notes that were learned from it, summaries
 that cover it and what a recall says about it; from a memory, to the records its versions stand in, the record each was
 learned from, and what the same person's sessions repeat of its text. Last come quotations: what agents and tools say
-again, in the same person's sessions, of what people and tools said. Only what is still there is found: a look after an
-erasure finds what was written meanwhile.
+again, in the same person's sessions, of what people and tools said. Names are looked for in every journal: who acted,
+and which block was shown (`pseudonyms.py`). Only what is still there is found: a look after an erasure finds what was
+written meanwhile.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from remanence.commands.caller import Caller
+from remanence.commands.pseudonyms import Pseudonyms
 from remanence.commands.receipts import Order
 from remanence.commands.traces import Tracer, texts_of
 from remanence.core.memory.journal import owner_of
@@ -85,6 +87,8 @@ class Reach:
         self.records: dict[str, dict[int, Recorded]] = {}
         """The records to erase, by session and position."""
         self.memories: dict[str, Memory] = {}
+        self.names = Pseudonyms(order, tracer)
+        """The names that go."""
         self.trail = trail or Trail()
         """What is looked for as a quotation, that of earlier looks included."""
 
@@ -100,16 +104,14 @@ class Reach:
                     raise no_session(order.name)  # the journal of a store: it is erased memory by memory
                 await self._take_session(order.name)
             case "user":
-                async for row in self._sessions(SessionQuery(project=order.project, user=order.name)):
-                    await self._take_session(row.session)
-                places = await self._database.memories.places(order.project)
-                theirs = tuple(place for place in places if place.scope == f"user:{order.name}")
-                await self._take_memories(MemoryListing(project=order.project, places=theirs, closed=True))
+                await self._take_user()
             case "subject":
                 await self._take_memories(MemoryListing(project=order.project, subject=order.name, closed=True))
             case "memory":
                 for memory in await self._versions(order.name):
                     await self._take_memory(memory)
+        await self._follow()
+        await self._take_named()
         await self._follow()
         await self._take_quotes()
 
@@ -126,6 +128,7 @@ class Reach:
             for record in await self._own_records(row):
                 if record.position in wanted:
                     self._take_whatever(record)
+                    self._take_if_named(record)
 
     async def row(self, session: str) -> SessionRow:
         """The row of a session of the order's project, or of the journal of one of its stores. Raises NotFound."""
@@ -137,6 +140,37 @@ class Reach:
         return self._rows[session]
 
     # --- what an order names ------------------------------------------------------------------------------------------
+
+    async def _take_user(self) -> None:
+        """Also what is there under the pseudonym: the rows of sessions have it before the last answers came."""
+        order, user = self._order, self._order.name
+        called = (user, self.names.of(user))
+        for name in called:
+            async for row in self._sessions(SessionQuery(project=order.project, user=name)):
+                await self._take_session(row.session)
+        scopes = {f"user:{name}" for name in called}
+        places = await self._database.memories.places(order.project)
+        theirs = tuple(place for place in places if place.scope in scopes)
+        await self._take_memories(MemoryListing(project=order.project, places=theirs, closed=True))
+
+    async def _take_named(self) -> None:
+        """Records that name, in whatever session, who is erased or a block that is."""
+        self.names.know(self.memories)
+        for session, position in await self._database.naming(self.names.names) if self.names.names else ():
+            try:
+                row = await self.row(session)
+            except NotFound:
+                continue  # of another project
+            found = await self._database.store.read(row.session, after=position - 1, limit=1)
+            for record in (one for one in found if one.position == position):
+                self.names.see(record.event)
+                self._take_if_named(record)
+                reason = record.event.reason if isinstance(record.event, Redacted) else ""
+                if self.names.without(reason) != reason:
+                    self._take_whatever(record)
+                texts = () if isinstance(record.event, InputReceived) else texts_of(record.event)
+                if any(block in text for block in self.names.blocks for text in texts):
+                    self._take(record)
 
     async def _take_session(self, session: str) -> None:
         for record in await self._own_records(await self.row(session)):
@@ -178,18 +212,19 @@ class Reach:
 
     async def _take_copies(self, row: SessionRow, memory: Memory) -> None:
         """What a session, and the others of the same person, repeat of a text: a call that wrote it, a reply."""
-        text = memory.text
-        prints = frozenset(self._tracer.prints_of(text))
+        words = self.names.words_of(memory.id)
+        prints, phrases = frozenset(self._tracer.prints_of(memory.text)), (memory.text, *words)
         # In the journal of a store the same words may stand in what is another's.
         rows = [row] if row.summary.project == self._order.project else []
         user = row.summary.user or _user_of(memory)
-        if user and prints:
+        if user and (prints or words):
             query = SessionQuery(project=self._order.project, user=user)
             rows += [other async for other in self._sessions(query) if other.session != row.session]
         for one in rows:
             for record in await self._own_records(one):
                 said = texts_of(record.event)
-                if self._tracer.find(prints, (s.encode() for s in said)) or any(text in s for s in said):
+                found = self._tracer.find(prints, (s.encode() for s in said))
+                if found or any(one in s for s in said for one in phrases):
                     self._take(record)
 
     # --- what follows from it -----------------------------------------------------------------------------------------
@@ -263,6 +298,7 @@ class Reach:
                 case MemoryRecalled(items=items) | BlocksShown(items=items):
                     if any((one.session, one.position) in gone or one.memory in self.memories for one in items):
                         self._take(record)
+                        self._take_if_named(record)
                 case _:
                     pass
 
@@ -299,6 +335,11 @@ class Reach:
 
     def _take_whatever(self, record: Recorded) -> None:
         if not record.redacted:
+            self.records.setdefault(record.session, {})[record.position] = record
+
+    def _take_if_named(self, record: Recorded) -> None:
+        """Also what was erased before: of an erased record the names stayed."""
+        if self.names.named_in(record):
             self.records.setdefault(record.session, {})[record.position] = record
 
     async def _record(self, session: str, position: int) -> Recorded | None:

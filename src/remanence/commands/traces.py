@@ -32,6 +32,8 @@ CHARS_MIN = 12
 CHUNK_BYTES = 4 << 20
 OVERLAP_BYTES = 1_024
 DIGEST_BYTES = 8
+ERASED = "erased:"
+"""What every pseudonym begins with."""
 
 _ESCAPE = re.compile(rb"\\+[nrtbf\"/]?")
 _ID = re.compile(rb"[0-9a-f]{20,}$")
@@ -70,6 +72,11 @@ class Tracer:
                 made = (self._print(words[start : start + size]) for start in range(len(words) - size + 1))
                 found.update(one for one in made if one in prints)
         return found
+
+    def pseudonym(self, order: str, name: str) -> str:
+        """What stands in the place of a name that an order erases. Only who has the key and the name can tell."""
+        text = f"{order}\n{name}".encode()
+        return f"{ERASED}{hashlib.blake2b(text, digest_size=DIGEST_BYTES, key=self._key).hexdigest()}"
 
     def _print(self, words: list[bytes]) -> str:
         digest = hashlib.blake2b(b" ".join(words), digest_size=DIGEST_BYTES, key=self._key)

@@ -148,7 +148,7 @@ class _Export:
         self._refuse(self.verifier.finish(self.journal.row.head))
         return await self._finish(elsewhere)
 
-    async def _finish(self, elsewhere: set[int]) -> Exported:
+    async def _finish(self, elsewhere: dict[int, str]) -> Exported:
         row = self.journal.row
         head_digest = b"" if self.last is None else self.last.digest
         missing = tuple(sorted(digest for digest, there in self.blobs.items() if not there))
@@ -165,6 +165,7 @@ class _Export:
             lineage=self.journal.origins,
             members={},
             erased_elsewhere=tuple(sorted(elsewhere)),
+            seals={position: seal for position, seal in sorted(elsewhere.items()) if seal},
             missing_blobs=missing,
             budgets=tuple(await self.caller.database.controls.budgets(f"session:{row.session}")),
         )
@@ -321,7 +322,7 @@ class _Checking:
             self._take(row)
         if set(manifest.erased_elsewhere) - verifier.unannounced:
             raise self.bundle.refusal("has a manifest that tells of an erasure the journal does not show")
-        verifier.announce(manifest.erased_elsewhere)
+        verifier.announce({position: manifest.seals.get(position, "") for position in manifest.erased_elsewhere})
         _refuse(self.bundle, verifier.finish(manifest.head))
         if not self.ends or self.ends[1].digest.hex() != manifest.head_digest:
             raise self.bundle.refusal("has a journal that does not end with the digest its manifest gives")
@@ -341,8 +342,8 @@ class _Checking:
         made: list[RawRecord] = []
         at, digest = caller.clock.now(), self.ends[1].digest
         for erased in self.bundle.manifest.erased_elsewhere:
-            position = self.state.head + 1
-            payload = encode_event(Redacted(erased, caller.actor, "erased before the session came here"))
+            position, seal = self.state.head + 1, self.bundle.manifest.seals.get(erased, "")
+            payload = encode_event(Redacted(erased, caller.actor, "erased before the session came here", seal))
             own = payload_digest(payload)
             digest = chain_digest(digest, own, position=position, at=at, epoch=0, actor=caller.actor)
             row = RawRecord(position, at, 0, caller.actor, Redacted.__name__, payload, digest)

@@ -50,6 +50,7 @@ from remanence.events.kinds import (
     TurnEnded,
     TurnStarted,
 )
+from remanence.events.sealing import Renames, renamed, seal_of
 from remanence.events.windows import Recalled
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "Recalled",
     "Recorded",
     "Redacted",
+    "Renames",
     "SessionAnnotated",
     "SessionDeleted",
     "SessionForked",
@@ -99,5 +101,7 @@ __all__ = [
     "encode_readable",
     "kind_of",
     "payload_digest",
+    "renamed",
+    "seal_of",
     "skeleton",
 ]

@@ -429,11 +429,15 @@ class BudgetRaised(_Fact, frozen=True):
 
 
 class Redacted(_Fact, frozen=True):
-    """The content of the record at `position` was erased; its digest stays, so the chain still verifies."""
+    """The content of the record at `position` was erased; its digest stays, so the chain still verifies.
+
+    `seal` (64 hexadecimal digits) stands for all that is left there: see `events/sealing.py`.
+    """
 
     position: int
     by: str
     reason: str = ""
+    seal: str = ""
 
 
 Event = (

@@ -24,6 +24,8 @@ class DatabaseAround:
         self.raw = database.raw
         self.restore = database.restore
         self.prune_keys = database.prune_keys
+        self.naming = database.naming
+        self.rename_user = database.rename_user
         self.scrub = database.scrub
         self.files = database.files
         self.close = database.close

@@ -25,6 +25,7 @@ from remanence.stores.postgres_leases import Leases, Wakes
 from remanence.stores.postgres_memory import PostgresMemories
 from remanence.stores.postgres_reads import Journals
 from remanence.stores.postgres_registry import PostgresRegistry
+from remanence.stores.postgres_renaming import naming, rename_user
 from remanence.stores.postgres_schema import is_current, migrate
 from remanence.stores.postgres_screens import PostgresScreens
 from remanence.stores.postgres_scrub import rewrite_tables, table_files
@@ -131,6 +132,14 @@ class PostgresDatabase:
     async def prune_keys(self, *, before: int) -> int:
         """Forget idempotency keys used before a moment (microseconds). Returns how many."""
         return await self.store.journals.prune_keys(before)
+
+    async def naming(self, names: Sequence[str]) -> Sequence[tuple[str, int]]:
+        async with self._access.connection("looking for a name") as connection:
+            return await naming(connection, names)
+
+    async def rename_user(self, project: str, old: str, new: str) -> dict[str, int]:
+        async with self._access.transaction("replacing a name") as connection:
+            return await rename_user(connection, project, old, new)
 
     async def scrub(self) -> None:
         """Write every table anew without what its dead rows hold, each locked meanwhile."""

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from remanence.errors import RemanenceError
-from remanence.events import GENESIS
+from remanence.events import GENESIS, Renames
 from remanence.ports import Appended, Fork, Summary, Write
 from remanence.stores.postgres_budgets import Accounts
 from remanence.stores.postgres_connect import Connection
@@ -85,9 +85,10 @@ DELETE FROM snapshots n USING heirs h WHERE n.sid = h.sid AND n.position >= $2
 class _Erasure:
     """One record to redact, as it will be: the skeleton, and the digest of what it was."""
 
-    def __init__(self, head: Head, row: Row) -> None:
+    def __init__(self, head: Head, row: Row, *, renamed: bool) -> None:
         self.head = head
         self.row = row
+        self.renamed = renamed
 
 
 class _Group:
@@ -171,7 +172,8 @@ class _Group:
             try:
                 head, summary = await self._begin(pending)
                 admit(head, _asked(pending), self._holds)
-                erasures = [await self._erasure(head, position) for position in pending.drafted.redacts]
+                renames = pending.write.renames
+                erasures = [await self._erasure(head, position, renames) for position in pending.drafted.redacts]
                 counted = self._accounts.charge(pending.write.charges)
             except RemanenceError as error:
                 self._settle(pending, error)
@@ -212,15 +214,12 @@ class _Group:
         head.frozen = row["frozen"] if row["frozen"] <= fork.position else 0
         return head, opened_summary(pending.write, summary_of(row))
 
-    async def _erasure(self, head: Head, position: int) -> _Erasure | None:
+    async def _erasure(self, head: Head, position: int, renames: Renames) -> _Erasure | None:
         stored = await row_at(self._connection, head.id, position)
         if stored is None:
             raise bad_redaction(head.session, position, await self._fork_of(head), head.head)
-        done = erased(head.session, *stored)
-        if done is None:
-            return None
-        skeleton, original = done
-        return _Erasure(head, stored[0]._replace(payload=skeleton, payload_digest=original))
+        left = erased(head.session, *stored, renames)
+        return None if left is None else _Erasure(head, left, renamed=bool(renames))
 
     async def _fork_of(self, head: Head) -> Fork | None:
         source = await self._connection.fetchval(
@@ -324,7 +323,7 @@ class _Group:
         await self._connection.execute("DELETE FROM search_words WHERE sid = $1 AND position = $2", sid, row.position)
         if holds_metadata(row.payload or b""):
             await self._connection.execute("DELETE FROM search_tags WHERE sid = $1", sid)
-        if in_snapshots(row.payload or b""):
+        if erasure.renamed or in_snapshots(row.payload or b""):
             await self._connection.execute(_FORGET_SNAPSHOTS, sid, row.position)
         freed = await self._connection.fetch(
             "DELETE FROM blob_uses WHERE sid = $1 AND position = $2 RETURNING digest",

@@ -149,18 +149,25 @@ async def digest_at(connection: Connection, sid: int, position: int) -> bytes | 
 
 
 async def replace(connection: Connection, sid: int, position: int, row: Row) -> None:
-    """Put another payload in the place of the record at a position."""
+    """Put another payload in the place of the record at a position. Under another actor it gets a row of its own."""
     found = await _packed_at(connection, sid, position)
-    if found is not None:
-        packed = pack([row if before.position == position else before for before in unpack(found)])
-        await connection.execute(
-            "UPDATE records SET payloads = $3, sizes = $4, originals = $5 WHERE sid = $1 AND position = $2",
-            sid,
-            packed.position,
-            packed.payloads,
-            packed.sizes,
-            packed.originals,
-        )
+    if found is None:
+        return
+    rows = [row if before.position == position else before for before in unpack(found)]
+    if row.actor != found.actor:
+        await connection.execute("DELETE FROM records WHERE sid = $1 AND position = $2", sid, found.position)
+        parts = [(sid, *pack(part)) for part in runs(rows)]
+        await connection.execute(INSERT_RECORDS, *zip(*parts, strict=True))
+        return
+    packed = pack(rows)
+    await connection.execute(
+        "UPDATE records SET payloads = $3, sizes = $4, originals = $5 WHERE sid = $1 AND position = $2",
+        sid,
+        packed.position,
+        packed.payloads,
+        packed.sizes,
+        packed.originals,
+    )
 
 
 async def _packed_at(connection: Connection, sid: int, position: int) -> Packed | None:

@@ -154,7 +154,6 @@ def same_identity(one: Summary, other: Summary) -> bool:
         one.agent == other.agent
         and one.version == other.version
         and one.project == other.project
-        and one.user == other.user
         and one.title == other.title
         and one.needs == other.needs
     )

@@ -49,6 +49,8 @@ _VALUES = (
 _OPENING = (("opened_at", "bigint"), ("fork_sid", "bigint"), ("fork_position", "bigint"))
 _KEPT = {"effect_position"}
 """Columns that stay as they are where a write has nothing to say."""
+_FIXED = {"user_name"}
+"""Whose a session is does not change, but for `rename_user`: a writer that has not heard of that must not undo it."""
 
 
 def session_values(pending: Pending, known: Known) -> tuple[Any, ...]:
@@ -95,7 +97,7 @@ def _set(name: str) -> str:
 
 
 UPDATE_SESSIONS = (
-    f"UPDATE sessions s SET {', '.join(_set(name) for name, _ in _VALUES[1:])}, "
+    f"UPDATE sessions s SET {', '.join(_set(name) for name, _ in _VALUES[1:] if name not in _FIXED)}, "
     "behind = true, effect_at = CASE WHEN w.effect_position IS NULL THEN s.effect_at ELSE clock_timestamp() END "
     f"FROM {_unnest(_VALUES)} WHERE s.id = w.id"
 )

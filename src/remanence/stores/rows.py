@@ -32,6 +32,7 @@ from remanence.events import (
     Event,
     Recorded,
     Redacted,
+    Renames,
     SessionForked,
     SessionFrozen,
     SessionOpened,
@@ -42,6 +43,7 @@ from remanence.events import (
     encode_readable,
     kind_of,
     payload_digest,
+    renamed,
     skeleton,
 )
 from remanence.ports import Budget, Charge, RawRecord, Summary, UsageQuery, Write
@@ -88,6 +90,7 @@ _LEAVE_WORDS = {
 """Kinds of events whose words may be in the state between turns; the golden journals tell when one is missing here."""
 SPILL_BYTES = 64 * 1024
 """A payload over this many bytes lies in a blob beside the journal."""
+NO_RENAMES = Renames()
 TTL_MAX_S = 600.0
 """No claim gives a lease for longer."""
 LEASE_FAR_US = 3_600_000_000
@@ -389,14 +392,19 @@ def blobs_named(payload: bytes) -> tuple[str, ...]:
     return tuple({found.decode() for found in _BLOB.findall(payload)}) if b'"blob":"' in payload else ()
 
 
-def erased(session: str, row: Row, content: bytes | None) -> tuple[bytes, bytes] | None:
-    """What redaction puts in a row: the skeleton and the digest of the original. None when it was done before."""
-    if row.payload is not None and row.payload_digest is not None:
+def erased(session: str, row: Row, content: bytes | None, renames: Renames = NO_RENAMES) -> Row | None:
+    """The row as redaction leaves it: the skeleton under pseudonyms, and the digest of the original. None when there is
+    nothing to change any more."""
+    done = row.payload is not None and row.payload_digest is not None
+    if done and not renames:
         return None
     whole = row.payload if row.payload is not None else content
     if whole is None:
         raise content_missing(session, row.position)
-    return encode_event(skeleton(decode_event(whole))), payload_digest(whole)
+    left = encode_event(renamed(skeleton(decode_event(whole)), renames))
+    original = row.payload_digest if done else payload_digest(whole)
+    after = row._replace(actor=renames.user(row.actor), payload=left, payload_digest=original)
+    return None if after == row else after
 
 
 def holds_metadata(payload: bytes) -> bool:

@@ -41,7 +41,7 @@ from remanence.ports import (
     Write,
 )
 from remanence.spec import AgentSpec
-from remanence.stores import sqlite_changes, sqlite_leases, sqlite_reads, sqlite_usage, sqlite_views
+from remanence.stores import sqlite_changes, sqlite_leases, sqlite_reads, sqlite_renaming, sqlite_usage, sqlite_views
 from remanence.stores.known_specs import KnownSpecs
 from remanence.stores.rows import draft
 from remanence.stores.sqlite_connect import LOCK_TIMEOUT_S, Location, explained
@@ -262,6 +262,12 @@ class SqliteDatabase:
     async def prune_keys(self, *, before: int) -> int:
         """Forget idempotency keys used before a moment (microseconds). Returns how many."""
         return await self._writer.do(partial(sqlite_changes.prune_keys, before=before))
+
+    async def naming(self, names: Sequence[str]) -> Sequence[tuple[str, int]]:
+        return await self._readers.run(partial(sqlite_renaming.naming, names=names))
+
+    async def rename_user(self, project: str, old: str, new: str) -> dict[str, int]:
+        return await self._writer.do(partial(sqlite_renaming.rename_user, project=project, old=old, new=new))
 
     async def scrub(self) -> None:
         """Write the file anew and empty the write-ahead log. Writes wait for it, and it takes as much room again."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from remanence.core.freezes import freeze_scopes
-from remanence.events import Recorded
+from remanence.events import Recorded, Renames
 from remanence.ports import Appended, Budget, Charge, Fork, Summary, Write
 from remanence.stores.refusals import bad_fork, bad_redaction, content_missing, no_session, session_exists
 from remanence.stores.rows import (
@@ -65,7 +65,7 @@ def append(ledger: Ledger, drafted: Draft) -> Appended:
         raise session_exists(write.session)
     admit(head, write, ledger.holds() if write.effects else ())
     moves = _charge(ledger, write.charges) if write.charges else None
-    erasures = [_erasure(ledger, head, position) for position in drafted.redacts]
+    erasures = [_erasure(ledger, head, position, write.renames) for position in drafted.redacts]
     if moves is not None:
         ledger.move(*moves)
     for erasure in erasures:
@@ -225,12 +225,12 @@ class Erasure(msgspec.Struct, frozen=True):
     """A payload to replace, and the blobs that belonged to it."""
 
     place: int
-    skeleton: bytes
-    original: bytes
+    left: Row
+    renamed: bool
     blobs: tuple[bytes, ...]
 
 
-def _erasure(ledger: Ledger, head: Known, position: int) -> Erasure | None:
+def _erasure(ledger: Ledger, head: Known, position: int, renames: Renames) -> Erasure | None:
     """What redacting a position will do; None when it was done before. Raises InvalidInput for a foreign position."""
     if not head.fork_position < position <= head.head:
         raise bad_redaction(head.session, position, _fork_of(ledger, head), head.head)
@@ -240,14 +240,14 @@ def _erasure(ledger: Ledger, head: Known, position: int) -> Erasure | None:
     if row is None:
         raise content_missing(head.session, position)
     content = content_of(ledger, row)
-    change = erased(head.session, row, content)
-    if change is None:
+    left = erased(head.session, row, content, renames)
+    if left is None:
         return None
     whole = row.payload or content or b""
     blobs = [bytes.fromhex(name) for name in blobs_named(whole)]
-    if row.payload_digest is not None:
+    if row.payload is None and row.payload_digest is not None:
         blobs.append(row.payload_digest)
-    return Erasure(place, *change, tuple(blobs))
+    return Erasure(place, left, bool(renames), tuple(blobs))
 
 
 def _fork_of(ledger: Ledger, head: Known) -> Fork | None:
@@ -260,10 +260,10 @@ def _fork_of(ledger: Ledger, head: Known) -> Fork | None:
 def _erase(ledger: Ledger, erasure: Erasure | None) -> None:
     if erasure is None:
         return
-    execute = ledger.connection.execute
+    execute, payload = ledger.connection.execute, erasure.left.payload or b""
     execute(
-        "UPDATE records SET payload = ?, payload_digest = ? WHERE place = ?",
-        (erasure.skeleton, erasure.original, erasure.place),
+        "UPDATE records SET actor = ?, payload = ?, payload_digest = ? WHERE place = ?",
+        (erasure.left.actor, payload, erasure.left.payload_digest, erasure.place),
     )
     for digest in erasure.blobs:
         execute("DELETE FROM blob_uses WHERE digest = ? AND place = ?", (digest, erasure.place))
@@ -271,9 +271,9 @@ def _erase(ledger: Ledger, erasure: Erasure | None) -> None:
             "DELETE FROM blobs WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM blob_uses WHERE digest = ?1)", (digest,)
         )
     forget_record(ledger.connection, erasure.place)
-    if holds_metadata(erasure.skeleton):
+    if holds_metadata(payload):
         forget_tags(ledger.connection, erasure.place)
-    if in_snapshots(erasure.skeleton):
+    if erasure.renamed or in_snapshots(payload):
         position = erasure.place & POSITION_MASK
         for (id_,) in execute(_HEIRS, (erasure.place >> POSITION_BITS, position)).fetchall():
             _forget_snapshots(ledger, id_, position)

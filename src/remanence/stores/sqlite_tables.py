@@ -97,12 +97,13 @@ _HEADS = Statement(
     "lease_until = excluded.lease_until, wake_at = excluded.wake_at, frozen = excluded.frozen, needs = excluded.needs, "
     "behind = excluded.behind",
 )
+# Whose a session is does not change, but for `rename_user`: a writer that has not heard of that must not undo it.
 _SUMMARIES = Statement(
     "INSERT OR FAIL INTO summaries (id, agent, version, project, user_name, status, waiting_on, title, turns, "
     "usd_micros, tokens)",
     11,
     "ON CONFLICT (id) DO UPDATE SET agent = excluded.agent, version = excluded.version, project = excluded.project, "
-    "user_name = excluded.user_name, status = excluded.status, waiting_on = excluded.waiting_on, "
+    "status = excluded.status, waiting_on = excluded.waiting_on, "
     "title = excluded.title, turns = excluded.turns, usd_micros = excluded.usd_micros, tokens = excluded.tokens",
 )
 _SNAPSHOTS = Statement("INSERT OR REPLACE INTO snapshots", 2)

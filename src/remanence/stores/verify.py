@@ -2,22 +2,32 @@
 
 A record's digest covers the one before, the payload's digest and the header, so a flipped byte, a dropped record and
 two that changed places each break the chain where it happened. What was redacted keeps the digest of what it was; then
-the journal itself must say that it was redacted, and what is left must be a skeleton. Records missing at the end are
-noticed because the session's row knows the head.
+the journal itself must say that it was redacted, and what is left must be a skeleton. Where it says so with a seal, the
+seal stands for the record: its header may hold a pseudonym that its digest was not made from (`events/sealing.py`).
+Records missing at the end are noticed because the session's row knows the head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from remanence.errors import StoreCorrupt, UnknownEvent
-from remanence.events import GENESIS, Redacted, chain_digest, decode_event, encode_event, payload_digest, skeleton
+from remanence.events import (
+    GENESIS,
+    Redacted,
+    chain_digest,
+    decode_event,
+    encode_event,
+    payload_digest,
+    seal_of,
+    skeleton,
+)
 from remanence.ports import Database, RawRecord
 from remanence.stores.rows import kind_in
 
-__all__ = ["Flaw", "Verified", "Verifier", "verify_chain", "verify_session"]
+__all__ = ["Flaw", "Verified", "Verifier", "digest_at", "verify_chain", "verify_session"]
 
 PAGE = 1_000
 TRIES = 5
@@ -46,8 +56,9 @@ class Verifier:
         self._after = after
         self._position = after
         self._previous = previous
-        self._redacted: set[int] = set()
-        self._announced: set[int] = set()
+        self._redacted: dict[int, str] = {}
+        self._unchained: set[int] = set()
+        self._announced: dict[int, str] = {}
 
     def feed(self, rows: Iterable[RawRecord]) -> list[Flaw]:
         """The next records, in the order they are stored. Returns what is wrong with them."""
@@ -55,29 +66,44 @@ class Verifier:
 
     @property
     def unannounced(self) -> set[int]:
-        """Positions that were redacted without a Redacted event among the records so far."""
-        return self._redacted - self._announced
+        """Positions of what was redacted for which no Redacted event among the records so far stands."""
+        return {position for position in self._redacted if self._doubt(position)}
 
     @property
     def redacted(self) -> int:
         """How many records were redacted."""
         return len(self._redacted)
 
-    def announce(self, positions: Iterable[int]) -> None:
-        """Redactions that are journaled out of reach: in the source of a fork, after the fork."""
-        self._announced.update(self._redacted.intersection(positions))
+    def announce(self, seals: Mapping[int, str]) -> None:
+        """Redactions that are journaled out of reach, in the source of a fork, after the fork: positions and seals."""
+        for position in self._redacted.keys() & seals.keys():
+            self._hear(position, seals[position])
 
     def finish(self, head: int) -> list[Flaw]:
         """No record follows; `head` is the position the session's row says. Returns what is wrong with the whole."""
         flaws = _missing(self._position + 1, head)
         if self._position > head:
             flaws.append(Flaw(self._position, f"the session's row knows records up to {head} only"))
-        for position in sorted(self._redacted - self._announced):
-            flaws.append(Flaw(position, "its content was replaced, and no Redacted event says so"))
-        for position in sorted(self._announced - self._redacted):
+        for position in sorted(self._redacted):
+            if doubt := self._doubt(position):
+                flaws.append(Flaw(position, doubt))
+        for position in sorted(self._announced.keys() - self._redacted.keys()):
             if position > self._after:
                 flaws.append(Flaw(position, "a Redacted event says its content was erased, and it was not"))
         return flaws
+
+    def _hear(self, position: int, seal: str) -> None:
+        """A redaction was announced. One without a seal changes nothing about what was sealed before."""
+        self._announced[position] = seal or self._announced.get(position, "")
+
+    def _doubt(self, position: int) -> str:
+        """What is wrong with a record that was redacted, as far as the records so far say; empty when nothing is."""
+        seal = self._announced.get(position)
+        if seal:
+            return "" if seal == self._redacted[position] else "what is left of it was changed after it was erased"
+        if position in self._unchained:
+            return _UNCHAINED
+        return "its content was replaced, and no Redacted event says so" if seal is None else ""
 
     def _check(self, row: RawRecord) -> list[Flaw]:
         flaws: list[Flaw] = []
@@ -87,9 +113,11 @@ class Verifier:
             flaws += _missing(self._position + 1, row.position - 1)
         self.count += 1
         own = row.payload_digest if row.payload_digest is not None else payload_digest(row.payload)
-        expected = _chained(self._previous, own, row)
-        if expected != row.digest and not flaws:
-            flaws.append(Flaw(row.position, "its digest does not fit its content, its header and the record before"))
+        if _chained(self._previous, own, row) != row.digest and not flaws:
+            if row.payload_digest is None:
+                flaws.append(Flaw(row.position, _UNCHAINED))
+            else:
+                self._unchained.add(row.position)
         flaws += self._check_redaction(row)
         self._position, self._previous = row.position, row.digest or b""
         return flaws
@@ -97,6 +125,8 @@ class Verifier:
     def _check_redaction(self, row: RawRecord) -> list[Flaw]:
         if row.payload_digest is None and kind_in(row.payload) != "Redacted":
             return []
+        if row.payload_digest is not None:
+            self._redacted[row.position] = _sealed(self._previous, row)
         try:
             event = decode_event(row.payload)
         except UnknownEvent:
@@ -104,13 +134,22 @@ class Verifier:
         except StoreCorrupt:
             return [Flaw(row.position, "its content cannot be read")]
         if isinstance(event, Redacted):
-            self._announced.add(event.position)
-        if row.payload_digest is None:
-            return []
-        self._redacted.add(row.position)
-        if encode_event(skeleton(event)) != row.payload:
+            self._hear(event.position, event.seal)
+        if row.payload_digest is not None and encode_event(skeleton(event)) != row.payload:
             return [Flaw(row.position, "it was redacted, and what is left is not a skeleton")]
         return []
+
+
+_UNCHAINED = "its digest does not fit its content, its header and the record before"
+
+
+def _sealed(previous: bytes, row: RawRecord) -> str:
+    """The seal of what is left of a row; none when its header is not even of the right types."""
+    chained = previous + row.digest if row.digest else b""
+    try:
+        return seal_of(chained, row.payload, position=row.position, at=row.at, epoch=row.epoch, actor=row.actor)
+    except (TypeError, AttributeError):
+        return ""
 
 
 def _chained(previous: bytes, own: bytes, row: RawRecord) -> bytes:
@@ -140,7 +179,7 @@ async def verify_session(database: Database, session: str) -> Verified:
     """
     row = await database.views.session(session)
     after = 0 if row.fork is None else row.fork.position
-    previous = GENESIS if row.fork is None else await _digest_at(database, row.fork.source, after)
+    previous = GENESIS if row.fork is None else await digest_at(database, row.fork.source, after)
     verified = await _verify(database, session, Verifier(previous=previous, after=after))
     for _ in range(TRIES):
         # What was written while we read looks like a flaw, and does not the next time.
@@ -162,7 +201,7 @@ async def _verify(database: Database, session: str, verifier: Verifier) -> Verif
     return Verified(session, verifier.count, (*flaws, *verifier.finish(head)))
 
 
-async def _digest_at(database: Database, session: str, position: int) -> bytes:
+async def digest_at(database: Database, session: str, position: int) -> bytes:
     """The digest of a record, wherever along the forks it lies; of nothing when it is missing."""
     row = await database.views.session(session)
     while row.fork is not None and position <= row.fork.position:

@@ -58,7 +58,7 @@ async def a_sessions_row_says_what_the_journal_did(h: Harness) -> None:
     row = await db.views.session("s")
     assert row.summary == Summary("scribe", "v1", "lab", "ada", title="A title")
     assert (row.head, row.opened_at, row.updated_at, row.fork) == (2, T0, T0, None)
-    summary = Summary("scribe", "v2", "lab", "bob", "waiting", "approval", "T", 7, 8, 9, "scribe")
+    summary = Summary("scribe", "v2", "lab", "ada", "waiting", "approval", "T", 7, 8, 9, "scribe")
     await db.store.append(write("s", said("two"), summary=summary, at=T0 + 5))
     row = await db.views.session("s")
     assert (row.head, row.opened_at, row.updated_at, row.summary) == (3, T0, T0 + 5, summary)

@@ -16,7 +16,7 @@ from remanence.app import Options, Remanence, open_database
 from remanence.commands import erasure, sessions
 from remanence.commands.caller import state_of
 from remanence.commands.memory import Looking
-from remanence.commands.receipts import check_receipt
+from remanence.commands.proof import check_receipt
 from remanence.events import MemoryKept
 from remanence.ports import SessionQuery
 from remanence.recollections import Memory

@@ -1,0 +1,189 @@
+"""Who it was: the names of users, and of blocks, leave the database with what they name."""
+
+from __future__ import annotations
+
+import io
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from msgspec.structs import replace
+from test_erasure import AGENT, RARE, SECRET, bytes_with, commanded, told
+
+from remanence import Remanence
+from remanence.app import Options
+from remanence.commands import erasure, memory_stores, sessions
+from remanence.commands.caller import state_of
+from remanence.commands.controls import freeze_scope
+from remanence.commands.kept_views import keep_view, list_views
+from remanence.commands.memory import Looking
+from remanence.commands.proof import check_receipt
+from remanence.commands.receipts import Receipt
+from remanence.commands.transfer import export_session, import_session
+from remanence.commands.usage import bring_up_to_date
+from remanence.commands.verification import verify_session
+from remanence.core.session import fold
+from remanence.core.state import Session as State
+from remanence.events import Redacted
+from remanence.models.scripted import Scripted
+from remanence.ports import SessionQuery, UsageQuery, Write
+from remanence.recollections import Place
+
+ADA = "ada.quokkawell@example.org"
+NAME = b"quokkawell"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/r.db" if request.param == "sqlite" else request.getfixturevalue("postgres_database")
+
+
+@pytest.fixture
+async def rt(url: str) -> AsyncIterator[Remanence]:
+    async with Remanence(url, options=Options(model=Scripted(commanded))) as opened:
+        yield opened
+
+
+async def found(rt: Remanence, receipt: Receipt, name: str = "") -> dict[str, str]:
+    """What of a receipt does not hold."""
+    return {check.what: check.found for check in await check_receipt(rt.caller, receipt, name=name) if not check.holds}
+
+
+async def test_the_name_of_a_user_is_in_no_byte_of_the_database(rt: Remanence) -> None:
+    session = await told(rt, user=ADA)
+    await session.send("Hello again.", key=f"{ADA}-1")
+    fork = await session.fork()
+    await fork.send("And here.")
+    as_ada = replace(rt.caller, actor=ADA)
+    other = await told(rt, "the garage code is 5525 and the hedge is trimmed in May", user="ben")
+    await sessions.freeze(as_ada, other.id, reason="not now")
+    await sessions.thaw(as_ada, other.id)
+    await rt.set_budget(f"user:{ADA}", usd="5.00")
+    await session.send("This is counted.")
+    await keep_view(as_ada, "hers", f"user={ADA.replace('@', '%40')}")
+    await memory_stores.create_store(as_ada, "shed")
+    await freeze_scope(as_ada, "agent:support", reason="wait")
+    await rt.thaw("agent:support")
+    await freeze_scope(as_ada, "agent:support", reason="wait")
+    await rt.memory.keep(SECRET, Place("default", f"user:{ADA}"))
+    await rt.memory.catch_up()
+    assert await bytes_with(rt, NAME)  # the planner has had a look as well
+    whole = UsageQuery(by=())
+    await bring_up_to_date(rt.caller)
+    spent = await rt.database.views.usage(whole)
+
+    receipt = await rt.memory.erase("user", ADA, reason=f"{ADA} asked us to")
+
+    assert await bytes_with(rt, NAME) == []
+    assert await bytes_with(rt) == []
+    assert NAME.decode() not in repr(receipt)
+    assert await found(rt, receipt) == {}
+    assert await found(rt, receipt, ADA) == {}
+    assert set(await found(rt, receipt, "ben")) == {"name"}
+    assert list(await rt.database.views.usage(whole)) == list(spent)
+    called = receipt.order.name
+    assert {row.session for row in await rt.database.views.sessions(SessionQuery(user=called))} == {session.id, fork.id}
+    assert {b.scope: b.limit for b in await rt.database.controls.budgets()} == {f"user:{called}": 5_000_000}
+    assert [view.query for view in await list_views(rt.caller)] == [f"user={called.replace(':', '%3A')}"]
+    for one in (session, fork, other):
+        assert (await verify_session(rt.caller, one.id)).intact
+        state = await state_of(rt.caller, one.id)
+        assert state == fold(State(one.id), await rt.database.store.read(one.id))
+    assert (await state_of(rt.caller, fork.id)).user == called
+
+
+async def test_whoever_comes_back_is_a_stranger(rt: Remanence) -> None:
+    session = await told(rt, user=ADA)
+    receipt = await rt.memory.erase("user", ADA, reason="asked to")
+    again = await rt.open(AGENT, user=ADA)
+    assert RARE.decode() not in (await again.send("Where is the spare key?")).lower()
+    assert await found(rt, receipt, ADA) == {}
+    assert (await state_of(rt.caller, session.id)).user == receipt.order.name
+    second = await rt.memory.erase("user", ADA, reason="once more")
+    assert second.order.name != receipt.order.name
+    assert {one.session for one in second.records} == {again.id}
+    assert await bytes_with(rt, NAME) == []
+    assert await found(rt, receipt, ADA) == await found(rt, second, ADA) == {}
+
+
+async def test_what_is_left_of_an_erased_record_cannot_be_changed_unseen(rt: Remanence, tmp_path: Path) -> None:
+    session = await told(rt, user=ADA)
+    fork = await session.fork()
+    await rt.memory.erase("user", ADA, reason="asked to")
+    out = io.BytesIO()
+    await export_session(rt.caller, fork.id, out)
+    moved = await import_session(rt.caller, out, as_session="moved")
+    assert (await verify_session(rt.caller, moved.session)).intact
+    assert NAME not in out.getvalue()
+    for column, value in (("actor", "eve"), ("at", 1), ("epoch", 7)):
+        for changed in (session.id, moved.session):
+            before = await changed_row(rt, changed, column, value)
+            assert not (await verify_session(rt.caller, changed)).intact, column
+            await changed_row(rt, changed, column, before)
+    assert (await verify_session(rt.caller, session.id)).intact
+    assert (await verify_session(rt.caller, moved.session)).intact
+
+
+async def changed_row(rt: Remanence, session: str, column: str, value: object) -> Any:
+    """Change the header of a session's second record behind everybody's back; what was there before."""
+    url = rt.database.url
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
+            where = "place = (SELECT id << 32 | 2 FROM sessions WHERE name = ?)"
+            (before,) = file.execute(f"SELECT {column} FROM records WHERE {where}", (session,)).fetchone()
+            file.execute(f"UPDATE records SET {column} = ? WHERE {where}", (value, session))
+        return before
+    server = await asyncpg.connect(url, server_settings={"search_path": "remanence"})
+    where = "sid = (SELECT sid FROM sessions WHERE id = $1) AND position >= 2"
+    position = await server.fetchval(f"SELECT min(position) FROM records WHERE {where}", session)
+    before = await server.fetchval(f"SELECT {column} FROM records WHERE {where} AND position = $2", session, position)
+    change = f"UPDATE records SET {column} = $3 WHERE {where} AND position = $2"
+    await server.execute(change, session, position, value)
+    await server.close()
+    return before
+
+
+async def test_the_name_of_a_block_goes_with_its_text(rt: Remanence) -> None:
+    session = await rt.open(AGENT, user="ada")
+    await session.send(f'memory_block {{"name": "daughter_zelmira", "text": "{SECRET}"}}')
+    await rt.memory.catch_up()
+    await session.send("Do you see it?")
+    other = await rt.open(AGENT, user="ada")
+    assert RARE.decode() in (await other.send("And here?")).lower()
+    (block,) = [one for one in await rt.memory.list() if one.kind == "block"]
+    assert await bytes_with(rt, b"zelmira")
+
+    receipt = await rt.memory.erase("memory", block.id, reason="the child is nobody's business")
+
+    assert await bytes_with(rt, b"zelmira") == []
+    assert await bytes_with(rt) == []
+    assert await found(rt, receipt) == {}
+    assert await found(rt, receipt, block.id) == {}
+    for one in (session, other):
+        assert (await verify_session(rt.caller, one.id)).intact
+    await rt.memory.rebuild()
+    assert [one for one in await rt.memory.list(Looking(closed=True)) if one.kind == "block"] == []
+    again = await rt.memory.set_block("daughter_zelmira", "It is set anew.", block.place)
+    assert (again.id, again.version) == (block.id, 1)
+    assert await found(rt, receipt) == {}
+
+
+async def test_a_name_that_an_older_release_left_goes_with_its_user(rt: Remanence) -> None:
+    """A session that was redacted without pseudonyms, and a receipt that says who it was."""
+    session = await told(rt, user=ADA)
+    await rt.memory.erase("session", session.id, reason=f"{ADA} asked for this one")
+    await rt.memory.set_block("house", SECRET, Place("default", f"user:{ADA}"))
+    head = (await session.state()).head
+    for position in range(1, head + 1):
+        await rt.database.store.append(Write(session.id, (Redacted(position, ADA),), rt.caller.clock.now(), ADA))
+    assert await bytes_with(rt, NAME)
+    receipt = await rt.memory.erase("user", ADA, reason="and now all of it")
+    assert await found(rt, receipt, ADA) == {}
+    assert (await verify_session(rt.caller, session.id)).intact
+    first = min(await erasure.receipts(rt.caller), key=lambda one: one.order.at)
+    assert await found(rt, first) == {}
+    assert await bytes_with(rt, NAME) == []
