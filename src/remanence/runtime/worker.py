@@ -39,6 +39,7 @@ class Worker:
         self._failed: dict[str, int] = {}
         self._stopping = Bell()
         self._loops: list[asyncio.Task[None]] = []
+        self._claiming = asyncio.Lock()
 
     @property
     def sessions(self) -> int:
@@ -71,6 +72,7 @@ class Worker:
     async def stop(self) -> None:
         """Drain: start nothing new, let running effects finish for a while, give every lease back."""
         self._stopping.set()
+        await self._last_claim()
         for driver in self._drivers.values():
             driver.drain()
         if self._tasks:
@@ -82,6 +84,14 @@ class Worker:
         for driver in left.values():
             await self._hand_over(driver, delay_s=0)
         self.services.live.unlisten(self._heard)
+
+    async def _last_claim(self) -> None:
+        """A claim that is on its way is waited for: cancelled, it would leave leases that nobody knows of."""
+        try:
+            async with asyncio.timeout(self.services.times.drain_s), self._claiming:
+                pass
+        except TimeoutError:
+            log.info("the last claim was not answered; what it took, if anything, runs out by itself")
 
     async def abandon(self) -> None:
         """Vanish, as a killed process would: write nothing, give nothing back. For fault runs."""
@@ -105,8 +115,11 @@ class Worker:
         services = self.services
         while not self._stopping.is_set():
             try:
-                free = services.sessions_max - len(self._drivers)
-                leases = await self._claim(free) if free > 0 else []
+                async with self._claiming:
+                    if self._stopping.is_set():
+                        return
+                    free = services.sessions_max - len(self._drivers)
+                    leases = await self._claim(free) if free > 0 else []
                 services.outage.worked("claim", services.clock.now())
                 if free <= 0 or len(leases) < free:
                     await services.database.store.wait(timeout_s=services.times.poll_s)
