@@ -274,7 +274,7 @@ class PromptCacheOptions(Body):
 class SpendControl(Body):
     """A limit in cents of a US dollar."""
 
-    limit: Annotated[int, Field(ge=1, le=10**12)] | None
+    limit: Annotated[int, Field(ge=1, le=9 * 10**11)] | None
 
 
 class StreamOptions(Body):

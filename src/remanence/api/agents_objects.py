@@ -23,6 +23,7 @@ import msgspec
 
 from remanence.api.agents_config import config_of
 from remanence.api.response_mcp import Remotes, remotes_of
+from remanence.commands.controls import LIMIT_END
 from remanence.content import Image, Part, Text, Usage, parse_arguments
 from remanence.core.state import CLIENT_EPOCH, Call, Session, waiting_on
 from remanence.errors import ModelErrorKind
@@ -48,7 +49,7 @@ __all__ = [
 ]
 
 MICROS_PER_CENT = 10_000
-UNLIMITED = 2**62
+UNLIMITED = LIMIT_END - 1
 """The limit of a budget that was lifted: its use is still counted."""
 _MICROS = 1_000_000
 
