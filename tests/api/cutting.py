@@ -100,7 +100,7 @@ class Voice:
     async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
         return await self.told.reply(request, on_delta)
 
-    def price(self, model: str, usage: Usage) -> int | None:
+    def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
         return 0
 
     def agent(self) -> Agent:
