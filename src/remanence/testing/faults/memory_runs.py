@@ -17,6 +17,7 @@ from remanence.commands import erasure, sessions
 from remanence.commands.caller import state_of
 from remanence.commands.memory import Looking
 from remanence.commands.proof import check_receipt
+from remanence.commands.receipts import tracer_of
 from remanence.events import MemoryKept
 from remanence.ports import SessionQuery
 from remanence.recollections import Memory
@@ -87,8 +88,9 @@ class _Run:
         await self._until(asyncio.ensure_future(self._at_rest()), dying=False)
         await self._rt.memory.catch_up()
         await self._check_notes(talks)
+        theirs = await self._rows(self._ada)
         await self._erase()
-        await self._check_erased()
+        await self._check_erased(theirs)
         await self._check_index()
         self._figures.kills = self._ward.kills
         return self._figures
@@ -156,21 +158,22 @@ class _Run:
                 twice = Counter((fact.memory, fact.version) for fact in facts)
                 self._figures.duplicate_notes += sum(count - 1 for count in twice.values())
 
-    async def _check_erased(self) -> None:
-        """Nothing of the one who was erased is found, all of the other's is, and every receipt holds."""
+    async def _check_erased(self, rows: Sequence[str]) -> None:
+        """Nothing of the one who was erased is found, nor who it was; all of the other's is; every receipt holds."""
         rare = rare_word(self._ada).encode()
-        rows = await self._rows(self._ada)
         for session in rows:
             raw = await self._rt.database.raw(session, after=0, limit=_LONG)
             self._figures.traces_left += sum(rare in row.payload for row in raw)
+        self._figures.traces_left += len(await self._rt.database.naming([self._ada])) + len(await self._rows(self._ada))
         self._figures.traces_left += len(await self._notes(self._ada))
         hits = await self._rt.memory.search(rare_word(self._ada), Looking(closed=True))
         self._figures.traces_left += sum(rare_word(self._ada) in hit.memory.text for hit in hits)
         self._figures.lost_notes += len(texts_of(self._ben, 3) - {m.text for m in await self._notes(self._ben)})
+        tracer = await tracer_of(self._rt.caller)
         for receipt in await erasure.receipts(self._rt.caller):
-            if receipt.order.name == self._ada:
+            if receipt.order.name == tracer.pseudonym(receipt.order.id, self._ada):
                 self._figures.erased += len(receipt.records)
-                checks = await check_receipt(self._rt.caller, receipt)
+                checks = await check_receipt(self._rt.caller, receipt, name=self._ada)
                 false = [f"{receipt.order.id}, {check.what}: {check.found}" for check in checks if not check.holds]
                 self._figures.false_receipts += bool(false)
                 self._figures.stories += false
