@@ -20,6 +20,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -379,8 +380,8 @@ class Remanence:
 def _projections(caller: Caller) -> list[Projection]:
     """What is kept close to the journals in idle time."""
     return [
-        (usage.USAGE, lambda cursor: usage.project(caller, cursor)),
-        (SCREENS, lambda cursor: search.project(caller, cursor)),
+        (usage.USAGE, partial(usage.project, caller)),
+        (SCREENS, partial(search.project, caller)),
     ]
 
 

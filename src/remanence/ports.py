@@ -7,6 +7,7 @@ of the lease, so a worker that dies makes its sessions due by doing nothing.
 One `Write` is one transaction. What makes the laws hold is checked inside it:
 
 * `expect`   the head must be this position, else `Conflict` (decisions are conditional);
+* `follows`  the record at the head must have this digest, else `Conflict`: not only how much is there, but what;
 * `lease`    the row's epoch must be the lease's, else `Fenced` (outcomes are facts, but a zombie's are refused);
 * `effects`  the write starts an effect: no freeze may stand over the session, its agent, project or everything,
              else `Frozen`;
@@ -85,6 +86,7 @@ __all__ = [
     "ModelRequest",
     "OnDelta",
     "RawRecord",
+    "Reading",
     "Registry",
     "Release",
     "Screens",
@@ -179,13 +181,20 @@ class Store(Protocol):
         """Give a lease back. Conflict if the head is past `seen`: no wake-up is lost. Fenced if it is not ours."""
         ...
 
-    async def behind(self, projection: str, *, limit: int) -> Sequence[Cursor]:
-        """Sessions whose head is past this projection's cursor."""
+    async def behind(self, projection: str, *, limit: int, after: str = "") -> Sequence[Cursor]:
+        """Sessions whose head is past this projection's cursor, in the order they were opened; those opened `after`
+        one, so that whoever goes round comes to all of them."""
         ...
 
     async def wait(self, *, timeout_s: float) -> None:
         """Return when something may have become due (LISTEN, an in-process signal, a poll), or at the time-out."""
         ...
+
+
+class Reading(Protocol):
+    """A way to read a journal: `Store.read`, or one that remembers for a moment what it has read."""
+
+    async def __call__(self, session: str, *, after: int = 0, limit: int = ...) -> Sequence[Recorded]: ...
 
 
 class Specs(Protocol):
@@ -424,6 +433,10 @@ class Live(Protocol):
 
     def driver_of(self, session: str) -> str:
         """The worker of this process that holds the session, so that publishing wakes it; empty when none does."""
+        ...
+
+    def foresee(self, write: Write) -> None:
+        """A write is about to be queued: a worker of this process that holds its session may plan on it already."""
         ...
 
     def running(self, session: str) -> Streaming | None:

@@ -102,6 +102,7 @@ class Write(msgspec.Struct, frozen=True):
     at: int
     actor: str
     expect: int | None = None
+    follows: bytes | None = None
     lease: Lease | None = None
     effects: bool = False
     wake: bool = False

@@ -11,7 +11,7 @@ from remanence.app import Options
 from remanence.commands import search, sessions
 from remanence.commands.sessions import Opening
 from remanence.events import Redacted
-from remanence.ports import Cursor, SessionQuery, Write
+from remanence.ports import Cursor, Reading, SessionQuery, Write
 from remanence.runtime.projector import Projector
 from remanence.screens import SCREENS
 from remanence.testing.clock import FakeClock
@@ -124,13 +124,13 @@ async def test_a_journal_that_cannot_be_read_is_left_alone_until_it_grows(tmp_pa
         await good.submit("hello")
         tried: list[str] = []
 
-        async def read(cursor: Cursor) -> None:
+        async def add(cursor: Cursor, read: Reading) -> None:
             tried.append(cursor.session)
             if cursor.session == bad.id:
                 raise ValueError("no good")
-            await search.project(rt.caller, cursor)
+            await search.project(rt.caller, cursor, read)
 
-        projector = Projector(rt.database, rt.caller.clock, [(SCREENS, read)], lambda: False)
+        projector = Projector(rt.database, rt.caller.clock, [(SCREENS, add)], lambda: False)
         assert await projector.catch_up() == 2
         assert await projector.catch_up() == 0
         await bad.submit("more")

@@ -60,6 +60,7 @@ class Caller(msgspec.Struct, frozen=True):
 
 async def commit(caller: Caller, write: Write) -> Appended:
     """Append, then tell whoever follows the session in this process."""
+    caller.live.foresee(write)
     appended = await caller.database.store.append(write)
     if not appended.replayed:
         caller.live.publish(write.session, *appended.records)

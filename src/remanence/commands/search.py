@@ -42,7 +42,7 @@ from remanence.events import (
     TurnEnded,
     kind_of,
 )
-from remanence.ports import Cursor, SessionQuery, SessionRow
+from remanence.ports import Cursor, Reading, SessionQuery, SessionRow
 from remanence.screens import SCREENS, Hit, Search, Seen
 
 __all__ = ["Found", "Searched", "asked", "catch_up", "project", "search", "seen_in", "shown", "text_in"]
@@ -131,12 +131,16 @@ async def _tried(caller: Caller, cursor: Cursor) -> bool:
     return True
 
 
-async def project(caller: Caller, cursor: Cursor) -> None:
-    """Read one session from a cursor to its head. Raises StoreCorrupt, UnknownEvent for a journal that cannot be."""
+async def project(caller: Caller, cursor: Cursor, read: Reading | None = None) -> None:
+    """Add one session from a cursor to its head; `read` is another way to its records.
+
+    Raises StoreCorrupt, UnknownEvent for a journal that cannot be read.
+    """
+    read = read or caller.database.store.read
     after = cursor.position
     while after < cursor.head:
         limit = min(_RECORDS, cursor.head - after)
-        records = await caller.database.store.read(cursor.session, after=after, limit=limit)
+        records = await read(cursor.session, after=after, limit=limit)
         upto = records[-1].position
         await caller.database.screens.record(Cursor(cursor.session, after, upto), seen_in(records))
         after = upto

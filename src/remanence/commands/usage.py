@@ -16,7 +16,7 @@ from remanence.commands.caller import Caller
 from remanence.content import Usage
 from remanence.errors import StoreCorrupt, UnknownEvent
 from remanence.events import CompactionFailed, ContextCompacted, ModelCalled, ModelFailed, ModelReplied, Recorded
-from remanence.ports import Cursor, Summary, UsageQuery, UsageRow
+from remanence.ports import Cursor, Reading, Summary, UsageQuery, UsageRow
 
 __all__ = ["USAGE", "bring_up_to_date", "project", "usage"]
 
@@ -65,15 +65,19 @@ async def _tried(caller: Caller, cursor: Cursor) -> bool:
     return True
 
 
-async def project(caller: Caller, cursor: Cursor) -> None:
-    """Read one session from a cursor to its head. Raises StoreCorrupt, UnknownEvent for a journal that cannot be."""
+async def project(caller: Caller, cursor: Cursor, read: Reading | None = None) -> None:
+    """Add one session from a cursor to its head; `read` is another way to its records.
+
+    Raises StoreCorrupt, UnknownEvent for a journal that cannot be read.
+    """
     database = caller.database
+    read = read or database.store.read
     summary = (await database.views.session(cursor.session)).summary
     called: dict[str, str] = {}
     after = cursor.position
     while after < cursor.head:
         limit = min(_RECORDS, cursor.head - after)
-        records = await database.store.read(cursor.session, after=after, limit=limit)
+        records = await read(cursor.session, after=after, limit=limit)
         entries: list[Entry] = []
         for record in records:
             entry = await _entry(caller, record, summary, called)

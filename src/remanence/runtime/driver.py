@@ -23,7 +23,6 @@ import structlog
 from remanence.content import text_of
 from remanence.core.context import Transcript
 from remanence.core.decide import Rest
-from remanence.core.ledger import budget_scopes
 from remanence.core.session import decode_snapshot, encode_snapshot, evolve, fold
 from remanence.core.state import Session, effect_key, status_of, waiting_on
 from remanence.core.summary import summary_of
@@ -44,7 +43,8 @@ from remanence.events import (
 from remanence.ports import Lease, Summary, Write
 from remanence.runtime.bell import Bell
 from remanence.runtime.effects import Report, Sent, call_model, reconcile_doubt, run_tool, summarise
-from remanence.runtime.pausing import end_of_pause, still_held
+from remanence.runtime.foresight import foreseen
+from remanence.runtime.pausing import end_of_pause, refuse_unpriced, still_held
 from remanence.runtime.plan import Dispatch, Ground, Outcome, Plan, again, make_plan
 from remanence.runtime.recall import read_transcript, recall, understand
 from remanence.runtime.services import Services
@@ -81,6 +81,9 @@ class Driver:
         self._held_until = 0
         self._stirred = Bell()
         self._news: list[Recorded] = []
+        self._digest = b""
+        self._rests = False
+        self._foreseen: Recorded | None = None
         self._facts: list[Outcome] = []
         self._compacted: Outcome | None = None
         self._may_compact = True
@@ -100,6 +103,13 @@ class Driver:
         if record.position > self.state.head:
             self._news.append(record)
             self._stirred.set()
+
+    def foresee(self, write: Write) -> None:
+        """A write is about to be queued in this process: a session at rest begins with it before it is there."""
+        if self._rests and not self._news and self._foreseen is None:
+            self._foreseen = foreseen(self.state, self.spec, self._digest, write)
+            if self._foreseen is not None:
+                self._stirred.set()
 
     def nudge(self) -> None:
         """Something about this session changed elsewhere: read the journal again."""
@@ -142,8 +152,11 @@ class Driver:
             plan = self._planned = self._plan(await self._blocks(self.state), self.state, tuple(self._facts))
             if plan.rest.why == "recall":
                 plan = self._planned = await self._recalled(plan)
+            if self._foreseen is not None and (plan.unpriced or not plan.events):
+                self._reload()  # nothing begins with it: whoever commits it will tell
+                return False
             if plan.unpriced:
-                await self._refuse_unpriced()
+                await refuse_unpriced(self.services.database.controls, self.state, self.spec.model)
             if plan.events:
                 await self._commit(plan)
             self._settle_in(plan)
@@ -213,6 +226,7 @@ class Driver:
                 at=s.at,
                 actor=self.services.worker,
                 expect=self.state.head,
+                follows=self._foreseen.digest if self._foreseen else None,
                 lease=self.lease,
                 effects=any(isinstance(event, INTENTS) for event in plan.events),
                 charges=plan.charges,
@@ -220,29 +234,13 @@ class Driver:
                 snapshot=snapshot,
             )
         )
-        self.state = s
+        self.state, self._digest, self._foreseen = s, appended.records[-1].digest, None
         self._reached()
         del self._facts[: plan.facts]
         self._summary = summary or self._summary
         if snapshot is not None:
             self._snapshot_at = s.head
         self.services.live.show(s.id, appended.records)
-
-    async def _refuse_unpriced(self) -> None:
-        """A money budget cannot be kept when nobody knows what the call costs: such a call does not leave."""
-        s = self.state
-        for scope in budget_scopes(session=s.id, agent=s.agent, user=s.user, project=s.project):
-            for budget in await self.services.database.controls.budgets(scope):
-                if budget.unit == "usd_micros":
-                    raise BudgetExceeded(
-                        f"no price is known for {self.spec.model}, so the budget of {scope} cannot cover it; "
-                        "give it prices under [models.NAME] in remanence.toml, then raise the budget",
-                        scope=scope,
-                        unit="usd_micros",
-                        limit=budget.limit,
-                        used=budget.spent + budget.reserved,
-                        needed=0,
-                    )
 
     def _changed_summary(self, s: Session) -> Summary | None:
         """The row's summary when it says something new: a status, or the totals of a finished turn."""
@@ -382,9 +380,11 @@ class Driver:
             return False
         if not self.draining:
             linger_s = self.services.times.linger_s
+            self._rests = True
             stirred = await self.services.clock.wait(
                 self._stirred, linger_s if delay_s is None else min(delay_s, linger_s)
             )
+            self._rests = False
             if stirred or (wake_at is not None and self.services.clock.now() >= wake_at):
                 return False
             if rest.why == "held" and not await still_held(self.services.database.controls, self.state):
@@ -428,6 +428,7 @@ class Driver:
     def _reload(self) -> None:
         """Forget everything that was folded provisionally; the next round reads the journal."""
         self._loaded = False
+        self._foreseen = None
         self._orphans = True
 
     async def _absorb(self) -> None:
@@ -435,6 +436,10 @@ class Driver:
             await self._load()
             return
         news, self._news = self._news, []
+        if self._foreseen is not None and (news or self._stale or self._foreseen.position != self.state.head + 1):
+            self._foreseen = None
+        elif self._foreseen is not None:
+            news = [self._foreseen]
         if news:
             await understand(self.services.database.store, self.text, news)
         for record in news:
@@ -455,7 +460,7 @@ class Driver:
 
     def _take(self, record: Recorded) -> None:
         self._erased = self._erased or isinstance(record.event, Redacted)
-        self.state = evolve(self.state, record)
+        self.state, self._digest = evolve(self.state, record), record.digest
         self.text.add(record)
 
     async def _load(self) -> None:
@@ -473,6 +478,7 @@ class Driver:
         self.text = await read_transcript(store, self.state, self.spec.model)
         self._snapshot_at = loaded.snapshot_position
         self._summary = loaded.summary
+        self._digest = records[-1].digest if records else b""
         self._loaded = True
 
     async def _load_spec(self) -> None:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from remanence.events import ModelCalled, ModelFailed, ModelReplied, Recorded, TurnEnded
-from remanence.ports import Clock, Delta, DeltaKind, Want
+from remanence.ports import Clock, Delta, DeltaKind, Want, Write
 from remanence.runtime.bell import Bell
 
 __all__ = ["Hub", "Running"]
@@ -72,6 +72,7 @@ class Hub:
         self._strangers: list[Callable[[Recorded], None]] = []
         self._running: dict[str, Running] = {}
         self._driver_of: Callable[[str], str] = lambda session: ""
+        self._foresee: Callable[[Write], None] = lambda write: None
 
     def listen(self, listener: Callable[[Recorded], None], *, to_others: bool = False) -> None:
         """Call `listener` with every record of every session, at once. It must not wait.
@@ -86,9 +87,14 @@ class Hub:
             if listener in listeners:
                 listeners.remove(listener)
 
-    def driven_by(self, driver_of: Callable[[str], str]) -> None:
-        """Tell the hub how to know which worker of this process holds a session."""
+    def driven_by(self, driver_of: Callable[[str], str], foresee: Callable[[Write], None]) -> None:
+        """Tell the hub how to know which worker of this process holds a session, and how to tell it what is coming."""
         self._driver_of = driver_of
+        self._foresee = foresee
+
+    def foresee(self, write: Write) -> None:
+        """A write is about to be queued: whoever drives its session here may plan on it already."""
+        self._foresee(write)
 
     def driver_of(self, session: str) -> str:
         """The worker of this process that holds the session, so that publishing wakes it; empty when none does."""

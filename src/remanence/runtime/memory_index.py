@@ -28,12 +28,13 @@ from remanence.events import (
     Recorded,
     Redacted,
     SessionDeleted,
+    SessionForked,
     SessionOpened,
     SessionUpgraded,
     ToolReturned,
     TurnEnded,
 )
-from remanence.ports import Clock, Cursor, Database
+from remanence.ports import Clock, Cursor, Database, Reading
 from remanence.recollections import MemoryChange, MemoryListing, MemorySelector
 from remanence.spec import MemoryUse
 from remanence.tools.memory_access import ensure_store, grants_for
@@ -42,11 +43,15 @@ __all__ = ["MemoryIndex"]
 
 BATCH_SESSIONS: Final = 200
 OWN_LOOK_SESSIONS: Final = 1_000
-BATCH_RECORDS: Final = 500
+BATCH_RECORDS: Final = 1_000
 ROUNDS: Final = 5
 """How often `settle` looks again when the projector, or another process, was faster with one of its sessions."""
 LOOK_BACK: Final = 200
 KNOWN_MAX: Final = 10_000
+
+
+_TELLING = (SessionForked, SessionUpgraded, SessionDeleted, MemoryKept, MemoryForgotten, Redacted)
+"""What concerns the memory also of an agent that has none, or says that it had one."""
 
 
 class _Who(NamedTuple):
@@ -145,8 +150,10 @@ class MemoryIndex:
 
     # --- one session --------------------------------------------------------------------------------------------------
 
-    async def project(self, cursor: Cursor) -> None:
-        """Read a session from its cursor to its head."""
+    async def project(self, cursor: Cursor, read: Reading | None = None) -> None:
+        """Read a session from its cursor to its head. With `read`, what it holds may be a moment old."""
+        if read is not None and await self._passed_over(cursor, read):
+            return
         store, session = self._database.store, cursor.session
         s = await self._state(session)
         project = owner_of(s.project)
@@ -185,6 +192,21 @@ class MemoryIndex:
             if position >= s.head:
                 self._read_to(session, position)
                 return
+
+    async def _passed_over(self, cursor: Cursor, read: Reading) -> bool:
+        """Whether nothing of the stretch is remembered, as can be told without folding the session, and the cursor is
+        past it: the agent remembers nothing, and the records say nothing to the memory."""
+        row = await self._database.views.session(cursor.session)
+        if await self._use(row.summary.version) is not None:
+            return False
+        records = await read(cursor.session, after=cursor.position, limit=BATCH_RECORDS)
+        if not records or records[-1].position < row.head or any(isinstance(r.event, _TELLING) for r in records):
+            return False
+        last = records[-1].position
+        self._know(cursor.session, _Who(owner_of(row.summary.project), row.summary.user))
+        await self._database.memories.apply((), Cursor(cursor.session, cursor.position, last))
+        self._read_to(cursor.session, last)
+        return True
 
     async def _state(self, session: str) -> Session:
         store = self._database.store

@@ -11,12 +11,13 @@ faster.
 from __future__ import annotations
 
 from remanence.core.freezes import freeze_scopes
-from remanence.core.ledger import kept_scope
+from remanence.core.ledger import budget_scopes, kept_scope
 from remanence.core.state import Session
+from remanence.errors import BudgetExceeded
 from remanence.events import BudgetRaised
 from remanence.ports import Controls
 
-__all__ = ["end_of_pause", "still_held"]
+__all__ = ["end_of_pause", "refuse_unpriced", "still_held"]
 
 _MICROS = 1_000_000
 LOOK_FIRST_S = 1.0
@@ -47,3 +48,22 @@ async def still_held(controls: Controls, s: Session) -> bool:
     """Whether a freeze stands over the session; a thaw that came while nobody looked told nobody."""
     scopes = freeze_scopes(s.project, s.agent)
     return any(hold.scope in scopes for hold in await controls.holds())
+
+
+async def refuse_unpriced(controls: Controls, s: Session, model: str) -> None:
+    """A money budget cannot be kept when nobody knows what the call costs: such a call does not leave.
+
+    Raises BudgetExceeded when a budget in money stands over `s`.
+    """
+    for scope in budget_scopes(session=s.id, agent=s.agent, user=s.user, project=s.project):
+        for budget in await controls.budgets(scope):
+            if budget.unit == "usd_micros":
+                raise BudgetExceeded(
+                    f"no price is known for {model}, so the budget of {scope} cannot cover it; "
+                    "give it prices under [models.NAME] in remanence.toml, then raise the budget",
+                    scope=scope,
+                    unit="usd_micros",
+                    limit=budget.limit,
+                    used=budget.spent + budget.reserved,
+                    needed=0,
+                )

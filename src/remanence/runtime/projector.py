@@ -3,7 +3,7 @@
 A projection has one cursor per session, which moves in the same transaction as what it adds: several processes may run
 the same projections at once, and whoever is late adds nothing. The projector looks for sessions whose head is past a
 cursor, reads a batch of them, and then rests for a multiple of the time that took: while sessions run in this process
-it takes a small share of it, otherwise half.
+it takes a small share of it, otherwise half. Its batches are small then, so that nobody's turn waits for a long one.
 
 A journal that cannot be read is left alone until it grows.
 """
@@ -16,17 +16,21 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 
 from remanence.errors import RemanenceError, StoreCorrupt, StoreError
-from remanence.ports import Clock, Cursor, Database
+from remanence.ports import Clock, Cursor, Database, Reading
 from remanence.runtime.bell import Bell
+from remanence.runtime.shared_reads import SharedReads
 
 __all__ = ["Projection", "Projector"]
 
 log = structlog.get_logger("remanence.projector")
 
-Projection = tuple[str, Callable[[Cursor], Awaitable[None]]]
-"""The name under which its cursors are kept, and what reads one session from a cursor to its head."""
+Project = Callable[[Cursor, Reading], Awaitable[None]]
+Projection = tuple[str, Project]
+"""The name under which its cursors are kept, and what adds one session from a cursor to its head, by the reading it is
+given."""
 
-BATCH_SESSIONS = 20
+BATCH_SESSIONS, BATCH_BUSY = 20, 4
+"""Sessions read at a time, when none runs in this process and while some do."""
 REST_S = 1.0
 """How long it rests when there is nothing to read."""
 REST_MIN_S = 0.01
@@ -48,6 +52,7 @@ class Projector:
         self._projections = projections
         self._busy = busy
         self._unreadable: dict[tuple[str, str], int] = {}
+        self._after = ""
         self._stopping = Bell()
         self._task: asyncio.Task[None] | None = None
 
@@ -62,26 +67,38 @@ class Projector:
             await self._task
 
     async def catch_up(self) -> int:
-        """Read one batch for every projection. Returns how many sessions were read."""
+        """Read one batch for every projection. Returns how many sessions were read.
+
+        Batches go round: sessions that are written to all the while must not keep the others waiting.
+        """
+        began_after, self._after = self._after, ""
+        reads = SharedReads(self._database.store)
         read = 0
-        for name, read_session in self._projections:
-            left_alone = sum(1 for projection, _ in self._unreadable if projection == name)
-            cursors = await self._database.store.behind(name, limit=BATCH_SESSIONS + left_alone)
-            due = [c for c in cursors if self._unreadable.get((name, c.session)) != c.head]
+        for name, project in self._projections:
             if self._stopping.is_set():
                 return read
+            due = await self._due(name, began_after)
             # Together, because what is written at the same time shares a commit.
-            reads = [self._read(name, cursor, read_session) for cursor in due]
-            for failure in await asyncio.gather(*reads, return_exceptions=True):
+            outcomes = [self._read(name, cursor, project, reads) for cursor in due]
+            for failure in await asyncio.gather(*outcomes, return_exceptions=True):
                 if failure is not None:
                     raise failure
             read += len(due)
-        return read
+        return read if read or not began_after else await self.catch_up()
 
-    async def _read(self, name: str, cursor: Cursor, read_session: Callable[[Cursor], Awaitable[None]]) -> None:
+    async def _due(self, name: str, after: str) -> list[Cursor]:
+        """Sessions opened after that one of which this projection has not read everything it can."""
+        left_alone = sum(1 for projection, _ in self._unreadable if projection == name)
+        limit = (BATCH_BUSY if self._busy() else BATCH_SESSIONS) + left_alone
+        cursors = await self._database.store.behind(name, limit=limit, after=after)
+        if len(cursors) == limit:
+            self._after = cursors[-1].session
+        return [cursor for cursor in cursors if self._unreadable.get((name, cursor.session)) != cursor.head]
+
+    async def _read(self, name: str, cursor: Cursor, project: Project, reads: SharedReads) -> None:
         key = (name, cursor.session)
         try:
-            await read_session(cursor)
+            await project(cursor, reads.read)
             self._unreadable.pop(key, None)
         except StoreCorrupt as error:
             self._leave(key, cursor, error)

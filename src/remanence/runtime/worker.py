@@ -12,7 +12,7 @@ import structlog
 
 from remanence.errors import Conflict, Fenced, RemanenceError, StoreError
 from remanence.events import Recorded
-from remanence.ports import Lease
+from remanence.ports import Lease, Write
 from remanence.runtime.bell import Bell
 from remanence.runtime.driver import Driver
 from remanence.runtime.services import Services
@@ -59,10 +59,16 @@ class Worker:
         """This worker's name when it holds the session right now, so that telling it suffices; else empty."""
         return self.services.worker if session in self._drivers else ""
 
+    def foresee(self, write: Write) -> None:
+        """A write of this process is on its way to a session that may be held here."""
+        driver = self._drivers.get(write.session)
+        if driver is not None:
+            driver.foresee(write)
+
     async def start(self) -> None:
         """Begin claiming, in the background."""
         self.services.live.listen(self._heard, to_others=True)
-        self.services.live.driven_by(self.driver_of)
+        self.services.live.driven_by(self.driver_of, self.foresee)
         self._loops = [
             asyncio.create_task(self._claim_loop(), name="claim"),
             asyncio.create_task(self._renew_loop(), name="renew"),

@@ -86,8 +86,8 @@ class PostgresStore:
     async def release(self, lease: Lease, *, seen: int, wake_at: int | None) -> None:
         await self._leases.release(lease, seen=seen, wake_at=wake_at)
 
-    async def behind(self, projection: str, *, limit: int) -> Sequence[Cursor]:
-        return await self._views.behind(projection, limit=limit)
+    async def behind(self, projection: str, *, limit: int, after: str = "") -> Sequence[Cursor]:
+        return await self._views.behind(projection, limit=limit, after=after)
 
     async def wait(self, *, timeout_s: float) -> None:
         await self._wakes.wait(timeout_s=timeout_s)

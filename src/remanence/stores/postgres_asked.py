@@ -105,7 +105,7 @@ async def _is_behind(connection: Connection, projections: Sequence[str]) -> bool
     known = {row["name"] for row in await connection.fetch("SELECT name FROM projections")}
     if not known.issuperset(projections):
         return True
-    return any([await connection.fetch(BEHIND, projection, 1) for projection in projections])
+    return any([await connection.fetch(BEHIND, projection, 1, "") for projection in projections])
 
 
 async def _stretch(connection: Connection, found: Fields, question: Opened, first: int, last: int) -> list[Recorded]:

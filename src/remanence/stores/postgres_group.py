@@ -50,6 +50,7 @@ def is_plain(pending: Pending, known: Known) -> bool:
         and not pending.doubts
         and not (write.charges and known.counted)
         and (write.expect is None or write.expect == known.head.head)
+        and (write.follows is None or write.follows == known.head.digest)
         and (write.summary is None or same_identity(write.summary, known.summary))
         and not pending.drafted.opens
         and write.snapshot != b""

@@ -41,7 +41,8 @@ _IN_DOUBT = (
 BEHIND = """
 SELECT s.id, coalesce(c.position, s.fork_position, 0) AS done, s.head
 FROM sessions s LEFT JOIN cursors c ON c.projection = $1 AND c.sid = s.sid
-WHERE s.behind AND s.head > coalesce(c.position, s.fork_position, 0) ORDER BY s.sid LIMIT $2
+WHERE s.behind AND s.head > coalesce(c.position, s.fork_position, 0)
+    AND s.sid > coalesce((SELECT sid FROM sessions WHERE id = $3), 0) ORDER BY s.sid LIMIT $2
 """
 # Answers the sid when the cursor stood where the caller believed, and has moved.
 MOVE_CURSOR = """
@@ -90,13 +91,13 @@ class PostgresViews:
         async with self._access.connection("summing usage") as connection:
             return await usage_rows(connection, query)
 
-    async def behind(self, projection: str, *, limit: int) -> Sequence[Cursor]:
-        """Sessions whose head is past this projection's cursor."""
+    async def behind(self, projection: str, *, limit: int, after: str = "") -> Sequence[Cursor]:
+        """Sessions whose head is past this projection's cursor, those opened `after` one."""
         async with self._access.connection("looking for sessions to project") as connection:
             if await connection.fetchval("SELECT 1 FROM projections WHERE name = $1", projection) is None:
                 await connection.execute("INSERT INTO projections VALUES ($1) ON CONFLICT DO NOTHING", projection)
                 await connection.execute("UPDATE sessions SET behind = true WHERE NOT behind")
-            return [Cursor(*row) for row in await connection.fetch(BEHIND, projection, limit)]
+            return [Cursor(*row) for row in await connection.fetch(BEHIND, projection, limit, after)]
 
     async def record_usage(self, cursor: Cursor, rows: Sequence[UsageEntry]) -> None:
         async with self._access.transaction("recording usage") as connection:

@@ -203,7 +203,8 @@ def admit(head: Head, write: Write, holds: Collection[str] = ()) -> None:
     lease = write.lease
     if lease is not None and (head.epoch != lease.epoch or head.worker != lease.worker):
         raise fenced(lease, head.epoch, head.worker)
-    if write.expect is not None and write.expect != head.head:
+    moved = write.expect is not None and write.expect != head.head
+    if moved or (write.follows is not None and write.follows != head.digest):
         raise Conflict(
             f"Session {head.session!r} is at position {head.head}, not {write.expect}: somebody wrote meanwhile. "
             "Nothing of this write was kept; read what is new and decide again."

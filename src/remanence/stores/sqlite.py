@@ -117,8 +117,8 @@ class SqliteStore:
     async def release(self, lease: Lease, *, seen: int, wake_at: int | None) -> None:
         await self._writer.do(partial(sqlite_leases.release, lease=lease, seen=seen, wake_at=wake_at))
 
-    async def behind(self, projection: str, *, limit: int) -> Sequence[Cursor]:
-        query = partial(sqlite_reads.behind, projection=projection, limit=limit)
+    async def behind(self, projection: str, *, limit: int, after: str = "") -> Sequence[Cursor]:
+        query = partial(sqlite_reads.behind, projection=projection, limit=limit, after=after)
         found = await self._readers.run(query, short=True)
         if found is None:
             await self._writer.do(partial(sqlite_changes.follow, projection=projection))

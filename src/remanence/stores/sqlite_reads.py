@@ -34,7 +34,8 @@ _SNAPSHOT = (
 )
 _BEHIND = (
     "SELECT s.name, coalesce(c.position, s.fork_position) AS done, h.head FROM heads h JOIN sessions s ON s.id = h.id "
-    "LEFT JOIN cursors c ON c.id = h.id AND c.projection = ? WHERE h.behind = 1 AND h.head > done ORDER BY h.id LIMIT ?"
+    "LEFT JOIN cursors c ON c.id = h.id AND c.projection = ? WHERE h.behind = 1 AND h.head > done "
+    "AND h.id > coalesce((SELECT id FROM sessions WHERE name = ?), 0) ORDER BY h.id LIMIT ?"
 )
 
 
@@ -142,8 +143,8 @@ def blob(connection: sqlite3.Connection, digest: str) -> bytes:
     return found[0]
 
 
-def behind(connection: sqlite3.Connection, projection: str, limit: int) -> list[Cursor] | None:
+def behind(connection: sqlite3.Connection, projection: str, limit: int, after: str = "") -> list[Cursor] | None:
     """Sessions this projection has not read to the end; None when the projection is not known yet."""
     if connection.execute("SELECT 1 FROM projections WHERE name = ?", (projection,)).fetchone() is None:
         return None
-    return [Cursor(*row) for row in connection.execute(_BEHIND, (projection, limit))]
+    return [Cursor(*row) for row in connection.execute(_BEHIND, (projection, after, limit))]

@@ -14,13 +14,16 @@ from remanence.stores.sqlite_changes import move_cursor
 from remanence.stores.sqlite_ledger import Ledger
 from remanence.stores.sqlite_readers import Readers
 from remanence.stores.sqlite_sums import counted_tags, overview, search_in, version_uses
-from remanence.stores.sqlite_tables import MINUTE_US, place_of
+from remanence.stores.sqlite_tables import MINUTE_US, Statement, place_of
 from remanence.stores.sqlite_words import forget_session
 from remanence.stores.sqlite_writer import Writer
 
 __all__ = ["SqliteScreens"]
 
-_REDACTED = "SELECT 1 FROM records WHERE place = ? AND payload IS NOT NULL AND payload_digest IS NOT NULL"
+_REDACTED = (
+    "SELECT place FROM records WHERE place BETWEEN ? AND ? AND payload IS NOT NULL AND payload_digest IS NOT NULL"
+)
+_ADD_WORDS = Statement("INSERT INTO search_words (rowid, words)", 2)
 _ADD_TURN = """
 INSERT INTO turn_minutes VALUES (?, ?, ?, ?, ?)
 ON CONFLICT (project, minute) DO UPDATE SET completed = completed + excluded.completed,
@@ -69,14 +72,15 @@ def _record(ledger: Ledger, cursor: Cursor, seen: Seen) -> None:
     project, agent, user, status = execute(
         "SELECT project, agent, user_name, status FROM summaries WHERE id = ?", (id_,)
     ).fetchone()
+    among = (place_of(id_, cursor.position + 1), place_of(id_, cursor.head))
+    redacted = {place for (place,) in execute(_REDACTED, among).fetchall()}
     if status == "deleted" or seen.deleted:
         forget_session(ledger.connection, id_)
     else:
         scopes = scope_words(project, agent, user)
         said = [(place_of(id_, position), " ".join((*scopes, *words))) for position, words in seen.words]
-        kept = [row for row in said if execute(_REDACTED, row[:1]).fetchone() is None]
-        executemany("INSERT INTO search_words (rowid, words) VALUES (?, ?)", kept)
-    erased = seen.tags is not None and execute(_REDACTED, (place_of(id_, seen.tagged_at),)).fetchone() is not None
+        _ADD_WORDS.run(ledger.connection, [value for row in said if row[0] not in redacted for value in row])
+    erased = seen.tags is not None and place_of(id_, seen.tagged_at) in redacted
     if seen.tags is not None or seen.deleted:
         execute("DELETE FROM search_tags WHERE id = ?", (id_,))
         tags = {} if seen.deleted or erased else seen.tags or {}

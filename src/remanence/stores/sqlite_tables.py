@@ -26,6 +26,7 @@ __all__ = [
     "SUMMARY_COLUMNS",
     "Known",
     "Pending",
+    "Statement",
     "place_of",
 ]
 

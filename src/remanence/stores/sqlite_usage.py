@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from operator import add
 from typing import Any
 
 from remanence.content import Usage
@@ -25,18 +26,18 @@ DAY_US = 86_400_000_000
 UsageEntry = tuple[int, Summary, str, Usage, int | None]
 
 _MORE = """
-    calls = calls + 1, unpriced_calls = unpriced_calls + excluded.unpriced_calls,
+    calls = calls + excluded.calls, unpriced_calls = unpriced_calls + excluded.unpriced_calls,
     usd_micros = usd_micros + excluded.usd_micros, input_tokens = input_tokens + excluded.input_tokens,
     output_tokens = output_tokens + excluded.output_tokens, cached_tokens = cached_tokens + excluded.cached_tokens,
     cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens,
     reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens
 """
 _ADD_HOUR = f"""
-INSERT INTO usage_hours VALUES (?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO usage_hours VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (id, hour, model, agent, user_name, project) DO UPDATE SET {_MORE}
 """
 _ADD_DAY = f"""
-INSERT INTO usage_days VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO usage_days VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (project, field, day, name) DO UPDATE SET {_MORE}
 """
 _KEYS = {
@@ -56,9 +57,26 @@ _SUMS = (
 def record_usage(ledger: Ledger, cursor: Cursor, rows: Sequence[UsageEntry]) -> None:
     """Add usage and move the cursor from `position` to `head`; a cursor that is elsewhere by now does nothing."""
     id_ = move_cursor(ledger, USAGE, cursor)
-    if id_ is not None:
-        ledger.connection.executemany(_ADD_HOUR, [(id_, *_where(row), *_amounts(row)) for row in rows])
-        ledger.connection.executemany(_ADD_DAY, [(*day, *_amounts(row)) for row in rows for day in _days(row)])
+    if id_ is None:
+        return
+    # Summed here first: each row of a statement is a way to SQLite and back, and a wait for the interpreter.
+    hours: _Sums = {}
+    days: _Sums = {}
+    for row in rows:
+        amounts = _amounts(row)
+        _add(hours, (id_, *_where(row)), amounts)
+        for day in _days(row):
+            _add(days, day, amounts)
+    ledger.connection.executemany(_ADD_HOUR, [(*where, *sums) for where, sums in hours.items()])
+    ledger.connection.executemany(_ADD_DAY, [(*where, *sums) for where, sums in days.items()])
+
+
+_Sums = dict[tuple[object, ...], tuple[int, ...]]
+
+
+def _add(sums: _Sums, where: tuple[object, ...], amounts: tuple[int, ...]) -> None:
+    before = sums.get(where)
+    sums[where] = amounts if before is None else tuple(map(add, before, amounts))
 
 
 def _where(entry: UsageEntry) -> tuple[object, ...]:
@@ -75,6 +93,7 @@ def _days(entry: UsageEntry) -> list[tuple[object, ...]]:
 def _amounts(entry: UsageEntry) -> tuple[int, ...]:
     _, _, _, usage, cost = entry
     return (
+        1,
         int(cost is None),
         cost or 0,
         usage.input_tokens,

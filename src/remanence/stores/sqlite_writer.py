@@ -96,12 +96,12 @@ class Writer:
         self._jobs.append(Job(work, future))
         if not self._asked:
             self._asked = True
-            self._loop.call_soon(self._ring)
+            self._loop.call_soon(self._loop.call_soon, self._ring)
         return future
 
     def _ring(self) -> None:
-        """Wake the thread: once for everything that this round of the event loop queued, so that the thread does not
-        ask for the interpreter while the loop still needs it."""
+        """Wake the thread: once for everything that this round of the event loop queued and what that led to at once,
+        so that the thread does not ask for the interpreter while the loop still needs it."""
         self._asked = False
         self._rung.set()
 

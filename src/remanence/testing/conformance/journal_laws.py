@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from msgspec.structs import replace
+
 from remanence.content import Text
 from remanence.errors import Conflict, InvalidInput, KeyReused, NotFound, StoreError
 from remanence.events import (
@@ -96,6 +98,21 @@ async def a_decision_is_conditional(h: Harness) -> None:
     await h.refused(Conflict, db.store.append(write("s", said("zero"), expect=0)))
     assert (await db.store.append(write("s", said("two"), expect=2))).head == 3
     assert await texts(db, "s") == ["one", "two"]
+
+
+@law
+async def a_write_lands_only_on_the_record_it_follows(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    first = (await db.store.append(opened("s", said("one")))).records[-1]
+    await other.store.append(write("s", said("faster")))
+    stranger = replace(write("s", said("built on what never came"), expect=3), follows=first.digest)
+    await h.refused(Conflict, db.store.append(stranger))
+    there = (await db.store.read("s"))[-1]
+    landed = await db.store.append(replace(write("s", said("two"), expect=3), follows=there.digest))
+    again = replace(write("s", said("three"), expect=4), follows=landed.records[-1].digest)
+    await h.refused(Conflict, db.store.append(replace(again, follows=there.digest)))
+    await db.store.append(again)
+    assert await texts(db, "s") == ["one", "faster", "two", "three"]
 
 
 @law

@@ -63,7 +63,7 @@ def worker_of(
         clock=clock,
         dice=random.Random(1),
         worker=name,
-        times=times or Times(lease_s=LEASE_S, linger_s=0.0, poll_s=0.002, retry_base_s=0.01),
+        times=times or Times(lease_s=LEASE_S, linger_s=0.5, poll_s=0.002, retry_base_s=0.01),
     )
     return Worker(services), hub
 
