@@ -57,14 +57,25 @@ class World:
 
 @asynccontextmanager
 async def world(
-    folder: Path, *answers: Answer, prices: Prices | None = None, agents: Sequence[Agent] = ()
+    folder: Path,
+    *answers: Answer,
+    prices: Prices | None = None,
+    agents: Sequence[Agent] = (),
+    reads: int | None = None,
 ) -> AsyncIterator[World]:
     """Both servers; the provider gives these answers in order, else always the same one."""
     given = list(answers)
     async with WireServer(lambda _: given.pop(0) if given else Answer(text="Yes.")) as provider:
         names: Mapping[Api, str] = {"chat": "qwen3:8b", "responses": "gpt-6-luna", "anthropic": "claude-sonnet-5-5"}
         configs = {
-            api: ModelConfig(name=api, model=names[api], base_url=f"{provider.url}/v1", api=api, prices=prices)
+            api: ModelConfig(
+                name=api,
+                model=names[api],
+                base_url=f"{provider.url}/v1",
+                api=api,
+                prices=prices,
+                context_window=reads,
+            )
             for api in APIS
         }
         options: Any = {"model_configs": configs, "models": {"script": Scripted()}, "agents": agents}
@@ -233,6 +244,29 @@ async def test_a_dearer_tier_has_no_price_of_its_own(tmp_path: Path) -> None:
             {"session": dear.id.removeprefix("resp_").rpartition("_")[0], "kind": "budget", "call": None},
         )
         assert len(it.provider.requests) == 1
+
+
+async def test_a_window_is_cut_to_what_the_model_reads(tmp_path: Path) -> None:
+    """With `auto`; what it was told is in the session all the same."""
+    async with world(tmp_path, *[Answer(text="Yes.", counts=False)] * 40, reads=4_000) as it:
+        responses, previous = it.client.responses, None
+        for number in range(8):
+            words = f"{number}: " + "word " * 600
+            made = await responses.create(
+                model="chat",
+                input=words,
+                truncation="auto",
+                max_output_tokens=100,
+                previous_response_id=previous.id if previous else None,
+            )
+            previous = made
+        said = [m["content"] for m in it.asked["messages"] if m["role"] == "user" and "word word" in m["content"]]
+        assert "7: " in said[-1]
+        assert len(said) < 8
+        assert sum(len(text) for text in said) < 4_000 * 5
+        with pytest.raises(openai.BadRequestError) as refused:
+            await responses.create(model="chat", input="word " * 5_000, truncation="disabled")
+        assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")
 
 
 # --- Chat Completions -------------------------------------------------------------------------------------------------

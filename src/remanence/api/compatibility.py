@@ -264,7 +264,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("image", "not yet", ""),
         ("include", "partial", "`reasoning.encrypted_content` and `message.input_image.image_url`"),
         ("input", "partial", "no item references, no files by id, no items of tools that are not served"),
-        ("max_tool_calls", "partial", "counts calls of MCP servers' tools, over the whole turn; more are not run"),
+        ("max_tool_calls", "full", "counts the calls that are run here: those of MCP servers' tools"),
         ("moderation", "not yet", ""),
         ("prompt", "not yet", "prompts are not stored; save an agent"),
         ("prompt_cache_key", "full", _CACHE_KEY),

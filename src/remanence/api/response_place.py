@@ -36,7 +36,7 @@ from remanence.api.response_kept import (
     remember,
 )
 from remanence.api.response_mcp import Listed, listed_by, remotes_of
-from remanence.api.response_request import AGENT, SETTINGS, CountBody, Echo, ResponseBody, echo_of, spec_for
+from remanence.api.response_request import AGENT, SETTINGS, CountBody, Echo, ResponseBody, echo_of, spec_for, spec_in
 from remanence.api.talks import Talk, add_spoken, find_talk, follow_talk, open_talk
 from remanence.api.unfit import check_settings
 from remanence.commands import approvals, sessions
@@ -50,7 +50,7 @@ from remanence.core.state import CLIENT_EPOCH, Session
 from remanence.errors import Busy, Conflict, Frozen, InvalidInput, NotFound
 from remanence.events import InputReceived, Recorded, TurnStarted
 from remanence.ports import Appended, Entry, Subscription
-from remanence.spec import AgentSpec, IfBusy, spec_digest
+from remanence.spec import AgentSpec, IfBusy, policy_digest, spec_digest
 
 __all__ = ["Asked", "Placed", "Submission", "ask", "history_of", "place"]
 
@@ -346,7 +346,7 @@ async def _submit(
     response is kept by that."""
     key = submission.key
     if asked.given.approvals:
-        return *await _decide(caller, s, asked.given), False
+        return *await _decide(caller, s, asked), False
     answers = bool(calls_with_client(s))
     if answers or (s.turn is None and not s.queue):
         turn = s.turns if answers else None
@@ -354,7 +354,7 @@ async def _submit(
         def beside(records: Sequence[Recorded]) -> tuple[Entry, ...]:
             return entries_of(caller, _kept(asked, submission.body, records, turn), key)
 
-        appended = await say(caller, s, messages, spec=asked.spec, key=key, beside=beside)
+        appended = await say(caller, s, messages, spec=spec_in(asked.spec, s), key=key, beside=beside)
         return appended, turn, not appended.replayed
     if len(messages) != 1 or messages[0].role != "user":
         raise Busy("A turn is running, and only one message of a user can wait for it. Nothing was written.")
@@ -370,13 +370,19 @@ async def _submit(
     return appended, s.turns if asks else None, False
 
 
-async def _decide(caller: Caller, s: Session, given: Given) -> tuple[Appended, int | None]:
-    """Answers to approvals, and nothing else."""
+async def _decide(caller: Caller, s: Session, asked: Asked) -> tuple[Appended, int | None]:
+    """Answers to approvals, and nothing else. They hold under the rules they were asked under; what else the request
+    says goes for the rest of the turn when those are the same."""
+    given, spec = asked.given, spec_in(asked.spec, s)
     if given.messages:
         refuse("input", "answers to approvals come alone")
+    calls = [answer.call.removeprefix(approval_id(s.id, "")) for answer in given.approvals]
+    open_calls = [s.call(call) for call in calls]
+    same = spec.name == AGENT and policy_digest(spec) == s.policy and all(c and c.state == "asked" for c in open_calls)
+    if same and spec_digest(spec) != s.version:
+        await sessions.upgrade(caller, s.id, spec)
     appended: list[Appended] = []
-    for answer in given.approvals:
-        call = answer.call.removeprefix(approval_id(s.id, ""))
+    for call, answer in zip(calls, given.approvals, strict=True):
         decision = "approve" if answer.approve else "deny"
         appended.append(await approvals.approve(caller, s.id, call, decision=decision, note=answer.reason))
     return appended[0], s.turns

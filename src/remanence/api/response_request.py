@@ -19,6 +19,7 @@ from remanence.api.response_choice import Choice, allowed, forced
 from remanence.api.response_input import Spoken, refuse
 from remanence.api.response_mcp import Listed, McpBody, rules_of, shown_server
 from remanence.core.registry import checked, implied_allows
+from remanence.core.state import Session
 from remanence.spec import AgentSpec, Limits, ModelSettings, Rule, ServiceTier, ToolSpec
 
 SETTINGS = {
@@ -31,7 +32,18 @@ SETTINGS = {
 }
 """Where the fields of `ModelSettings` lie in a request, unless they are called the same."""
 
-__all__ = ["AGENT", "CompactBody", "SETTINGS", "CountBody", "Echo", "ResponseBody", "agent_of", "echo_of", "spec_for"]
+__all__ = [
+    "AGENT",
+    "CompactBody",
+    "SETTINGS",
+    "CountBody",
+    "Echo",
+    "ResponseBody",
+    "agent_of",
+    "echo_of",
+    "spec_for",
+    "spec_in",
+]
 
 AGENT = "responses"
 """The agent that sessions of mere models belong to."""
@@ -224,7 +236,7 @@ def echo_of(body: ResponseBody, model: str) -> Echo:
         model=model,
         instructions=body.instructions,
         tools=[_shown_tool(tool) for tool in body.tools or ()],
-        tool_choice=choice if isinstance(choice, str) else choice.model_dump(),
+        tool_choice=choice if isinstance(choice, str) else choice.model_dump(exclude_none=True),
         text=shown_text,
         reasoning={"effort": reasoning.effort, "summary": _summary(reasoning)},
         metadata=body.metadata or {},
@@ -338,6 +350,15 @@ def _settings(
         output_description=form.description or "",
         output_strict=form.strict,
     )
+
+
+def spec_in(spec: AgentSpec, s: Session) -> AgentSpec:
+    """A request's spec in the open turn of a session: what earlier responses of the turn ran is not counted again."""
+    most = spec.limits.tool_calls_per_turn
+    if spec.name != AGENT or most is None or s.turn is None or not s.turn.ran:
+        return spec
+    limits = msgspec.structs.replace(spec.limits, tool_calls_per_turn=most + s.turn.ran)
+    return msgspec.structs.replace(spec, limits=limits)
 
 
 _OF_AN_AGENT = (
