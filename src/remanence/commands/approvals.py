@@ -20,6 +20,7 @@ from remanence.events import ApprovalGiven, InputReceived, ToolResolved, ToolRet
 from remanence.ports import Appended, SessionQuery
 
 __all__ = [
+    "HIDES_OTHERS",
     "Ruling",
     "Waiting",
     "answer",
@@ -34,6 +35,8 @@ __all__ = [
 
 _MICROS = 1_000_000
 _TRIES = 8
+HIDES_OTHERS = ("doubt", "thaw", "budget")
+"""What a session's row says it waits for, where it may wait for something else as well."""
 
 
 class Waiting(msgspec.Struct, frozen=True):
@@ -57,7 +60,7 @@ class Waiting(msgspec.Struct, frozen=True):
 
 async def waiting(caller: Caller, *, session: str | None = None, limit: int = 100) -> list[Waiting]:
     """Approvals and questions that wait, in one session or in all of the project."""
-    states = await _sessions_waiting(caller, session, ("approval", "answer", "doubt"), limit)
+    states = await _sessions_waiting(caller, session, ("approval", "answer", *HIDES_OTHERS), limit)
     return [one for s in states for one in waiting_in(s)]
 
 
@@ -69,7 +72,7 @@ def waiting_in(s: Session) -> list[Waiting]:
 
 async def doubts(caller: Caller, *, session: str | None = None, limit: int = 100) -> list[tuple[Session, Doubt]]:
     """Effects in doubt, with their sessions."""
-    states = await _sessions_waiting(caller, session, ("doubt",), limit)
+    states = await _sessions_waiting(caller, session, HIDES_OTHERS, limit)
     return [(s, doubt) for s in states for doubt in s.doubts]
 
 
@@ -124,7 +127,7 @@ async def rule(caller: Caller, session: str, call: str, ruling: Ruling, *, once:
         expires_at = None if ruling.expires_s is None else now + int(ruling.expires_s * _MICROS)
         given = ApprovalGiven(call, ruling.decision, caller.actor, known.digest, known.policy, ruling.note, expires_at)
         try:
-            return await tell(caller, session, given, expect=s.head, once=once)
+            return await tell(caller, session, given, seen=s, once=once)
         except Conflict:
             continue
     raise Conflict(
@@ -172,7 +175,7 @@ async def resolve(
         parts = said(result) if result else ()
         settled = ToolResolved(call, outcome, caller.actor, parts, note=note)
         try:
-            return await tell(caller, session, settled, expect=s.head)
+            return await tell(caller, session, settled, seen=s)
         except Conflict:
             continue
     raise Conflict(
@@ -211,7 +214,7 @@ async def tool_result(
         try:
             untrusted = (await caller.database.specs.get(s.version)).distrusts(known.name)
             returned = ToolReturned(call, parts, error, untrusted=untrusted)
-            return await tell(caller, session, returned, expect=s.head, once=once)
+            return await tell(caller, session, returned, seen=s, once=once)
         except Conflict:
             continue
     raise Conflict(

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.sessions import tell
 from remanence.core.ledger import amount_words, kept_scope, own_scope
-from remanence.errors import InvalidInput, NotFound
+from remanence.errors import Conflict, InvalidInput, NotFound
 from remanence.events import BudgetRaised
 from remanence.ports import Budget, Hold, SessionQuery
 
@@ -142,7 +142,10 @@ async def _wake(caller: Caller, budget: Budget) -> None:
             pause, kept = s.pause, (budget.scope, budget.unit)
             if pause and (kept_scope(s.project, pause.scope), pause.unit) == kept and budget.limit > pause.limit:
                 raised = BudgetRaised(pause.scope, budget.unit, budget.limit, caller.actor)
-                await tell(caller, row.session, raised)
+                try:
+                    await tell(caller, row.session, raised, seen=s)
+                except Conflict:
+                    await tell(caller, row.session, raised)  # whoever writes there just now keeps its row
         if len(rows) < query.limit:
             return
         query = SessionQuery(waiting_on="budget", limit=_PAGE, before=(rows[-1].updated_at, rows[-1].session))

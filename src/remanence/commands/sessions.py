@@ -6,6 +6,7 @@ messages at once are two records in an order and never a race. Only `reject` has
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -43,6 +44,7 @@ from remanence.events import (
 )
 from remanence.ports import Appended, Fork, Write
 from remanence.spec import AgentSpec, IfBusy, policy_digest
+from remanence.stores.rows import payload_of
 
 __all__ = [
     "Once",
@@ -59,6 +61,7 @@ __all__ = [
     "upgrade",
 ]
 
+_TRIES = 4
 _LOOK_RECORDS, _LOOK_RECORDS_MAX = 8, 2_000
 """Read at a time to tell which turn it is: an ordinary one has about as many, a long one thousands."""
 LONG_INPUT_CHARS = 4_096
@@ -230,20 +233,49 @@ class Once(msgspec.Struct, frozen=True):
 
 
 async def tell(
-    caller: Caller, session: str, *events: Event, expect: int | None = None, once: Once | None = None
+    caller: Caller,
+    session: str,
+    *events: Event,
+    expect: int | None = None,
+    seen: Session | None = None,
+    once: Once | None = None,
 ) -> Appended:
-    """Append facts that a person asked for, and make the session due. Under a key that was used before: what it was."""
+    """Append facts that a person asked for, and make the session due. Under a key that was used before: what it was.
+
+    `seen`: the session as it must still be. Then its row goes along: a worker that finds nothing to do writes none.
+    """
+    now, summary = caller.clock.now(), None
+    if seen is not None:
+        after, expect = seen, seen.head
+        for event in events:
+            payload_of(session, event)  # what is no event of ours cannot be folded either
+            after = evolve(after, Recorded(session, after.head + 1, now, 0, caller.actor, event))
+        summary = summary_of(after, await caller.database.specs.get(after.version))
     write = Write(
         session,
         events,
-        caller.clock.now(),
+        now,
         caller.actor,
         expect=expect,
         wake=True,
+        summary=summary,
         key=f"tell:{session}:{once.key}" if once else None,
         key_digest=body_digest(once.body) if once else "",
     )
     return await commit(caller, write)
+
+
+async def tell_surely(caller: Caller, session: str, event: Event, check: Callable[[Session], None]) -> Appended:
+    """Append a fact about the session as a whole, with its row. `check` is asked at each try, and raises where the fact
+    means nothing. A session that is written to all the time gets the fact alone: a freeze waits for no quiet moment."""
+    for _ in range(_TRIES):
+        s = await state_of(caller, session)
+        check(s)
+        try:
+            return await tell(caller, session, event, seen=s)
+        except Conflict:
+            continue
+    return await tell(caller, session, event)
 
 
 async def told_before(caller: Caller, session: str, once: Once | None) -> Appended | None:
@@ -269,30 +301,40 @@ async def cancel(caller: Caller, session: str, *, reason: str = "", once: Once |
 
 async def freeze(caller: Caller, session: str, *, reason: str = "") -> Session:
     """Freeze one session: after this returns, no effect can start in it. `last_effect` of the state is the proof."""
-    s = await state_of(caller, session)
-    if s.frozen is not None:
-        raise Conflict(f"Session {session} is frozen already ({s.frozen}).").because("frozen_already", session=session)
-    await tell(caller, session, SessionFrozen(caller.actor, reason))
+
+    def check(s: Session) -> None:
+        if s.frozen is not None:
+            words = f"Session {session} is frozen already ({s.frozen})."
+            raise Conflict(words).because("frozen_already", session=session)
+
+    await tell_surely(caller, session, SessionFrozen(caller.actor, reason), check)
     return await state_of(caller, session)
 
 
 async def thaw(caller: Caller, session: str, *, reason: str = "") -> Session:
     """Lift the freeze of one session; it goes on where it was."""
-    s = await state_of(caller, session)
-    if s.frozen is None:
-        raise Conflict(f"Session {session} is not frozen.").because("not_frozen", session=session)
-    await tell(caller, session, SessionThawed(caller.actor, reason))
+
+    def check(s: Session) -> None:
+        if s.frozen is None:
+            raise Conflict(f"Session {session} is not frozen.").because("not_frozen", session=session)
+
+    await tell_surely(caller, session, SessionThawed(caller.actor, reason), check)
     return await state_of(caller, session)
 
 
 async def upgrade(caller: Caller, session: str, spec: AgentSpec) -> Appended:
     """Let the session go on with another version of its agent, from its next decision on."""
+
+    def check(s: Session) -> None:
+        if spec.name != s.agent:
+            raise InvalidInput(f"Session {session} belongs to agent {s.agent}; it cannot go on as {spec.name}.")
+
     s = await state_of(caller, session)
-    if spec.name != s.agent:
-        raise InvalidInput(f"Session {session} belongs to agent {s.agent}; it cannot go on as {spec.name}.")
+    check(s)
     version = await caller.database.specs.put(spec, project=s.project, at=caller.clock.now())
     await _limit(caller, spec, session)
-    return await tell(caller, session, SessionUpgraded(version.version, policy_digest(spec), caller.actor))
+    upgraded = SessionUpgraded(version.version, policy_digest(spec), caller.actor)
+    return await tell_surely(caller, session, upgraded, check)
 
 
 async def annotate(
@@ -307,10 +349,12 @@ async def delete(caller: Caller, session: str, *, reason: str = "") -> Appended:
 
     Its journal stays, because a fork may read it. Conflict when it was deleted before.
     """
-    s = await state_of(caller, session)
-    if s.deleted:
-        raise Conflict(f"Session {session} was deleted before. It stays so.")
-    return await tell(caller, session, SessionDeleted(caller.actor, reason))
+
+    def check(s: Session) -> None:
+        if s.deleted:
+            raise Conflict(f"Session {session} was deleted before. It stays so.")
+
+    return await tell_surely(caller, session, SessionDeleted(caller.actor, reason), check)
 
 
 # --- forks ------------------------------------------------------------------------------------------------------------

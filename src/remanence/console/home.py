@@ -109,7 +109,8 @@ async def _data(frame: Frame) -> HomeData:
     answers, _, _ = await ask_current(
         frame,
         Sums(project, frame.now - MINUTES * _MINUTE_US),
-        *(Waiting(listed(waiting_on=word)) for word in ("approval", "answer", "doubt")),
+        *(Waiting(listed(waiting_on=word)) for word in ("approval", "answer")),
+        Waiting(listed(doubt=True)),
         *(Sessions(listed(status=status)) for status in ("in_progress", "failed", None)),
         Spent(UsageQuery(("agent",), project, frame.now // _DAY_US * _DAY_US)),
         Budgets(f"project:{project}"),

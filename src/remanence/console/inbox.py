@@ -168,8 +168,10 @@ def _one(fields: Fields) -> tuple[str, str]:
 async def _data(frame: Frame) -> InboxData:
     queries = [
         SessionQuery(project=frame.caller.project, waiting_on=word, limit=SESSIONS_MAX)
-        for word in ("approval", "answer", "doubt")
+        for word in ("approval", "answer")
     ]
+    # One that is frozen, or waits for a budget, is in doubt all the same.
+    queries.append(SessionQuery(project=frame.caller.project, doubt=True, limit=SESSIONS_MAX))
     approving, answering, doubting = await ask(frame, *(Waiting(query) for query in queries))
     states = [await state_from(frame, row.session, loaded) for row, loaded in (*approving, *answering, *doubting)]
     asked = [ApprovalShape.of(one) for s in states for one in approvals.waiting_in(s)]

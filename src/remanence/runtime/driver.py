@@ -460,6 +460,8 @@ class Driver:
 
     def _take(self, record: Recorded) -> None:
         self._erased = self._erased or isinstance(record.event, Redacted)
+        if not record.epoch:
+            self._summary = None  # what a person did may have changed the row
         self.state, self._digest = evolve(self.state, record), record.digest
         self.text.add(record)
 

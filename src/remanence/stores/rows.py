@@ -74,6 +74,7 @@ __all__ = [
     "kind_in",
     "lease_is_live",
     "opened_summary",
+    "payload_of",
     "raw_record",
     "recorded",
     "reserve",
@@ -175,12 +176,13 @@ def draft(write: Write) -> Draft:
         # ASCII is nearly always the answer, and is known without looking at the text.
         if "\x00" in text or not (text.isascii() or _is_text(text)):
             raise unfit_text(text)
-    payloads = tuple([_payload(write.session, event) for event in events])
+    payloads = tuple([payload_of(write.session, event) for event in events])
     digests = tuple([payload_digest(payload) for payload in payloads])
     return Draft(write, payloads, digests, not _SPECIAL.isdisjoint([type(event) for event in events]))
 
 
-def _payload(session: str, event: Event) -> bytes:
+def payload_of(session: str, event: Event) -> bytes:
+    """The event as it is stored. Raises InvalidInput for one that nobody could read back."""
     try:
         return encode_readable(event)
     except ValueError as error:
