@@ -138,7 +138,8 @@ def _taken(queue: tuple[Queued, ...]) -> tuple[int, ...]:
 
 
 def _interrupted(s: Session) -> str | None:
-    return "interrupted by a new input" if any(q.if_busy == "interrupt" for q in s.queue) else None
+    waiting = s.queue and any(q.if_busy == "interrupt" for q in s.queue)
+    return "interrupted by a new input" if waiting else None
 
 
 # --- what a dead worker left behind -----------------------------------------------------------------------------------

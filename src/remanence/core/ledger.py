@@ -15,6 +15,7 @@ at the whole reservation, because the money may have been spent.
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 
 import msgspec
 
@@ -109,6 +110,7 @@ def attempt_key(session: str, call: str, attempt: int) -> str:
     return f"{session}:{call}:{attempt}"
 
 
+@lru_cache(maxsize=4_096)  # asked at each call and outcome of a session, always alike
 def budget_scopes(*, session: str, agent: str, user: str, project: str) -> tuple[str, ...]:
     """The scopes whose budgets a call of this session counts against, as they are kept."""
     named = (("session", session), ("agent", agent), ("user", user), ("project", project))

@@ -79,6 +79,7 @@ class Driver:
         self._stale = False
         self._orphans = False
         self._held_until = 0
+        self._last_part_us = services.times.lease_s * _MICROS / LAST_PART
         self._stirred = Bell()
         self._news: list[Recorded] = []
         self._digest = b""
@@ -307,8 +308,7 @@ class Driver:
 
     def _may_act(self) -> bool:
         """Whether an effect may begin. Not in the last part of the lease: the next worker's clock may be ahead."""
-        left_us = self.lease.until - self.services.clock.now()
-        return not self._fenced and left_us > self.services.times.lease_s * _MICROS / LAST_PART
+        return not self._fenced and self.lease.until - self.services.clock.now() > self._last_part_us
 
     # --- effects ------------------------------------------------------------------------------------------------------
 

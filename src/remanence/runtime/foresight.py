@@ -13,10 +13,8 @@ not there and the driver's write is refused with it. No effect leaves before bot
 from __future__ import annotations
 
 from remanence.core.state import Session
-from remanence.errors import InvalidInput
-from remanence.events import InputReceived, Recorded, chain_digest
+from remanence.events import InputReceived, Recorded, chain_digest, encode_event, payload_digest
 from remanence.spec import AgentSpec
-from remanence.stores.rows import draft
 from remanence.values import Write
 
 __all__ = ["foreseen"]
@@ -34,10 +32,10 @@ def foreseen(s: Session, spec: AgentSpec, digest: bytes, write: Write) -> Record
         return None
     if s.turn or s.queue or s.frozen or s.pause or s.deleted or spec.memory is not None:
         return None
+    position, event = s.head + 1, write.events[0]
     try:
-        (own,) = draft(write).digests
-    except InvalidInput:
-        return None  # whoever sends it is told by the write itself
-    position = s.head + 1
-    after = chain_digest(digest, own, position=position, at=write.at, epoch=0, actor=write.actor)
-    return Recorded(s.id, position, write.at, 0, write.actor, write.events[0], after)
+        own = payload_digest(encode_event(event))
+        after = chain_digest(digest, own, position=position, at=write.at, epoch=0, actor=write.actor)
+    except (UnicodeEncodeError, OverflowError):
+        return None  # no journal can hold it: whoever sends it is told by the write itself
+    return Recorded(s.id, position, write.at, 0, write.actor, event, after)

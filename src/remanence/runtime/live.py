@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from remanence.events import ModelCalled, ModelFailed, ModelReplied, Recorded, TurnEnded
 from remanence.ports import Clock, Delta, DeltaKind, Want, Write
@@ -102,21 +103,21 @@ class Hub:
 
     def publish(self, session: str, *items: Recorded | Delta) -> None:
         """Tell everybody who follows this session, and its driver. The items are all records or all deltas."""
-        for listener in self._strangers:
-            for item in items:
-                if isinstance(item, Recorded):
-                    listener(item)
+        if isinstance(items[0], Recorded):
+            for listener in self._strangers:
+                for record in cast("Sequence[Recorded]", items):
+                    listener(record)
         self.show(session, items)
 
     def show(self, session: str, items: Sequence[Recorded | Delta]) -> None:
         """Tell everybody who follows this session; its driver is the one who tells."""
         readers = self._readers.get(session, ())
-        for listener in self._listeners:
-            for item in items:
-                if isinstance(item, Recorded):
-                    listener(item)
         if isinstance(items[0], Recorded):
-            self._follow_calls(session, items)
+            records = cast("Sequence[Recorded]", items)
+            for listener in self._listeners:
+                for record in records:
+                    listener(record)
+            self._follow_calls(session, records)
             for reader in readers:
                 reader.put(items)
         else:
@@ -129,9 +130,9 @@ class Hub:
                 if reader.want in ("all", "latest"):
                     reader.put(items)
 
-    def _follow_calls(self, session: str, items: Sequence[Recorded | Delta]) -> None:
-        for item in items:
-            event = item.event if isinstance(item, Recorded) else None
+    def _follow_calls(self, session: str, records: Sequence[Recorded]) -> None:
+        for record in records:
+            event = record.event
             if isinstance(event, ModelCalled):
                 self._running[session] = Running(event.call, event.attempt)
             elif isinstance(event, _ANSWERS):
