@@ -18,13 +18,17 @@ from agents_client import LOOK, follow, opened
 from fastapi.routing import APIRoute
 from wire_server import KEY, OTHER, WireServer, serve
 
+from remanence import Remanence
 from remanence.console.entry import Doors
 from remanence.console.router import ROOMS, console_router, open_console
+from remanence.content import digest_of
+from remanence.core.memory.journal import journal_of
+from remanence.spec import AgentSpec
 from remanence.testing.scripted import Script, call, calls, dialogue, says
 
 SCRIPT = Script((dialogue("look", calls(call("look")), says("Seen.")), dialogue("", says("Hello, $user."))))
 OF_A_REQUEST = re.compile(
-    rb'req_[A-Za-z0-9_]+|"(recorded_)?at":[0-9]+|"(memory|id)":"[a-z]+_[0-9a-f]+"|"position":[0-9]+'
+    rb'req_[A-Za-z0-9_]+|"(recorded_|opened_|updated_)?at":[0-9]+|"(memory|id)":"[a-z]+_[0-9a-f]+"|"position":[0-9]+'
 )
 BODIES: dict[str, Any] = {
     "POST /v1/agents/sessions/{session_id}": {"metadata": {"a": "b"}},
@@ -197,6 +201,61 @@ def test_named_in_a_body_or_beside_the_path(house: House) -> None:
     ):
         alike(house, method, path, body, (one[ids],))
     alike(house, "POST", "/v1/chat/completions", chat, (session,), **{"x-session-id": session})
+
+
+def test_an_id_that_is_chosen(house: House) -> None:
+    """Each project has its own ids: whether another has such a session is not in the answer, and each has what it
+    chose."""
+    for project in ("default", "other"):
+        house.server.do(lambda rt, project=project: _registered(rt, project))
+    opens = "/admin/v1/sessions"
+    ours = house.ask(KEY, "POST", opens, {"agent": "clerk", "session": "a42"})
+    assert (ours.status_code, ours.json()["session"]) == (201, "a42"), ours.text
+    assert alike(house, "POST", opens, {"agent": "clerk", "session": "a42"}, ("a42",))[0] == 201
+    theirs = house.ask(OTHER, "POST", opens, {"agent": "clerk", "session": "a42"})
+    assert theirs.status_code == 409
+    assert "'other~a42'" in theirs.json()["error"]["message"]
+    for name in ("a42", "other~a42"):
+        found = {key: house.ask(key, "GET", f"{opens}/{name}").status_code for key in (KEY, OTHER)}
+        assert found == ({KEY: 200, OTHER: 404} if name == "a42" else {KEY: 404, OTHER: 200})
+    assert house.ask(OTHER, "POST", opens, {"agent": "clerk", "session": "other~a42"}).status_code == 409
+    # The other way round, and what the server itself makes: for another project, for this one, for nobody.
+    day = "20261122"
+    meter, notes = f"meter_{digest_of(b'other')[:16]}_{day}", journal_of("other", "default")
+    for key, taken in ((KEY, "other~a42"), (KEY, meter), (OTHER, notes), (OTHER, house.values["session"][0])):
+        for name in (taken, unknown(taken)):
+            refused = house.ask(key, "POST", opens, {"agent": "clerk", "session": name})
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, "session"), (name, refused.text)
+            assert "cannot be chosen" in refused.json()["error"]["message"]
+
+
+def test_an_id_that_is_chosen_for_an_import(house: House) -> None:
+    for project in ("default", "other"):
+        house.server.do(lambda rt, project=project: _registered(rt, project))
+    made: dict[str, bytes] = {}
+    for key in (KEY, OTHER):
+        answer = house.ask(key, "POST", "/admin/v1/sessions", {"agent": "clerk", "session": "b42"})
+        name = answer.json()["session"]
+        made[key] = house.ask(key, "GET", f"/admin/v1/sessions/{name}/export").content
+    sent = {"content-type": "application/zip"}
+
+    def laid_down(key: str, name: str | None) -> tuple[int, str]:
+        query = "" if name is None else f"?as_session={name}"
+        headers = {"authorization": f"Bearer {key}", **sent}
+        url = f"{house.server.url}/admin/v1/sessions/import{query}"
+        answer = httpx2.post(url, content=made[key], headers=headers, timeout=60)
+        return answer.status_code, answer.json().get("session", "")
+
+    assert laid_down(KEY, "c42") == (201, "c42")
+    assert laid_down(OTHER, "c42") == (201, "other~c42")
+    assert laid_down(OTHER, "other~d42") == (201, "other~d42")
+    assert laid_down(OTHER, None)[0] == 409, "under its own id it is there already"
+    for key, name in ((KEY, "other~c42"), (KEY, "other~e42"), (OTHER, house.values["session"][0])):
+        assert laid_down(key, name)[0] == 400
+
+
+async def _registered(rt: Remanence, project: str) -> None:
+    await rt.database.specs.put(AgentSpec("clerk", "scripted"), project=project, at=1)
 
 
 def test_pages_of_the_console(house: House) -> None:

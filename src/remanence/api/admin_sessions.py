@@ -33,6 +33,7 @@ from remanence.api.bodies import JsonRoute
 from remanence.api.once import IdempotencyKey, once, only_once
 from remanence.api.router import Face
 from remanence.commands import approvals, sessions, transfer, verification, versions
+from remanence.commands.chosen import chosen_id
 from remanence.commands.lists import list_sessions, tag_of
 from remanence.commands.prompts import PromptShape, past_prompt
 from remanence.commands.sessions import Opening
@@ -181,12 +182,17 @@ async def verify_session(
 
 @sessions_router.post("/sessions", status_code=201, summary="Open a session", response_model=shown(SessionRowShape))
 async def open_session(caller: Admin, body: OpenBody, idempotency_key: IdempotencyKey = None) -> Response:
-    """A new session of a registered agent, in which nothing was said yet."""
+    """A new session of a registered agent, in which nothing was said yet.
+
+    An id that is chosen is the project's own: outside of the project `default` it is kept, and answered, as
+    `PROJECT~ID`. What begins like the ids that the server makes cannot be chosen.
+    """
     known = await versions.versions_of(caller, body.agent)
     found = [versions.newest(known)] if body.version is None else [v for v in known if v.version == body.version]
     if not found:
         raise NotFound(f"Agent {body.agent!r} has no version {body.version!r}. Nothing was opened.", param="version")
-    opening = Opening(body.user, body.title, body.metadata, session=body.session, key=idempotency_key)
+    session = None if body.session is None else chosen_id(caller.project, body.session)
+    opening = Opening(body.user, body.title, body.metadata, session=session, key=idempotency_key)
     made = await sessions.open_session(caller, found[0].spec, opening)
     return json_answer(SessionRowShape.of(await caller.database.views.session(made)), status=201)
 
@@ -279,7 +285,10 @@ async def export_session(caller: Admin, session: str) -> Response:
 async def import_session(
     caller: Admin, request: Request, as_session: str | None = None, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """Lay an exported session down, under its own id or another. Everything is checked before anything is written."""
+    """Lay an exported session down, under its own id or another. Everything is checked before anything is written.
+
+    An id that somebody chose is the project's own, as with a new session; one that was made is kept.
+    """
     with tempfile.TemporaryFile() as file:
         digest = hashlib.sha256()
         with transfer.file_errors(Path(tempfile.gettempdir())):
@@ -289,7 +298,7 @@ async def import_session(
             await asyncio.to_thread(file.flush)
 
         async def lay_down() -> Response:
-            made = await transfer.import_session(caller, cast("IO[bytes]", file), as_session=as_session)
+            made = await transfer.import_session(caller, cast("IO[bytes]", file), as_session=as_session, apart=True)
             return json_answer(made, status=201)
 
         if idempotency_key is None:

@@ -25,6 +25,7 @@ import msgspec
 
 from remanence.commands.bundle import FORMAT, FORMAT_VERSION, BundleReader, BundleWriter, Manifest
 from remanence.commands.caller import Caller, check_new_session
+from remanence.commands.chosen import chosen_id, is_made
 from remanence.commands.lineage import Journal, erased_elsewhere, journal_of, pages, summary_now
 from remanence.commands.spool import Rows
 from remanence.commands.verification import Verification, verify_session
@@ -228,8 +229,11 @@ class _Checked(msgspec.Struct, frozen=True):
     specs: dict[str, AgentSpec]
 
 
-async def import_session(caller: Caller, source: Path | IO[bytes], *, as_session: str | None = None) -> Imported:
-    """Lay a session down from an exported file, which must be seekable. Everything is checked before.
+async def import_session(
+    caller: Caller, source: Path | IO[bytes], *, as_session: str | None = None, apart: bool = False
+) -> Imported:
+    """Lay a session down from an exported file, which must be seekable. Everything is checked before. `apart`: under an
+    id of the project's own (see `chosen`), for callers who have no say in what others' sessions are called.
 
     Raises InvalidInput for a file that is not a whole and unchanged export, UnknownEvent for one that a newer release
     wrote, Conflict when there is such a session already. Nothing was written then.
@@ -238,13 +242,16 @@ async def import_session(caller: Caller, source: Path | IO[bytes], *, as_session
         with file_errors(source):
             file = await asyncio.to_thread(source.open, "rb")
             with file:
-                return await _import(caller, file, source.name, as_session)
-    return await _import(caller, source, "The file", as_session)
+                bundle = await asyncio.to_thread(BundleReader, file, source.name)
+                return await _import(caller, bundle, as_session, apart)
+    bundle = await asyncio.to_thread(BundleReader, source, "The file")
+    return await _import(caller, bundle, as_session, apart)
 
 
-async def _import(caller: Caller, file: IO[bytes], name: str, as_session: str | None) -> Imported:
-    bundle = await asyncio.to_thread(BundleReader, file, name)
+async def _import(caller: Caller, bundle: BundleReader, as_session: str | None, apart: bool) -> Imported:
     session = as_session or bundle.manifest.session
+    if apart and not (as_session is None and is_made(session)):
+        session = chosen_id(caller.project, session)
     check_new_session(session)
     if await _exists(caller, session):
         raise session_exists(session)
