@@ -146,4 +146,4 @@ def test_two_agents_of_one_name(project: Path, cli: Run) -> None:
     (project / "remanence.toml").write_text('agents = ["agent.py", "more.py"]\n')
     ran = cli("run", "shop", "hello")
     assert ran.code == 2
-    assert "Two agents of the setting `agents` are called 'shop'" in ran.err
+    assert "Two agents of the setting `agents` are called 'shop', in agent.py and in more.py" in ran.err

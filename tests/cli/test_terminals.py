@@ -66,3 +66,34 @@ def test_a_terminal_that_is_closed_is_no_error(project: Path, cli: Run, closed: 
     begun(cli, "hello")
     code, _, err = ran("sessions", "list", redirect=closed)
     assert (code, err) == (0, "")
+
+
+NOISY = """
+from remanence import Agent, tool
+
+print("an agent's file says hello")
+
+
+@tool(replay="safe")
+def look() -> str:
+    \"\"\"Look.\"\"\"
+    print("so does a tool")
+    return "looked"
+
+
+shop = Agent("shop", model="default", tools=[look])
+"""
+
+
+def test_what_agents_and_tools_print_is_no_part_of_an_answer(project: Path, process: Run) -> None:
+    (project / "agent.py").write_text(NOISY)
+    answered = process("run", "shop", "/tool look {}", "-o", "json")
+    assert answered.json["text"] == "look returned: looked"
+    assert "an agent's file says hello" in answered.err
+    assert "so does a tool" in answered.err
+    assert process("run", "shop", "/tool look {}").out == "look returned: looked\n"
+    assert [agent["agent"] for agent in process("agents", "list", "-o", "json").json] == ["shop"]
+    listed = process("agents", "list", "-o", "jsonl").out
+    assert len(listed.splitlines()) == 1
+    bundle = subprocess.run([*command_line(), "sessions", "export", "last", "-"], capture_output=True, check=True)
+    assert bundle.stdout.startswith(b"PK")

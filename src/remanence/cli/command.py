@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar
 
 import click
 
-from remanence.cli.output import Format
+from remanence.cli.output import Format, prints_aside
 from remanence.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -240,6 +240,13 @@ class Command(_Everywhere):
                     help="How to print the answer.",
                 )
             )
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it. Stdout is for its answer, whatever the code of agents and tools prints."""
+        if self.shape is None:
+            return super().invoke(ctx)
+        with prints_aside():
+            return super().invoke(ctx)
 
 
 class Group(_Everywhere, click.Group):

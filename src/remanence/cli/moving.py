@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 import click
 
 from remanence.cli.command import Command, Format, Invocation, asynchronous, leave, spelled
-from remanence.cli.output import counted, note, say, show, table
+from remanence.cli.output import counted, note, say, show, stdout, table
 from remanence.commands.transfer import Exported, Imported
 from remanence.commands.verification import Verification
 
@@ -35,7 +34,7 @@ async def export(call: Invocation, session: str, file: Path | None, *, output: F
             with tempfile.TemporaryFile(prefix="remanence-export-") as whole:
                 await reach.moving.export(found, whole)
                 whole.seek(0)
-                shutil.copyfileobj(whole, sys.stdout.buffer)
+                shutil.copyfileobj(whole, stdout().buffer)
             return
         target = file or Path(f"{found}.remanence")
         exported = await reach.moving.export(found, target)

@@ -176,14 +176,18 @@ def configure_logs(level: LogLevel) -> None:
 def agents_of(configuration: Configuration) -> dict[str, Agent | AgentSpec]:
     """The agents of the setting `agents`, by name. Raises InvalidConfig when two have one name, and what is wrong."""
     found: dict[str, Agent | AgentSpec] = {}
+    came_from: dict[str, str] = {}
     for target in configuration.settings.agents:
         for agent in declared(target, configuration.root):
             if agent.name in found:
+                other = came_from[agent.name]
+                where = f"both in {target}" if other == target else f"in {other} and in {target}"
                 raise InvalidConfig(
-                    f"Two agents of the setting `agents` are called {agent.name!r}. Nothing was started; rename one.",
+                    f"Two agents of the setting `agents` are called {agent.name!r}, {where}. Nothing was started; "
+                    "rename one.",
                     param="agents",
                 )
-            found[agent.name] = agent
+            found[agent.name], came_from[agent.name] = agent, target
     return found
 
 

@@ -11,7 +11,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from datetime import UTC, datetime
 from typing import IO, Any, Literal, TextIO, cast
 
@@ -28,10 +28,12 @@ __all__ = [
     "facts",
     "moment",
     "note",
+    "prints_aside",
     "red",
     "say",
     "shortened",
     "show",
+    "stdout",
     "table",
     "usd",
 ]
@@ -57,6 +59,25 @@ class NotPrinted(click.ClickException):
 
 # --- answers ----------------------------------------------------------------------------------------------------------
 
+_ours: list[TextIO] = []
+"""Stdout, while what is printed in other ways is sent elsewhere."""
+
+
+@contextmanager
+def prints_aside() -> Generator[None]:
+    """Meanwhile what other people's code prints (an agent's file, a tool) goes to stderr: stdout is for the answer."""
+    _ours.append(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _ours.pop()
+
+
+def stdout() -> TextIO:
+    """Where answers go."""
+    return _ours[-1] if _ours else sys.stdout
+
 
 def show(answer: Any, output: Format, as_table: Callable[[], None]) -> None:
     """Print an answer: as JSON, as one JSON value a line (of a list: one for each entry), or as the table says."""
@@ -71,9 +92,9 @@ def show(answer: Any, output: Format, as_table: Callable[[], None]) -> None:
         entries = cast("list[Any]", answer) if isinstance(answer, list) else [answer]
         lines = [msgspec.json.encode(entry) for entry in entries]
     with _to_stdout():
-        sys.stdout.flush()
-        sys.stdout.buffer.write(b"".join(line + b"\n" for line in lines))
-        sys.stdout.buffer.flush()
+        stdout().flush()
+        stdout().buffer.write(b"".join(line + b"\n" for line in lines))
+        stdout().buffer.flush()
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str = "") -> None:
@@ -126,7 +147,7 @@ def _is_number(cell: str) -> bool:
 def say(text: str = "", *, end: str = "\n") -> None:
     """Print to stdout, at once. What the terminal's encoding lacks is replaced rather than fatal."""
     with _to_stdout():
-        _print(text + end, sys.stdout)
+        _print(text + end, stdout())
 
 
 def note(text: str) -> None:
@@ -180,17 +201,17 @@ def _styled(text: str, code: str, stream: TextIO) -> str:
 
 def dim(text: str, *, err: bool = False) -> str:
     """Less important."""
-    return _styled(text, "2", sys.stderr if err else sys.stdout)
+    return _styled(text, "2", sys.stderr if err else stdout())
 
 
 def bold(text: str, *, err: bool = False) -> str:
     """More important."""
-    return _styled(text, "1", sys.stderr if err else sys.stdout)
+    return _styled(text, "1", sys.stderr if err else stdout())
 
 
 def red(text: str, *, err: bool = False) -> str:
     """Wrong."""
-    return _styled(text, "31", sys.stderr if err else sys.stdout)
+    return _styled(text, "31", sys.stderr if err else stdout())
 
 
 # --- values -----------------------------------------------------------------------------------------------------------

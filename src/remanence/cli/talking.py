@@ -18,7 +18,7 @@ import msgspec
 
 from remanence.cli.command import leave
 from remanence.cli.lines import Lines, parts_words
-from remanence.cli.output import clean, clock_time, dim, note, shortened
+from remanence.cli.output import clean, clock_time, dim, note, shortened, stdout
 from remanence.cli.reach import Reach, Said
 from remanence.cli.watching import Quiet, Rest, Watch, hold_over, rest_of
 from remanence.commands.shapes import OutcomeShape, SentShape
@@ -144,9 +144,9 @@ class View:
 
     def _write(self, text: str) -> None:
         if text:
-            encoding = sys.stdout.encoding or "utf-8"
-            sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-            sys.stdout.flush()
+            encoding = stdout().encoding or "utf-8"
+            stdout().write(text.encode(encoding, "replace").decode(encoding))
+            stdout().flush()
             self._mid_line = not text.endswith("\n")
 
     def _end_line(self) -> None:
