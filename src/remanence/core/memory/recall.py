@@ -3,16 +3,20 @@
 A word of the question counts the more, the fewer memories in view have it (the inverse frequency of BM25, over all the
 places that may be read). How much of it a memory has is its count, discounted for a long text, plus a part of what the
 memories said just before and after it have: an answer seldom repeats the words of its question, so what follows a
-question gets more of it. The sum is saturated, so that one word often is less than two words once.
+question gets more of it. The sum is saturated, so that one word often is less than two words once. Who asks in the very
+words of a memory means that one, not those around it: what a memory has itself counts once more, the more of it it has.
 
     part      = count / (1 - B + B * length / mean length)
     x(m)      = part(m) + sum over neighbours n of CARRY(m - n) * part of one occurrence in n
     words(m)  = sum over words of weight * idf * x * (K + 1) / (x + K)
-    total(m)  = words(m) + SESSION * mean of the three best words(.) in the session of m
+    itself(m) = the same with its own part for x, times ITSELF * the share of the question's words, by idf, that it has,
+                and times ALL when it has every one; nothing for a question of one word
+    total(m)  = words(m) + itself(m) + SESSION * mean of the three best words(.) + itself(.) in the session of m
     score(m)  = total(m) * (1 + SPEAKER if named) * (1 + DATE * nearness) * (1 - QUESTION if m is a question)
 
 With vectors, `total` is instead a convex sum of two numbers from 0 to 1: the total as a part of the best one, and where
-the cosine to the question stands between the lowest and the highest of the places in view.
+the cosine to the question stands between the lowest and the highest of the places in view. Then `itself` is left out,
+because it draws the best one away from the others, and the weight of vectors was chosen without it.
 
 The numbers were chosen on conversations, each left out in turn (bench/memory); any near them do as well.
 
@@ -53,6 +57,8 @@ CARRY_BEFORE = (0.3, 0.15)
 """What it gets of those that follow."""
 QUESTION_CARRY = 2.0
 """The memory right after a question gets so many times as much."""
+ITSELF = 0.4
+ALL = 1.0
 SESSION = 0.3
 SESSION_BEST = 3
 SPEAKER = 0.3
@@ -129,6 +135,8 @@ class Recall:
         self._words: list[_Word] = []
         self._totals: dict[Key, float] = {}
         self._ranked: list[Key] = []
+        self._sums: dict[Key, float] = {}
+        self._itself: dict[Key, float] = {}
         self._sessions: dict[int, float] = {}
         self._cosines: dict[Key, float] = {}
         self._scale = 1.0
@@ -166,7 +174,28 @@ class Recall:
             weighed = _Word(word, idf * self._weight(word), own, parts)
             self._words.append(weighed)
             _add(weighed, sums, adds=adds)
-        self._rank(sums)
+        self._sums, self._itself = sums, self._by_themselves()
+        itself = self._itself.get
+        self._rank({key: total + itself(key, 0.0) for key, total in sums.items()})
+
+    def _by_themselves(self) -> dict[Key, float]:
+        """What memories get for the words of the question that they have themselves; of one word all have the same."""
+        gives: dict[Key, float] = {}
+        has: dict[Key, float] = {}
+        known = 0.0
+        if len(self._words) < 2:
+            return gives
+        for word in self._words:
+            weight, gain = word.weight, word.weight * (K + 1)
+            known += weight
+            for key, part in word.own.items():
+                gives[key] = gives.get(key, 0.0) + gain * part / (part + K)
+                has[key] = has.get(key, 0.0) + weight
+        every = known * (1 - NOTHING) if len(self._words) == len(self._asked) else math.inf
+        return {
+            key: given * (ITSELF * has[key] / known + (ALL if has[key] >= every else 0.0))
+            for key, given in gives.items()
+        }
 
     def _weight(self, word: Asked) -> float:
         return NAME_WEIGHT if self._named.intersection(word.stems) else word.weight
@@ -188,6 +217,8 @@ class Recall:
         """Take the cosine of every memory in view that has a vector, after `score`."""
         if not cosines:
             return
+        self._itself = {}
+        self._rank(self._sums)
         low, high = min(cosines.values()), max(cosines.values())
         spread = (high - low) or 1.0
         nearest = sorted(cosines, key=cosines.__getitem__, reverse=True)[:NEAREST]
@@ -250,6 +281,7 @@ class Recall:
                 direct = given * own / word.parts[key]
                 shares.add("words", self._scale * direct, word.asked.typed)
                 shares.add("neighbour", self._scale * (given - direct), word.asked.typed)
+        shares.add("words", self._scale * self._itself.get(key, 0.0))
         shares.add("session", self._scale * self._sessions.get(key >> ORDINAL_BITS, 0.0))
         shares.add("vector", self._cosines.get(key, 0.0))
         for by, rise, words in self._rises(candidate):
