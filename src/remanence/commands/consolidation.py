@@ -104,7 +104,8 @@ async def consolidate(caller: Caller, place: Place, how: Consolidating, *, now: 
 
 
 async def _session_of(caller: Caller, place: Place) -> tuple[str, Session | None]:
-    """The session of a place, and its state when it is there. That of a user who was erased is another's."""
+    """The session of a place, and its state when it is there. That of a user who was erased is another's, and so
+    is one that another project opened in its place."""
     user, again = place.scope.partition(":")[2], 0
     while True:
         session = consolidation_of(caller.project, place, again)
@@ -112,7 +113,7 @@ async def _session_of(caller: Caller, place: Place) -> tuple[str, Session | None
             s = await state_of(caller, session)
         except NotFound:
             return session, None
-        if s.user == user:
+        if (s.user, s.project) == (user, caller.project):
             return session, s
         again += 1
 

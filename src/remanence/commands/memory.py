@@ -412,11 +412,20 @@ async def _journal(caller: Caller, store: str, make: Callable[[], Awaitable[Even
 
 
 async def _head(caller: Caller, session: str) -> int:
-    """The newest position of a store's journal, which is opened when it is not there."""
-    heads = await caller.database.views.heads([session])
-    if session not in heads:
-        beside = replace(caller, project=tenant_of(caller.project))
+    """The newest position of a store's journal, which is opened when it is not there.
+
+    Raises Conflict when another project has a session of that id: what is kept here is not for its eyes.
+    """
+    beside = replace(caller, project=tenant_of(caller.project))
+    try:
+        row = await caller.database.views.session(session)
+    except NotFound:
         with suppress(Conflict):  # somebody else opened it just now
             await open_session(beside, STORE_AGENT, Opening(title="What people keep", session=session))
-        heads = await caller.database.views.heads([session])
-    return heads[session]
+        row = await caller.database.views.session(session)
+    if row.summary.project != beside.project:
+        raise Conflict(
+            f"Session {session} should be the journal of this memory store, and is one of another project. Nothing was "
+            "written; whoever looks after the database should remove that session."
+        )
+    return row.head
