@@ -87,7 +87,7 @@ def test_what_is_wrong_is_named(server: WireServer, path: str, body: Any) -> Non
     ("body", "message"),
     [
         (b"{", "not valid JSON"),
-        (b"[]", "valid dictionary"),
+        (b"[]", "an object"),
         (b'{"a": "\xff"}', "not valid JSON"),
         (b"", "Field required"),
     ],

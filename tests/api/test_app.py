@@ -274,7 +274,7 @@ async def test_paths_and_methods_that_are_not_there(tmp_path: Path) -> None:
         assert "/docs" in error_of(await http.get("/nothing"), 404, "not_found")["message"]
         answer = await http.delete("/health")
         error_of(answer, 405, "method_not_allowed")
-        assert answer.headers["allow"] == "GET"
+        assert answer.headers["allow"] == "GET, HEAD"
 
 
 async def test_a_request_keeps_its_own_id_when_it_is_one(tmp_path: Path) -> None:

@@ -124,3 +124,17 @@ async def test_two_agents_that_take_over_at_once_are_both_heard(server: Server, 
     await client.responses.create(model="m", input="and now?", conversation=talk.id)
     window = [text_of(message.parts) for message in model.requests[-1].messages]
     assert all(f"to {name}" in window for name in answered)
+
+
+@pytest.mark.parametrize("roles", [("user",), ("system",), ("system", "user")])
+async def test_one_request_that_comes_many_times_at_once_is_one(server: Server, roles: tuple[str, ...]) -> None:
+    client = server.client(max_retries=0)
+    talk = await client.conversations.create()
+    items = [said(role, f"from a {role}") for role in roles]
+    again: Any = {"extra_headers": {"idempotency-key": "one"}}
+    adding = [client.conversations.items.create(talk.id, items=items, **again) for _ in range(AT_ONCE)]
+    pages = await asyncio.gather(*adding)
+    assert len({tuple(item.id for item in page.data) for page in pages}) == 1
+    assert sorted(await texts_of(client, talk.id)) == sorted(f"from a {role}" for role in roles)
+    with pytest.raises(openai.ConflictError, match="used before with another request"):
+        await client.conversations.items.create(talk.id, items=[said(roles[0], "something else")], **again)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from chat_server import KEY, Server, serving
 from openai.types.responses import ResponsesServerEvent
 from pydantic import TypeAdapter
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
+from wire_server import serve
 
 from remanence import Remanence
-from remanence.api.response_socket import socket_router
+from remanence.api.auth import Rate, access_of
+from remanence.api.response_socket import WAITING_MAX, socket_router
 from remanence.api.responses import responses_router
+from remanence.commands.keys import create_key, revoke_key
 from remanence.content import Text, ToolCall, text_of
-from remanence.models.scripted import Scripted
+from remanence.models.scripted import Scripted, Step
 from remanence.ports import ModelReply, ModelRequest
 
 strict: TypeAdapter[Any] = TypeAdapter(ResponsesServerEvent)
@@ -138,11 +143,13 @@ async def test_without_a_key_or_under_another_name_nothing_opens(server: Server)
     with pytest.raises(InvalidStatus, match="401"):
         async with connect(address):
             pass
-    with pytest.raises(InvalidStatus, match="403"):
-        async with connect(
-            address, additional_headers={"authorization": f"Bearer {KEY}", "origin": "https://evil.test"}
-        ):
-            pass
+    port, key = int(server.url.rpartition(":")[2]), {"authorization": f"Bearer {KEY}"}
+    page, host = {**key, "origin": "https://evil.test"}, f"ws://evil.test:{port}/v1/responses"
+    for url, headers, status, code in ((address, page, 403, "access_denied"), (host, key, 421, "misdirected")):
+        with pytest.raises(InvalidStatus, match=str(status)) as refused:
+            async with connect(url, additional_headers=headers, host="127.0.0.1", port=port):
+                pass
+        assert json.loads(refused.value.response.body or b"")["error"]["code"] == code
 
 
 @pytest.mark.parametrize("frame", [b"\xff\xfe", "", "{", "[]", "null", '{"type": 5}', '{"type": "response.create"}'])
@@ -154,3 +161,64 @@ async def test_a_message_that_is_none_is_answered_and_the_socket_goes_on(server:
         assert (told["type"], told["status"], told["error"]["type"]) == ("error", 400, "invalid_request_error"), told
         await socket.send(json.dumps({"type": "response.create", "model": "m", "input": "x"}).encode())
         assert json.loads(await socket.recv())["type"] == "response.created", "bytes that are JSON are read"
+
+
+@pytest.mark.parametrize(
+    ("fields", "path"),
+    [
+        ({"input": 5}, "input"),
+        ({"input": "x", "tools": [{"type": "function", "name": 5}]}, "tools[0].name"),
+        ({"input": "x", "tools": [{"type": "dream"}]}, "tools[0].type"),
+        ({"input": "x", "metadata": {"a": 5}}, "metadata.a"),
+        ({"input": "x", "unheard": 1}, "unheard"),
+    ],
+)
+async def test_what_is_wrong_is_named_by_the_path_that_http_gives(server: Server, fields: Any, path: str) -> None:
+    headers = {"authorization": f"Bearer {KEY}"}
+    async with (
+        connect(f"{server.url.replace('http', 'ws')}/v1/responses", additional_headers=headers) as socket,
+        httpx2.AsyncClient(base_url=server.url, headers=headers) as http,
+    ):
+        await socket.send(json.dumps({"type": "response.create", "model": "m", **fields}))
+        told = json.loads(await socket.recv())
+        answer = await http.post("/v1/responses", json={"model": "m", **fields})
+        assert (told["status"], told["error"]["param"]) == (400, path)
+        assert answer.json()["error"]["param"] == path
+
+
+async def last_of(socket: Any) -> Any:
+    """The event that ends a response, or the error."""
+    while (event := json.loads(await socket.recv()))["type"] not in ("error", "response.completed"):
+        pass
+    return event
+
+
+async def test_each_request_of_a_socket_counts_and_is_admitted(tmp_path: Path) -> None:
+    with serve(tmp_path / "a.db", rate=Rate(per_minute=6, burst=4)) as server:
+        key, text = await asyncio.to_thread(server.do, lambda rt: create_key(rt.caller, "laptop"))
+        headers = {"authorization": f"Bearer {text}"}
+        asking = json.dumps({"type": "response.create", "model": "scripted", "input": "x"})
+        async with connect(f"{server.url.replace('http', 'ws')}/v1/responses", additional_headers=headers) as socket:
+            told: list[Any] = []
+            for _ in range(4):  # and the connection itself
+                await socket.send(asking)
+                told.append(await last_of(socket))
+            assert [one["type"] for one in told] == ["response.completed"] * 3 + ["error"]
+            assert (told[-1]["status"], told[-1]["error"]["code"]) == (429, "rate_limit_exceeded")
+            await asyncio.to_thread(server.do, lambda rt: revoke_key(rt.caller, key.id))
+            access_of(server.app.state).keyring.forget()
+            await socket.send(asking)
+            refused = await last_of(socket)
+            assert (refused["status"], refused["error"]["code"]) == (401, "invalid_api_key")
+
+
+async def test_what_waits_on_a_socket_has_an_end(tmp_path: Path) -> None:
+    async with served(tmp_path, Scripted((Step(stall=True),))) as server:
+        headers = {"authorization": f"Bearer {KEY}"}
+        async with connect(f"{server.url.replace('http', 'ws')}/v1/responses", additional_headers=headers) as socket:
+            for _ in range(WAITING_MAX + 5):  # the first never ends, and the others wait for it
+                await socket.send(json.dumps({"type": "response.create", "model": "m", "input": "x", "store": False}))
+            told: list[Any] = []
+            while len(told) < 5:
+                told += [event for event in [json.loads(await socket.recv())] if event["type"] == "error"]
+            assert {event["error"]["code"] for event in told} == {"rate_limit_exceeded"}

@@ -53,6 +53,12 @@ BusyChoice = Annotated[
     Header(alias="x-if-busy", description="What a message does while a turn runs; else as the agent says."),
 ]
 _SCANNED = 200
+_TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
+_BY_METADATA: dict[str, Any] = {
+    "parameters": [
+        {"name": "metadata", "in": "query", "style": "deepObject", "explode": True, "required": False, "schema": _TEXTS}
+    ]
+}
 _TRIES = 8
 
 sessions_router = Face(prefix="/agents/sessions", tags=["agent sessions"], route_class=JsonRoute)
@@ -107,7 +113,7 @@ async def update_session(session_id: SessionId, body: SessionChanges, caller: As
     return answer(await shown_session(caller, await state_of(caller, s.id)))
 
 
-@sessions_router.get("", summary="Sessions", openapi_extra=answers("AgentSession", many=True))
+@sessions_router.get("", summary="Sessions", openapi_extra=answers("AgentSession", many=True) | _BY_METADATA)
 async def list_sessions(
     request: Request,
     caller: Asker,

@@ -125,12 +125,14 @@ def _serving(request: Request) -> Serving:
 operations = Face(tags=["operations"])
 
 
+@operations.head("/health", include_in_schema=False)
 @operations.get("/health", summary="Whether the process lives")
 async def health() -> Health:
     """Answers as long as the process does, whatever the database is doing. For restarting what hangs."""
     return Health()
 
 
+@operations.head("/ready", include_in_schema=False)
 @operations.get("/ready", summary="Whether it does its work", responses={503: {"model": Ready}})
 async def ready(
     response: Response,

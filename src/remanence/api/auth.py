@@ -25,6 +25,7 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from msgspec.structs import replace
 
+from remanence.api.bodies import check_query
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.keys import SCOPES, Keyring, Principal, Scope
 from remanence.core.state import Session
@@ -87,17 +88,21 @@ class Access:
         self._caller = caller
         self._buckets = _Buckets(rate or Rate(), caller.clock)
 
-    async def admit(
-        self, authorization: str | None, scope: Scope, *, reads: bool = False, stand_in: StandIn | None = None
-    ) -> Caller:
-        """The caller behind an `Authorization` header. Raises Unauthenticated, AccessDenied, RateLimited."""
+    async def identify(self, authorization: str | None) -> Principal:
+        """Whose key an `Authorization` header holds. Raises Unauthenticated."""
         kind, _, token = (authorization or "").partition(" ")
         if kind.lower() != "bearer" or not token.strip():
             raise Unauthenticated(
                 "This needs an API key. Nothing was done. Make one with `remanence keys create NAME` and send it as "
                 "`Authorization: Bearer KEY`."
             )
-        principal = await self.keyring.check(token.strip())
+        return await self.keyring.check(token.strip())
+
+    async def admit(
+        self, authorization: str | None, scope: Scope, *, reads: bool = False, stand_in: StandIn | None = None
+    ) -> Caller:
+        """The caller behind an `Authorization` header. Raises Unauthenticated, AccessDenied, RateLimited."""
+        principal = await self.identify(authorization)
         if scope not in principal.scopes and not (reads and scope == "api" and "read" in principal.scopes):
             raise AccessDenied(
                 f"This needs a key with the scope {scope!r}; yours has {', '.join(sorted(principal.scopes))}. Nothing "
@@ -156,9 +161,10 @@ def may(scope: Scope) -> Callable[..., Awaitable[Caller]]:
     ) -> Caller:
         header = f"{credentials.scheme} {credentials.credentials}" if credentials else None
         stand_in = StandIn(*(unquote(request.headers.get(name, "")) for name in (AS, IN_PROJECT)))
-        return await access_of(request.app.state).admit(
-            header, scope, reads=request.method in _READING, stand_in=stand_in
-        )
+        access = access_of(request.app.state)
+        caller = await access.admit(header, scope, reads=request.method in _READING, stand_in=stand_in)
+        check_query(request)
+        return caller
 
     return admitted
 

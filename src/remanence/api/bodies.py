@@ -1,4 +1,5 @@
-"""JSON bodies, read strictly: what could not be journaled as UTF-8, or is nested without end, is refused as a bad body.
+"""What comes in, read strictly: a body that could not be journaled as UTF-8, or is nested without end, is refused as a
+bad body; so is a query parameter that nobody knows, where a route takes any.
 
 Routers of faces are made with `APIRouter(route_class=JsonRoute)`.
 """
@@ -7,15 +8,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine
+from functools import cached_property
 from typing import Any
 
 import msgspec
 from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from fastapi.security import HTTPBearer
+from pydantic import BaseModel
 
 from remanence.commands.caller import ids_in_path
+from remanence.errors import InvalidInput
 
-__all__ = ["JsonRoute"]
+__all__ = ["JsonRoute", "check_query"]
+
+_ANY = "beta"
+"""What the vendors' client adds to everything of its `beta` resources. The answers are the same."""
 
 
 class _StrictRequest(Request):
@@ -45,3 +54,46 @@ class JsonRoute(APIRoute):
     """A route whose requests are read so."""
 
     get_route_handler = _read_strictly
+
+    @cached_property
+    def queries(self) -> frozenset[str]:
+        """The names of the query parameters it takes; one that ends in `[` begins the names of several."""
+        declared: list[dict[str, Any]] = (self.openapi_extra or {}).get("parameters", [])
+        several = [f"{one['name']}[" for one in declared if one["in"] == "query"]
+        return frozenset((*several, *_queries_of(self.dependant)))
+
+    @cached_property
+    def needs_key(self) -> bool:
+        """Whether only who has a key may ask."""
+        return _asks_for_key(self.dependant)
+
+
+def _asks_for_key(dependant: Dependant) -> bool:
+    return isinstance(dependant.call, HTTPBearer) or any(_asks_for_key(inner) for inner in dependant.dependencies)
+
+
+def _queries_of(dependant: Dependant) -> list[str]:
+    found: list[str] = []
+    for field in dependant.query_params:
+        model = field.field_info.annotation
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            found += [inner.alias or name for name, inner in model.model_fields.items()]
+        else:
+            found.append(field.alias)
+    return [*found, *(name for inner in dependant.dependencies for name in _queries_of(inner))]
+
+
+def check_query(request: Request) -> None:
+    """Refuse query parameters that the route does not know, when it takes any: a misspelled one would be ignored."""
+    route = request.scope.get("route")
+    known = route.queries if isinstance(route, JsonRoute) else frozenset[str]()
+    if not known:
+        return
+    for name in request.query_params:
+        several = f"{name.partition('[')[0]}[" if name.endswith("]") else ""
+        if name not in known and several not in known and name != _ANY:
+            shown = ", ".join(f"{one}...]" if one.endswith("[") else one for one in sorted(known))
+            raise InvalidInput(
+                f"{name[:100]}: there is no such parameter here; there are {shown}. Nothing was done.",
+                param=name[:100],
+            )

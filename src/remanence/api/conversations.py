@@ -218,7 +218,7 @@ async def _add(caller: Caller, talk: Talk, given: Given, *, key: Key | None = No
     positions = await _add_messages(caller, talk, given, key) if given.messages else set[int]()
     names: tuple[str, ...] = ()
     if given.spoken:
-        places = await add_spoken(caller, talk.id, given.spoken)
+        places = await add_spoken(caller, talk.id, given.spoken, key)
         pairs = zip(places, given.spoken, strict=True)
         names = tuple(spoken_item(talk.id, place, one.role, one.text)["id"] for place, one in pairs)
     return positions, names

@@ -11,6 +11,7 @@ header `x-should-retry` tells them not to.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -21,7 +22,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
+from remanence.api.bodies import JsonRoute
 from remanence.errors import InvalidInput, RateLimited, RemanenceError
 
 __all__ = [
@@ -30,6 +33,7 @@ __all__ = [
     "ErrorAnswer",
     "ErrorDetail",
     "answer_failures",
+    "complaint",
     "error_detail",
     "failure",
     "known",
@@ -109,6 +113,8 @@ def failure(
         headers["retry-after"] = str(max(RETRY_AFTER_S, -int(-retry_after_s // 1)))
     if status == HTTPStatus.CONFLICT:
         headers["x-should-retry"] = "false"
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
     return Response(msgspec.json.encode({"error": error}), status, headers, "application/json")
 
 
@@ -143,18 +149,44 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
+        try:
+            await _identify(request)
+        except RemanenceError as refusal:
+            return await known(request, refusal)
         why = first.get("ctx", {}).get("error", "")
         message, param = f"The body is not valid JSON ({why}). Nothing was written.", "body"
     else:
-        param = _path(first["loc"], error.body)
-        if first["type"].startswith("union_tag"):  # the complaint is about the field that tells which it is
-            param += f".{first['ctx']['discriminator'].strip(chr(39))}"
-        message = f"{param}: {first['msg']}. Nothing was written; {request.url.path} is described at /docs."
+        param, said = complaint(first, error.body)
+        message = f"{param}: {said}. Nothing was written; {request.url.path} is described at /docs."
         if param == "body" and first["type"] != "missing" and "json" not in request.headers.get("content-type", ""):
             # What `curl -d` sends unless told otherwise.
             message = "The body was not read: it was not sent as JSON. Nothing was written; send it with the header "
             message += "`content-type: application/json`."
     return failure(InvalidInput.status, InvalidInput.code, message, request_id=request_id_of(request), param=param)
+
+
+async def _identify(request: Request) -> None:
+    """Who may not ask is told that first: the framework reads a body before it asks who sent it."""
+    route = request.scope.get("route")
+    if isinstance(route, JsonRoute) and route.needs_key:
+        await request.app.state.access.identify(request.headers.get("authorization"))
+
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_COMPLAINTS = {
+    "model_attributes_type": "Input should be an object",
+    "model_type": "Input should be an object",
+    "dict_type": "Input should be an object",
+}
+"""In the words of JSON, where the library's are those of Python."""
+
+
+def complaint(first: Mapping[str, Any], body: Any) -> tuple[str, str]:
+    """A complaint of pydantic about `body`: the path of the field, and what is wrong with it."""
+    path = _path(first["loc"], body)
+    if first["type"].startswith("union_tag"):  # it is about the field that tells which it is
+        path += f".{first['ctx']['discriminator'].strip(chr(39))}"
+    return path, str(_COMPLAINTS.get(first["type"], first["msg"]))
 
 
 def _path(loc: tuple[str | int, ...], body: Any) -> str:
@@ -189,4 +221,13 @@ async def _http(request: Request, error: Exception) -> Response:
     }.get(HTTPStatus(error.status_code), ("http_error", str(error.detail)))
     answer = failure(error.status_code, code, message, request_id=request_id_of(request))
     answer.headers.update(error.headers or {})
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        answer.headers["allow"] = ", ".join(_allowed(request))
     return answer
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that this path takes: routing names those of the first route that it found."""
+    routes = request.app.router.routes
+    asked = {method: {**request.scope, "method": method} for method in _METHODS}
+    return [method for method, scope in asked.items() if any(one.matches(scope)[0] is Match.FULL for one in routes)]

@@ -28,7 +28,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from remanence.api.failures import BrokenOff, failure
 from remanence.commands.caller import SLASH
-from remanence.errors import InvalidInput, TooLarge
+from remanence.errors import AccessDenied, InvalidInput, TooLarge
 
 __all__ = ["BODY_BYTES_MAX", "IMPORT_BYTES_MAX", "IMPORT_PATH", "Guard", "is_ours"]
 
@@ -62,10 +62,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            if scope["type"] == "lifespan" or self._may_connect(scope):
-                await self.app(scope, receive, send)
-            else:
-                await send({"type": "websocket.close", "code": 1008, "reason": "This server does not answer for that."})
+            await (self.app if scope["type"] == "lifespan" else self._connect)(scope, receive, send)
             return
         if b"%2f" in scope.get("raw_path", b"").lower():
             scope = {**scope, "path": unquote(_ENCODED_SLASH.sub(SLASH, scope["raw_path"].decode("latin-1")))}
@@ -75,13 +72,20 @@ class Guard:
         with structlog.contextvars.bound_contextvars(request_id=request.id):
             await self._pass(request)
 
-    def _may_connect(self, scope: Scope) -> bool:
-        """Whether a web socket may be opened: under a name of ours, and not by a page of another site."""
-        given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
-        origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
-        named = [*given, *(origin.partition("://")[2] for origin in origins)]
+    async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A web socket: opened under a name of ours, and not by a page of another site."""
         scope["request_id"] = self._request_id(scope)
-        return len(given) == 1 and all(is_ours(name, self.hosts) for name in named)
+        origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
+        refusal = self._misdirected([value.decode("latin-1") for name, value in scope["headers"] if name == b"host"])
+        if refusal is None and not all(is_ours(origin.partition("://")[2], self.hosts) for origin in origins):
+            words = "A page of another site may not connect to this server. Nothing was done."
+            refusal = (AccessDenied.status, AccessDenied.code, words)
+        if refusal is None:
+            await self.app(scope, receive, send)
+        elif "websocket.http.response" in scope.get("extensions", {}):
+            await failure(*refusal, request_id=scope["request_id"])(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1008, "reason": "This server does not answer for that."})
 
     async def _pass(self, request: _Request) -> None:
         refusal = self._refusal(request)
@@ -115,15 +119,9 @@ class Guard:
 
     def _refusal(self, request: _Request) -> tuple[int, str, str] | None:
         """Why a request may not pass, judged by its headers alone."""
-        given = request.header(b"host")
-        if len(given) != 1 or not is_ours(given[0], self.hosts):
-            shown = given[0][:100] if len(given) == 1 else f"{len(given)} hosts"
-            return (
-                HTTPStatus.MISDIRECTED_REQUEST,
-                "misdirected",
-                f"This server does not answer for {shown!r}. Nothing was done. Use the address it printed when it "
-                "started; to serve it under a name, add the name to the setting `hosts`.",
-            )
+        misdirected = self._misdirected(request.header(b"host"))
+        if misdirected is not None:
+            return misdirected
         length = request.header(b"content-length")
         if length and not (len(length) == 1 and length[0].isdigit()):
             return (HTTPStatus.BAD_REQUEST, InvalidInput.code, "The content-length is not a number. Nothing was done.")
@@ -131,6 +129,18 @@ class Guard:
             error = too_large(request.body_bytes_max)
             return (error.status, error.code, error.message)
         return None
+
+    def _misdirected(self, given: list[str]) -> tuple[int, str, str] | None:
+        """Why these `Host` headers are refused."""
+        if len(given) == 1 and is_ours(given[0], self.hosts):
+            return None
+        shown = repr(given[0][:100]) if len(given) == 1 else "a request that names no one host"
+        return (
+            HTTPStatus.MISDIRECTED_REQUEST,
+            "misdirected",
+            f"This server does not answer for {shown}. Nothing was done. Use the address it printed when it started; "
+            "to serve it under a name, add the name to the setting `hosts`.",
+        )
 
     def _request_id(self, scope: Scope) -> str:
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")

@@ -37,6 +37,7 @@ from remanence.errors import Conflict, KeyReused, NotFound, RemanenceError
 from remanence.ports import Entry, EntryQuery
 
 __all__ = [
+    "KEPT_S",
     "KIND",
     "REPLAYED",
     "IdempotencyKey",
@@ -45,6 +46,7 @@ __all__ = [
     "once",
     "only_once",
     "remember",
+    "reused",
 ]
 
 T = TypeVar("T")
@@ -129,7 +131,7 @@ async def only_once(caller: Caller, key: str, digest: str, make: Callable[[], Aw
         if not isinstance(entry, _Claim):
             break
         if entry.request != digest:
-            raise _reused()
+            raise reused()
         if entry.status:
             return _again(entry)
         if caller.clock.now() > deadline:
@@ -191,7 +193,7 @@ async def found_before(caller: Caller, key: Key, kind: type[T]) -> T | None:
         return None
     digest, pointer = msgspec.json.decode(entry.body, type=tuple[str, msgspec.Raw])
     if digest != key.digest:
-        raise _reused()
+        raise reused()
     return msgspec.json.decode(pointer, type=kind)
 
 
@@ -207,7 +209,8 @@ def _name(caller: Caller, key: str) -> str:
     return digest_of(caller.project.encode(), key.encode())
 
 
-def _reused() -> KeyReused:
+def reused() -> KeyReused:
+    """Another request came under a key that was used."""
     return KeyReused(
         "The idempotency key was used before with another request, which stands. Nothing of this one was done. Send it "
         "again under a key of its own."

@@ -34,6 +34,7 @@ __all__ = [
     "entries_of",
     "fold_of",
     "forget",
+    "make_fold",
     "read_all",
     "remember",
     "response_id",

@@ -181,7 +181,7 @@ async def _submitted(
         if not done:
             await _keep(caller, asked, kept, submission.key)
         elif asked.talk is not None and asked.given.spoken:
-            await add_spoken(caller, asked.talk.id, asked.given.spoken)
+            await add_spoken(caller, asked.talk.id, asked.given.spoken, Key(kept.id, ""))
     except BaseException:
         reader.close()
         raise
@@ -194,7 +194,7 @@ async def _submitted(
 async def _keep(caller: Caller, asked: Asked, kept: Kept, key: Key | None) -> Kept:
     await remember(caller, kept, key)
     if asked.talk is not None and asked.given.spoken:
-        await add_spoken(caller, asked.talk.id, asked.given.spoken)
+        await add_spoken(caller, asked.talk.id, asked.given.spoken, Key(kept.id, ""))
     return kept
 
 

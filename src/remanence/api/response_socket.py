@@ -4,6 +4,9 @@ A client sends `response.create` with the fields of `POST /v1/responses`; each e
 text frame. Responses of one lane (`stream_id`) come one after another, lanes run side by side. What is wrong with a
 request is an `error` frame, and the connection stays open.
 
+Each request is admitted like one over HTTP: it counts for the rate of its key, and is refused when the key was revoked
+or has expired since the connection was made.
+
 With `store: false` what was said is held in memory, for as long as the connection lives: a later response of the same
 connection can go on from it, no other can, and when the connection ends it is gone. It is gone too when going on from
 it failed: whoever tries again starts from what it knows itself.
@@ -23,7 +26,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from remanence.api.auth import access_of
-from remanence.api.failures import error_detail
+from remanence.api.failures import complaint, error_detail
 from remanence.api.response_fold import WireEvent
 from remanence.api.response_history import renamed
 from remanence.api.response_input import Spoken, refuse
@@ -36,7 +39,7 @@ from remanence.api.responses import following_of, meter_of
 from remanence.api.router import Face
 from remanence.commands.caller import Caller
 from remanence.content import Message
-from remanence.errors import InvalidInput, RemanenceError
+from remanence.errors import InvalidInput, RateLimited, RemanenceError
 from remanence.spec import IfBusy
 
 __all__ = ["socket_router"]
@@ -45,6 +48,8 @@ log = structlog.get_logger("remanence.http")
 
 socket_router = Face()
 LANES_MAX = 32
+WAITING_MAX = 128
+"""How many requests of one connection may be worked on or wait for their turn in a lane."""
 HELD_MAX = 256
 """How many responses of one connection that were not stored can still be continued; older ones are forgotten."""
 GOING_AWAY = 1001
@@ -67,7 +72,7 @@ class _Held(msgspec.Struct, frozen=True):
 async def responses_socket(socket: WebSocket) -> None:
     """Create and follow responses over one connection."""
     try:
-        caller = await access_of(socket.app.state).admit(socket.headers.get("authorization"), "api")
+        caller = await _admitted(socket)
         if_busy = _if_busy(socket.headers.get("x-if-busy"))
     except RemanenceError as error:
         body = {"error": error_detail(error.status, error.code, error.message, request_id=_request_id(socket))}
@@ -75,6 +80,11 @@ async def responses_socket(socket: WebSocket) -> None:
         return
     await socket.accept()
     await _Connection(socket, caller, if_busy).run()
+
+
+async def _admitted(socket: WebSocket) -> Caller:
+    """Who asks. Raises Unauthenticated, AccessDenied, RateLimited."""
+    return await access_of(socket.app.state).admit(socket.headers.get("authorization"), "api")
 
 
 def _if_busy(given: str | None) -> IfBusy | None:
@@ -101,6 +111,7 @@ class _Connection:
         self._lanes: dict[str | None, asyncio.Lock] = {}
         self._held: dict[str, _Held] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._working = 0
         self._sending = asyncio.Lock()
 
     async def run(self) -> None:
@@ -108,6 +119,8 @@ class _Connection:
         try:
             while True:
                 text = await self._heard()
+                if len(self._tasks) >= 2 * WAITING_MAX:  # it does not read what it is told: then nothing more is read
+                    await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
                 task = asyncio.create_task(self._serve(text))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
@@ -136,7 +149,7 @@ class _Connection:
                 refuse("stream_id", "a text of at most 128 characters is expected")
             match message.pop("type", None):
                 case "response.create":
-                    await self._create(message, lane)
+                    await self._admitted_create(message, lane)
                 case "response.steer":
                     await self._no_steering(message)
                 case kind:
@@ -148,6 +161,20 @@ class _Connection:
         except Exception:
             log.exception("a message of a web socket met something that should not happen")
             await self._fail(_Unforeseen("Something happened that should not. What was stored is kept."), lane)
+
+    async def _admitted_create(self, message: dict[str, Any], lane: str | None) -> None:
+        if self._working >= WAITING_MAX:
+            raise RateLimited(
+                f"{WAITING_MAX} requests of this connection are waiting already. Nothing was done; send it again when "
+                "one of them is answered.",
+                retry_after_s=1,
+            )
+        self._working += 1
+        try:
+            await _admitted(self._socket)  # each request counts, and a key may have been revoked meanwhile
+            await self._create(message, lane)
+        finally:
+            self._working -= 1
 
     async def _create(self, message: dict[str, Any], lane: str | None) -> None:
         if len(self._lanes) >= LANES_MAX and lane not in self._lanes:
@@ -254,5 +281,5 @@ def _body(message: dict[str, Any]) -> ResponseBody:
         return ResponseBody.model_validate(message)
     except ValidationError as error:
         first = error.errors()[0]
-        path = ".".join(str(step) for step in first["loc"])
-        raise InvalidInput(f"{path}: {first['msg']}. Nothing was written.", param=path) from None
+        path, said = complaint({**first, "loc": ("body", *first["loc"])}, message)
+        raise InvalidInput(f"{path}: {said}. Nothing was written.", param=path) from None

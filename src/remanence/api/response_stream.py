@@ -24,6 +24,8 @@ from remanence.errors import RemanenceError
 __all__ = ["DONE", "LAST", "Following", "events_of", "frames_of", "settled"]
 
 DONE = b"data: [DONE]\n\n"
+NOTHING_LEFT: WireEvent = {"type": "done"}
+"""Stands for the end of a response of whose events its reader had seen the last one before; it is not sent."""
 LAST = frozenset({"response.completed", "response.incomplete", "response.failed"})
 """The events that end a response."""
 
@@ -47,7 +49,8 @@ async def events_of(
         async for batch in batches:
             _take(fold, batch)
             following.endings.note(kept, fold)
-            yield fold.take_events()
+            events = fold.take_events()
+            yield events or [NOTHING_LEFT] if fold.done else events
             if fold.done:
                 return
 
@@ -70,6 +73,9 @@ async def frames_of(batches: AsyncGenerator[Sequence[WireEvent]]) -> AsyncGenera
     async with aclosing(batches):
         try:
             async for events in batches:
+                if events and events[-1] is NOTHING_LEFT:
+                    yield [DONE]
+                    continue
                 written = [frame(event["type"], str(event["sequence_number"]), event) for event in events]
                 if events:
                     number = events[-1]["sequence_number"]

@@ -8,6 +8,7 @@ restart is the same. A response in progress whose turn waits for a person says s
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -23,10 +24,10 @@ from remanence.api.lookout import Lookout
 from remanence.api.named import Served
 from remanence.api.once import IdempotencyKey, once
 from remanence.api.response_endings import Endings
-from remanence.api.response_fold import WireEvent
+from remanence.api.response_fold import Fold, WireEvent
 from remanence.api.response_input import refuse
 from remanence.api.response_items import Item, input_item, spoken_item
-from remanence.api.response_kept import Kept, find, fold_of, forget, read_all, response_object
+from remanence.api.response_kept import Kept, find, fold_of, forget, make_fold, read_all, response_object
 from remanence.api.response_lists import Order, page
 from remanence.api.response_place import Placed, Submission, ask, history_of, place
 from remanence.api.response_private import Private
@@ -54,6 +55,7 @@ IfBusyHeader = Annotated[
     IfBusy | None, Header(description="What the input does while a turn runs. Default: as the agent says.")
 ]
 _CANCEL_WAIT_S = 5.0
+_NUMBER = re.compile("[0-9]{1,18}")
 
 
 class Retrieving(BaseModel):
@@ -127,10 +129,15 @@ async def create_response(
     if body.stream:
         return _stream(caller, events_of(caller, placed, following), headers, on_end=placed.close)
     try:
-        fold = await (fold_of(caller, placed.kept) if body.background else settled(caller, placed, following))
+        fold = await (_begun(caller, placed) if body.background else settled(caller, placed, following))
     finally:
         placed.close()
     return _json(response_object(placed.kept, fold), headers)
+
+
+async def _begun(caller: Caller, placed: Placed) -> Fold:
+    """A response in the background as it begins, which is queued; one that was made before as it stands."""
+    return await fold_of(caller, placed.kept) if placed.reader is None else make_fold(placed.kept)
 
 
 async def _create(request: Request, _: str, body: ResponseBody, caller: Caller) -> Response:
@@ -196,7 +203,7 @@ async def retrieve_response(
             refuse("starting_after", "only with `stream`")
         return _json(response_object(kept, await fold_of(caller, kept)), {"x-session-id": kept.session})
     if after is None and last_event_id is not None:
-        if not last_event_id.isdigit():
+        if _NUMBER.fullmatch(last_event_id) is None:
             refuse("last-event-id", "it is no sequence number")
         after = int(last_event_id)
     batches = events_of(caller, Placed(kept), following_of(request), after=-1 if after is None else after)
@@ -208,24 +215,32 @@ async def cancel_response(request: Request, response_id: str, caller: Asking) ->
     """Stop a response that has not ended; what happened already stays."""
     kept = await find(caller, response_id)
     fold = await fold_of(caller, kept)
+    if not fold.done and (turn := await _turn_of(caller, kept, fold.turn)) is not None:
+        await sessions.tell(caller, kept.session, CancelAsked(caller.actor, "", turn))
+        fold = await _ended(request, caller, kept)
+    elif not fold.done:
+        fold = await fold_of(caller, kept)  # it ended while we looked
     if fold.done and fold.status != "cancelled":
         raise InvalidInput("Cannot cancel a completed response.", param="response_id")
-    if not fold.done:
-        await _cancel(caller, kept, fold.turn)
-        fold = await _ended(request, caller, kept)
     return _json(response_object(kept, fold))
 
 
-async def _cancel(caller: Caller, kept: Kept, turn: int | None) -> None:
-    s = await state_of(caller, kept.session)
-    if turn is None:
-        if s.turn is not None or len(s.queue) != 1:
-            raise Conflict(
-                f"{kept.id} waits behind other inputs of session {s.id}, and only the next turn can be cancelled. "
-                "Nothing was written; cancel it when it is its turn."
-            )
-        turn = s.turns + 1
-    await sessions.tell(caller, kept.session, CancelAsked(caller.actor, "", turn))
+async def _turn_of(caller: Caller, kept: Kept, turn: int | None) -> int | None:
+    """The turn to cancel; None when the response has ended meanwhile. `turn` is known once it has begun."""
+    while turn is None:
+        s = await state_of(caller, kept.session)
+        if any(queued.position == kept.position for queued in s.queue):
+            if s.turn is not None or len(s.queue) != 1:
+                raise Conflict(
+                    f"{kept.id} waits behind other inputs of session {s.id}, and only the next turn can be cancelled. "
+                    "Nothing was written; cancel it when it is its turn."
+                )
+            return s.turns + 1
+        fold = await fold_of(caller, kept)
+        if fold.done:
+            return None
+        turn = fold.turn
+    return turn
 
 
 async def _ended(request: Request, caller: Caller, kept: Kept) -> Any:

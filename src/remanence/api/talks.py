@@ -16,10 +16,12 @@ from collections.abc import Callable
 import msgspec
 from msgspec.structs import replace
 
+from remanence.api.once import KEPT_S, reused
 from remanence.api.response_input import Spoken
 from remanence.api.response_request import AGENT, FACE
 from remanence.commands import sessions
 from remanence.commands.caller import Caller, state_of
+from remanence.commands.given import Key
 from remanence.commands.sessions import Opening
 from remanence.core.state import Session
 from remanence.errors import Conflict, NotFound
@@ -44,8 +46,18 @@ GONE = Spoken("", "")
 """What stands in the place of words that were deleted: the ids of the others go by their places."""
 
 _FOLLOWED_BY = "followed_by"
+_KEPT_US = KEPT_S * 1_000_000
 _TRIES = 64
 """Of so many changes at the same moment each one succeeds."""
+
+
+class Added(msgspec.Struct, frozen=True, array_like=True):
+    """Which places words have that were added under a key: from `place` on, `count` of them, at a moment."""
+
+    place: int
+    count: int
+    at: int
+    digest: str
 
 
 class Talk(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -56,6 +68,7 @@ class Talk(msgspec.Struct, frozen=True, omit_defaults=True):
     session: str = ""
     metadata: dict[str, str] = {}
     spoken: tuple[Spoken, ...] = ()
+    added: dict[str, Added] = {}
 
     @property
     def heard(self) -> tuple[Spoken, ...]:
@@ -108,10 +121,29 @@ async def change_talk(caller: Caller, name: str, change: Callable[[Talk], Talk])
     raise Conflict(f"Conversation {name} changed {_TRIES} times meanwhile. Nothing was changed; send it again.")
 
 
-async def add_spoken(caller: Caller, name: str, spoken: tuple[Spoken, ...]) -> range:
-    """Let what systems and developers said count for the rest of the conversation. Answers the places it has there."""
-    talk = await change_talk(caller, name, lambda talk: replace(talk, spoken=(*talk.spoken, *spoken)))
-    return range(len(talk.spoken) - len(spoken), len(talk.spoken))
+async def add_spoken(caller: Caller, name: str, spoken: tuple[Spoken, ...], key: Key | None = None) -> range:
+    """Let what systems and developers said count for the rest of the conversation. Answers the places it has there.
+
+    Under the same `key` again it is added once. Raises KeyReused when that came with another request.
+    """
+    now = caller.clock.now()
+
+    def add(talk: Talk) -> Talk:
+        before = talk.added.get(key.name) if key is not None else None
+        if before is not None and now - before.at < _KEPT_US:
+            if key is not None and before.digest != key.digest:
+                raise reused()
+            return talk
+        added = {under: one for under, one in talk.added.items() if now - one.at < _KEPT_US}
+        if key is not None:
+            added[key.name] = Added(len(talk.spoken), len(spoken), now, key.digest)
+        return replace(talk, spoken=(*talk.spoken, *spoken), added=added)
+
+    talk = await change_talk(caller, name, add)
+    if key is None:
+        return range(len(talk.spoken) - len(spoken), len(talk.spoken))
+    there = talk.added[key.name]
+    return range(there.place, there.place + there.count)
 
 
 async def open_talk(caller: Caller, talk: Talk, spec: AgentSpec) -> Session:

@@ -15,6 +15,7 @@ from remanence.spec import AgentSpec, decode_spec, spec_digest
 from remanence.stores.postgres_access import Access
 from remanence.stores.postgres_careful import FREEZE_GATE
 from remanence.stores.postgres_connect import Row as Fields
+from remanence.stores.postgres_rows import can_name
 from remanence.stores.refusals import bad_scope, no_blob, no_hold, no_version
 from remanence.stores.rows import RESTED
 
@@ -152,12 +153,15 @@ class PostgresSpecs:
 
     async def get(self, version: str) -> AgentSpec:
         async with self._access.connection("reading a version") as connection:
-            encoded = await connection.fetchval("SELECT spec FROM versions WHERE version = $1 LIMIT 1", version)
+            found = "SELECT spec FROM versions WHERE version = $1 LIMIT 1"
+            encoded = await connection.fetchval(found, version) if can_name(version) else None
         if encoded is None:
             raise no_version(version)
         return decode_spec(encoded)
 
     async def versions(self, project: str | None, agent: str | None = None) -> Sequence[Version]:
+        if agent is not None and not can_name(agent):
+            return []
         async with self._access.connection("reading versions") as connection:
             rows = await connection.fetch(
                 "SELECT project, agent, number, version, at, spec FROM versions "

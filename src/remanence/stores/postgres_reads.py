@@ -13,7 +13,7 @@ from remanence.stores.postgres_connect import Connection
 from remanence.stores.postgres_connect import Row as Fields
 from remanence.stores.postgres_journal import INSERT_RECORDS, NO_END, fetch, pack, runs
 from remanence.stores.postgres_known import Known, KnownSessions
-from remanence.stores.postgres_rows import SESSION, chain, fork_of, head_of, minute_of, summary_of
+from remanence.stores.postgres_rows import SESSION, can_name, chain, fork_of, head_of, minute_of, summary_of
 from remanence.stores.postgres_statements import INSERT_BLOBS, INSERT_USES
 from remanence.stores.refusals import bad_fork, no_session, session_exists
 from remanence.stores.rows import RESTED, Row, blobs_named, raw_record, recorded, row_of_raw, standing_freeze
@@ -106,7 +106,7 @@ async def load_in(connection: Connection, session: str, last: int) -> tuple[Fiel
 
 
 async def _find(connection: Connection, session: str, statement: str = _SESSION, *more: object) -> Fields:
-    found = await connection.fetchrow(statement, session, *more)
+    found = await connection.fetchrow(statement, session, *more) if can_name(session) else None
     if found is None:
         raise no_session(session)
     return found

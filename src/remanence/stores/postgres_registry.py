@@ -7,6 +7,7 @@ from typing import Any
 
 from remanence.ports import Entry, EntryQuery
 from remanence.stores.postgres_access import Access
+from remanence.stores.postgres_rows import can_name
 from remanence.stores.refusals import entry_changed, no_entry
 
 __all__ = ["PostgresRegistry"]
@@ -42,7 +43,8 @@ class PostgresRegistry:
 
     async def get(self, kind: str, name: str) -> Entry:
         async with self._access.connection("reading an entry") as connection:
-            row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM registry WHERE kind = $1 AND id = $2", kind, name)
+            found = f"SELECT {_COLUMNS} FROM registry WHERE kind = $1 AND id = $2"
+            row = await connection.fetchrow(found, kind, name) if can_name(name) else None
         if row is None:
             raise no_entry(kind, name)
         return Entry(*row)
@@ -55,7 +57,7 @@ class PostgresRegistry:
         async with self._access.connection("listing entries") as connection:
             if query.after is not None:
                 place = "SELECT seq FROM registry WHERE kind = $1 AND id = $2"
-                seq = await connection.fetchval(place, query.kind, query.after)
+                seq = await connection.fetchval(place, query.kind, query.after) if can_name(query.after) else None
                 if seq is None:
                     raise no_entry(query.kind, query.after)
                 values.append(seq)
@@ -74,9 +76,8 @@ class PostgresRegistry:
 
     async def remove(self, kind: str, name: str) -> None:
         async with self._access.connection("removing an entry") as connection:
-            gone = await connection.fetchval(
-                "DELETE FROM registry WHERE kind = $1 AND id = $2 RETURNING id", kind, name
-            )
+            removing = "DELETE FROM registry WHERE kind = $1 AND id = $2 RETURNING id"
+            gone = await connection.fetchval(removing, kind, name) if can_name(name) else None
         if gone is None:
             raise no_entry(kind, name)
 

@@ -11,6 +11,7 @@ from remanence.stores.postgres_connect import Row as Fields
 from remanence.stores.rows import Head, Row
 
 __all__ = [
+    "can_name",
     "HEAD",
     "SESSION",
     "Segment",
@@ -32,6 +33,11 @@ HEAD = (
 
 SESSION = f"{HEAD}, s.opened_at, source.id AS source_id"
 """A session in a list; the tables are `sessions s LEFT JOIN sessions source ON source.sid = s.fork_sid`."""
+
+
+def can_name(name: str) -> bool:
+    """Whether anything can have this name. A text holds no NUL here, and a statement that is given one fails."""
+    return "\0" not in name
 
 
 def head_of(fields: Fields) -> Head:

@@ -8,7 +8,7 @@ from typing import Any
 from remanence.ports import Cursor, SessionQuery, SessionRow, UsageQuery, UsageRow
 from remanence.stores.postgres_access import Access
 from remanence.stores.postgres_connect import Connection
-from remanence.stores.postgres_rows import SESSION, minute_of, session_of
+from remanence.stores.postgres_rows import SESSION, can_name, minute_of, session_of
 from remanence.stores.postgres_usage import UsageEntry, add_usage, usage_rows
 from remanence.stores.refusals import no_session
 
@@ -73,7 +73,8 @@ class PostgresViews:
 
     async def session(self, session: str) -> SessionRow:
         async with self._access.connection("reading a session") as connection:
-            row = await connection.fetchrow(f"SELECT {SESSION} FROM {_TABLES} WHERE s.id = $1", session)
+            by_id = f"SELECT {SESSION} FROM {_TABLES} WHERE s.id = $1"
+            row = await connection.fetchrow(by_id, session) if can_name(session) else None
         if row is None:
             raise no_session(session)
         return session_of(row)

@@ -93,6 +93,21 @@ async def entries_are_listed_in_the_order_of_making(h: Harness) -> None:
 
 
 @law
+async def what_nothing_can_be_called_is_not_there(h: Harness) -> None:
+    db = await h.open()
+    await db.registry.put(entry("a"))
+    for name in ("a\0", "\0", ""):
+        await h.refused(NotFound, db.registry.get("thing", name))
+        await h.refused(NotFound, db.registry.remove("thing", name))
+        await h.refused(NotFound, db.registry.list(EntryQuery("thing", "lab", after=name)))
+        await h.refused(NotFound, db.store.load(name))
+        await h.refused(NotFound, db.store.read(name))
+        await h.refused(NotFound, db.views.session(name))
+        await h.refused(NotFound, db.specs.get(name))
+        assert list(await db.specs.versions("lab", name)) == []
+
+
+@law
 async def what_is_journaled_takes_its_entries_along_or_leaves_them_behind(h: Harness) -> None:
     db, other = await h.open(), await h.open()
     await db.store.append(opened("s", entries=(entry("opened"),)))

@@ -1,0 +1,129 @@
+"""The edges of HTTP: methods, places in streams, parameters and ids that cannot be, and who is told what first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from wire_server import KEY, WireServer, serve
+
+from remanence.models.scripted import Script, Step
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireServer]:
+    with serve(tmp_path_factory.mktemp("edges") / "a.db", Script(steps=(Step("Hello you"),))) as made:
+        yield made
+
+
+@pytest.fixture
+def http(server: WireServer) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=server.url, headers={"authorization": f"Bearer {KEY}"}) as client:
+        yield client
+
+
+def made(http: httpx2.Client) -> str:
+    return http.post("/v1/responses", json={"model": "scripted", "input": "hi"}).json()["id"]
+
+
+def error_of(answer: httpx2.Response) -> Any:
+    return answer.json()["error"]
+
+
+@pytest.mark.parametrize("place", ["²", "9" * 5000, "-1", "1.5", "x", "0x1"])
+def test_a_place_in_a_stream_that_is_none(http: httpx2.Client, place: str) -> None:
+    headers = {"last-event-id": place.encode("latin-1")}
+    answer = http.get(f"/v1/responses/{made(http)}?stream=true", headers=headers)  # pyright: ignore[reportArgumentType]
+    assert (answer.status_code, error_of(answer)["param"]) == (400, "last-event-id")
+
+
+def test_a_stream_that_was_read_to_its_end_says_that_it_is_whole(http: httpx2.Client) -> None:
+    name = made(http)
+    whole = http.get(f"/v1/responses/{name}?stream=true").text
+    last = whole.rpartition("\nid: ")[2].partition("\n")[0]
+    assert whole.endswith("data: [DONE]\n\n")
+    for place in (last, str(int(last) + 5)):
+        assert http.get(f"/v1/responses/{name}?stream=true&starting_after={place}").text == "data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "param"),
+    [
+        ("/v1/agents?limt=5", "limt"),
+        ("/v1/agents/sessions?before=sess_1", "before"),
+        ("/v1/agents/sessions?metadata=x", "metadata"),
+        ("/v1/conversations/{conversation}/items?offset=5", "offset"),
+        ("/v1/responses/{response}/input_items?before=x", "before"),
+        ("/v1/responses/{response}?starting_at=1", "starting_at"),
+        ("/admin/v1/sessions?stat=running", "stat"),
+    ],
+)
+def test_a_parameter_nobody_knows_is_refused(http: httpx2.Client, path: str, param: str) -> None:
+    talk = http.post("/v1/conversations", json={}).json()["id"]
+    answer = http.get(path.format(conversation=talk, response=made(http)))
+    assert (answer.status_code, error_of(answer)["param"]) == (400, param)
+
+
+def test_parameters_that_are_known_in_other_ways(http: httpx2.Client) -> None:
+    for path in ("/v1/agents/sessions?metadata[a]=b&limit=1", f"/v1/responses/{made(http)}?beta=true"):
+        assert http.get(path).status_code == 200
+
+
+def test_who_may_not_ask_is_told_that_first(server: WireServer) -> None:
+    with httpx2.Client(base_url=server.url, headers=JSON) as http:
+        for body in (b"{", b"[]", b'{"nonsense": 1}', b'{"model": "scripted", "input": "\xff"}'):
+            for key in ({}, {"authorization": "Bearer rmn_nobody"}):
+                answer = http.post("/v1/responses", content=body, headers=key)
+                assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+
+
+def test_methods_that_a_path_takes(http: httpx2.Client) -> None:
+    name = made(http)
+    for path, methods in {
+        f"/v1/responses/{name}": "GET, DELETE",
+        "/v1/responses": "POST",
+        "/openai/v1/agents": "GET, POST",
+        "/health": "GET, HEAD",
+    }.items():
+        answer = http.put(path, json={})
+        assert (answer.status_code, answer.headers["allow"]) == (405, methods)
+    assert http.get(f"/v1/responses/{name}").status_code == 200
+
+
+def test_whether_it_lives_is_answered_without_a_body_too(http: httpx2.Client) -> None:
+    for path in ("/health", "/ready"):
+        answer = http.head(path)
+        assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_a_body_that_is_no_object(http: httpx2.Client) -> None:
+    answer = http.post("/v1/responses", content=b"[]", headers=JSON)
+    assert error_of(answer)["message"].startswith("body: Input should be an object.")
+
+
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+def test_what_nothing_can_be_called_is_not_found(store: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    database = tmp_path / "a.db" if store == "sqlite" else request.getfixturevalue("postgres_database")
+    with serve(database) as server, httpx2.Client(base_url=server.url) as http:
+        http.headers["authorization"] = f"Bearer {KEY}"
+        for path in (
+            "/v1/responses/a%00b",
+            "/v1/conversations/%00",
+            "/v1/conversations/%00/items",
+            "/v1/agents/%00",
+            "/v1/agents/sessions/a%00",
+            "/v1/agents/sessions/%00/items",
+            "/v1/models/%00",
+            "/admin/v1/sessions/%00",
+            "/admin/v1/sessions/%00/records",
+        ):
+            assert (path, http.get(path).status_code) == (path, 404)
+        said = {"model": "scripted", "input": "hi"}
+        asked = http.post("/v1/responses", json=said | {"previous_response_id": "\0"})
+        assert (asked.status_code, error_of(asked)["code"]) == (400, "previous_response_not_found")
+        assert http.post("/v1/responses", json=said | {"conversation": "\0"}).status_code == 404
