@@ -19,6 +19,7 @@ from typing import Any, Literal
 import msgspec
 
 __all__ = [
+    "LOGPROBS",
     "File",
     "Image",
     "Message",
@@ -32,8 +33,11 @@ __all__ = [
     "Usage",
     "arguments_digest",
     "digest_of",
+    "logprobs_in",
     "parse_arguments",
     "text_of",
+    "with_logprobs",
+    "without_logprobs",
 ]
 
 Role = Literal["user", "assistant", "tool"]
@@ -97,6 +101,9 @@ class Opaque(msgspec.Struct, frozen=True, tag="opaque"):
     raw: str
 
 
+LOGPROBS = "logprobs"
+"""The provider of an `Opaque` that says how likely the tokens of a text were: to be read, never sent to a model."""
+
 Part = Text | Image | File | Thinking | ToolCall | ToolResult | Opaque
 
 
@@ -128,6 +135,34 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def total_tokens(self) -> int:
         return self.input_tokens + self.output_tokens
+
+
+class _Likely(msgspec.Struct, frozen=True):
+    """How likely the tokens of the part at `index` were."""
+
+    index: int
+    tokens: list[dict[str, Any]]
+
+
+_likely = msgspec.json.Decoder(_Likely)
+
+
+def with_logprobs(index: int, tokens: list[dict[str, Any]]) -> Opaque:
+    """What goes with the text at this index of a reply. A token: `token`, `bytes`, `logprob`, `top_logprobs`."""
+    return Opaque(LOGPROBS, msgspec.json.encode(_Likely(index, tokens)).decode())
+
+
+def logprobs_in(parts: tuple[Part, ...]) -> dict[int, list[dict[str, Any]]]:
+    """How likely the tokens of a reply's texts were, by their index; empty when nobody asked."""
+    found = [_likely.decode(part.raw) for part in parts if isinstance(part, Opaque) and part.provider == LOGPROBS]
+    return {one.index: one.tokens for one in found}
+
+
+def without_logprobs(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    """What a model may read again of a reply."""
+    if not any(isinstance(part, Opaque) and part.provider == LOGPROBS for part in parts):
+        return parts
+    return tuple(part for part in parts if not (isinstance(part, Opaque) and part.provider == LOGPROBS))
 
 
 def text_of(parts: tuple[Part, ...]) -> str:

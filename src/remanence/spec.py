@@ -134,6 +134,8 @@ class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """Texts before which the reply ends."""
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
+    logprobs: int | None = None
+    """How likely each token was, and so many of the likeliest in its place; None: nobody asks."""
     logit_bias: dict[str, int] = {}
     """By the number of a token, as the provider counts them."""
 

@@ -4,86 +4,19 @@ can do is refused before anything is written."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from chat_server import Server, serving
+from asked_world import APIS, LIKELY, PIECES, SCHEMA, world
 
-from remanence import Agent, Remanence
-from remanence.api.agents import agents_router
-from remanence.api.agents_events import events_router
-from remanence.api.agents_sessions import sessions_router
-from remanence.api.chat import chat_router
-from remanence.api.responses import responses_router
-from remanence.commands.caller import state_of
+from remanence.content import Text, with_logprobs
 from remanence.events import ModelReplied
-from remanence.models.configuration import Api, ModelConfig
 from remanence.models.prices import Prices
 from remanence.models.scripted import Scripted
-from remanence.ports import SessionQuery
-from remanence.spec import ModelSettings
-from remanence.testing.wire import Answer, WireServer
-
-ROUTERS = (events_router, sessions_router, agents_router, responses_router, chat_router)
-APIS: tuple[Api, ...] = ("chat", "responses", "anthropic")
-SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "integer"}}}
-
-
-@dataclass
-class World:
-    """Our server, and the provider behind its models `chat`, `responses` and `anthropic`."""
-
-    server: Server
-    provider: WireServer
-
-    @property
-    def client(self) -> Any:
-        """The vendor's client, strict. Untyped: a test reads fields that not every arm of its unions has."""
-        return self.server.client(max_retries=0)
-
-    @property
-    def asked(self) -> dict[str, Any]:
-        """The body of the last request that the provider received."""
-        return self.provider.requests[-1].body
-
-    async def sessions(self) -> int:
-        return len(await self.server.rt.database.views.sessions(SessionQuery()))
-
-
-@asynccontextmanager
-async def world(
-    folder: Path,
-    *answers: Answer,
-    prices: Prices | None = None,
-    agents: Sequence[Agent] = (),
-    reads: int | None = None,
-) -> AsyncIterator[World]:
-    """Both servers; the provider gives these answers in order, else always the same one."""
-    given = list(answers)
-    async with WireServer(lambda _: given.pop(0) if given else Answer(text="Yes.")) as provider:
-        names: Mapping[Api, str] = {"chat": "qwen3:8b", "responses": "gpt-6-luna", "anthropic": "claude-sonnet-5-5"}
-        configs = {
-            api: ModelConfig(
-                name=api,
-                model=names[api],
-                base_url=f"{provider.url}/v1",
-                api=api,
-                prices=prices,
-                context_window=reads,
-            )
-            for api in APIS
-        }
-        options: Any = {"model_configs": configs, "models": {"script": Scripted()}, "agents": agents}
-        async with (
-            Remanence(f"sqlite:///{folder}/a.db", **options) as rt,
-            serving(rt, [("/v1", router) for router in ROUTERS]) as server,
-        ):
-            yield World(server, provider)
+from remanence.ports import ModelReply
+from remanence.testing.wire import Answer
 
 
 async def test_a_response_asks_for_all_of_it(tmp_path: Path) -> None:
@@ -194,9 +127,11 @@ NOT_THERE: list[tuple[str, dict[str, Any], str]] = [
     ("anthropic", {"text": {"format": {"type": "json_object"}}}, "text.format.type"),
     ("anthropic", {"service_tier": "flex"}, "service_tier"),
     ("anthropic", {"prompt_cache_retention": "24h"}, "prompt_cache_retention"),
+    ("anthropic", {"include": ["message.output_text.logprobs"]}, "include"),
     ("anthropic", {"reasoning": {"summary": "detailed"}}, "reasoning.summary"),
     ("chat", {"reasoning": {"summary": "concise"}}, "reasoning.summary"),
     ("responses", {"reasoning": {"effort": "high"}, "temperature": 0.5}, "temperature"),
+    ("responses", {"top_logprobs": 2}, "top_logprobs"),
 ]
 
 
@@ -269,193 +204,53 @@ async def test_a_window_is_cut_to_what_the_model_reads(tmp_path: Path) -> None:
         assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")
 
 
-# --- Chat Completions -------------------------------------------------------------------------------------------------
-
-HI: Any = [{"role": "user", "content": "hi"}]
-
-
-@pytest.mark.parametrize("session", [{}, {"extra_headers": {"x-session-id": "new"}}], ids=["alone", "in a session"])
-async def test_a_chat_asks_for_all_of_it(tmp_path: Path, session: dict[str, Any]) -> None:
-    asked: dict[str, Any] = {
-        "service_tier": "flex",
-        "prompt_cache_key": "shop",
-        "prompt_cache_retention": "24h",
-        "verbosity": "low",
-        "frequency_penalty": 0.5,
-        "presence_penalty": -0.5,
-        "logit_bias": {"42": 10},
-        "response_format": {"type": "json_object"},
-    }
-    async with world(tmp_path, Answer(text='{"a": 1}', service_tier="flex")) as it:
-        made = await it.client.chat.completions.create(
-            model="chat", messages=HI, stop=["END"], metadata={"a": "b"}, **asked, **session
-        )
-        assert {name: it.asked[name] for name in asked} == asked
-        assert it.asked["stop"] == ["END"]
-        assert (made.service_tier, made.metadata) == ("flex", {"a": "b"})
+def tokens(part: Any) -> list[tuple[str, float, str]]:
+    """The tokens, how likely they were, and what would have been second."""
+    return [(one.token, one.logprob, one.top_logprobs[1].token) for one in part.logprobs]
 
 
-@pytest.mark.parametrize("session", [{}, {"extra_headers": {"x-session-id": "new"}}], ids=["alone", "in a session"])
-async def test_the_tier_of_a_chat_is_told_at_its_end(tmp_path: Path, session: dict[str, Any]) -> None:
-    async with world(tmp_path, Answer(text="Yes.", service_tier="priority"), Answer(text="Yes.")) as it:
-        create = it.client.chat.completions.create
-        chunks = [c async for c in await create(model="chat", messages=HI, stream=True, service_tier="fast", **session)]
-        assert (chunks[0].service_tier, chunks[-1].service_tier) == ("fast", "priority")
-        assert (await create(model="chat", messages=HI, service_tier="auto", **session)).service_tier == "default"
-        assert (await create(model="chat", messages=HI, **session)).service_tier is None
+@pytest.mark.parametrize("model", ["plain", "chat"])
+@pytest.mark.parametrize("store", [True, False])
+async def test_how_likely_the_tokens_were(tmp_path: Path, model: str, store: bool) -> None:
+    async with world(tmp_path, LIKELY, LIKELY, Answer(text="Yes.")) as it:
+        responses = it.client.responses
+        asks: dict[str, Any] = {"include": ["message.output_text.logprobs"], "top_logprobs": 2, "store": store}
+        made = await responses.create(model=model, input="hi", **asks)
+        assert it.asked["top_logprobs"] == 2
+        assert it.asked.get("logprobs") or "message.output_text.logprobs" in it.asked["include"]
+        assert tokens(made.output[0].content[0]) == [(piece, -0.25, "?") for piece in PIECES]
+        assert made.top_logprobs == 2
+        events = [event async for event in await responses.create(model=model, input="hi", stream=True, **asks)]
+        done = next(event for event in events if event.type == "response.output_text.done")
+        assert [(one.token, one.logprob) for one in done.logprobs] == [(piece, -0.25) for piece in PIECES]
+        if store:
+            kept = await responses.retrieve(made.id, include=["message.output_text.logprobs"])
+            assert kept.output == made.output
+            await responses.create(model=model, input="and?", previous_response_id=made.id)
+            assert "certainly" in str(it.asked)
+            assert "bytes" not in str(it.asked), "what was likely is no part of the conversation"
+            assert "logprobs" not in it.asked
 
 
-async def test_what_a_model_has_no_mode_for_is_done_here_without_a_session(tmp_path: Path) -> None:
-    async with world(tmp_path, Answer(text='{"a": 1} and more'), Answer(text="one two three")) as it:
-        create = it.client.chat.completions.create
-        with pytest.raises(openai.APIStatusError, match="JSON object"):
-            await create(model="anthropic", messages=HI, response_format={"type": "json_object"})
-        assert "JSON object" in str(it.asked["system"])
-        made = await create(model="responses", messages=HI, stop=" three")
-        assert made.choices[0].message.content == "one two"
-        assert "stop" not in it.asked, "the Responses format has no such word"
-
-
-CHAT_NOT_THERE: list[tuple[str, dict[str, Any], str]] = [
-    ("anthropic", {"verbosity": "low"}, "verbosity"),
-    ("anthropic", {"service_tier": "flex"}, "service_tier"),
-    ("anthropic", {"frequency_penalty": 1.0}, "frequency_penalty"),
-    ("anthropic", {"seed": 7}, "seed"),
-    ("responses", {"logit_bias": {"42": 1}}, "logit_bias"),
-    ("responses", {"stop": "END", "extra_headers": {"x-session-id": "new"}}, "stop"),
-    (
-        "anthropic",
-        {"response_format": {"type": "json_object"}, "extra_headers": {"x-session-id": "new"}},
-        "response_format.type",
-    ),
-]
-
-
-@pytest.mark.parametrize(("model", "fields", "param"), CHAT_NOT_THERE)
-async def test_what_a_model_cannot_do_in_a_chat_is_refused(
-    tmp_path: Path, model: str, fields: dict[str, Any], param: str
-) -> None:
-    async with world(tmp_path) as it:
-        with pytest.raises(openai.BadRequestError) as refused:
-            await it.client.chat.completions.create(model=model, messages=HI, **fields)
-        assert refused.value.param == param
-        assert it.provider.requests == []
-        assert await it.sessions() == 0
-
-
-async def test_a_session_carries_the_metadata_of_its_chats(tmp_path: Path) -> None:
-    async with world(tmp_path) as it:
-        raw = it.client.chat.completions.with_raw_response
-        first = await raw.create(model="chat", messages=HI, metadata={"a": "1"}, extra_headers={"x-session-id": "new"})
-        session = first.headers["x-session-id"]
-        more: Any = [*HI, {"role": "assistant", "content": "Yes."}, {"role": "user", "content": "and?"}]
-        there = {"extra_headers": {"x-session-id": session}}
-        again = await raw.create(model="chat", messages=more, metadata={"b": "2"}, **there)
-        assert again.headers["x-session-id"] == session
-        assert (await state_of(it.server.rt.caller, session)).metadata == {"a": "1", "b": "2"}
-        many = {f"k{number}": "" for number in range(15)}
-        with pytest.raises(openai.BadRequestError) as refused:
-            await raw.create(model="chat", messages=[*more, *more[1:]], metadata=many, **there)
-        assert refused.value.param == "metadata"
-
-
-async def test_the_functions_that_may_be_called(tmp_path: Path) -> None:
-    def function(name: str) -> dict[str, Any]:
-        return {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}}
-
-    def only(mode: str, *names: str) -> dict[str, Any]:
-        tools = [{"type": "function", "function": {"name": name}} for name in names]
-        return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
-
-    tools = [function("a"), function("b"), function("c")]
-    async with world(tmp_path) as it:
-        create = it.client.chat.completions.create
-        await create(model="chat", messages=HI, tools=tools, tool_choice=only("required", "a", "c"))
-        assert [tool["function"]["name"] for tool in it.asked["tools"]] == ["a", "c"]
-        assert it.asked["tool_choice"] == "required"
-        with pytest.raises(openai.BadRequestError) as refused:
-            await create(model="chat", messages=HI, tools=tools, tool_choice=only("auto", "a", "d"))
-        assert refused.value.param == "tool_choice.allowed_tools.tools.1.function.name"
-
-
-# --- the Agents API ---------------------------------------------------------------------------------------------------
-
-ASKS: dict[str, Any] = {
-    "reasoning": {"effort": "low", "summary": "concise"},
-    "service_tier": "ultrafast",
-    "text": {"format": {"type": "json_schema", "schema": SCHEMA}, "verbosity": "high"},
-}
-
-
-async def answered(sessions: Any, **fields: Any) -> Any:
-    """A new session whose first turn is over."""
-    stream = await sessions.create(environment={"type": "none"}, input="hi", stream=True, **fields)
-    told = [event async for event in stream]
-    assert "agent.session.turn.completed" in [event.type for event in told]
-    return next(event.session for event in told if event.type == "agent.session.created")
-
-
-async def test_an_agent_asks_for_all_of_it(tmp_path: Path) -> None:
-    async with world(tmp_path, Answer(text="{}", thinking="Let me see."), Answer(text="{}"), Answer(text="{}")) as it:
-        agents = it.client.beta.agents
-        made = await agents.create(model="responses", **ASKS)
-        session = await answered(agents.sessions, agent_id=made.id)
-        assert (it.asked["service_tier"], it.asked["text"]["verbosity"]) == ("ultrafast", "high")
-        assert (it.asked["reasoning"]["effort"], it.asked["reasoning"]["summary"]) == ("low", "concise")
-        for shown in (made, session.agent, (await agents.sessions.retrieve(session.id)).agent):
-            assert (shown.service_tier, shown.text.verbosity) == ("ultrafast", "high")
-            assert (shown.reasoning.effort, shown.reasoning.summary) == ("low", "concise")
-        items = [item async for item in agents.sessions.items.list(session.id, order="asc")]
-        assert "Let me see." in [part.text for item in items if item.type == "reasoning" for part in item.summary]
-        changed = await agents.sessions.update(
-            session.id, agent={"reasoning": {"effort": "high"}, "service_tier": None}
-        )
-        assert (changed.agent.reasoning.effort, changed.agent.reasoning.summary) == ("high", "concise")
-        assert changed.agent.service_tier == "auto"
-        await answered(agents.sessions, agent_id=made.id, agent={"text": None, "reasoning": {"effort": None}})
-        assert "service_tier" in it.asked
-        assert "verbosity" not in it.asked.get("text", {})
-        assert "summary" not in it.asked.get("reasoning", {})
-
-
-async def test_an_agent_in_code_keeps_what_it_asks_for(tmp_path: Path) -> None:
-    settings = ModelSettings(verbosity="low", service_tier="scale", reasoning_summary="detailed", prompt_cache_key="k")
-    agent = Agent("terse", model="responses", settings=settings)
-    async with world(tmp_path, agents=[agent]) as it:
-        sessions = it.client.beta.agents.sessions
-        shown = (await answered(sessions, agent_id="terse", agent={"instructions": "Be kind."})).agent
-        assert (shown.text.verbosity, shown.reasoning.summary, shown.service_tier) == ("low", "detailed", "auto")
-        assert (it.asked["text"]["verbosity"], it.asked["service_tier"]) == ("low", "scale")
-        assert (it.asked["reasoning"]["summary"], it.asked["prompt_cache_key"]) == ("detailed", "k")
-
-
-AGENT_NOT_THERE: list[tuple[dict[str, Any], str]] = [
-    ({"text": {"verbosity": "low"}}, "text.verbosity"),
-    ({"service_tier": "fast"}, "service_tier"),
-    ({"reasoning": {"summary": "detailed"}}, "reasoning.summary"),
-]
-
-
-@pytest.mark.parametrize(("fields", "param"), AGENT_NOT_THERE)
-async def test_what_a_model_cannot_do_for_an_agent_is_refused(
-    tmp_path: Path, fields: dict[str, Any], param: str
-) -> None:
-    """When the agent is saved or changed, when a session opens and when it is changed."""
-    async with world(tmp_path) as it:
-        agents = it.client.beta.agents
-        plain = await agents.create(model="anthropic")
-        session = await agents.sessions.create(environment={"type": "none"}, agent_id=plain.id)
-        asks: list[tuple[str, Any]] = [
-            ("", agents.create(model="anthropic", **fields)),
-            ("", agents.update(plain.id, **fields)),
-            ("agent.", agents.sessions.create(environment={"type": "none"}, agent={"model": "anthropic", **fields})),
-            ("agent.", agents.sessions.create(environment={"type": "none"}, agent_id=plain.id, agent=fields)),
+async def test_what_was_likely_is_not_told_to_the_model_again(tmp_path: Path) -> None:
+    token = {"token": "Yes.", "bytes": [89], "logprob": -0.5, "top_logprobs": []}
+    reply = ModelReply((Text("Yes."), with_logprobs(0, [token])))
+    model = Scripted(lambda _: reply)
+    async with world(tmp_path, model=model) as it:
+        asks: Any = {"model": "script", "include": ["message.output_text.logprobs"]}
+        made = await it.client.responses.create(input="hi", **asks)
+        assert [one.token for one in made.output[0].content[0].logprobs] == ["Yes."]
+        assert model.requests[-1].settings.logprobs == 0
+        await it.client.responses.create(input="and?", previous_response_id=made.id, **asks)
+        assert [message.parts for message in model.requests[-1].messages] == [
+            (Text("hi"),),
+            (Text("Yes."),),
+            (Text("and?"),),
         ]
-        if "text" not in fields:
-            asks.append(("agent.", agents.sessions.update(session.id, agent=fields)))
-        for prefix, asking in asks:
-            with pytest.raises(openai.BadRequestError) as refused:
-                await asking
-            assert refused.value.param == prefix + param
-        assert await it.sessions() == 1
-        assert it.provider.requests == []
+
+
+async def test_who_does_not_ask_is_not_told(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        made = await it.client.responses.create(model="chat", input="hi", top_logprobs=0)
+        assert "logprobs" not in it.asked
+        assert made.output[0].content[0].logprobs == []

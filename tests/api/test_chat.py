@@ -189,7 +189,7 @@ async def test_shapes_of_answers(tmp_path: Path) -> None:
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"n": 2}, "n"),
-    ({"logprobs": True}, "logprobs"),
+    ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     ({"store": True}, "store"),
     ({"frequency_penalty": 2.5}, "frequency_penalty"),
     ({"extra_body": {"nonsense": 1}}, "nonsense"),

@@ -151,7 +151,6 @@ ASKED: dict[str, Any] = {
     "function_call": "auto",
     "functions": [{"name": "f"}],
     "image": {"quality": "high"},
-    "logprobs": True,
     "modalities": ["text", "audio"],
     "moderation": {"model": "m"},
     "multi_agent": {"enabled": True},
@@ -161,7 +160,6 @@ ASKED: dict[str, Any] = {
     "prompt_cache_options": {"mode": "explicit"},
     "store": True,
     "stream_options": {"include_obfuscation": True},
-    "top_logprobs": 2,
     "vault_ids": ["vault_1"],
     "web_search_options": {},
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,9 +16,9 @@ from wire_server import WireServer
 
 from remanence import Agent, tool
 from remanence.content import Text, ToolCall
-from remanence.models.scripted import Scripted
 from remanence.ports import ModelReply, ModelRequest
 from remanence.spec import ModelSettings
+from remanence.testing.scripted import Scripted, says, stalls
 
 LOOK: Any = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}}
 FIND: Any = {**LOOK, "name": "find"}
@@ -203,3 +204,47 @@ def test_an_answer_to_an_approval_counts_its_own_calls(tmp_path: Path, shop: Sho
             ("price", "completed"),
             ("price", "failed"),
         ]
+
+
+# --- after a crash ----------------------------------------------------------------------------------------------------
+
+
+def test_what_was_asked_survives_a_crash(tmp_path: Path) -> None:
+    """The worker dies while the model answers: the next one asks for the same, in another process's words."""
+    first, second = Scripted([stalls()]), Scripted([says("Yes.")])
+    asks: Any = {
+        "service_tier": "flex",
+        "prompt_cache_key": "shop",
+        "reasoning": {"effort": "low", "summary": "detailed"},
+        "text": {"verbosity": "low", "format": {"type": "json_object"}},
+        "tools": [LOOK],
+        "tool_choice": {"type": "function", "name": "look"},
+    }
+    server = WireServer(f"{tmp_path}/a.db", {"m": first})
+    with server.client(timeout=30) as client:
+        made = client.responses.create(model="m", input="go", background=True, **asks)
+        deadline = time.monotonic() + 20
+        while not first.requests:
+            assert time.monotonic() < deadline
+            client.responses.retrieve(made.id)
+    server.kill()
+    server = WireServer(f"{tmp_path}/a.db", {"m": second})
+    try:
+        with server.client(timeout=30) as client, client.responses.retrieve(made.id, stream=True) as events:
+            ended = list(events)[-1].response
+    finally:
+        server.stop()
+    assert (ended.status, ended.output_text, ended.text.verbosity) == ("completed", "Yes.", "low")
+    assert (
+        second.requests[-1].settings
+        == first.requests[-1].settings
+        == ModelSettings(
+            service_tier="flex",
+            prompt_cache_key="shop",
+            reasoning_effort="low",
+            reasoning_summary="detailed",
+            verbosity="low",
+            output_json=True,
+            tool_choice="look",
+        )
+    )

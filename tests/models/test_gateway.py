@@ -187,6 +187,23 @@ def test_listed_prices_come_from_the_bundle_and_unknown_is_none() -> None:
     assert cached is not None
     assert cached < thousand
     assert listed_price("openai", "gpt-6-luna", Usage(1, 0)) == 1, "a fraction of a micro-USD is rounded up"
+
+
+def test_a_service_tier_costs_what_the_list_says_of_it() -> None:
+    """One that is not listed is covered by the usual price only when it is not dearer."""
+    used = Usage(1_000_000, 100_000)
+    plain = listed_price("openai", "gpt-6-luna", used)
+    assert plain is not None
+    assert listed_price("openai", "gpt-6-luna", used, "default") == plain
+    cheap, dear = (listed_price("openai", "gpt-6-luna", used, tier) for tier in ("flex", "priority"))
+    assert cheap is not None
+    assert dear is not None
+    assert cheap < plain < dear
+    assert listed_price("openai", "gpt-6-luna", used, "ultrafast") is None
+    assert listed_price("anthropic", "claude-sonnet-5-5", used, "priority") is None
+    assert listed_price("anthropic", "claude-sonnet-5-5", used, "standard") == listed_price(
+        "anthropic", "claude-sonnet-5-5", used
+    )
     assert listed_price("openai", "no-such-model", Usage(1_000, 100)) is None
     assert listed_price("no-such-provider", "gpt-6-luna", Usage(1_000, 100)) is None
 

@@ -9,7 +9,7 @@ reply is settled, only what is still missing. If a reader was told something tha
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -27,9 +27,10 @@ from remanence.api.chat_shapes import (
     ReplyDetails,
     ReplyMessage,
     Tier,
+    TokenLogprobs,
     ToolPiece,
 )
-from remanence.content import Part, Text, ToolCall, Usage, text_of
+from remanence.content import Part, Text, ToolCall, Usage, logprobs_in, text_of
 from remanence.errors import ModelError
 from remanence.ports import DeltaKind
 
@@ -47,6 +48,7 @@ __all__ = [
     "completion",
     "contradicted",
     "finish_of",
+    "likely_in",
     "visible",
 ]
 
@@ -81,6 +83,8 @@ class Done(msgspec.Struct, frozen=True):
     usage: Usage
     tier: str = ""
     """The service tier, as the provider says."""
+    likely: tuple[dict[str, Any], ...] | None = None
+    """How likely the tokens of the answer were, for those who asked."""
 
 
 Piece = Words | CallBegun | Arguments | Done
@@ -275,7 +279,7 @@ async def completion(heading: Heading, pieces: AsyncIterator[Piece]) -> ChatAnsw
     message = ReplyMessage(content="".join(text) or (None if made else ""), tool_calls=made or None)
     return ChatAnswer(
         **msgspec.structs.asdict(used_tier(heading, done.tier)),
-        choices=[Choice(message=message, finish_reason=done.finish)],
+        choices=[Choice(message=message, finish_reason=done.finish, logprobs=_likely(done))],
         usage=_usage(done.usage),
     )
 
@@ -300,9 +304,20 @@ async def chunks(
                 yield _chunk(heading, ChunkDelta(tool_calls=[more]))
             case Done(finish=finish, usage=used, tier=tier):
                 heading = used_tier(heading, tier)
-                yield _chunk(heading, ChunkDelta(), finish)
+                last = _chunk(heading, ChunkDelta(), finish)
+                last.choices[0].logprobs = _likely(piece)
+                yield last
                 if usage:
                     yield _last(heading, used)
+
+
+def _likely(done: Done) -> TokenLogprobs | None:
+    return None if done.likely is None else TokenLogprobs(content=list(done.likely))
+
+
+def likely_in(parts: tuple[Part, ...]) -> tuple[dict[str, Any], ...]:
+    """How likely the tokens of a reply's texts were."""
+    return tuple(token for _, tokens in sorted(logprobs_in(parts).items()) for token in tokens)
 
 
 def _chunk(heading: Heading, delta: ChunkDelta, finish: Finish | None = None) -> ChatChunk:

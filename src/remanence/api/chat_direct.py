@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncGenerator, Iterable
 
-from remanence.api.chat_answer import Done, Finish, Piece, ReplyPieces, Stopper, Words, finish_of
+from remanence.api.chat_answer import Done, Finish, Piece, ReplyPieces, Stopper, Words, finish_of, likely_in
 from remanence.api.chat_request import Asked
 from remanence.commands.caller import Caller
 from remanence.commands.metering import Meter
@@ -92,7 +92,8 @@ def _end(made: ModelReply, asked: Asked, reply: ReplyPieces, stopper: Stopper) -
     wanted = asked.in_words or asked.settings.output_json
     if wanted and finish == "stop" and not stopper.stopped:
         check_json(reply.text)
-    yield Done(finish, made.usage, made.service_tier)
+    likely = None if asked.settings.logprobs is None else likely_in(made.parts)
+    yield Done(finish, made.usage, made.service_tier, likely)
 
 
 def check_json(text: str) -> None:

@@ -84,6 +84,8 @@ _SAYS_HOW = (
     "frequency_penalty",
     "presence_penalty",
     "logit_bias",
+    "logprobs",
+    "top_logprobs",
 )
 SETTINGS = {
     "output_json": "response_format.type",
@@ -95,7 +97,7 @@ SETTINGS = {
 
 def _overrides(body: ChatBody, first: int) -> tuple[str, ...]:
     said = ["messages.0"] if first else []
-    return (*said, *(name for name in _SAYS_HOW if getattr(body, name) not in (None, "auto", {})))
+    return (*said, *(name for name in _SAYS_HOW if getattr(body, name) not in (None, "auto", {}, False)))
 
 
 async def fitted(served: Served, asked: Asked, *, session: bool) -> Asked:
@@ -280,6 +282,7 @@ def _settings(body: ChatBody, tools: tuple[ToolSpec, ...]) -> ModelSettings:
         frequency_penalty=body.frequency_penalty,
         presence_penalty=body.presence_penalty,
         logit_bias=body.logit_bias or {},
+        logprobs=_logprobs(body),
     )
     schema, form = _schema(body.response_format), body.response_format and body.response_format.json_schema
     if schema is None or form is None:
@@ -314,6 +317,12 @@ def _schema(wanted: FormatBody | None) -> dict[str, Any] | None:
     if wanted.json_schema is None or wanted.json_schema.schema_ is None:
         raise _refused("response_format.json_schema.schema", "the schema is missing")
     return wanted.json_schema.schema_
+
+
+def _logprobs(body: ChatBody) -> int | None:
+    if body.top_logprobs and not body.logprobs:
+        raise _refused("top_logprobs", "only with `logprobs`")
+    return body.top_logprobs or 0 if body.logprobs else None
 
 
 def _stops(body: ChatBody) -> tuple[str, ...]:

@@ -8,11 +8,12 @@ so and where to answer; the turn itself goes on from there once that is done.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 import msgspec
 
 from remanence.api.auth import owned_session
-from remanence.api.chat_answer import Done, Piece, ReplyPieces, Words, finish_of
+from remanence.api.chat_answer import Done, Finish, Piece, ReplyPieces, Words, finish_of, likely_in
 from remanence.api.chat_request import Asked
 from remanence.api.named import Named
 from remanence.api.once import found_before, remember
@@ -292,9 +293,9 @@ def _at_rest(s: Session, listener: _Listener) -> Done | None:
     """The end, when the turn waits for the client. Raises when it waits for somebody else."""
     word = _waits_for(s, listener.spec)
     if word == "client" and listener.calls:
-        return Done("tool_calls", listener.usage, listener.tier)
+        return listener.end("tool_calls")
     if word == "answer" and listener.asked:
-        return Done("stop", listener.usage, listener.tier)
+        return listener.end("stop")
     if word in ("", "client"):
         return None
     words = {
@@ -336,11 +337,17 @@ class _Listener:
         self._reply: ReplyPieces | None = None
         self._call = ""
         self._words = False
-        self._stop, self.tier = "stop", ""
+        self._stop, self._tier = "stop", ""
+        self._likely: tuple[dict[str, Any], ...] = ()
         self.calls = 0
         self.asked = False
         self.usage = Usage()
         self.done: Done | None = None
+
+    def end(self, finish: Finish) -> Done:
+        """The end of the answer."""
+        asked = self.spec.settings.logprobs is not None
+        return Done(finish, self.usage, self._tier, self._likely if asked else None)
 
     def hear(self, delta: Delta) -> Sequence[Piece]:
         if self._told.joined:
@@ -389,7 +396,8 @@ class _Listener:
         self._words = self._words or bool(reply.text)
         self.calls += reply.calls
         self.usage += replied.usage
-        self._stop, self.tier = replied.stop, replied.service_tier
+        self._stop, self._tier = replied.stop, replied.service_tier
+        self._likely += likely_in(replied.parts)
         self._reply = None
         return pieces
 
@@ -406,4 +414,4 @@ class _Listener:
         if ended.status == "cancelled":
             raise Conflict(f"The turn was cancelled ({ended.reason}). The session {self._told.session} is kept.")
         finish = finish_of(self._stop)
-        self.done = Done("stop" if finish == "tool_calls" else finish, self.usage, self.tier)
+        self.done = self.end("stop" if finish == "tool_calls" else finish)

@@ -27,6 +27,7 @@ __all__ = [
     "MessageCall",
     "PromptDetails",
     "Tier",
+    "TokenLogprobs",
     "ReplyDetails",
     "ReplyMessage",
     "ToolPiece",
@@ -198,8 +199,8 @@ class ChatBody(_Asked):
     service_tier: Tier | None = None
     store: Literal[False] | None = None
     n: Literal[1] | None = None
-    logprobs: Literal[False] | None = None
-    top_logprobs: Literal[0] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20, description="Only with `logprobs`.")
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     logit_bias: dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Annotated[int, Field(ge=-100, le=100)]] | None = (
@@ -251,12 +252,19 @@ class ReplyMessage(BaseModel):
 Finish = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
+class TokenLogprobs(BaseModel):
+    """How likely each token of the answer was, with the likeliest in its place."""
+
+    content: list[dict[str, Any]]
+    refusal: None = None
+
+
 class Choice(BaseModel):
     """The one answer."""
 
     index: Literal[0] = 0
     message: ReplyMessage
-    logprobs: None = None
+    logprobs: TokenLogprobs | None = None
     finish_reason: Finish
 
 
@@ -299,11 +307,11 @@ class ChunkDelta(BaseModel):
 
 
 class ChunkChoice(BaseModel):
-    """The one answer, in pieces; `finish_reason` comes with the last."""
+    """The one answer, in pieces; `finish_reason` and `logprobs` come with the last."""
 
     index: Literal[0] = 0
     delta: ChunkDelta
-    logprobs: None = None
+    logprobs: TokenLogprobs | None = None
     finish_reason: Finish | None = None
 
 

@@ -262,7 +262,12 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("background_options", "not yet", "only `soonest`"),
         ("context_management", "not yet", "use `responses.compact`, or `truncation`"),
         ("image", "not yet", ""),
-        ("include", "partial", "`reasoning.encrypted_content` and `message.input_image.image_url`"),
+        (
+            "include",
+            "partial",
+            "`reasoning.encrypted_content`, `message.input_image.image_url` and `message.output_text.logprobs`; the "
+            "others are of tools that are not served",
+        ),
         ("input", "partial", "no item references, no files by id, no items of tools that are not served"),
         ("max_tool_calls", "full", "counts the calls that are run here: those of MCP servers' tools"),
         ("moderation", "not yet", ""),
@@ -285,7 +290,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
             "`function`, and `mcp` by `server_url` at a host of the setting `mcp_hosts`, without `headers` and "
             "`authorization`, and no connectors; tools of an agent are run when `model` names it",
         ),
-        ("top_logprobs", "not yet", "only 0"),
+        ("top_logprobs", "full", _WHERE_KNOWN),
         (
             "truncation",
             "partial",
@@ -301,7 +306,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("function_call", "not yet", "use `tool_choice`"),
         ("functions", "not yet", "use `tools`"),
         ("logit_bias", "full", _WHERE_KNOWN),
-        ("logprobs", "not yet", "only false"),
+        ("logprobs", "full", f"{_WHERE_KNOWN}; a stream tells them at its end"),
         (
             "messages",
             "partial",
@@ -328,7 +333,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("stream_options", "partial", "`include_usage`; `include_obfuscation` is taken, nothing is obfuscated"),
         ("tool_choice", "full", "among functions"),
         ("tools", "partial", _FUNCTIONS),
-        ("top_logprobs", "not yet", "only 0"),
+        ("top_logprobs", "full", _WHERE_KNOWN),
         ("verbosity", "full", _WHERE_KNOWN),
         ("web_search_options", "not yet", ""),
     ),

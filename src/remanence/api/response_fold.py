@@ -415,8 +415,10 @@ class Fold:
         text = text_of_item(item)
         match item["type"]:
             case "message":
-                self._settled("response.output_text.done", **where, content_index=0, text=text, logprobs=[])
-                self._settled("response.content_part.done", **where, content_index=0, part=text_part(text))
+                (part,) = item["content"]
+                likely = part["logprobs"]
+                self._settled("response.output_text.done", **where, content_index=0, text=text, logprobs=likely)
+                self._settled("response.content_part.done", **where, content_index=0, part=part)
             case "reasoning":
                 part = {"type": "summary_text", "text": text}
                 self._settled("response.reasoning_summary_text.done", **where, summary_index=0, text=text)

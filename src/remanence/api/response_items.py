@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from remanence.api.response_input import pack
-from remanence.content import File, Image, Part, Text, Thinking, ToolCall, text_of
+from remanence.content import File, Image, Part, Text, Thinking, ToolCall, logprobs_in, text_of
 from remanence.events import ApprovalGiven, InputReceived, ModelCalled, ModelReplied, Recorded, ToolReturned
 
 __all__ = [
@@ -86,9 +86,9 @@ def call_off_wire(sessions: Collection[str], call: str) -> str:
     return call
 
 
-def text_part(text: str) -> Item:
-    """A piece of text that a model said."""
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+def text_part(text: str, logprobs: Sequence[Item] = ()) -> Item:
+    """A piece of text that a model said, and how likely its tokens were."""
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
 
 
 def reply_items(shown: Shown, call: str, parts: Sequence[Part]) -> list[tuple[Item, str]]:
@@ -98,9 +98,13 @@ def reply_items(shown: Shown, call: str, parts: Sequence[Part]) -> list[tuple[It
     """
     made: list[tuple[Item, str]] = []
     said = calls = 0
-    for part in parts:
+    likely = logprobs_in(tuple(parts))
+    for index, part in enumerate(parts):
         if isinstance(part, Text | Thinking) and part.text:
-            made.append((said_item(shown, call, said, part), ""))
+            item = said_item(shown, call, said, part)
+            if index in likely and isinstance(part, Text):
+                item["content"] = [text_part(part.text, likely[index])]
+            made.append((item, ""))
             said += 1
         elif isinstance(part, ToolCall):
             made.append((call_item(shown, call, calls, part), part.call))

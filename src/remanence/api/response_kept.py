@@ -243,7 +243,7 @@ def response_object(kept: Kept, fold: Fold) -> Item:
         "text": echo.text or {"format": {"type": "text"}},
         "tool_choice": echo.tool_choice,
         "tools": echo.tools,
-        "top_logprobs": 0,
+        "top_logprobs": echo.top_logprobs,
         "top_p": echo.top_p,
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,

@@ -36,7 +36,8 @@ from remanence.api.response_kept import (
     remember,
 )
 from remanence.api.response_mcp import Listed, listed_by, remotes_of
-from remanence.api.response_request import AGENT, SETTINGS, CountBody, Echo, ResponseBody, echo_of, spec_for, spec_in
+from remanence.api.response_request import AGENT, CountBody, Echo, ResponseBody, echo_of
+from remanence.api.response_spec import paths_of, spec_for, spec_in
 from remanence.api.talks import Talk, add_spoken, find_talk, follow_talk, open_talk
 from remanence.api.unfit import check_settings
 from remanence.commands import approvals, sessions
@@ -92,7 +93,7 @@ async def ask(served: Served, caller: Caller, body: ResponseBody | CountBody) ->
     window = served.gateway.context_window(found.name) if body.truncation == "auto" and not found.agent else None
     spec = spec_for(body, found, (*carried, *given.spoken), listed, context_window=window)
     if found.agent is None:
-        await check_settings(served, spec.model, spec.settings, spec.tools, SETTINGS)
+        await check_settings(served, spec.model, spec.settings, spec.tools, paths_of(body))
     echo = echo_of(body if isinstance(body, ResponseBody) else ResponseBody(), model)
     return Asked(given, spec, echo, carried, previous, talk, listed)
 

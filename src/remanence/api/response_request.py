@@ -1,10 +1,10 @@
-"""What a request for a response may say, and what it comes to: a spec to answer by, and what is shown again.
+"""What a request for a response may say, and what of it is shown again.
 
 Every field of the wire format is declared. One that this server cannot honour is declared with the values that ask for
-nothing (`top_logprobs` is 0), so that any other is refused with the path of the field; so is a field nobody knows.
+nothing (`moderation` is null), so that any other is refused with the path of the field; so is a field nobody knows.
 
-The spec holds what reaches the model and nothing else: the same parameters are the same version, whoever asks. What is
-only shown again (`metadata`, `prompt_cache_key`, ...) is kept with the response.
+What reaches the model becomes a spec (`response_spec.py`); what is only shown again (`metadata`, ...) is kept with the
+response.
 """
 
 from __future__ import annotations
@@ -14,46 +14,34 @@ from typing import Annotated, Any, Literal
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
-from remanence.api.named import Named
-from remanence.api.response_choice import Choice, allowed, forced
-from remanence.api.response_input import Spoken, refuse
-from remanence.api.response_mcp import Listed, McpBody, rules_of, shown_server
-from remanence.core.registry import checked, implied_allows
-from remanence.core.state import Session
-from remanence.spec import AgentSpec, Limits, ModelSettings, Rule, ServiceTier, ToolSpec
-
-SETTINGS = {
-    "reasoning_effort": "reasoning.effort",
-    "reasoning_summary": "reasoning.summary",
-    "tool_choice_among": "tool_choice",
-    "output_schema": "text.format",
-    "output_json": "text.format.type",
-    "verbosity": "text.verbosity",
-}
-"""Where the fields of `ModelSettings` lie in a request, unless they are called the same."""
+from remanence.api.response_choice import Choice
+from remanence.api.response_mcp import McpBody, shown_server
+from remanence.spec import ServiceTier
 
 __all__ = [
     "AGENT",
+    "FACE",
     "CompactBody",
-    "SETTINGS",
     "CountBody",
     "Echo",
+    "FunctionBody",
+    "Included",
+    "JsonFormat",
+    "Metadata",
+    "ReasoningBody",
     "ResponseBody",
-    "agent_of",
+    "SchemaFormat",
+    "TextBody",
+    "Window",
     "echo_of",
-    "spec_for",
-    "spec_in",
+    "logprobs_of",
+    "summary_of",
 ]
 
 AGENT = "responses"
 """The agent that sessions of mere models belong to."""
 
 FACE = {"wire": "responses"}
-WINDOW_TOKENS_AUTO = 32_000
-WINDOW_TOKENS_DISABLED = 100_000_000
-WINDOW_TOKENS_LEAST = 1_000
-OUTPUT_TOKENS = 4_096
-_ENOUGH = 1_000_000
 
 
 class _Asked(BaseModel):
@@ -133,7 +121,7 @@ Metadata = Annotated[
 ]
 
 
-class _Window(_Asked):
+class Window(_Asked):
     """What makes a model's window: shared by creating and counting."""
 
     model: str | None = None
@@ -149,7 +137,7 @@ class _Window(_Asked):
     truncation: Literal["auto", "disabled"] | None = None
 
 
-class CountBody(_Window):
+class CountBody(Window):
     """A request to count the tokens of a window."""
 
     personality: None = None
@@ -169,12 +157,15 @@ class CompactBody(_Asked):
     image: None = None
 
 
-class ResponseBody(_Window):
+Included = Literal["reasoning.encrypted_content", "message.input_image.image_url", "message.output_text.logprobs"]
+
+
+class ResponseBody(Window):
     """A request for a response."""
 
     background: bool | None = None
     background_options: BackgroundOptions | None = None
-    include: list[Literal["reasoning.encrypted_content", "message.input_image.image_url"]] | None = None
+    include: list[Included] | None = None
     max_output_tokens: int | None = Field(default=None, ge=1)
     max_tool_calls: int | None = Field(default=None, ge=1)
     metadata: Metadata | None = None
@@ -186,7 +177,7 @@ class ResponseBody(_Window):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
-    top_logprobs: Literal[0] | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
     top_p: float | None = Field(default=None, ge=0, le=1)
     user: str | None = Field(default=None, max_length=128)
     access_programs: None = None
@@ -195,6 +186,12 @@ class ResponseBody(_Window):
     moderation: None = None
     prompt: None = None
     prompt_cache_options: None = None
+
+
+def logprobs_of(body: ResponseBody) -> int | None:
+    """How many of the likeliest tokens are asked for in each place; None when no probabilities are."""
+    asks = bool(body.top_logprobs) or "message.output_text.logprobs" in (body.include or ())
+    return body.top_logprobs or 0 if asks else None
 
 
 class Echo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -219,6 +216,7 @@ class Echo(msgspec.Struct, frozen=True, omit_defaults=True):
     user: str | None = None
     service_tier: str | None = None
     """The one that was asked for: it is shown until it is known which was used."""
+    top_logprobs: int = 0
     encrypted: bool = False
     """Whether reasoning items carry what their provider takes back."""
 
@@ -238,7 +236,7 @@ def echo_of(body: ResponseBody, model: str) -> Echo:
         tools=[_shown_tool(tool) for tool in body.tools or ()],
         tool_choice=choice if isinstance(choice, str) else choice.model_dump(exclude_none=True),
         text=shown_text,
-        reasoning={"effort": reasoning.effort, "summary": _summary(reasoning)},
+        reasoning={"effort": reasoning.effort, "summary": summary_of(reasoning)},
         metadata=body.metadata or {},
         parallel_tool_calls=body.parallel_tool_calls is not False,
         temperature=1.0 if body.temperature is None else body.temperature,
@@ -251,6 +249,7 @@ def echo_of(body: ResponseBody, model: str) -> Echo:
         safety_identifier=body.safety_identifier,
         user=body.user,
         service_tier=body.service_tier,
+        top_logprobs=body.top_logprobs or 0,
         encrypted="reasoning.encrypted_content" in (body.include or ()),
     )
 
@@ -267,149 +266,6 @@ def _shown_tool(tool: FunctionBody | McpBody) -> dict[str, Any]:
     }
 
 
-def _summary(reasoning: ReasoningBody) -> Literal["auto", "concise", "detailed"] | None:
+def summary_of(reasoning: ReasoningBody) -> Literal["auto", "concise", "detailed"] | None:
+    """Which summary of its reasoning is asked for."""
     return reasoning.summary or reasoning.generate_summary
-
-
-def spec_for(
-    body: _Window,
-    found: Named,
-    spoken: tuple[Spoken, ...],
-    listed: tuple[Listed, ...] = (),
-    *,
-    context_window: int | None = None,
-) -> AgentSpec:
-    """The spec that answers: the agent that was named, as it is, or one made of the request's parameters.
-
-    `context_window` is how many tokens the model reads, if that is known. Raises InvalidInput with the path of what
-    cannot be honoured.
-    """
-    if found.agent is not None:
-        return agent_of(body, found.agent, spoken)
-    every = (*_tools(body), *(tool for one in listed for tool in one.tools))
-    tools = allowed(body.tool_choice, every, listed)
-    texts = (body.instructions, *(one.text for one in spoken))
-    asked = body if isinstance(body, ResponseBody) else ResponseBody()
-    output_tokens = asked.max_output_tokens or OUTPUT_TOKENS
-    return checked(
-        AgentSpec(
-            name=AGENT,
-            model=found.name,
-            instructions="\n\n".join(text for text in texts if text),
-            tools=tools,
-            rules=_rules(tools, listed),
-            limits=Limits(
-                window_tokens=_window_tokens(body, context_window, output_tokens),
-                output_tokens=output_tokens,
-                model_calls_per_turn=_ENOUGH,
-                tool_calls_per_reply=128,
-                tool_calls_per_turn=asked.max_tool_calls,
-                repeats_before_asking=_ENOUGH,
-                reopening="off",  # a client answers every call that it is shown
-            ),
-            settings=_settings(body, asked, tools, listed),
-            face=FACE,
-        )
-    )
-
-
-def _window_tokens(body: _Window, context_window: int | None, output_tokens: int) -> int:
-    """How much of the conversation is sent. Tokens are estimated, so a tenth of what the model reads stays free."""
-    if body.truncation != "auto":
-        return WINDOW_TOKENS_DISABLED
-    if context_window is None:
-        return WINDOW_TOKENS_AUTO
-    return max(WINDOW_TOKENS_LEAST, context_window * 9 // 10 - output_tokens)
-
-
-def _settings(
-    body: _Window, asked: ResponseBody, tools: tuple[ToolSpec, ...], listed: tuple[Listed, ...]
-) -> ModelSettings:
-    reasoning, text = body.reasoning or ReasoningBody(), body.text or TextBody()
-    form, (choice, among) = text.format, forced(body.tool_choice, tools, listed)
-    made = ModelSettings(
-        temperature=asked.temperature,
-        top_p=asked.top_p,
-        reasoning_effort=reasoning.effort,
-        reasoning_summary=_summary(reasoning),
-        parallel_tool_calls=body.parallel_tool_calls,
-        tool_choice=choice,
-        tool_choice_among=among,
-        output_json=isinstance(form, JsonFormat),
-        verbosity=text.verbosity,
-        service_tier=asked.service_tier,
-        prompt_cache_key=asked.prompt_cache_key,
-        prompt_cache_retention=asked.prompt_cache_retention,
-    )
-    if not isinstance(form, SchemaFormat):
-        return made
-    return msgspec.structs.replace(
-        made,
-        output_schema=form.schema_,
-        output_name=form.name,
-        output_description=form.description or "",
-        output_strict=form.strict,
-    )
-
-
-def spec_in(spec: AgentSpec, s: Session) -> AgentSpec:
-    """A request's spec in the open turn of a session: what earlier responses of the turn ran is not counted again."""
-    most = spec.limits.tool_calls_per_turn
-    if spec.name != AGENT or most is None or s.turn is None or not s.turn.ran:
-        return spec
-    limits = msgspec.structs.replace(spec.limits, tool_calls_per_turn=most + s.turn.ran)
-    return msgspec.structs.replace(spec, limits=limits)
-
-
-_OF_AN_AGENT = (
-    "instructions",
-    "tools",
-    "tool_choice",
-    "parallel_tool_calls",
-    "reasoning",
-    "text",
-    "truncation",
-    "temperature",
-    "top_p",
-    "max_output_tokens",
-    "max_tool_calls",
-    "service_tier",
-    "prompt_cache_retention",
-)
-
-
-def agent_of(body: _Window, agent: AgentSpec, spoken: tuple[Spoken, ...]) -> AgentSpec:
-    """An agent as it was declared; a request that would change it is refused."""
-    if spoken:
-        refuse("input", f"{agent.name} is an agent with instructions of its own; it takes no system message")
-    for name in _OF_AN_AGENT:
-        value = getattr(body, name, None)
-        if value is not None and value != "auto" and value != []:
-            refuse(name, f"{body.model or agent.name} is an agent, and its own declaration says this")
-    return agent
-
-
-def _rules(tools: tuple[ToolSpec, ...], listed: tuple[Listed, ...]) -> tuple[Rule, ...]:
-    names = {tool.name for tool in tools}
-    asked = tuple(rule for rule in rules_of(listed) if rule.tools in names)
-    return (*asked, *implied_allows([tool for tool in tools if tool.kind == "client"], ()))
-
-
-def _tools(body: _Window) -> tuple[ToolSpec, ...]:
-    """The client's functions. Only the client knows what they do, so none is ever started twice."""
-    names: set[str] = set()
-    made: list[ToolSpec] = []
-    for index, tool in enumerate(body.tools or ()):
-        if isinstance(tool, McpBody):
-            continue
-        path = f"tools[{index}]"
-        if tool.name in names:
-            refuse(f"{path}.name", f"two tools are called {tool.name!r}")
-        names.add(tool.name)
-        parameters = tool.parameters or {"type": "object", "properties": {}}
-        if parameters.get("type") != "object":
-            refuse(f"{path}.parameters", "a JSON Schema with `type` object is expected")
-        made.append(
-            ToolSpec(tool.name, tool.description or "", parameters, kind="client", replay="never", strict=tool.strict)
-        )
-    return tuple(made)

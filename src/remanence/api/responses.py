@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import msgspec
 from fastapi import Depends, Header, Query, Request, Response
@@ -31,7 +31,7 @@ from remanence.api.response_kept import Kept, find, fold_of, forget, make_fold, 
 from remanence.api.response_lists import Order, page
 from remanence.api.response_place import Placed, Submission, ask, history_of, place
 from remanence.api.response_private import Private
-from remanence.api.response_request import CompactBody, CountBody, ResponseBody
+from remanence.api.response_request import CompactBody, CountBody, Included, ResponseBody
 from remanence.api.response_stream import Following, events_of, frames_of, settled
 from remanence.api.response_sums import check_fits, compact, counted
 from remanence.api.router import Face
@@ -308,5 +308,5 @@ async def _input_of(caller: Caller, kept: Kept) -> list[Item]:
 
 def _check_include(include: list[str] | None) -> None:
     for name in include or ():
-        if name not in ("reasoning.encrypted_content", "message.input_image.image_url"):
+        if name not in get_args(Included):
             refuse("include", f"{name!r} is not served")

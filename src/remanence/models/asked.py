@@ -108,8 +108,8 @@ def settings_of(model: LibraryModel, target: Target, request: ModelRequest) -> L
     given = request.settings
     wanted = _plain(model, target, request)
     wanted |= _thinking(model, target, given.reasoning_effort)
-    _check_sampling(model, target, wanted)
     wanted |= _of_openai(given) if _speaks_openai(model) else _elsewhere(model, target, given)
+    _check_sampling(model, target, wanted)
     wanted |= _summary(model, target, given.reasoning_summary)
     wanted["max_tokens"] = request.output_tokens
     if clients.retries_itself(model) and "max_retries" not in model.unsupported_settings:
@@ -176,6 +176,8 @@ def _of_openai(given: ModelSettings) -> dict[str, Any]:
         "openai_service_tier": given.service_tier,
         "openai_prompt_cache_key": given.prompt_cache_key,
         "openai_prompt_cache_retention": given.prompt_cache_retention,
+        "openai_logprobs": None if given.logprobs is None else True,
+        "openai_top_logprobs": given.logprobs or None,
     }
     return {name: value for name, value in wanted.items() if value is not None}
 
@@ -186,6 +188,8 @@ def _elsewhere(model: LibraryModel, target: Target, given: ModelSettings) -> dic
 
     if given.verbosity not in (None, "medium"):
         raise Unfit(f"{target.name} has no setting for how much it says", "verbosity")
+    if given.logprobs is not None:
+        raise Unfit(f"{target.name} does not say how likely its tokens were", "logprobs")
     if given.prompt_cache_retention not in (None, "in_memory"):
         raise Unfit(f"how long {target.name} keeps prompts cannot be asked for", "prompt_cache_retention")
     tier = given.service_tier
@@ -231,12 +235,25 @@ def _thinking(model: LibraryModel, target: Target, effort: str | None) -> dict[s
     return {"thinking": effort if effort in _EFFORTS else False}
 
 
+_SAMPLING = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+    "logit_bias": "logit_bias",
+    "openai_logprobs": "logprobs",
+}
+"""What a model does not take while it reasons, and our names for it."""
+
+
 def _check_sampling(model: LibraryModel, target: Target, wanted: Mapping[str, Any]) -> None:
-    """Refuse temperature and top_p where the library would drop them with a mere warning."""
-    asked = [name for name in ("temperature", "top_p") if name in wanted]
+    """Refuse what is about sampling where the library would drop it with a mere warning."""
+    asked = [ours for name, ours in _SAMPLING.items() if name in wanted]
     profile: Mapping[str, Any] = model.profile
     reasons = bool(wanted.get("thinking")) or wanted.get("openai_reasoning_effort") not in (None, "none")
     reasons = reasons or (bool(profile.get("thinking_enabled_by_default")) and wanted.get("thinking") is not False)
+    efforts = profile.get("openai_reasoning_efforts")
+    rests = profile.get("openai_supports_reasoning_effort_none") if efforts is None else "none" in efforts
     always = profile.get("thinking_always_enabled") or profile.get("anthropic_disallows_sampling_settings")
-    if asked and (always or (profile.get("openai_supports_reasoning") and reasons)):
+    if asked and (always or (profile.get("openai_supports_reasoning") and (reasons or not rests))):
         raise Unfit(f"{target.name} takes no {' and no '.join(asked)} while it reasons", asked[0])

@@ -25,7 +25,18 @@ import msgspec
 import pydantic
 from pydantic_ai import messages as lib
 
-from remanence.content import File, Image, Message, Opaque, Part, Text, Thinking, ToolCall, ToolResult
+from remanence.content import (
+    File,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    with_logprobs,
+)
 from remanence.errors import ModelError
 
 __all__ = ["Receiver", "arguments_text", "blobs_in", "from_response", "to_messages"]
@@ -268,7 +279,21 @@ def from_response(response: lib.ModelResponse) -> tuple[Part, ...]:
                 attached.append(_opaque(item.provider_name or provider, _Attached(index, details)))
     while parts and parts[-1] == Text(""):
         parts.pop()
-    return (*parts, *attached)
+    return (*parts, *attached, *_likely(response, len(parts)))
+
+
+def _likely(response: lib.ModelResponse, count: int) -> list[Part]:
+    """How likely the tokens of the texts were: said of each text, or of the reply, which then has one text."""
+    texts = [(i, item) for i, item in enumerate(response.parts[:count]) if isinstance(item, lib.TextPart)]
+    found = {index: (item.provider_details or {}).get("logprobs") for index, item in texts}
+    if texts and not any(found.values()):
+        found[texts[0][0]] = (response.provider_details or {}).get("logprobs")
+    return [with_logprobs(index, [_token(one) for one in tokens]) for index, tokens in found.items() if tokens]
+
+
+def _token(told: dict[str, Any]) -> dict[str, Any]:
+    top = [{**one, "bytes": one.get("bytes") or list(one["token"].encode())} for one in told["top_logprobs"]]
+    return {**told, "bytes": told.get("bytes") or list(told["token"].encode()), "top_logprobs": top}
 
 
 def _part_of(item: lib.ModelResponsePart, provider: str) -> Part:

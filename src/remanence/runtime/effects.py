@@ -147,6 +147,7 @@ async def summarise(
         tool_choice="none" if spec.settings.tool_choice else None,
         tool_choice_among=(),
         stop=(),
+        logprobs=None,
     )
     request = ModelRequest(
         model=begun.model,

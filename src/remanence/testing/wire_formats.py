@@ -28,7 +28,7 @@ class WireCall(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True):
     """What the server says. `cached_tokens` are part of `input_tokens`; a `status` other than 200 makes it an error.
 
-    `service_tier` is the one the server says it used, in OpenAI's formats; empty: it does not say.
+    `likely`: it says how likely its tokens were. `service_tier` is the one it says it used, in OpenAI's formats.
 
     `piece` is how many characters go into one event of a stream. `cut_after`, `end_after`, `stall_after` and
     `error_after` count events: then the connection breaks, the stream ends as if it were whole, nothing comes any more,
@@ -45,6 +45,7 @@ class Answer(msgspec.Struct, frozen=True):
     reasoning_tokens: int = 0
     counts: bool = True
     stop: str = ""
+    likely: bool = False
     service_tier: str = ""
     piece: int = 7
     status: int = 200
@@ -110,6 +111,18 @@ def _pieces(text: str, size: int) -> list[str]:
     return [text[start : start + size] for start in range(0, len(text), size)]
 
 
+def _tokens(answer: Answer) -> list[dict[str, Any]]:
+    """How likely the pieces of the text were, each taken for a token, with one that would have been less so."""
+
+    def token(text: str, logprob: float) -> dict[str, Any]:
+        return {"token": text, "bytes": list(text.encode()), "logprob": logprob}
+
+    return [
+        {**token(piece, -0.25), "top_logprobs": [token(piece, -0.25), token("?", -2.5)]}
+        for piece in _pieces(answer.text, answer.piece)
+    ]
+
+
 # --- Chat Completions -------------------------------------------------------------------------------------------------
 
 
@@ -120,6 +133,8 @@ def _chat_body(answer: Answer, model: str) -> dict[str, Any]:
     if answer.calls:
         message["tool_calls"] = [_chat_call(call) for call in answer.calls]
     choice = {"index": 0, "message": message, "finish_reason": _chat_finish(answer), "logprobs": None}
+    if answer.likely:
+        choice["logprobs"] = {"content": _tokens(answer), "refusal": None}
     made = {"id": "chatcmpl-1", "object": "chat.completion", "created": _AT, "model": model, "choices": [choice]}
     made |= _tier(answer)
     return {**made, "usage": _chat_usage(answer)} if answer.counts else made
@@ -156,8 +171,11 @@ def _chat_chunks(answer: Answer, model: str) -> Iterator[dict[str, Any]]:
     yield chunk({"role": "assistant", "content": ""})
     for piece in _pieces(answer.thinking, answer.piece):
         yield chunk({"reasoning_content": piece})
-    for piece in _pieces(answer.text, answer.piece):
-        yield chunk({"content": piece})
+    for place, piece in enumerate(_pieces(answer.text, answer.piece)):
+        made = chunk({"content": piece})
+        if answer.likely:
+            made["choices"][0]["logprobs"] = {"content": [_tokens(answer)[place]], "refusal": None}
+        yield made
     for index, call in enumerate(answer.calls):
         yield chunk({"tool_calls": [{"index": index, **_chat_call(WireCall(call.id, call.name, ""))}]})
     # The arguments of calls made side by side arrive interleaved.
@@ -181,7 +199,12 @@ def _response_items(answer: Answer) -> list[dict[str, Any]]:
         items.append({"type": "reasoning", "id": "rs_1", "summary": summary, "encrypted_content": answer.signature})
     if answer.text:
         content: list[dict[str, Any]] = [
-            {"type": "output_text", "text": answer.text, "annotations": [], "logprobs": []}
+            {
+                "type": "output_text",
+                "text": answer.text,
+                "annotations": [],
+                "logprobs": _tokens(answer) if answer.likely else [],
+            }
         ]
         items.append({"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": content})
     for index, call in enumerate(answer.calls):
@@ -265,7 +288,7 @@ def _text_events(item: dict[str, Any], at: dict[str, Any], size: int) -> Iterato
     yield {"type": "response.content_part.added", **at, "part": {**whole, "text": ""}}
     for piece in _pieces(whole["text"], size):
         yield {"type": "response.output_text.delta", **at, "delta": piece, "logprobs": []}
-    yield {"type": "response.output_text.done", **at, "text": whole["text"], "logprobs": []}
+    yield {"type": "response.output_text.done", **at, "text": whole["text"], "logprobs": whole["logprobs"]}
     yield {"type": "response.content_part.done", **at, "part": whole}
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from remanence.content import Message, Part, Text, ToolCall, ToolResult, digest_of
+from remanence.content import Message, Part, Text, ToolCall, ToolResult, digest_of, without_logprobs
 from remanence.core.context.entries import Entry, TurnText, encode, entry_of
 from remanence.core.context.recall import Known, Place, Remembered, blocks_text, recalled_message
 from remanence.core.context.stubs import shown_of, stub_of
@@ -113,7 +113,7 @@ class Transcript:
                     self._counted = (usage.input_tokens, *self._said_at_call)
                     self._calibrate(usage.input_tokens)
                 self._open = {p.call: p.name for p in parts if isinstance(p, ToolCall)}
-                self._step = [(Message("assistant", parts), 0)]
+                self._step = [(Message("assistant", without_logprobs(parts)), 0)]
                 self._enter_when_closed()
             case ToolReturned(call=call, parts=parts, error=error, blob=blob):
                 self.cuts = self.cuts or blob is not None
