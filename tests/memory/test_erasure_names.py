@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -14,7 +15,7 @@ import pytest
 from msgspec.structs import replace
 from test_erasure import AGENT, RARE, SECRET, bytes_with, commanded, told
 
-from remanence import Remanence
+from remanence import Agent, Remanence
 from remanence.app import Options
 from remanence.commands import erasure, memory_stores, sessions
 from remanence.commands.caller import state_of
@@ -26,12 +27,14 @@ from remanence.commands.receipts import Receipt
 from remanence.commands.transfer import export_session, import_session
 from remanence.commands.usage import bring_up_to_date
 from remanence.commands.verification import verify_session
+from remanence.content import Text, text_of
 from remanence.core.session import fold
 from remanence.core.state import Session as State
 from remanence.events import Redacted
-from remanence.models.scripted import Scripted
-from remanence.ports import SessionQuery, UsageQuery, Write
+from remanence.models.scripted import Scripted, last_user_text
+from remanence.ports import ModelReply, ModelRequest, SessionQuery, UsageQuery, Write
 from remanence.recollections import Place
+from remanence.spec import Limits
 
 ADA = "ada.quokkawell@example.org"
 NAME = b"quokkawell"
@@ -187,3 +190,29 @@ async def test_a_name_that_an_older_release_left_goes_with_its_user(rt: Remanenc
     first = min(await erasure.receipts(rt.caller), key=lambda one: one.order.at)
     assert await found(rt, first) == {}
     assert await bytes_with(rt, NAME) == []
+
+
+def tersely(request: ModelRequest) -> ModelReply:
+    """A model that says nothing but the number of the locker it was told of."""
+    said = " ".join(text_of(message.parts) for message in request.messages[:-1])
+    found = re.search(r"quince-[0-9]+", said)
+    return ModelReply((Text(f"It is {found[0]}." if found and "number" in last_user_text(request) else "Fine."),))
+
+
+async def test_an_identifier_that_a_fork_repeats_from_an_erased_summary_goes(url: str) -> None:
+    small = Agent("small", model="scripted", instructions="Help.", limits=Limits(window_tokens=600))
+    async with Remanence(url, options=Options(model=Scripted(tersely))) as rt:
+        session = await rt.open(small, user="ada")
+        await session.send("My locker is quince-4711, please remember that.")
+        for number in range(12):
+            await session.send(f"Tell me more about the weather in the mountains, part {number}. " * 4)
+        fork, own = await session.fork(), await session.fork()
+        assert await fork.send("What was the number?") == "It is quince-4711."
+        await own.send("By the way, mine is quince-4711, too.")
+        assert await own.send("What was the number?") == "It is quince-4711."
+        receipt = await rt.memory.erase("session", session.id, reason="asked to")
+        assert b"quince-4711" not in b"".join(one.payload for one in await rt.database.raw(fork.id))
+        said = b"".join(one.payload for one in await rt.database.raw(own.id))
+        assert said.count(b"quince-4711") == 2, "who said it themselves keeps it, and the answer"
+        assert await found(rt, receipt) == {}
+        assert await fork.send("Good evening.") == "Fine."

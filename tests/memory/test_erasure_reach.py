@@ -13,6 +13,7 @@ from remanence import Agent, Remanence
 from remanence.app import Options
 from remanence.commands import erasure
 from remanence.commands.memory import Looking
+from remanence.commands.proof import check_receipt
 from remanence.commands.receipts import tracer_of
 from remanence.content import Text, Usage, text_of
 from remanence.core.memory.journal import journal_of
@@ -201,7 +202,7 @@ async def test_what_a_dead_process_had_found_is_erased_by_the_next_and_so_is_wha
     assert died == (writes < 3), "the order writes into three sessions"
     if died:
         (receipt,) = await erasure.resume(rt.caller)
-        assert all((await holds(rt, receipt)).values())
+        assert all((await holds(rt, receipt)).values()), await check_receipt(rt.caller, receipt)
     assert await bytes_with(rt) == []
 
 

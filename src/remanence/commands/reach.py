@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 
-import msgspec
 from msgspec.structs import replace
 
 from remanence.commands.caller import Caller
 from remanence.commands.pseudonyms import Pseudonyms
+from remanence.commands.quotes import Trail, take_quotes, user_of
 from remanence.commands.receipts import Order
 from remanence.commands.traces import Tracer, texts_of
 from remanence.core.memory.journal import owner_of
@@ -28,44 +28,25 @@ from remanence.events import (
     InputReceived,
     MemoryKept,
     MemoryRecalled,
-    ModelReplied,
     Recorded,
     Redacted,
     SessionForked,
     SessionOpened,
-    ToolReturned,
     TurnStarted,
 )
 from remanence.ports import SessionQuery, SessionRow
 from remanence.recollections import Memory, MemoryListing
 from remanence.stores.refusals import no_session
 
-__all__ = ["Reach", "Trail"]
+__all__ = ["Reach"]
 
 _PAGE = 200
 _READ = 500
+_FEW = 20
 _ALL = 2**31 - 1
-
-_SAID = (InputReceived, ToolReturned, MemoryKept)
-_QUOTES = (ModelReplied, ToolReturned)
 
 Place = tuple[str, int]
 """A session and a position."""
-
-Prints = tuple[tuple[str, ...], ...]
-"""The prints of each of some texts."""
-
-
-class Trail(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What earlier looks of an order found to look for, which nobody could find again once it is erased.
-
-    `quoted` are the prints of each text that may be quoted in the sessions of these `users`, `shared` those that may be
-    in anybody's.
-    """
-
-    quoted: tuple[tuple[str, ...], ...] = ()
-    shared: tuple[tuple[str, ...], ...] = ()
-    users: tuple[str, ...] = ()
 
 
 class Reach:
@@ -95,6 +76,11 @@ class Reach:
     def __bool__(self) -> bool:
         return bool(self.records or self.memories)
 
+    @property
+    def touched(self) -> set[str]:
+        """The sessions of which anything is erased."""
+        return self.records.keys() | {session for session, _ in self._erased}
+
     async def look(self) -> None:
         """Find everything. Raises NotFound for a session that is not there."""
         order = self._order
@@ -113,7 +99,7 @@ class Reach:
         await self._follow()
         await self._take_named()
         await self._follow()
-        await self._take_quotes()
+        self.trail = await take_quotes(self, self._order, self._tracer)
 
     async def look_again(self, written: Iterable[Place]) -> None:
         """What was written down to be erased, and is still there: whoever wrote it died before it came to that."""
@@ -125,7 +111,7 @@ class Reach:
                 row = await self.row(session)
             except NotFound:
                 continue
-            for record in await self._own_records(row):
+            for record in await self.own_records(row):
                 if record.position in wanted:
                     self._take_whatever(record)
                     self._take_if_named(record)
@@ -146,7 +132,7 @@ class Reach:
         order, user = self._order, self._order.name
         called = (user, self.names.of(user))
         for name in called:
-            async for row in self._sessions(SessionQuery(project=order.project, user=name)):
+            async for row in self.sessions(SessionQuery(project=order.project, user=name)):
                 await self._take_session(row.session)
         scopes = {f"user:{name}" for name in called}
         places = await self._database.memories.places(order.project)
@@ -156,32 +142,38 @@ class Reach:
     async def _take_named(self) -> None:
         """Records that name, in whatever session, who is erased or a block that is."""
         self.names.know(self.memories)
+        found = dict[str, list[int]]()
         for session, position in await self._database.naming(self.names.names) if self.names.names else ():
+            found.setdefault(session, []).append(position)
+        for session, positions in found.items():
             try:
                 row = await self.row(session)
             except NotFound:
                 continue  # of another project
-            found = await self._database.store.read(row.session, after=position - 1, limit=1)
-            for record in (one for one in found if one.position == position):
-                self.names.see(record.event)
-                self._take_if_named(record)
-                reason = record.event.reason if isinstance(record.event, Redacted) else ""
-                if self.names.without(reason) != reason:
-                    self._take_whatever(record)
-                texts = () if isinstance(record.event, InputReceived) else texts_of(record.event)
-                if any(block in text for block in self.names.blocks for text in texts):
-                    self._take(record)
+            for record in await self._records_at(row, positions):
+                self._take_naming(record)
+
+    def _take_naming(self, record: Recorded) -> None:
+        """A record that holds a name, if it is in a place where it goes."""
+        self.names.see(record.event)
+        self._take_if_named(record)
+        reason = record.event.reason if isinstance(record.event, Redacted) else ""
+        if self.names.without(reason) != reason:
+            self._take_whatever(record)
+        texts = () if isinstance(record.event, InputReceived) else texts_of(record.event)
+        if any(block in text for block in self.names.blocks for text in texts):
+            self.take(record)
 
     async def _take_session(self, session: str) -> None:
-        for record in await self._own_records(await self.row(session)):
-            self._take(record)
+        for record in await self.own_records(await self.row(session)):
+            self.take(record)
         for memory in await self._listed(MemoryListing(project=self._order.project, session=session, closed=True)):
             self.memories[memory.id] = memory
             if memory.kind != "episode":
                 # Also the versions that other sessions wrote: else they would be believed again.
                 for version in await self._versions(memory.id):
                     if (kept := await self._record(version.session, version.position)) is not None:
-                        self._take(kept)
+                        self.take(kept)
 
     async def _take_memories(self, listing: MemoryListing) -> None:
         for memory in await self._listed(listing):
@@ -203,11 +195,11 @@ class Reach:
             kept = await self._record(version.session, version.position)
             if kept is None:
                 continue
-            self._take(kept)
+            self.take(kept)
             if isinstance(kept.event, MemoryKept) and kept.event.source is not None:
                 source = await self._record(kept.event.source_session or kept.session, kept.event.source)
                 if source is not None:
-                    self._take(source)
+                    self.take(source)
             await self._take_copies(await self.row(version.session), version)
 
     async def _take_copies(self, row: SessionRow, memory: Memory) -> None:
@@ -216,16 +208,16 @@ class Reach:
         prints, phrases = frozenset(self._tracer.prints_of(memory.text)), (memory.text, *words)
         # In the journal of a store the same words may stand in what is another's.
         rows = [row] if row.summary.project == self._order.project else []
-        user = row.summary.user or _user_of(memory)
+        user = row.summary.user or user_of(memory)
         if user and (prints or words):
             query = SessionQuery(project=self._order.project, user=user)
-            rows += [other async for other in self._sessions(query) if other.session != row.session]
+            rows += [other async for other in self.sessions(query) if other.session != row.session]
         for one in rows:
-            for record in await self._own_records(one):
+            for record in await self.own_records(one):
                 said = texts_of(record.event)
                 found = self._tracer.find(prints, (s.encode() for s in said))
                 if found or any(one in s for s in said for one in phrases):
-                    self._take(record)
+                    self.take(record)
 
     # --- what follows from it -----------------------------------------------------------------------------------------
 
@@ -235,45 +227,9 @@ class Reach:
             before = now
             gone = self._erased | {(s, position) for s, records in self.records.items() for position in records}
             for session in {session for session, _ in gone}:
-                for row in await self._with_forks(session):
+                for row in await self.with_forks(session):
                     await self._follow_in(row, gone)
             await self._follow_notes(gone)
-
-    async def _take_quotes(self) -> None:
-        """What agents and tools say again of what is erased, in the same person's sessions: a search, a reply.
-
-        What was noted for everybody is looked for in everybody's. A person's own words elsewhere are not a quotation,
-        and quotations of a quotation are no reason to go on.
-        """
-        sessions = self.records.keys() | {session for session, _ in self._erased}
-        users = {(await self.row(session)).summary.user for session in sessions}
-        users = (users | {_user_of(memory) for memory in self.memories.values()}) - {""}
-        said = [r.event for records in self.records.values() for r in records.values() if isinstance(r.event, _SAID)]
-        before = self.trail
-        self.trail = trail = Trail(
-            self._prints(before.quoted, (text for event in said for text in texts_of(event))),
-            self._prints(before.shared, (memory.text for memory in self.memories.values() if _is_for_all(memory))),
-            tuple(sorted({*before.users, *users})),
-        )
-        for user in trail.users if trail.quoted else ():
-            await self._take_quoting(SessionQuery(project=self._order.project, user=user), trail.quoted)
-        if trail.shared:
-            await self._take_quoting(SessionQuery(project=self._order.project), trail.shared)
-
-    def _prints(self, before: Prints, texts: Iterable[str]) -> Prints:
-        made = (self._tracer.prints_of(text) for text in texts)
-        return tuple(dict.fromkeys((*before, *(prints for prints in made if prints))))
-
-    async def _take_quoting(self, query: SessionQuery, quoted: Prints) -> None:
-        """Replies and results, in these sessions, that hold at least half of the prints of a text."""
-        every = frozenset[str]().union(*quoted)
-        async for row in self._sessions(query):
-            for record in await self._own_records(row):
-                taken = record.position in self.records.get(row.session, {})
-                if isinstance(record.event, _QUOTES) and not taken:
-                    found = self._tracer.find(every, (text.encode() for text in texts_of(record.event)))
-                    if any(2 * len(found.intersection(prints)) >= len(prints) for prints in quoted):
-                        self._take(record)
 
     async def _follow_in(self, row: SessionRow, gone: frozenset[Place]) -> None:
         """Summaries that cover what is erased, and recalls that speak of it, in one session."""
@@ -292,12 +248,12 @@ class Reach:
                     pass
                 case ContextCompacted(through_turn=through, skipped=skipped):
                     if any(turn_of.get(position, turn) <= through + (skipped > 0) for position in erased):
-                        self._take(record)
+                        self.take(record)
                 case CompactionFailed() if erased:  # it may name what a summary left out
-                    self._take(record)
+                    self.take(record)
                 case MemoryRecalled(items=items) | BlocksShown(items=items):
                     if any((one.session, one.position) in gone or one.memory in self.memories for one in items):
-                        self._take(record)
+                        self.take(record)
                         self._take_if_named(record)
                 case _:
                     pass
@@ -329,7 +285,8 @@ class Reach:
 
     # --- looking things up --------------------------------------------------------------------------------------------
 
-    def _take(self, record: Recorded) -> None:
+    def take(self, record: Recorded) -> None:
+        """Reach a record that says something."""
         if not isinstance(record.event, Redacted) and texts_of(record.event):
             self._take_whatever(record)
 
@@ -353,23 +310,33 @@ class Reach:
         found = await self._database.store.read(session, after=position - 1, limit=1)
         return found[0] if found and found[0].position == position else None
 
-    async def _own_records(self, row: SessionRow) -> list[Recorded]:
+    async def _records_at(self, row: SessionRow, positions: Sequence[int]) -> list[Recorded]:
+        """Records of a session at some positions: all at once when they are many."""
+        if len(positions) > _FEW:
+            wanted = set(positions)
+            return [record for record in await self.own_records(row) if record.position in wanted]
+        found = [await self._record(row.session, position) for position in positions]
+        return [record for record in found if record is not None]
+
+    async def own_records(self, row: SessionRow) -> list[Recorded]:
+        """Every record that a session wrote itself."""
         after, records = row.fork.position if row.fork is not None else 0, list[Recorded]()
         while page := await self._database.store.read(row.session, after=after, limit=_READ):
             records += page
             after = page[-1].position
         return records
 
-    async def _with_forks(self, session: str) -> list[SessionRow]:
+    async def with_forks(self, session: str) -> list[SessionRow]:
         """A session, what was forked from it, and from that."""
         family = [await self.row(session)]
         for member in family:
             query = SessionQuery(project=member.summary.project, parent=member.session)
             known = {other.session for other in family}
-            family += [row async for row in self._sessions(query) if row.session not in known]
+            family += [row async for row in self.sessions(query) if row.session not in known]
         return family
 
-    async def _sessions(self, query: SessionQuery) -> AsyncIterator[SessionRow]:
+    async def sessions(self, query: SessionQuery) -> AsyncIterator[SessionRow]:
+        """All rows of a query, those opened first at the beginning."""
         query = replace(query, opened="oldest_first", limit=_PAGE)
         while rows := await self._database.views.sessions(query):
             for row in rows:
@@ -379,13 +346,3 @@ class Reach:
     async def _listed(self, listing: MemoryListing) -> list[Memory]:
         """All of a listing, in one look: another order may erase, between two pages, what the second goes on from."""
         return list(await self._database.memories.list(replace(listing, limit=_ALL)))
-
-
-def _user_of(memory: Memory) -> str:
-    """The user in whose scope a memory lies, or the empty string."""
-    kind, _, name = memory.place.scope.partition(":")
-    return name if kind == "user" else ""
-
-
-def _is_for_all(memory: Memory) -> bool:
-    return memory.place.scope.partition(":")[0] in ("project", "agent")
