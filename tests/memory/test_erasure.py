@@ -60,11 +60,12 @@ async def rt(url: str) -> AsyncIterator[Remanence]:
 
 async def bytes_with(rt: Remanence, rare: bytes = RARE) -> list[str]:
     """The files of the database in which a rare word stands, after the planner had a look at everything."""
+    await rt.database.scrub()
     if rt.database.url.startswith("postgres"):
         server = await asyncpg.connect(rt.database.url)
         await server.execute("ANALYZE")
+        await server.execute("CHECKPOINT")  # what the server has in memory is in the files then
         await server.close()
-    await rt.database.scrub()
     paths = await rt.database.files()
     assert paths, "the test must be able to read the files"
     return [path.name for path in paths if path.exists() and rare in path.read_bytes().lower()]
