@@ -126,6 +126,9 @@ class ModelSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """The reply is one JSON object, of whatever shape."""
     verbosity: Literal["low", "medium", "high"] | None = None
     reasoning_summary: Literal["auto", "concise", "detailed"] | None = None
+    reasoning_mode: Literal["standard", "pro"] | None = None
+    reasoning_context: Literal["auto", "current_turn", "all_turns"] | None = None
+    """Of which turns the model reads its own thoughts again."""
     service_tier: ServiceTier | None = None
     prompt_cache_key: str | None = None
     """A hint: prompts under one key are likely to begin alike."""

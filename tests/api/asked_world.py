@@ -32,8 +32,8 @@ SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "intege
 
 @dataclass
 class World:
-    """Our server, and the provider behind its models `chat`, `responses` and `anthropic`, and `plain`, which does not
-    reason."""
+    """Our server, and the provider behind its models `chat`, `responses` and `anthropic`; `plain` does not reason, and
+    `sol` does in every way."""
 
     server: Server
     provider: WireServer
@@ -77,6 +77,7 @@ async def world(
             for api in APIS
         }
         configs["plain"] = replace(configs["responses"], name="plain", model="gpt-4.1")
+        configs["sol"] = replace(configs["responses"], name="sol", model="gpt-5.6-sol")
         options: Any = {"model_configs": configs, "models": {"script": model or Scripted()}, "agents": agents}
         async with (
             Remanence(f"sqlite:///{folder}/a.db", **options) as rt,

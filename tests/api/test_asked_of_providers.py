@@ -112,6 +112,18 @@ async def test_a_summary_of_its_reasoning_is_shown(tmp_path: Path) -> None:
         assert [part.text for part in thought.summary] == ["Let me see."]
 
 
+async def test_how_a_model_reasons_and_of_what(tmp_path: Path) -> None:
+    async with world(tmp_path) as it:
+        create = it.client.responses.create
+        made = await create(model="sol", input="hi", reasoning={"mode": "pro", "context": "current_turn"})
+        assert (it.asked["reasoning"]["mode"], it.asked["reasoning"]["context"]) == ("pro", "current_turn")
+        assert (made.reasoning.mode, made.reasoning.context) == ("pro", "current_turn")
+        await create(model="sol", input="hi", reasoning={"mode": "standard", "context": "all_turns"})
+        assert it.asked["reasoning"]["context"] == "all_turns"
+        assert "mode" not in it.asked["reasoning"]
+        await create(model="anthropic", input="hi", reasoning={"mode": "standard", "context": "auto"})
+
+
 async def test_the_older_name_of_a_summary(tmp_path: Path) -> None:
     async with world(tmp_path) as it:
         made = await it.client.responses.create(
@@ -130,6 +142,8 @@ NOT_THERE: list[tuple[str, dict[str, Any], str]] = [
     ("anthropic", {"include": ["message.output_text.logprobs"]}, "include"),
     ("anthropic", {"reasoning": {"summary": "detailed"}}, "reasoning.summary"),
     ("chat", {"reasoning": {"summary": "concise"}}, "reasoning.summary"),
+    ("anthropic", {"reasoning": {"context": "current_turn"}}, "reasoning.context"),
+    ("plain", {"reasoning": {"mode": "pro"}}, "reasoning.mode"),
     ("responses", {"reasoning": {"effort": "high"}, "temperature": 0.5}, "temperature"),
     ("responses", {"top_logprobs": 2}, "top_logprobs"),
 ]

@@ -275,11 +275,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("prompt_cache_key", "full", _CACHE_KEY),
         ("prompt_cache_options", "not yet", ""),
         ("prompt_cache_retention", "full", _WHERE_KNOWN),
-        (
-            "reasoning",
-            "partial",
-            f"`effort` and `summary`, {_WHERE_KNOWN}; `mode` only `standard`, `context` not `current_turn`",
-        ),
+        ("reasoning", "full", _WHERE_KNOWN),
         ("service_tier", "full", _TIER),
         ("stream_options", "not yet", "nothing is obfuscated"),
         ("text", "full", f"`json_object`, `json_schema` and `verbosity` {_WHERE_KNOWN}"),

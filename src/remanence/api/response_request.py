@@ -94,8 +94,8 @@ class ReasoningBody(_Asked):
     effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     summary: Literal["auto", "concise", "detailed"] | None = None
     generate_summary: Literal["auto", "concise", "detailed"] | None = None
-    context: Literal["auto", "all_turns"] | None = None
-    mode: Literal["standard"] | None = None
+    context: Literal["auto", "current_turn", "all_turns"] | None = None
+    mode: Literal["standard", "pro"] | None = None
 
 
 class StreamOptions(_Asked):
@@ -236,7 +236,11 @@ def echo_of(body: ResponseBody, model: str) -> Echo:
         tools=[_shown_tool(tool) for tool in body.tools or ()],
         tool_choice=choice if isinstance(choice, str) else choice.model_dump(exclude_none=True),
         text=shown_text,
-        reasoning={"effort": reasoning.effort, "summary": summary_of(reasoning)},
+        reasoning={
+            "effort": reasoning.effort,
+            "summary": summary_of(reasoning),
+            **reasoning.model_dump(include={"context", "mode"}, exclude_none=True),
+        },
         metadata=body.metadata or {},
         parallel_tool_calls=body.parallel_tool_calls is not False,
         temperature=1.0 if body.temperature is None else body.temperature,

@@ -32,6 +32,8 @@ __all__ = ["agent_of", "paths_of", "spec_for", "spec_in"]
 _SETTINGS = {
     "reasoning_effort": "reasoning.effort",
     "reasoning_summary": "reasoning.summary",
+    "reasoning_mode": "reasoning.mode",
+    "reasoning_context": "reasoning.context",
     "tool_choice_among": "tool_choice",
     "output_schema": "text.format",
     "output_json": "text.format.type",
@@ -108,6 +110,8 @@ def _settings(
         top_p=asked.top_p,
         reasoning_effort=reasoning.effort,
         reasoning_summary=summary_of(reasoning),
+        reasoning_mode=reasoning.mode,
+        reasoning_context=reasoning.context,
         parallel_tool_calls=body.parallel_tool_calls,
         tool_choice=choice,
         tool_choice_among=among,

@@ -111,6 +111,7 @@ def settings_of(model: LibraryModel, target: Target, request: ModelRequest) -> L
     wanted |= _of_openai(given) if _speaks_openai(model) else _elsewhere(model, target, given)
     _check_sampling(model, target, wanted)
     wanted |= _summary(model, target, given.reasoning_summary)
+    wanted |= _ways(model, target, given)
     wanted["max_tokens"] = request.output_tokens
     if clients.retries_itself(model) and "max_retries" not in model.unsupported_settings:
         # Not for those that never do: this copies a client, and a copy reads the environment again.
@@ -215,6 +216,25 @@ def _summary(model: LibraryModel, target: Target, summary: str | None) -> dict[s
         words = "shows of its reasoning what it shows: no form can be asked for"
         raise Unfit(f"{target.name} {words}", "reasoning_summary")
     return {}
+
+
+def _ways(model: LibraryModel, target: Target, given: ModelSettings) -> dict[str, Any]:
+    """How the model shall reason, and of what it thought before. The library leaves out what a model does not have."""
+    from pydantic_ai.models.openai import OpenAIResponsesModel
+
+    profile: Mapping[str, Any] = model.profile if isinstance(model, OpenAIResponsesModel) else {}
+    wanted: dict[str, Any] = {}
+    if given.reasoning_mode == "pro":
+        if not profile.get("openai_responses_supports_reasoning_mode"):
+            raise Unfit(f"{target.name} has no such mode of reasoning", "reasoning_mode")
+        wanted["openai_reasoning_mode"] = "pro"
+    context = given.reasoning_context
+    persists = "openai_responses_supports_reasoning_context" if context == "all_turns" else "openai_supports_reasoning"
+    if context is not None and profile.get(persists):
+        wanted["openai_reasoning_context"] = context
+    elif context not in (None, "auto"):
+        raise Unfit(f"of which turns {target.name} reads its thoughts again cannot be asked for", "reasoning_context")
+    return wanted
 
 
 def _reasons(profile: Mapping[str, Any]) -> bool:
