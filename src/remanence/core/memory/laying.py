@@ -6,6 +6,7 @@ Pure, and the same for every backend: a store brings the numbers that are given 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 
 import msgspec
 
@@ -51,12 +52,17 @@ class Laid(msgspec.Struct):
     names: dict[tuple[int, str], int] = {}
 
     def words(self) -> list[tuple[int, str, int, bytes]]:
-        """The rows of words: place, word, chunk, entries."""
-        return [
-            (place, word, chunk, packed)
-            for (place, chunk), words in self.entries.items()
-            for word, packed in words.items()
-        ]
+        """The rows of words: place, word, chunk, entries.
+
+        By place and word, as they lie in a database, so that each of its pages is visited once.
+        """
+        by_place: dict[int, list[tuple[int, str, int, bytes]]] = {}
+        for (place, chunk), words in self.entries.items():
+            rows = by_place.setdefault(place, [])
+            rows += [(place, word, chunk, packed) for word, packed in words.items()]
+        for rows in by_place.values():
+            rows.sort(key=itemgetter(1))
+        return [row for rows in by_place.values() for row in rows]
 
 
 def lay(
