@@ -1,6 +1,7 @@
 """How fast whole turns are, through the real runtime, beside the floor of the same machine in the same run.
 
-    python -m bench.turns [--store sqlite|postgres] [--seconds 5] [--sessions 64] [--turns 2000] [--long 100000]
+    python -m bench.turns [--store sqlite|postgres] [--seconds 5] [--sessions 64] [--processes 2] [--turns 2000]
+                          [--long 100000]
 
 The workload of one turn: a user message, a model reply with one tool call (about 300 bytes), the tool's result (about
 300 bytes), a final reply; every step is durable before the next starts. The model is scripted and answers at once.
@@ -23,12 +24,14 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 from bench import store, store_postgres
-from bench.agents import AGENT, SAID, options
+from bench.agents import AGENT, SAID, find, options
 from bench.long_session import lay_down
 
+from remanence import Agent
 from remanence.app import Remanence, Session, open_database
 from remanence.events import Recorded
 from remanence.runtime.process import settle
@@ -89,6 +92,49 @@ async def many(url: str, seconds: float, sessions: int) -> dict[str, Any]:
         after = (await rt.database.views.stats())["bytes"]
         measured["bytes_per_turn"] = round((after - before) / 20 / sessions)
     return measured
+
+
+def many_in_processes(url: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """The same, with the sessions shared out to some processes, each with a worker and an agent of its own."""
+    share = arguments.sessions // arguments.processes
+    command = [sys.executable, "-m", "bench.turns", "--share", str(share), "--url", url]
+    command += ["--seconds", str(arguments.seconds)]
+    with ExitStack() as stack:
+        processes = [
+            stack.enter_context(subprocess.Popen(command, cwd=HERE, stdin=PIPE, stdout=PIPE, text=True))
+            for _ in range(arguments.processes)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            process.stdout.readline()  # it is ready
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.close()  # go
+        measured = [json.loads(process.stdout.read()) for process in processes if process.stdout is not None]
+    return {
+        "processes": arguments.processes,
+        "per_s": sum(one["per_s"] for one in measured),
+        "cpu_us_each": round(statistics.mean(one["cpu_us_each"] for one in measured), 1),
+        "ms_median": round(statistics.mean(one["ms_median"] for one in measured), 3),
+        "ms_p99": max(one["ms_p99"] for one in measured),
+    }
+
+
+async def be_one_of_many(url: str, seconds: float, sessions: int) -> dict[str, Any]:
+    """Inside one of the processes."""
+    agent = Agent(f"bench-{os.getpid()}", model="scripted", instructions="Answer.", tools=[find])
+    async with Remanence(url, options=options()) as rt:
+        opened = [await rt.open(agent, user="bench") for _ in range(sessions)]
+        await asyncio.gather(*(session.send(SAID) for session in opened))
+        settle()
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        await asyncio.to_thread(sys.stdin.read)
+
+        async def turn(task: int, number: int) -> None:
+            await opened[task].send(SAID)
+
+        return await store.repeat(seconds, sessions, turn)
 
 
 async def one(url: str, turns: int) -> dict[str, Any]:
@@ -169,6 +215,10 @@ async def measure(url: str, folder: Path, arguments: argparse.Namespace) -> dict
     result["floor_turns"] = await floor(url, folder, arguments.seconds, arguments.sessions)
     result["turns"] = await many(url, arguments.seconds, arguments.sessions)
     result["of_the_floor"] = round(result["turns"]["per_s"] / result["floor_turns"]["per_s"], 2)
+    result["turns_in_processes"] = await asyncio.to_thread(many_in_processes, url, arguments)
+    result["of_the_floor_in_processes"] = round(
+        result["turns_in_processes"]["per_s"] / result["floor_turns"]["per_s"], 2
+    )
     result["one_session"] = await one(url, arguments.turns)
     result["fresh_at_turn_1001"] = await fresh(url, 1_000, arguments.tries)
     result["forks"] = await forks(url, 5_000, arguments.tries)
@@ -184,15 +234,21 @@ def main() -> None:
     parser.add_argument("--store", default="sqlite", choices=("sqlite", "postgres"))
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--sessions", type=int, default=64)
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--turns", type=int, default=2_000)
     parser.add_argument("--long", type=int, default=100_000)
     parser.add_argument("--tries", type=int, default=5)
     parser.add_argument("--out")
     parser.add_argument("--fresh", help=argparse.SUPPRESS)
+    parser.add_argument("--share", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.fresh:
         sys.stdout.write(json.dumps(asyncio.run(be_fresh(arguments.url, arguments.fresh))))
+        return
+    if arguments.share:
+        measured = asyncio.run(be_one_of_many(arguments.url, arguments.seconds, arguments.share))
+        sys.stdout.write(json.dumps(measured))
         return
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=".", prefix="bench-"))).resolve()

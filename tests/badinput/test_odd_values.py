@@ -19,6 +19,7 @@ from remanence.ports import ModelReply, ModelRequest, Tool, ToolCallContext, Too
 from remanence.spec import ToolSpec
 
 ODD: list[Any] = [3, None, 2**70, object(), ["x"], "half \ud800 a character"]
+ODD_NAMES = ["number", "none", "beyond", "object", "list", "surrogate"]  # the same in each process that runs tests
 ANY: Any = "nonsense"
 REFUSED = (InvalidInput, TypeError, ValueError, AttributeError)
 """Ours, or Python's own for what is no text at all: what counts is that nothing of it was written."""
@@ -83,7 +84,7 @@ async def test_what_nobody_could_read_back_is_refused_and_the_session_goes_on(tm
         await goes_on(session)
 
 
-@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("odd", ODD, ids=ODD_NAMES)
 async def test_a_reply_of_a_model_that_cannot_be_kept_fails_the_turn_and_says_why(odd: Any, tmp_path: Path) -> None:
     def broken(request: ModelRequest) -> ModelReply:
         return ModelReply((Text(odd),)) if last_user_text(request) == "speak" else script(request)
@@ -98,7 +99,7 @@ async def test_a_reply_of_a_model_that_cannot_be_kept_fails_the_turn_and_says_wh
         await goes_on(session)
 
 
-@pytest.mark.parametrize("odd", ODD, ids=repr)
+@pytest.mark.parametrize("odd", ODD, ids=ODD_NAMES)
 async def test_a_result_of_a_tool_that_cannot_be_kept_is_an_error_that_says_it_ran(odd: Any, tmp_path: Path) -> None:
     strange: Tool = Stranger((Text(odd),))
     async with Remanence(f"sqlite:///{tmp_path}/odd.db", options=Options(model=Scripted(script))) as rt:

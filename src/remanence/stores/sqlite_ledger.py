@@ -8,7 +8,7 @@ looked at once in each transaction, under the write lock, so that what is rememb
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from remanence.ports import Budget
 from remanence.stores.refusals import no_session
@@ -20,6 +20,12 @@ REMEMBERED_MAX = 20_000
 """Sessions whose heads are remembered (about 10 MB), and scopes whose budgets are."""
 
 _HEAD = f"SELECT {HEAD_COLUMNS} FROM {HEAD_TABLES} WHERE s.name = ?"
+_MANY = 128
+_HEADS = {
+    size: f"SELECT {HEAD_COLUMNS} FROM {HEAD_TABLES} WHERE s.name IN ({', '.join('?' * size)})"
+    for size in (2, 8, 32, _MANY)
+}
+"""By how many sessions they ask for: few texts, so that SQLite has them prepared."""
 _BUDGETS = "SELECT scope, unit, ceiling, spent, reserved FROM budgets WHERE scope = ?"
 
 Held = dict[tuple[str, str], int]
@@ -93,6 +99,18 @@ class Ledger:
             if row is not None:
                 head = self._heads[session] = Known(*row)
         return head
+
+    def read_ahead(self, sessions: Iterable[str]) -> None:
+        """Read the heads of those that are not remembered, together: after another process has committed, that is
+        every session of a group, and one by one each would be a wait for the interpreter."""
+        unknown = [session for session in dict.fromkeys(sessions) if session not in self._heads]
+        if len(unknown) < 2:
+            return
+        for start in range(0, len(unknown), _MANY):
+            some = unknown[start : start + _MANY]
+            size = next(size for size in _HEADS if size >= len(some))
+            for row in self.connection.execute(_HEADS[size], (*some, *[None] * (size - len(some)))).fetchall():
+                self.adopt(row)
 
     def get(self, session: str) -> Known:
         """The head of a session. Raises NotFound."""

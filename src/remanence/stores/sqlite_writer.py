@@ -12,6 +12,7 @@ each of its jobs is tried again alone, unless the cause would be the same for al
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sqlite3
 import threading
 import time
@@ -32,7 +33,9 @@ __all__ = ["Writer", "rewrite"]
 T = TypeVar("T")
 
 GROUP_MAX = 512
-LOCK_PAUSE_MAX_S = 0.005
+LOCK_PAUSE_S, LOCK_PAUSE_MAX_S = 0.0002, 0.005
+LOCK_TRIES = 50
+"""So many short pauses first: another process holds the lock for the length of a group, a few milliseconds."""
 
 
 def closed(location: Location) -> StoreUnavailable:
@@ -181,6 +184,7 @@ class Writer:
                 return ledger.look()
             self._lock()
             foreign = ledger.look()
+            ledger.read_ahead(job.work.write.session for job in group if isinstance(job.work, Draft))
             for job in group:
                 self._work(job)
             ledger.commit()
@@ -225,8 +229,8 @@ class Writer:
     def _lock(self) -> None:
         """Take the write lock, waiting for other processes in steps shorter than SQLite's own."""
         deadline = time.monotonic() + self._location.lock_timeout_s
-        pause_s = LOCK_PAUSE_MAX_S / 16
-        while True:
+        pause_s = LOCK_PAUSE_S
+        for attempt in itertools.count():
             try:
                 self._ledger.begin()
                 return
@@ -234,7 +238,8 @@ class Writer:
                 if not means_locked(error) or time.monotonic() > deadline:
                     raise
             time.sleep(pause_s)
-            pause_s = min(pause_s * 2, LOCK_PAUSE_MAX_S)
+            if attempt > LOCK_TRIES:
+                pause_s = min(pause_s * 2, LOCK_PAUSE_MAX_S)
 
     def _rewrite(self, asked: list[Job]) -> None:
         """Write every page anew. SQLite overwrites a row that is deleted, but not what moving rows about left between
