@@ -112,10 +112,31 @@ async def test_prompt_caching_is_asked_for_only_when_configured(ask: Ask, gatewa
     assert "cache_control" in str(cached)
 
 
+async def test_a_tool_among_some(ask: Ask, gateway_to: OpenGateway) -> None:
+    request = ask(settings=ModelSettings(tool_choice="required", tool_choice_among=("find_mail",)))
+    async with WireServer([YES]) as server:
+        body = await body_of(gateway_to(server, "responses"), server, request)
+    assert body["tool_choice"] == {"type": "function", "name": "find_mail"}
+
+
+async def test_what_cannot_be_asked_is_known_before(ask: Ask, gateway_to: OpenGateway) -> None:
+    """The same is refused as when it is sent; of a model that cannot be called, only the call says so."""
+    async with WireServer([]) as server:
+        gateway = gateway_to(server, "anthropic", model="claude-sonnet-5-5")
+        found = await gateway.unfit("m", ModelSettings(seed=7), ())
+        assert found is not None
+        assert (found.setting, found.kind) == ("seed", "invalid_request")
+        assert await gateway.unfit("m", ModelSettings(stop=("END",)), ()) is None
+        for nobody in ("openai:gpt-6-luna", "bedrock:x", "nobody:knows"):
+            assert await gateway.unfit(nobody, ModelSettings(seed=7), ()) is None
+        assert server.requests == []
+
+
 REFUSED: list[tuple[Api, str, ModelSettings, str]] = [
     ("responses", "some-model", ModelSettings(seed=7), "seed"),
     ("anthropic", "claude-sonnet-5-5", ModelSettings(seed=7), "seed"),
     ("chat", "some-model", ModelSettings(tool_choice="fly"), "fly"),
+    ("chat", "some-model", ModelSettings(tool_choice="required", tool_choice_among=("fly",)), "fly"),
     ("chat", "some-model", ModelSettings(reasoning_effort="a lot"), "a lot"),
     ("anthropic", "claude-3-haiku-20240307", ModelSettings(output_schema=SCHEMA), "output"),
     ("chat", "gpt-6-luna", ModelSettings(temperature=0.2, reasoning_effort="high"), "temperature"),

@@ -155,11 +155,14 @@ def _tool_choice(given: ModelSettings, tools: Sequence[ToolSpec]) -> str | list[
     choice = given.tool_choice
     if choice is None or not tools:
         return None
+    names = {tool.name for tool in tools}
     if choice == "required" and given.tool_choice_among:
+        if unknown := [name for name in given.tool_choice_among if name not in names]:
+            raise Unfit(f"tool_choice_among names {unknown[0]!r}, which is no tool of this agent", "tool_choice_among")
         return list(given.tool_choice_among)
     if choice in ("auto", "none", "required"):
         return choice
-    if not any(tool.name == choice for tool in tools):
+    if choice not in names:
         raise Unfit(f"tool_choice names {choice!r}, which is no tool of this agent", "tool_choice")
     return [choice]
 

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import structlog
 
 from remanence.content import Message, Text, ToolCall, Usage
 from remanence.errors import ModelError, RemanenceError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Bridge", "load_libraries"]
 
 _MODELS_KEPT = 256
+log = structlog.get_logger("remanence.models")
 
 
 def load_libraries() -> None:
@@ -82,8 +84,11 @@ class Bridge:
             asked.check(self._model(target), target, settings, tools)
         except Unfit as error:
             return error if error.setting else None
-        except ModelError:
-            return None  # it cannot be called at all, which the call itself will say
+        except BaseException as error:
+            if not isinstance(error, Exception):
+                raise
+            # It cannot be called at all. The call itself will say why, without what must not be said.
+            log.info("a model could not be looked at", model=target.name, error=type(error).__name__)
         return None
 
     async def aclose(self) -> None:
