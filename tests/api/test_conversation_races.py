@@ -138,3 +138,26 @@ async def test_one_request_that_comes_many_times_at_once_is_one(server: Server, 
     assert sorted(await texts_of(client, talk.id)) == sorted(f"from a {role}" for role in roles)
     with pytest.raises(openai.ConflictError, match="used before with another request"):
         await client.conversations.items.create(talk.id, items=[said(roles[0], "something else")], **again)
+
+
+@pytest.mark.parametrize("busy", ["queue", "reject"])
+async def test_one_question_that_comes_many_times_at_once_is_one(server: Server, model: Scripted, busy: str) -> None:
+    """To a conversation, to a response and to a session of chats, each at rest; the first of them makes it busy."""
+    client = server.client(max_retries=0)
+    for number in range(6):
+        talk = await client.conversations.create()
+        first = await client.responses.create(model="m", input="before")
+        again: Any = {"extra_headers": {"idempotency-key": f"{number}", "x-if-busy": busy}}
+        given: Any = [[said("user", "hello")], [said("system", "be kind"), said("user", "hello")], "hello"][number % 3]
+        asked = len(model.requests)
+        asking = [
+            client.responses.create(model="m", input=given, conversation=talk.id, **again) for _ in range(AT_ONCE)
+        ]
+        assert len({answer.id for answer in await asyncio.gather(*asking)}) == 1
+        assert len(model.requests) == asked + 1
+        assert (await texts_of(client, talk.id)).count("be kind") == (number % 3 == 1)
+        again["extra_headers"]["idempotency-key"] += " next"
+        after = first.id
+        going = [client.responses.create(model="m", input=given, previous_response_id=after, **again) for _ in range(8)]
+        assert len({answer.id for answer in await asyncio.gather(*going)}) == 1
+        assert len(model.requests) == asked + 2

@@ -133,7 +133,9 @@ async def _tell(caller: Caller, found: Named, asked: Asked, wanted: Wanted) -> T
     reader, busy = caller.live.subscribe(session), wanted.if_busy or spec.if_busy
     answers = _waits_for(s, spec) == "answer" and busy in ("queue", "steer")
     try:
-        sent = await sessions.send(caller, session, plan.parts, if_busy=busy, key=key.name if key else None)
+        sent = await sessions.send(
+            caller, session, plan.parts, if_busy=busy, key=given.bound(caller, key) if key else None
+        )
     except BaseException:
         reader.close()
         raise

@@ -129,15 +129,12 @@ async def create_items(
     key = None
     if idempotency_key is not None:
         key = Key(f"items:{idempotency_key}", await digest_of_request(request))
-    names = await found_before(caller, key, tuple[str, ...]) if key else None
-    if names is None:
-        positions, names = await _add(caller, talk, _read(talk, body.items), key=key)
-        items = await _items(caller, await find_talk(caller, conversation_id))
-        added = [item for item, position in items if position in positions or item["id"] in names]
-        if key is not None:
-            await remember(caller, key, [item["id"] for item in added])
-    else:
-        added = [item for item, _ in await _items(caller, talk) if item["id"] in names]
+    before = await found_before(caller, key, tuple[str, ...]) if key else None
+    positions, names = (set[int](), before) if before else await _add(caller, talk, _read(talk, body.items), key=key)
+    items = await _items(caller, await find_talk(caller, conversation_id))
+    added = [item for item, position in items if position in positions or item["id"] in names]
+    if key is not None and not before:
+        await remember(caller, key, [item["id"] for item in added])
     return _json(page(added, after=None, limit=len(added) or 1, order="asc"))
 
 

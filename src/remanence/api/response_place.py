@@ -43,7 +43,7 @@ from remanence.api.unfit import check_settings
 from remanence.commands import approvals, sessions
 from remanence.commands.caller import Caller, state_in, state_of
 from remanence.commands.controls import hold_over
-from remanence.commands.given import Key, calls_with_client, check, said_under, say
+from remanence.commands.given import Key, bound, calls_with_client, check, said_under, say
 from remanence.commands.sessions import Opening
 from remanence.content import Message, ToolCall
 from remanence.core.session import fold as fold_state
@@ -143,10 +143,8 @@ async def place(caller: Caller, asked: Asked, submission: Submission, endings: E
     key = submission.key
     if key is not None and (before := await made_by(caller, key)) is not None:
         return Placed(before)
-    if key is not None and (again := await _journaled(caller, asked, submission.if_busy, key)) is not None:
-        # It got so far and no further: whoever journaled it died before anybody could learn the response's name.
-        turn = await _turn_before(caller, again.records[0])
-        return Placed(await _keep(caller, asked, _kept(asked, submission.body, again.records, turn), key))
+    if (again := await _journaled(caller, asked, submission)) is not None:
+        return again
     if (hold := await hold_over(caller, asked.spec.name)) is not None:
         raise Frozen(f"{hold.scope} is frozen by {hold.by}, so nothing can be answered. Nothing was written.")
     for number in range(_TRIES):
@@ -154,11 +152,13 @@ async def place(caller: Caller, asked: Asked, submission: Submission, endings: E
             s = _guessed(caller, asked, endings) if number == 0 else None
             s, messages = (s, asked.given.messages) if s else await _place(caller, asked, submission)
             return await _submitted(caller, s, asked, submission, messages)
-        except Busy:
-            raise
-        except Conflict:
+        except Conflict as error:
             if asked.talk is not None:  # it may go on elsewhere now
                 asked = replace(asked, talk=await find_talk(caller, asked.talk.id))
+            if (again := await _journaled(caller, asked, submission)) is not None:
+                return again  # it is this very request, sent twice at once, that the session is busy with
+            if isinstance(error, Busy):
+                raise
     raise Conflict(f"The session changed {_TRIES} times meanwhile; nothing was written. Try again.")
 
 
@@ -199,15 +199,18 @@ async def _keep(caller: Caller, asked: Asked, kept: Kept, key: Key | None) -> Ke
     return kept
 
 
-async def _journaled(caller: Caller, asked: Asked, if_busy: IfBusy, key: Key) -> Appended | None:
-    """What this very request journaled when it came before, in what exists already."""
+async def _journaled(caller: Caller, asked: Asked, submission: Submission) -> Placed | None:
+    """The response that this very request made in what exists already, if it was journaled.
+
+    Whoever journaled it may not be done, or died before anybody could learn the response's name.
+    """
+    key = submission.key
     session = asked.previous.session if asked.previous else asked.talk.session if asked.talk else ""
-    if not session:
+    before = await said_under(caller, session, key) if key is not None and session else None
+    if before is None:
         return None
-    messages = asked.given.messages
-    if (before := await said_under(caller, session, key)) is not None or len(messages) != 1:
-        return before
-    return await sessions.sent_before(caller, session, messages[0].parts, if_busy=if_busy, key=key.name)
+    turn = await _turn_before(caller, before.records[0])
+    return Placed(await _keep(caller, asked, _kept(asked, submission.body, before.records, turn), key))
 
 
 async def _turn_before(caller: Caller, record: Recorded) -> int | None:
@@ -366,7 +369,7 @@ async def _submit(
         )
     asks = s.turn is not None and any(call.state == "question" for call in s.turn.calls)
     appended = await sessions.send(
-        caller, s.id, messages[0].parts, if_busy=submission.if_busy, key=key.name if key else None
+        caller, s.id, messages[0].parts, if_busy=submission.if_busy, key=bound(caller, key) if key else None
     )
     return appended, s.turns if asks else None, False
 

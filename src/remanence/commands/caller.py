@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,6 +17,7 @@ from remanence.ports import Appended, Clock, Database, Live, Loaded, Store, Writ
 
 __all__ = [
     "NOWHERE",
+    "Bound",
     "SLASH",
     "Caller",
     "States",
@@ -65,6 +66,13 @@ async def commit(caller: Caller, write: Write) -> Appended:
     if not appended.replayed:
         caller.live.publish(write.session, *appended.records)
     return appended
+
+
+class Bound(NamedTuple):
+    """An idempotency key as the store has it, and the digest of the request that it is bound to."""
+
+    name: str
+    digest: str
 
 
 async def kept_under(caller: Caller, session: str, *, key: str, digest: str) -> Appended | None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from remanence.commands.caller import Caller, check_size, commit, kept_under
+from remanence.commands.caller import Bound, Caller, check_size, commit, kept_under
 from remanence.content import Message, Text, ToolCall, ToolResult
 from remanence.core.context import shown_bytes
 from remanence.core.session import fold
@@ -37,7 +37,7 @@ from remanence.events import (
 from remanence.ports import Appended, Entry, Write
 from remanence.spec import AgentSpec, policy_digest
 
-__all__ = ["GIVEN", "Beside", "Key", "calls_with_client", "check", "erase", "keep", "said_under", "say"]
+__all__ = ["GIVEN", "Beside", "Key", "bound", "calls_with_client", "check", "erase", "keep", "said_under", "say"]
 
 GIVEN = "given"
 """The model of a reply that was brought along."""
@@ -98,7 +98,12 @@ async def said_under(caller: Caller, session: str, key: Key) -> Appended | None:
 
     Raises KeyReused when the key came with another request.
     """
-    return await kept_under(caller, session, key=f"say:{caller.project}:{key.name}", digest=key.digest)
+    return await kept_under(caller, session, key=bound(caller, key).name, digest=key.digest)
+
+
+def bound(caller: Caller, key: Key) -> Bound:
+    """The key as the store has it: the same wherever in the project its request is journaled."""
+    return Bound(f"say:{caller.project}:{key.name}", key.digest)
 
 
 async def keep(
@@ -139,7 +144,7 @@ async def _append(caller: Caller, s: Session, spec: AgentSpec, events: tuple[Eve
             wake=not quiet,
             wake_unless="" if quiet else caller.live.driver_of(s.id),
             summary=summary_of(fold(s, records), spec),
-            key=f"say:{caller.project}:{key.name}" if key else None,
+            key=bound(caller, key).name if key else None,
             key_digest=key.digest if key else "",
             entries=beside(records) if beside else (),
         ),

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from remanence.commands.caller import (
+    Bound,
     Caller,
     body_digest,
     check_new_session,
@@ -144,7 +145,7 @@ async def send(
     parts: tuple[Part, ...] | str,
     *,
     if_busy: IfBusy = "queue",
-    key: str | None = None,
+    key: str | Bound | None = None,
     messages: tuple[int, ...] = (),
 ) -> Appended:
     """Accept an input. When this returns it is durable, and it will be answered; nothing more is promised.
@@ -160,6 +161,8 @@ async def send(
         parts = (Text(parts),)
     check_input(caller, parts)
     seen, session = (session, session.id) if isinstance(session, Session) else (None, session)
+    said = (parts, if_busy, *((messages,) if messages else ()))
+    bound = Bound(f"send:{session}:{key}", body_digest(said)) if isinstance(key, str) else key
     expect = seen.head if seen is not None else None
     if if_busy == "reject":
         expect = _idle_head(seen or await state_of(caller, session))
@@ -177,17 +180,10 @@ async def send(
             expect=expect,
             wake=True,
             wake_unless=caller.live.driver_of(session),
-            key=f"send:{session}:{key}" if key else None,
-            key_digest=body_digest((parts, if_busy, *((messages,) if messages else ()))) if key else "",
+            key=bound.name if bound else None,
+            key_digest=bound.digest if bound else "",
         ),
     )
-
-
-async def sent_before(
-    caller: Caller, session: str, parts: tuple[Part, ...], *, if_busy: IfBusy, key: str
-) -> Appended | None:
-    """What `send` accepted under this key, if it did. Raises KeyReused for another input."""
-    return await kept_under(caller, session, key=f"send:{session}:{key}", digest=body_digest((parts, if_busy)))
 
 
 def check_input(caller: Caller, parts: tuple[Part, ...]) -> None:
