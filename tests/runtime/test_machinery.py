@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tests.runtime.shop import FAST, Shop, call, kinds, runtime, script, until
 
 from remanence import Agent, Remanence, tool
-from remanence.app import Options
+from remanence.app import Options, Session
 from remanence.commands import controls
 from remanence.commands.sessions import Opening, open_session
 from remanence.content import Text, Usage
@@ -247,6 +247,39 @@ async def test_prices_of_the_list_are_what_a_budget_counts(tmp_path: Path, monke
             assert state.pause is not None
             assert (state.pause.unit, state.pause.limit) == ("usd_micros", 20_000)
     assert len(server.requests) == 1
+
+
+async def test_a_tool_that_cannot_be_stopped_holds_nobody_up(tmp_path: Path) -> None:
+    stop, entered = asyncio.Event(), asyncio.Event()
+
+    @tool(replay="never", timeout_s=0.05)
+    async def stubborn() -> str:
+        """Catch everything, also what should end it."""
+        while not stop.is_set():
+            entered.set()
+            try:
+                await stop.wait()
+            except BaseException:  # noqa: BLE001, S112 - that is the point
+                continue
+        return "at last"
+
+    async def turn(rt: Remanence, session: Session) -> None:
+        await session.submit("stubborn {}")
+        await until(session, lambda s: s.doubts)
+
+    began = asyncio.get_running_loop().time()
+    async with runtime(tmp_path) as rt:
+        session = await rt.open(Agent("s", model="scripted", tools=[stubborn]))
+        await turn(rt, session)
+        (doubt,) = (await session.state()).doubts
+        assert "did not stop when it was told to" in doubt.reason
+        await session.resolve(doubt.call, by="grace", outcome="give_up")
+        await until(session, lambda s: s.turn is None)
+        entered.clear()
+        await session.submit("stubborn {}")
+        await entered.wait()
+    assert asyncio.get_running_loop().time() - began < 20, "a stop waits for what can be stopped"
+    stop.set()
 
 
 async def test_a_tool_that_runs_out_of_time(tmp_path: Path) -> None:

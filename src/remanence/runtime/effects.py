@@ -35,14 +35,18 @@ from remanence.events import (
 )
 from remanence.ports import Delta, DeltaKind, ModelReply, ModelRequest, OnDelta, Tool, ToolCallContext, ToolOutcome
 from remanence.runtime.compacting import SUMMARY_TOKENS
+from remanence.runtime.patience import StillRunning, within
 from remanence.runtime.services import Services
 from remanence.spec import AgentSpec, ModelSettings
+from remanence.values import NOT_STARTED
 
 __all__ = ["Report", "Sent", "call_model", "reconcile_doubt", "request_of", "run_tool", "summarise"]
 
 log = structlog.get_logger("remanence.effects")
 
 _MICROS = 1_000_000
+STOP_GRACE_S = 3.0
+"""How long a tool may take to stop once it was cancelled; a stop of the worker waits for it."""
 RETRY_AFTER_MAX_S = 86_400
 """A provider that asks for more is not asked again in this turn: who waits for an answer should hear of it."""
 
@@ -293,9 +297,11 @@ async def run_tool(
         on_progress=_progress(services, s.id, started.call),
         may_start=may_start,
     )
+    work = _begin(tool, ToolCall(started.call, started.tool, arguments), context)
     try:
-        async with asyncio.timeout(tool.spec.timeout_s):
-            outcome = await tool.run(ToolCall(started.call, started.tool, arguments), context)
+        outcome = await within(work, tool.spec.timeout_s, STOP_GRACE_S, started.effect_key)
+    except StillRunning:
+        return _overdue(started, f"no result within {tool.spec.timeout_s:g} s, and it did not stop when it was told to")
     except TimeoutError:
         return _overdue(started, f"no result within {tool.spec.timeout_s:g} s")
     except asyncio.CancelledError:
@@ -312,6 +318,11 @@ async def run_tool(
         return ToolReturned(started.call, said(words), error=True)
     returned = await _returned(services, spec, started, outcome)
     return Report(returned, outcome.facts) if builtin else returned
+
+
+async def _begin(tool: Tool, call: ToolCall, context: ToolCallContext) -> ToolOutcome:
+    """Run it, unless the right to was lost on the way into this task."""
+    return await tool.run(call, context) if context.may_start is None or context.may_start() else NOT_STARTED
 
 
 def _progress(services: Services, session: str, call: str) -> Callable[[str], None]:
@@ -362,8 +373,7 @@ async def _keep(services: Services, content: bytes) -> str:
 async def reconcile_doubt(tool: Tool, doubt: Doubt) -> ToolResolved | None:
     """Ask the tool what became of an effect; None when it cannot tell, and a person must."""
     try:
-        async with asyncio.timeout(tool.spec.timeout_s):
-            found = await tool.reconcile(doubt.effect_key)
+        found = await within(tool.reconcile(doubt.effect_key), tool.spec.timeout_s, STOP_GRACE_S)
     except TimeoutError:
         log.warning("reconcile gave no answer in time", tool=doubt.tool, effect_key=doubt.effect_key)
         return None
