@@ -240,6 +240,7 @@ async def test_how_likely_the_tokens_were(tmp_path: Path, model: str, store: boo
         if store:
             kept = await responses.retrieve(made.id, include=["message.output_text.logprobs"])
             assert kept.output == made.output
+            await responses.input_items.list(made.id, include=["message.output_text.logprobs"])
             await responses.create(model=model, input="and?", previous_response_id=made.id)
             assert "certainly" in str(it.asked)
             assert "bytes" not in str(it.asked), "what was likely is no part of the conversation"

@@ -22,7 +22,7 @@ from remanence.api.response_items import Item, Shown, call_off_wire, items_of_se
 from remanence.api.response_kept import read_all
 from remanence.api.response_lists import Order, page
 from remanence.api.response_mcp import remotes_of
-from remanence.api.response_request import Metadata
+from remanence.api.response_request import Metadata, check_include
 from remanence.api.router import Face
 from remanence.api.talks import GONE, KIND, Talk, add_spoken, change_talk, find_talk, make_talk, open_talk, resting
 from remanence.commands.caller import Caller, state_of
@@ -124,7 +124,7 @@ async def create_items(
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Add up to twenty items at the end. Nobody is asked to answer them."""
-    _check_include(include)
+    check_include(include)
     talk = await find_talk(caller, conversation_id)
     key = None
     if idempotency_key is not None:
@@ -148,7 +148,7 @@ async def list_items(
     include: Include = None,
 ) -> Response:
     """The items of a conversation."""
-    _check_include(include)
+    check_include(include)
     talk = await find_talk(caller, conversation_id)
     items = [item for item, _ in await _items(caller, talk)]
     return _json(page(items, after=after, limit=limit, order=order))
@@ -157,7 +157,7 @@ async def list_items(
 @conversations_router.get("/conversations/{conversation_id}/items/{item_id}", summary="Retrieve an item")
 async def retrieve_item(conversation_id: str, item_id: str, caller: Asking, include: Include = None) -> Response:
     """One item."""
-    _check_include(include)
+    check_include(include)
     item, _ = await _item(caller, await find_talk(caller, conversation_id), item_id)
     return _json(item)
 
@@ -263,9 +263,3 @@ async def _item(caller: Caller, talk: Talk, name: str) -> tuple[Item, int]:
         if item["id"] == name:
             return item, position
     raise NotFound(f"Item with id '{name}' not found in conversation '{talk.id}'.", param="item_id")
-
-
-def _check_include(include: list[str] | None) -> None:
-    for name in include or ():
-        if name not in ("reasoning.encrypted_content", "message.input_image.image_url"):
-            refuse("include", f"{name!r} is not served")

@@ -9,12 +9,13 @@ response.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 from remanence.api.response_choice import Choice
+from remanence.api.response_input import refuse
 from remanence.api.response_mcp import McpBody, shown_server
 from remanence.spec import ServiceTier
 
@@ -33,6 +34,7 @@ __all__ = [
     "SchemaFormat",
     "TextBody",
     "Window",
+    "check_include",
     "echo_of",
     "logprobs_of",
     "summary_of",
@@ -158,6 +160,13 @@ class CompactBody(_Asked):
 
 
 Included = Literal["reasoning.encrypted_content", "message.input_image.image_url", "message.output_text.logprobs"]
+
+
+def check_include(include: list[str] | None) -> None:
+    """What a list or an item is to hold besides. Raises InvalidInput for what there never is."""
+    for name in include or ():
+        if name not in get_args(Included):
+            refuse("include", f"{name!r} is not served")
 
 
 class ResponseBody(Window):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import Depends, Header, Query, Request, Response
@@ -31,7 +31,7 @@ from remanence.api.response_kept import Kept, find, fold_of, forget, make_fold, 
 from remanence.api.response_lists import Order, page
 from remanence.api.response_place import Placed, Submission, ask, history_of, place
 from remanence.api.response_private import Private
-from remanence.api.response_request import CompactBody, CountBody, Included, ResponseBody
+from remanence.api.response_request import CompactBody, CountBody, ResponseBody, check_include
 from remanence.api.response_stream import Following, events_of, frames_of, settled
 from remanence.api.response_sums import check_fits, compact, counted
 from remanence.api.router import Face
@@ -193,7 +193,7 @@ async def retrieve_response(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
     """A response as it stands. With `stream`, its events, from the beginning or after a sequence number."""
-    _check_include(wanted.include)
+    check_include(wanted.include)
     if wanted.include_obfuscation:
         refuse("include_obfuscation", "it is not served")
     kept = await find(caller, response_id)
@@ -295,7 +295,7 @@ async def list_input_items(
     include: Include = None,
 ) -> Response:
     """What was put in for this response, without what was said before it."""
-    _check_include(include)
+    check_include(include)
     kept = await find(caller, response_id)
     return _json(page(await _input_of(caller, kept), after=after, limit=limit, order=order))
 
@@ -304,9 +304,3 @@ async def _input_of(caller: Caller, kept: Kept) -> list[Item]:
     records = await caller.database.store.read(kept.session, after=kept.position - 1, limit=kept.inputs)
     items = [spoken_item(kept.id, index, spoken.role, spoken.text) for index, spoken in enumerate(kept.spoken)]
     return items + [item for record in records for item in input_item(kept.shown, record)]
-
-
-def _check_include(include: list[str] | None) -> None:
-    for name in include or ():
-        if name not in get_args(Included):
-            refuse("include", f"{name!r} is not served")
