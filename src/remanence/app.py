@@ -359,7 +359,12 @@ class Remanence:
         return Session(self, session, spec.if_busy, row.summary.user)
 
     async def freeze(self, scope: str = "all", *, reason: str = "") -> Hold:
-        """The kill switch: `all`, `project:NAME` or `agent:NAME` here. No new effect starts once this returns."""
+        """The kill switch: `all`, `project:NAME` or `agent:NAME` here. No new effect starts once this returns.
+
+        Raises NotFound for an agent that neither this process nor the project knows.
+        """
+        if self.shelf.get(scope.removeprefix("agent:")) is None:
+            await controls.check_agent(self.caller, scope)
         return await controls.freeze_scope(self.caller, scope, reason=reason)
 
     async def thaw(self, scope: str = "all") -> None:

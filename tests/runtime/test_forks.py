@@ -149,6 +149,11 @@ async def test_the_state_at_a_position_is_what_is_folded_from_the_first_record(c
     assert await state_in(store, NAME, upto=position) == whole
 
 
+async def test_a_turn_and_a_position_at_once_are_refused(counted: Counted) -> None:
+    with pytest.raises(InvalidInput, match="not both"):
+        await sessions.fork(counted.caller, NAME, turn=1, position=2)
+
+
 async def test_a_turn_or_a_position_that_is_not_there_is_said_without_reading_it_all(counted: Counted) -> None:
     counted.taken()
     for turn in (-1, 0, TURNS + 1):

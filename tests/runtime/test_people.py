@@ -260,6 +260,16 @@ async def test_a_frozen_session_starts_nothing_and_keeps_what_is_said(tmp_path: 
         await until(session, lambda s: s.turn is None and not s.queue)
 
 
+async def test_a_misspelt_agent_does_not_look_frozen(tmp_path: Path) -> None:
+    async with runtime(tmp_path) as rt:
+        session = await rt.open(Shop().agent())
+        with pytest.raises(NotFound, match="Nothing was frozen"):
+            await rt.freeze("agent:shpo")
+        assert (await rt.freeze("agent:shop")).scope == "agent:shop"
+        await rt.thaw("agent:shop")
+        assert await session.send("hello")
+
+
 async def test_the_kill_switch_over_everything(tmp_path: Path) -> None:
     """Many sessions at work; once the freeze is acknowledged no intent is journaled anywhere, and the proof names the
     last one that was."""

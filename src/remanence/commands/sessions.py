@@ -364,6 +364,8 @@ async def fork(
     An open turn is not carried over: the fork starts at rest. Raises NotFound, InvalidInput.
     """
     opening = opening or Opening()
+    if turn is not None and position is not None:
+        raise InvalidInput("Give a turn or a position to fork at, not both. Nothing was made.", param="turn")
     if turn is not None:
         position = await _end_of_turn(caller, source, turn)
     past = await _state_at(caller, source, position)
