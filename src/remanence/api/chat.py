@@ -130,14 +130,22 @@ async def create_chat_completion(
 
         async def ask_model() -> Response:
             pieces = direct(_meter(request), caller, asked, live=bool(body.stream))
-            return await _answer(caller, body, pieces, _end_of(request, CLOSE_S), {})
+            name = caller.make_id("chatcmpl").replace("_", "-")
+            heading = _heading(body, name, caller.clock.now())
+            return await _answer(heading, body, pieces, _end_of(request, CLOSE_S), {})
 
         return await (only_once(caller, idempotency_key, digest, ask_model) if idempotency_key else ask_model())
     key = Key(f"chat:{idempotency_key}", digest) if idempotency_key else None
     tally = _tally(body, key, heard.last_event_id)
     told = await tell(caller, found, asked, Wanted(heard.x_session_id, heard.x_if_busy, key))
     pieces = answer(caller, told) if not tally.begun else beyond(answer(caller, told), tally)
-    return await _answer(caller, body, pieces, _end_of(request, 0), {"x-session-id": told.session}, tally)
+    heading = _heading(body, f"chatcmpl-{told.session}-{told.position}".replace("_", "-"), told.at)
+    return await _answer(heading, body, pieces, _end_of(request, 0), {"x-session-id": told.session}, tally)
+
+
+def _heading(body: ChatBody, name: str, at: int) -> Heading:
+    """What stands above an answer that was asked for at a moment: the same whenever it is given again."""
+    return Heading(name, at // 1_000_000, body.model, body.service_tier)
 
 
 def _tally(body: ChatBody, key: Key | None, last_event_id: str | None) -> Tally:
@@ -173,7 +181,7 @@ def _meter(request: Request) -> Meter:
 
 
 async def _answer(
-    caller: Caller,
+    heading: Heading,
     body: ChatBody,
     pieces: AsyncGenerator[Piece],
     end: End,
@@ -181,12 +189,6 @@ async def _answer(
     tally: Tally | None = None,
 ) -> Response:
     """The answer. `tally`: what its reader was told of it before; its events get ids then."""
-    heading = Heading(
-        caller.make_id("chatcmpl").replace("_", "-"),
-        caller.clock.now() // 1_000_000,
-        body.model,
-        body.service_tier,
-    )
     if not body.stream:
         async with contextlib.aclosing(pieces):
             made = await _or_status(completion(msgspec.structs.replace(heading, metadata=body.metadata), pieces))

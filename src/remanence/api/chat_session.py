@@ -18,7 +18,7 @@ from remanence.api.chat_request import Asked
 from remanence.api.named import Named
 from remanence.api.once import found_before, remember
 from remanence.commands import given, sessions
-from remanence.commands.caller import Caller, state_of
+from remanence.commands.caller import Caller, state_in, state_of
 from remanence.commands.controls import hold_over
 from remanence.commands.follow import follow_batches
 from remanence.commands.given import Key
@@ -44,7 +44,7 @@ from remanence.events import (
     TurnEnded,
     TurnStarted,
 )
-from remanence.ports import Delta, Subscription
+from remanence.ports import Appended, Delta, Subscription
 from remanence.spec import AgentSpec, IfBusy, Limits, spec_digest
 
 __all__ = ["NEW", "Told", "Wanted", "answer", "tell"]
@@ -66,6 +66,8 @@ class Told(msgspec.Struct, frozen=True):
     reader: Subscription
     joined: bool = False
     """Others may have begun to read this answer: what is told of it begins with what is in the journal."""
+    at: int = 0
+    """When it was told, in microseconds since 1970."""
 
 
 class Pointer(msgspec.Struct, frozen=True):
@@ -74,6 +76,7 @@ class Pointer(msgspec.Struct, frozen=True):
     session: str
     position: int
     turn: int | None
+    at: int = 0
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -96,11 +99,11 @@ async def tell(caller: Caller, found: Named, asked: Asked, wanted: Wanted) -> To
     if before is not None:
         s = await owned_session(caller, before.session)
         spec, reader = await caller.database.specs.get(s.version), caller.live.subscribe(s.id)
-        return Told(s.id, spec, before.position, before.turn, reader, joined=True)
+        return Told(s.id, spec, before.position, before.turn, reader, joined=True, at=before.at)
     await _refuse_when_held(caller, found)
     told = await _tell(caller, found, asked, wanted)
     if key is not None:
-        await remember(caller, key, Pointer(told.session, told.position, told.turn))
+        await remember(caller, key, Pointer(told.session, told.position, told.turn, told.at))
     return told
 
 
@@ -116,6 +119,8 @@ async def _tell(caller: Caller, found: Named, asked: Asked, wanted: Wanted) -> T
     if is_meter(s) or s.deleted:
         raise NotFound(f"There is no session {session!r}. `remanence sessions list` shows those there are.")
     spec = await _spec_in(caller, s, found, asked)
+    if key is not None and (again := await given.said_under(caller, session, key)) is not None:
+        return await _told_again(caller, again, spec)
     here = await journaled(caller, s, spec)
     plan = reconcile(here, asked.messages, first=1)
     if isinstance(plan, Branch):
@@ -123,7 +128,9 @@ async def _tell(caller: Caller, found: Named, asked: Asked, wanted: Wanted) -> T
         made = await sessions.fork(caller, session, position=plan.position, opening=opening)
         return await _say(caller, await state_of(caller, made), spec, plan.messages, key)
     if isinstance(plan, Join):
-        return Told(session, spec, plan.position, s.turns, caller.live.subscribe(session), joined=True)
+        joins = await caller.database.store.read(session, after=plan.position - 1, limit=1)
+        reader = caller.live.subscribe(session)
+        return Told(session, spec, plan.position, s.turns, reader, joined=True, at=joins[0].at)
     s = await _annotated(caller, s, asked)
     if plan.results:
         spoken = (Message("user", plan.parts),) if plan.parts else ()
@@ -139,7 +146,16 @@ async def _tell(caller: Caller, found: Named, asked: Asked, wanted: Wanted) -> T
     except BaseException:
         reader.close()
         raise
-    return Told(session, spec, sent.head, s.turns if answers else None, reader)
+    return Told(session, spec, sent.head, s.turns if answers else None, reader, sent.replayed, sent.records[-1].at)
+
+
+async def _told_again(caller: Caller, again: Appended, spec: AgentSpec) -> Told:
+    """The same request was journaled just now: it is being answered, or was."""
+    session = again.records[0].session
+    before = await state_in(caller.database.store, session, upto=again.records[0].position - 1)
+    waits = before.turn is not None and _waits_for(before, spec) == "answer"
+    turn = before.turns if waits or given.calls_with_client(before) else None
+    return Told(session, spec, again.head, turn, caller.live.subscribe(session), joined=True, at=again.records[-1].at)
 
 
 def _together(s: Session, asked: Asked) -> dict[str, str]:
@@ -186,7 +202,8 @@ async def _say(
         reader.close()
         raise
     turn = fold(s, said.records).turns if messages[-1].role == "tool" else None
-    return Told(said.records[0].session, spec, said.head, turn, reader, joined=said.replayed)
+    last = said.records[-1]
+    return Told(last.session, spec, last.position, turn, reader, joined=said.replayed, at=last.at)
 
 
 # --- which agent, which version ---------------------------------------------------------------------------------------
