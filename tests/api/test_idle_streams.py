@@ -11,9 +11,10 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from openai._streaming import SSEDecoder
 from wire_server import KEY
 
-from remanence.api.stream import BEAT, paced
+from remanence.api.stream import BEAT, frame, paced
 from remanence.testing.clock import FakeClock
 
 STREAMS = 1_000
@@ -71,3 +72,10 @@ async def test_a_comment_every_fifteen_seconds_of_silence() -> None:
             yield [b"news"] if number == 4 else []
 
     assert [piece async for piece in paced(clock, batches())] == [BEAT, b"news", BEAT]
+
+
+def test_silence_is_no_event_to_the_vendors_client() -> None:
+    """It takes an empty line for an event without data as soon as it has seen an id, and cannot read that."""
+    told = [frame("response.created", "0", {"n": 0}), BEAT, BEAT, frame("response.completed", "1", {"n": 1}), BEAT]
+    events = list(SSEDecoder().iter_bytes(iter([*told, b"data: [DONE]\n\n"])))
+    assert [event.data for event in events] == ['{"n":0}', '{"n":1}', "[DONE]"]

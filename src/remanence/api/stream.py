@@ -20,7 +20,8 @@ its own. So for every item that ends as completed, its pieces put together are i
 beyond what it was sent (`Live.running`), and records it missed come from the journal. Pieces that come within
 `COALESCE_S` are sent as one.
 
-An event is written as one frame, lines end with LF, a comment every `BEAT_S` keeps the connection alive.
+An event is written as one frame, lines end with LF, a line of comment every `BEAT_S` keeps the connection
+alive, and belongs to no frame.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ __all__ = ["BEAT", "BEAT_S", "Batch", "EventStream", "Place", "Preview", "frame"
 
 BEAT_S = 15.0
 COALESCE_S = 0.02
-BEAT = b": still here\n\n"
+BEAT = b": still here\n"
+"""A line and no empty one: that would be an event without data to the vendors' client, which cannot read it."""
 _PAGE = 500
 _MICROS = 1_000_000
 _KINDS: dict[str, DeltaKind] = {"t": "text", "r": "thinking"}

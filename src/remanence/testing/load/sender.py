@@ -78,5 +78,6 @@ async def whole_events(answer: httpx2.Response) -> AsyncGenerator[bytes]:
         async for chunk in chunks:
             *whole, kept = (kept + chunk).split(b"\n\n")
             for one in whole:
-                if not one.startswith(b":"):
-                    yield one + b"\n\n"
+                lines = [line for line in one.split(b"\n") if not line.startswith(b":")]
+                if lines:
+                    yield b"\n".join(lines) + b"\n\n"
