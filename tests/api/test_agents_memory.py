@@ -120,6 +120,17 @@ def test_an_agent_is_attached_to_a_store_by_an_administrator(client: Client, ser
     admin(server, "PUT", "/attachments", 400, json=both)
 
 
+def test_one_memory_is_redacted_with_a_receipt(server: WireServer) -> None:
+    kept = admin(server, "POST", "/memories", 201, json={"text": "The code is 4711-0815-secret.", "scope": "project"})
+    name = kept["memory"]
+    admin(server, "PUT", "/memory", params={"id": name}, json={"text": "The code is 1234-5678-secret."})
+    receipt = admin(server, "POST", "/redact", 201, params={"id": name, "reason": "it was a secret"})
+    assert receipt["records"]
+    admin(server, "GET", "/memory", 404, params={"id": name})
+    assert all(check["holds"] for check in admin(server, "POST", "/erasures/verify", json=receipt)["data"])
+    admin(server, "POST", "/redact", 400, params={"id": name})
+
+
 def test_a_running_session_is_detached_at_its_next_call(client: Client, server: WireServer) -> None:
     agent = client.beta.agents.create(model="scripted", metadata={MEMORY: "write"}).id
     admin(server, "POST", "/memories", 201, json={"text": "Lunch is at noon.", "scope": "project"})

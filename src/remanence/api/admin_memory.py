@@ -15,7 +15,7 @@ from remanence.api.agents import Serves, saved_agent
 from remanence.api.agents_attach import attach
 from remanence.api.bodies import JsonRoute
 from remanence.api.router import Face
-from remanence.commands import memory, memory_stores
+from remanence.commands import erasure, memory, memory_stores
 from remanence.commands.consolidation import Consolidating, consolidate_all
 from remanence.commands.memory import Dates, Looking, Writing
 from remanence.commands.memory_attachments import Access, attachments
@@ -30,6 +30,7 @@ from remanence.commands.memory_shapes import (
     SourceShape,
     StoreShape,
 )
+from remanence.commands.receipts import Receipt
 from remanence.errors import InvalidInput
 from remanence.recollections import Place
 from remanence.spec import MemoryScope
@@ -213,6 +214,15 @@ async def forget_memory(
 ) -> Response:
     """It is recalled no more. Its versions stay in the history, until they are erased."""
     return json_answer(MemoryShape.of(await memory.forget(caller, memory_id, reason=reason)))
+
+
+@memory_router.post("/redact", status_code=201, summary="Redact a memory", response_model=shown(Receipt))
+async def redact_memory(
+    caller: Admin, memory_id: _Id, reason: Annotated[str, Query(min_length=1, max_length=1_000)]
+) -> Response:
+    """Erase one memory for good, all its versions and what was learned from it: the same as an erasure of a `memory`.
+    The journals keep the digests. Answers with the signed receipt; a legal hold refuses it (409)."""
+    return json_answer(await erasure.erase(caller, "memory", memory_id, reason=reason), status=201)
 
 
 @memory_router.post("/undo", summary="Take back a change", response_model=shown(MemoryShape))

@@ -73,7 +73,7 @@ def _attached(found: AttachedShape) -> str:
     if found.access == "off":
         return f"{found.to} is detached from store {found.store}, from its next call on. What was kept stays there."
     may = "reads and writes" if found.access == "write" else "reads"
-    return f"{found.to} {may} store {found.store}, from its next call on; who had no memory, in its next session."
+    return f"{found.to} {may} store {found.store}, from its next call on."
 
 
 @click.command("attachments", cls=Command, shape=list[AttachmentShape])
