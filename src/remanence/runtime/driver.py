@@ -24,7 +24,7 @@ from remanence.content import text_of
 from remanence.core.context import Transcript
 from remanence.core.decide import Rest
 from remanence.core.session import decode_snapshot, encode_snapshot, evolve, fold
-from remanence.core.state import Session, effect_key, status_of, waiting_on
+from remanence.core.state import Session, status_of, waiting_on
 from remanence.core.summary import summary_of
 from remanence.errors import BudgetExceeded, Conflict, Fenced, Frozen, StoreCorrupt, StoreError
 from remanence.events import (
@@ -45,7 +45,7 @@ from remanence.runtime.bell import Bell
 from remanence.runtime.effects import Report, Sent, call_model, reconcile_doubt, run_tool, summarise
 from remanence.runtime.foresight import foreseen
 from remanence.runtime.pausing import end_of_pause, refuse_unpriced, still_held
-from remanence.runtime.plan import Dispatch, Ground, Outcome, Plan, again, make_plan
+from remanence.runtime.plan import Dispatch, Ground, Outcome, Plan, make_plan, undispatched
 from remanence.runtime.recall import read_transcript, recall, understand
 from remanence.runtime.services import Services
 from remanence.spec import AgentSpec
@@ -278,7 +278,8 @@ class Driver:
         if begun and begun.epoch == self.lease.epoch and begun.call not in self._tasks and not self._compacted:
             never = CompactionFailed(begun.call, "lost", "its intent was journaled, and it never left")
             self._compacted = Outcome(never, begun.attempt)
-        found = self._undispatched(s, await self._spec_of(s))
+        known = {*self._tasks, *(call for fact in self._facts if (call := getattr(fact.event, "call", None)))}
+        found = undispatched(s, await self._spec_of(s), self.text, self.lease.epoch, known)
         if found and (s.frozen is not None or await still_held(self.services.database.controls, s)):
             return
         if self._may_act():
@@ -290,21 +291,6 @@ class Driver:
         """The version under which the running model call was meant to leave."""
         version = s.turn.model.version if s.turn and s.turn.model else ""
         return self.spec if version in ("", self._version) else await self.services.database.specs.get(version)
-
-    def _undispatched(self, s: Session, spec: AgentSpec) -> list[Dispatch]:
-        turn = s.turn
-        if turn is None:
-            return []
-        found: list[Dispatch] = []
-        busy = {*self._tasks, *(call for fact in self._facts if (call := getattr(fact.event, "call", None)))}
-        step = turn.model
-        if step is not None and step.running and step.epoch == self.lease.epoch and step.call not in busy:
-            found.append(again(s, spec, self.text, step))
-        for call in turn.calls:
-            if call.state == "running" and call.epoch == self.lease.epoch and call.call not in busy:
-                started = ToolStarted(call.call, call.name, effect_key(s, call.call), call.replay, call.attempt)
-                found.append(Dispatch(started, arguments=call.arguments))
-        return found
 
     def _may_act(self) -> bool:
         """Whether an effect may begin. Not in the last part of the lease: the next worker's clock may be ahead."""

@@ -7,6 +7,7 @@ transaction and a turn with one tool call is four of them after its input.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import assert_never
 
 from msgspec.structs import replace
@@ -14,13 +15,13 @@ from msgspec.structs import replace
 from remanence.content import Usage
 from remanence.core.context import LAYOUT, Transcript, cut_summary, fit, instructions_of, offered, prompt_of
 from remanence.core.decide import CallModel, Note, Recall, Rest, RunTool, decide
-from remanence.core.state import ModelStep, Session, Window
-from remanence.events import BlocksShown, ModelCalled
+from remanence.core.state import ModelStep, Session, Window, effect_key
+from remanence.events import BlocksShown, ModelCalled, ToolStarted
 from remanence.runtime.compacting import begin_compaction, take_summary
 from remanence.runtime.rounds import Dispatch, Ground, Outcome, Plan, Round, still_wanted, worst_price
 from remanence.spec import AgentSpec
 
-__all__ = ["Dispatch", "Ground", "Outcome", "Plan", "again", "make_plan", "still_wanted"]
+__all__ = ["Dispatch", "Ground", "Outcome", "Plan", "again", "make_plan", "still_wanted", "undispatched"]
 
 
 def make_plan(s: Session, facts: tuple[Outcome, ...], ground: Ground, *, now: int) -> Plan:
@@ -115,6 +116,22 @@ def _called(s: Session, spec: AgentSpec, step: ModelStep, window: Window, sent: 
         compacted_at=s.compacted_at,
         shown_at=s.shown_at,
     )
+
+
+def undispatched(s: Session, spec: AgentSpec, text: Transcript, epoch: int, known: Collection[str]) -> list[Dispatch]:
+    """The intents of this epoch that nobody performs: their calls are not `known`. `spec` is what `again` asks for."""
+    turn = s.turn
+    if turn is None:
+        return []
+    found: list[Dispatch] = []
+    step = turn.model
+    if step is not None and step.running and step.epoch == epoch and step.call not in known:
+        found.append(again(s, spec, text, step))
+    for call in turn.calls:
+        if call.state == "running" and call.epoch == epoch and call.call not in known:
+            started = ToolStarted(call.call, call.name, effect_key(s, call.call), call.replay, call.attempt)
+            found.append(Dispatch(started, arguments=call.arguments))
+    return found
 
 
 def again(s: Session, spec: AgentSpec, text: Transcript, step: ModelStep) -> Dispatch:
