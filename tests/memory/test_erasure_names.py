@@ -216,3 +216,54 @@ async def test_an_identifier_that_a_fork_repeats_from_an_erased_summary_goes(url
         assert said.count(b"quince-4711") == 2, "who said it themselves keeps it, and the answer"
         assert await found(rt, receipt) == {}
         assert await fork.send("Good evening.") == "Fine."
+
+
+async def test_a_text_of_few_letters_is_looked_for_where_it_stands_in_a_record(rt: Remanence) -> None:
+    session = await rt.open(AGENT, user="ada", title="PIN 77-1")
+    await session.send("PIN 4711")
+    receipt = await rt.memory.erase("user", "ada", reason="asked to")
+    assert await found(rt, receipt) == {}
+    await leave_a_trace(rt, "the page says PIN 4711 in the middle of something else")
+    assert await found(rt, receipt) == {}
+    ben = await rt.open(AGENT, user="ben")
+    await ben.send("PIN 4711")
+    assert await found(rt, receipt) == {}, "who says the same says it for himself"
+    await rt.memory.erase("user", "ben", reason="asked to")
+    await leave_a_trace(rt, '{"type":"InputReceived","input":"in","parts":[{"type":"Text","text":"PIN 4711"}]}')
+    assert "found 1 in" in (await found(rt, receipt))["files"]
+
+
+async def leave_a_trace(rt: Remanence, text: str) -> None:
+    """As a table would that somebody else made in the same database."""
+    make, add = "CREATE TABLE IF NOT EXISTS notebook (page text)", f"INSERT INTO notebook VALUES ('{text}')"
+    url = rt.database.url
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
+            file.execute(make)
+            file.execute(add)
+        return
+    server = await asyncpg.connect(url)
+    for statement in (make, add, "CHECKPOINT"):
+        await server.execute(statement)
+    await server.close()
+
+
+async def test_an_operator_recycles_the_log_of_postgresql_as_the_page_says(postgres_database: str) -> None:
+    async with Remanence(postgres_database, options=Options(model=Scripted(commanded))) as rt:
+        await told(rt, user=ADA)
+        await rt.memory.erase("user", ADA, reason="asked to")
+    server = await asyncpg.connect(postgres_database)
+    folder = Path(await server.fetchval("SELECT current_setting('data_directory')")) / "pg_wal"
+    assert [path for path in folder.iterdir() if path.is_file() and NAME in path.read_bytes()]
+    page = Path(__file__).parents[2] / "docs" / "how-to" / "erase-what-somebody-said.md"
+    said = page.read_text(encoding="utf-8").partition("```sql\n")[2].partition("```")[0]
+    statements = [line.strip() for line in said.split(";") if line.strip()]
+    try:
+        for statement in statements + statements[-2:] * await server.fetchval("SELECT count(*) FROM pg_ls_waldir()"):
+            await server.execute(statement)
+        left = [path for path in folder.iterdir() if path.is_file() and NAME in path.read_bytes()]
+    finally:
+        await server.execute("ALTER SYSTEM RESET wal_recycle")
+        await server.execute("SELECT pg_reload_conf()")
+        await server.close()
+    assert left == []

@@ -38,7 +38,7 @@ from remanence.commands.pseudonyms import Pseudonyms, rename_entries
 from remanence.commands.reach import Reach, Trail
 from remanence.commands.receipts import Order, Reached, Receipt, What, sign, tracer_of
 from remanence.commands.seals import sealed
-from remanence.commands.traces import Tracer, texts_of
+from remanence.commands.traces import Tracer, is_framed, texts_of
 from remanence.core.memory.projection import MEMORY
 from remanence.errors import Conflict, NotFound, RemanenceError
 from remanence.events import MemoryKept, payload_digest
@@ -298,7 +298,8 @@ class _Work:
                 blobs = [await self._caller.database.blobs.get(name) for name in blobs_named(row.payload)]
                 said += [blob.decode(errors="ignore") for blob in blobs]
                 for text in said:
-                    prints |= dict.fromkeys(self._tracer.prints_of(text))
+                    made = self._tracer.prints_of(text) or (self._tracer.framed_print(text),)
+                    prints |= dict.fromkeys(filter(None, made))
         memories = {*state.memories, *reach.memories}
         await self._save(
             replace(
@@ -351,7 +352,7 @@ class _Work:
 
     async def _empty_answers(self) -> None:
         """Answers kept for retried requests say what was said: those that do are emptied, and still refuse a reuse."""
-        prints, emptied = frozenset(self._state.prints), 0
+        prints, emptied = frozenset(one for one in self._state.prints if not is_framed(one)), 0
         sessions = {one.session.encode() for one in self._state.records}
         for entry in await entries_of(self._caller, ANSWER_KIND, project=self._state.order.project):
             claim = msgspec.json.decode(entry.body, type=dict[str, Any])

@@ -136,6 +136,7 @@ async def _files(caller: Caller, receipt: Receipt) -> Check:
     elsewhere = await _said_elsewhere(caller, tracer, frozenset[str]().union(*found.values()))
     where = [f"{len(left)} in {name}" for name, here in found.items() if (left := here - elsewhere.keys())]
     words = f"{len(paths)} files searched for {len(prints)} prints"
+    words += "" if ours else ", the server's write-ahead log was not"
     if elsewhere:
         words += f" ({len(elsewhere)} are what others say, too, such as {min(elsewhere.values())})"
     return Check("files", not where, f"{words}: found {', '.join(where)}" if where else f"{words}: none is left")

@@ -5,8 +5,9 @@ bytes still contain a piece of it, and nothing about the text itself; without th
 carry prints of what it erased, and the database's own files can be searched for them years later, page by page,
 whatever table, index or free page the bytes lie in.
 
-Words are compared as bytes, without the case of ASCII letters; escapes of JSON count as gaps. A text of very few words,
-such as "yes, please", has no print, and a piece with an id or a digest in it is none: both would be found elsewhere.
+Words are compared as bytes, without the case of ASCII letters; escapes of JSON count as gaps. A piece with an id or a
+digest in it is no print: it would be found elsewhere. Neither are very few words, such as "PIN 4711", for the same
+reason; such a text is known where it stands alone between the quotation marks of a record's JSON (`framed_print`).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import msgspec
 
 from remanence.events import Event, skeleton
 
-__all__ = ["Tracer", "file_chunks", "texts_of"]
+__all__ = ["Tracer", "file_chunks", "is_framed", "texts_of"]
 
 WORDS = 4
 """How many words in a row make a print; of shorter texts, all of them."""
@@ -35,6 +36,9 @@ DIGEST_BYTES = 8
 ERASED = "erased:"
 """What every pseudonym begins with."""
 
+FRAMED_BYTES_MAX = 120
+_FRAMED = re.compile(rb'(?<=[:,\[])"((?:[^"\\\x00-\x1f]|\\.){1,%d})"' % FRAMED_BYTES_MAX)
+"""Values of JSON. Inside of one a quotation mark is escaped, so that none begins where another ends."""
 _ESCAPE = re.compile(rb"\\+[nrtbf\"/]?")
 _ID = re.compile(rb"[0-9a-f]{20,}$")
 """Ids and digests are no words of anybody: they stay where they name what was erased."""
@@ -62,13 +66,20 @@ class Tracer:
         telling = [piece for piece in telling if sum(map(len, piece)) >= CHARS_MIN]
         return tuple(dict.fromkeys(map(self._print, telling[:PRINTS_PER_TEXT])))
 
+    def framed_print(self, text: str) -> str:
+        """The print of a text as a whole value of JSON, for those that have no other; empty for a long one."""
+        written = msgspec.json.encode(text)[1:-1]
+        return self._framed(written) if 0 < len(written) <= FRAMED_BYTES_MAX else ""
+
     def find(self, prints: Collection[str], content: Iterable[bytes]) -> set[str]:
         """Which of these prints are somewhere in the content, given piece by piece."""
         sizes = sorted({int(one[0]) for one in prints})
         found: set[str] = set()
         for piece in content if sizes else ():
-            words = _words(piece)
-            for size in sizes:
+            words = _words(piece) if sizes[-1] else []
+            if not sizes[0]:
+                found.update(one for one in map(self._framed, set(_FRAMED.findall(piece))) if one in prints)
+            for size in filter(None, sizes):
                 made = (self._print(words[start : start + size]) for start in range(len(words) - size + 1))
                 found.update(one for one in made if one in prints)
         return found
@@ -78,9 +89,17 @@ class Tracer:
         text = f"{order}\n{name}".encode()
         return f"{ERASED}{hashlib.blake2b(text, digest_size=DIGEST_BYTES, key=self._key).hexdigest()}"
 
+    def _framed(self, written: bytes) -> str:
+        return f"0{hashlib.blake2b(written, digest_size=DIGEST_BYTES, key=self._key).hexdigest()}"
+
     def _print(self, words: list[bytes]) -> str:
         digest = hashlib.blake2b(b" ".join(words), digest_size=DIGEST_BYTES, key=self._key)
         return f"{len(words)}{digest.hexdigest()}"
+
+
+def is_framed(one: str) -> bool:
+    """Whether a print is of a short text, which anybody may say."""
+    return one.startswith("0")
 
 
 def _words(content: bytes) -> list[bytes]:

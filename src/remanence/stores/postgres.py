@@ -134,8 +134,7 @@ class PostgresDatabase:
         return await self.store.journals.prune_keys(before)
 
     async def naming(self, names: Sequence[str]) -> Sequence[tuple[str, int]]:
-        async with self._access.connection("looking for a name") as connection:
-            return await naming(connection, names)
+        return await naming(self._open_url, names)
 
     async def rename_user(self, project: str, old: str, new: str) -> dict[str, int]:
         async with self._access.transaction("replacing a name") as connection:

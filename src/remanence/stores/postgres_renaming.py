@@ -11,7 +11,8 @@ import msgspec
 
 from remanence.core.ledger import kept_scope, own_scope
 from remanence.core.memory.journal import tenant_of
-from remanence.stores.postgres_connect import Connection
+from remanence.stores.postgres_connect import Connection, connect, hang_up
+from remanence.stores.postgres_errors import DRIVER_ERRORS, explain
 from remanence.stores.postgres_journal import Packed, unpack
 
 __all__ = ["naming", "rename_user"]
@@ -64,8 +65,21 @@ AND NOT EXISTS (SELECT FROM memory_places o WHERE o.project = p.project AND o.st
 """
 
 
-async def naming(connection: Connection, names: Sequence[str]) -> list[tuple[str, int]]:
-    """The records that hold any of some names in their header or anywhere in their content."""
+async def naming(url: str, names: Sequence[str]) -> list[tuple[str, int]]:
+    """The records that hold any of some names in their header or anywhere in their content.
+
+    It reads every journal, so it has a connection of its own that waits as long as that takes. Raises StoreError.
+    """
+    connection = await connect(url, patient=True)
+    try:
+        return await _naming(connection, names)
+    except DRIVER_ERRORS as error:
+        raise explain(error, "looking for a name") from error
+    finally:
+        await hang_up(connection)
+
+
+async def _naming(connection: Connection, names: Sequence[str]) -> list[tuple[str, int]]:
     written = [msgspec.json.encode(name)[1:-1] for name in names]
     found = {(row[0], row[1]) for row in await connection.fetch(_SPILLED, written)}
     for session, *packed in await connection.fetch(_NAMING, list(names), written):

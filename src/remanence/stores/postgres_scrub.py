@@ -3,8 +3,9 @@
 A row that is deleted stays in its page until the page is needed, and a page that VACUUM compacts keeps old bytes in the
 gap. Only VACUUM FULL writes a new file without them (the planner's statistics quote no column that holds what was said:
 `schema/postgres/0006_nothing_quoted.sql`). It needs the table for itself while it works and as much room as
-the table takes; erasures are rare. What the server's write-ahead log, its replicas and its backups hold is beyond our
-reach: they forget when they are recycled.
+the table takes; erasures are rare. The planner's table itself is written anew where we may, as the owner of the
+database, and a checkpoint is asked for, so that what is searched on the disk is what the server has in memory. What the
+server's write-ahead log, its replicas and its backups hold is beyond our reach: they forget when they are recycled.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ _TABLES = """
 SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = $1 AND c.relkind = 'r' ORDER BY c.relname
 """
+_MAY_CHECKPOINT = """
+SELECT rolsuper OR EXISTS (
+    SELECT FROM pg_roles r WHERE r.rolname = 'pg_checkpoint' AND pg_has_role(current_user, r.oid, 'USAGE'))
+FROM pg_roles WHERE rolname = current_user
+"""
 _FOLDER = """
 SELECT current_setting('data_directory', true) || '/base/' || oid FROM pg_database WHERE datname = current_database()
 """
@@ -33,6 +39,9 @@ async def rewrite_tables(url: str) -> None:
     try:
         for row in await connection.fetch(_TABLES, SCHEMA):
             await connection.execute(f'VACUUM (FULL) {SCHEMA}."{row["relname"]}"')
+        await connection.execute("VACUUM (FULL) pg_catalog.pg_statistic")  # a warning, unless the database is ours
+        if await connection.fetchval(_MAY_CHECKPOINT):
+            await connection.execute("CHECKPOINT")
     except DRIVER_ERRORS as error:
         raise explain(error, "rewriting the tables") from error
     finally:
