@@ -154,7 +154,9 @@ async def _said_elsewhere(caller: Caller, tracer: Tracer, prints: frozenset[str]
             while records := await database.raw(row.session, after=after, limit=_PAGE):
                 after = records[-1].position
                 for record in records:
-                    for one in tracer.find(prints, (record.payload, record.actor.encode())):
+                    # As it is, and as its texts lie in an index: a person may have said some JSON.
+                    said = (record.payload, record.payload.replace(b'\\"', b'"'), record.actor.encode())
+                    for one in tracer.find(prints, said):
                         places.setdefault(one, f"{row.session}#{record.position}")
         query = replace(query, after=rows[-1].session)
     for scope in {budget.scope for budget in await database.controls.budgets()}:
