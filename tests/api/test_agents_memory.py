@@ -120,6 +120,18 @@ def test_an_agent_is_attached_to_a_store_by_an_administrator(client: Client, ser
     admin(server, "PUT", "/attachments", 400, json=both)
 
 
+def test_an_export_takes_any_cursor(server: WireServer) -> None:
+    kept = {admin(server, "POST", "/memories", 201, json={"text": t, "scope": "project"})["memory"] for t in "abc"}
+    page = admin(server, "GET", "/export", params={"limit": 2})
+    rest = admin(server, "GET", "/export", params={"limit": 2, "after": page["next"]})
+    assert {one["memory"] for one in (*page["data"], *rest["data"])} == kept
+    assert rest["next"] is None
+    assert admin(server, "GET", "/export", params={"after": "\uffff"})["data"] == []
+    headers = {"authorization": f"Bearer {KEY}"}
+    odd = httpx2.get(f"{server.url}/admin/v1/memory/export", params={"after": "\0"}, headers=headers)
+    assert odd.status_code < 500, odd.text
+
+
 def test_one_memory_is_redacted_with_a_receipt(server: WireServer) -> None:
     kept = admin(server, "POST", "/memories", 201, json={"text": "The code is 4711-0815-secret.", "scope": "project"})
     name = kept["memory"]
