@@ -256,7 +256,7 @@ async def test_an_operator_recycles_the_log_of_postgresql_as_the_page_says(postg
     folder = Path(await server.fetchval("SELECT current_setting('data_directory')")) / "pg_wal"
     assert [path for path in folder.iterdir() if path.is_file() and NAME in path.read_bytes()]
     page = Path(__file__).parents[2] / "docs" / "how-to" / "erase-what-somebody-said.md"
-    said = page.read_text(encoding="utf-8").partition("```sql\n")[2].partition("```")[0]
+    said = "ALTER" + page.read_text(encoding="utf-8").partition("```text\nALTER")[2].partition("```")[0]
     statements = [line.strip() for line in said.split(";") if line.strip()]
     try:
         for statement in statements + statements[-2:] * await server.fetchval("SELECT count(*) FROM pg_ls_waldir()"):
