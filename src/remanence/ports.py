@@ -476,6 +476,11 @@ class Subscription(Protocol):
         """
         ...
 
+    @property
+    def waits(self) -> bool:
+        """Whether something was published that was not taken yet."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -119,7 +119,7 @@ async def watch(
     At least one batch comes every `BEAT_S`. It ends when the server is about to stop: the reader goes on elsewhere.
     """
     # What a model is saying is heard at once, not only with the next piece of it.
-    behind = reader is None or caller.live.running(session) is not None
+    behind = reader is None or (not reader.waits and caller.live.running(session) is not None)
     reader = reader or caller.live.subscribe(session, want="latest")
     sent_at = 0
     try:

@@ -202,6 +202,11 @@ class Reader:
         self._items.clear()
         return items
 
+    @property
+    def waits(self) -> bool:
+        """Whether something was published that was not taken yet."""
+        return bool(self._items)
+
     def close(self) -> None:
         self._hub.drop(self)
 
