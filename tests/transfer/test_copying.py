@@ -30,7 +30,7 @@ async def furnish(rt: Remanence) -> None:
     await fork.send("a long message " + "x" * 70_000)
     await (await fork.fork(turn=1)).send("third")
     await erase(rt, "root", 2)
-    await rt.freeze("agent:other", reason="under repair")
+    await rt.freeze("project:elsewhere", reason="under repair")
     await rt.database.registry.put(Entry("api_key", "default", "k1", 5, 6, b'{"hash":"..."}'))
 
 

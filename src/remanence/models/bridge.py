@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 
 from remanence.content import Message, Text, ToolCall, Usage
 from remanence.errors import ModelError, RemanenceError
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["Bridge", "load_libraries"]
 
 _MODELS_KEPT = 256
-log = structlog.get_logger("remanence.models")
 
 
 def load_libraries() -> None:
@@ -88,6 +86,9 @@ class Bridge:
             if not isinstance(error, Exception):
                 raise
             # It cannot be called at all. The call itself will say why, without what must not be said.
+            import structlog  # which takes as long to load as the rest of a command's help
+
+            log = structlog.get_logger("remanence.models")
             log.info("a model could not be looked at", model=target.name, error=type(error).__name__)
         return None
 
