@@ -13,9 +13,9 @@ from tests.runtime.shop import until
 from remanence import Agent, Remanence
 from remanence.app import Options, Session, open_database
 from remanence.commands import sessions
-from remanence.commands.caller import state_of
+from remanence.commands.caller import commit, state_of
 from remanence.content import Text
-from remanence.errors import Conflict
+from remanence.errors import Conflict, InvalidInput
 from remanence.events import InputReceived, ModelCalled, SessionAnnotated, TurnEnded, TurnStarted, kind_of
 from remanence.models.scripted import Scripted, last_user_text
 from remanence.ports import Appended, Database, ModelReply, ModelRequest, Store, Write
@@ -160,4 +160,9 @@ async def test_an_input_that_no_journal_can_hold_is_refused_and_the_session_goes
         session = await rested(rt)
         with pytest.raises(Exception, match="surrogate"):
             await session.submit("half a \ud800 character")
+        odd: list[Any] = [object(), 2**70, "\ud800", 3]
+        for text in odd:
+            event = InputReceived("in_odd", (Text(text),), user="ada")
+            with pytest.raises(InvalidInput):
+                await commit(rt.caller, Write(session.id, (event,), rt.caller.clock.now(), "ada", wake=True))
         assert await session.send("two") == "heard two"

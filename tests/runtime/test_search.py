@@ -12,7 +12,7 @@ from remanence.commands import search, sessions
 from remanence.commands.sessions import Opening
 from remanence.events import Redacted
 from remanence.ports import Cursor, Reading, SessionQuery, Write
-from remanence.runtime.projector import Projector
+from remanence.runtime.projector import BATCH_BUSY, Projector
 from remanence.screens import SCREENS
 from remanence.testing.clock import FakeClock
 
@@ -138,3 +138,37 @@ async def test_a_journal_that_cannot_be_read_is_left_alone_until_it_grows(tmp_pa
         assert await projector.catch_up() == 2
         assert tried.count(bad.id) == 2
         assert tried.count(good.id) == 2
+
+
+async def test_sessions_that_are_written_to_all_the_time_keep_no_other_waiting(tmp_path: Path) -> None:
+    options = Options(clock=FakeClock())
+    async with Remanence(f"sqlite:///{tmp_path}/a.db", worker=False, options=options) as rt:
+        busy = [await rt.open(Shop().agent()) for _ in range(BATCH_BUSY + 1)]
+        last = await rt.open(Shop().agent())
+        read: list[str] = []
+
+        async def add(cursor: Cursor, reading: Reading) -> None:
+            read.append(cursor.session)
+            await search.project(rt.caller, cursor, reading)
+
+        projector = Projector(rt.database, rt.caller.clock, [(SCREENS, add)], lambda: True)
+        for _ in range(2):
+            await projector.catch_up()
+            for session in busy:
+                await session.submit("more")
+        assert last.id in read
+
+
+async def test_what_several_projections_want_is_read_once(tmp_path: Path) -> None:
+    options = Options(clock=FakeClock())
+    async with Remanence(f"sqlite:///{tmp_path}/a.db", worker=False, options=options) as rt:
+        session = await rt.open(Shop().agent())
+        await session.submit("hello")
+        seen: list[object] = []
+
+        async def look(cursor: Cursor, read: Reading) -> None:
+            seen.extend(await read(cursor.session, after=cursor.position, limit=1))
+
+        await Projector(rt.database, rt.caller.clock, [("usage", look), (SCREENS, look)], lambda: True).catch_up()
+        first, again = seen
+        assert first is again

@@ -82,10 +82,7 @@ class Bridge:
             asked.check(self._model(target), target, settings, tools)
         except Unfit as error:
             return error if error.setting else None
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                raise
-            # It cannot be called at all. The call itself will say why, without what must not be said.
+        except Exception as error:  # noqa: BLE001 - it cannot be called at all; the call will say why, in safe words
             import structlog  # which takes as long to load as the rest of a command's help
 
             log = structlog.get_logger("remanence.models")

@@ -13,7 +13,7 @@ not there and the driver's write is refused with it. No effect leaves before bot
 from __future__ import annotations
 
 from remanence.core.state import Session
-from remanence.events import InputReceived, Recorded, chain_digest, encode_event, payload_digest
+from remanence.events import InputReceived, Recorded, chain_digest, encode_readable, payload_digest
 from remanence.spec import AgentSpec
 from remanence.values import Write
 
@@ -34,8 +34,8 @@ def foreseen(s: Session, spec: AgentSpec, digest: bytes, write: Write) -> Record
         return None
     position, event = s.head + 1, write.events[0]
     try:
-        own = payload_digest(encode_event(event))
+        own = payload_digest(encode_readable(event))
         after = chain_digest(digest, own, position=position, at=write.at, epoch=0, actor=write.actor)
-    except (UnicodeEncodeError, OverflowError):
+    except ValueError:
         return None  # no journal can hold it: whoever sends it is told by the write itself
     return Recorded(s.id, position, write.at, 0, write.actor, event, after)

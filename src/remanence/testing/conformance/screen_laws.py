@@ -62,6 +62,18 @@ async def found(db: Database, text: str, **filters: Any) -> list[tuple[str, int]
 
 
 @law
+async def whoever_goes_round_comes_to_every_session(h: Harness) -> None:
+    db = await h.open()
+    names = ["d", "b", "a", "c"]  # in the order they are opened, which is not that of their names
+    for name in names:
+        await db.store.append(opened(name))
+    assert [cursor.session for cursor in await db.store.behind(SCREENS, limit=9)] == names
+    assert [cursor.session for cursor in await db.store.behind(SCREENS, limit=2, after="b")] == ["a", "c"]
+    assert not await db.store.behind(SCREENS, limit=2, after="c")
+    assert [cursor.session for cursor in await db.store.behind(SCREENS, limit=1, after="nobody")] == ["d"]
+
+
+@law
 async def a_version_is_told_by_its_number_in_its_agent_and_project(h: Harness) -> None:
     db = await h.open()
     for project, spec in (
