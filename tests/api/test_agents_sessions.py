@@ -330,13 +330,14 @@ def test_what_a_message_does_while_a_turn_runs(client: Client) -> None:
 
 def test_the_same_request_again_is_the_same_request(client: Client) -> None:
     key: Any = {"extra_headers": {"Idempotency-Key": "k1"}}
+    opening: Any = {"extra_headers": {"Idempotency-Key": "k3"}}
     agents = client.beta.agents
     agent = agents.create(model="scripted", name="once", **key)
     agents.update(agent.id, name="renamed")
     assert agents.create(model="scripted", name="once", **key) == agent
-    first = opened(client, "hello", agent_id=agent.id, metadata={"a": "1"}, spend_control={"limit": 7}, **key)
+    first = opened(client, "hello", agent_id=agent.id, metadata={"a": "1"}, spend_control={"limit": 7}, **opening)
     agents.update(agent.id, instructions="Otherwise.")
-    again = opened(client, "hello", agent_id=agent.id, metadata={"a": "1"}, spend_control={"limit": 7}, **key)
+    again = opened(client, "hello", agent_id=agent.id, metadata={"a": "1"}, spend_control={"limit": 7}, **opening)
     assert (again.id, again.agent.instructions) == (first.id, None)
     follow(client, first.id, "idle")
     for _ in range(3):
@@ -345,7 +346,7 @@ def test_the_same_request_again_is_the_same_request(client: Client) -> None:
     assert said_in(client, first.id) == ["You said hello.", "You said one.", "You said two."]
     for attempt in (
         lambda: agents.create(model="scripted", name="other", **key),
-        lambda: opened(client, "other", agent_id=agent.id, **key),
+        lambda: opened(client, "other", agent_id=agent.id, **opening),
         lambda: send(client, first.id, message("other"), idempotency_key="k2"),
     ):
         with pytest.raises(ConflictError) as caught:

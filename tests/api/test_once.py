@@ -11,10 +11,12 @@ import httpx2
 import msgspec
 import openai
 import pytest
-from fastapi import Response
+from fastapi import Request, Response
 from wire_server import KEY, OTHER, WireServer
 
 from remanence import Agent
+from remanence.api.bound_keys import BOUND_S, bind_key
+from remanence.api.bound_keys import KIND as BOUND
 from remanence.api.once import DEAD_S, KEPT_S, KIND, only_once
 from remanence.app import make_id, open_database
 from remanence.commands.caller import Caller
@@ -26,6 +28,7 @@ from remanence.runtime.live import Hub
 from remanence.testing.clock import FakeClock
 
 USER: Any = [{"role": "user", "content": "hello"}]
+NO_PLACE: Any = {"type": "none"}
 
 
 class Talker:
@@ -193,6 +196,71 @@ def test_what_is_not_stored_cannot_be_given_again(server: WireServer, talker: Ta
         server.client().responses.create(model="test", input="hello", store=False, **keyed("one"))
     assert caught.value.param == "idempotency-key"
     assert talker.asked == 0
+
+
+def opened(client: Any, key: str) -> Any:
+    return client.beta.agents.sessions.create(agent_id="support", environment=NO_PLACE, **keyed(key))
+
+
+OPERATIONS: dict[str, Callable[[Any, str], Any]] = {
+    "responses": lambda client, key: client.responses.create(model="test", input="hello", **keyed(key)),
+    "compact": lambda client, key: client.responses.compact(model="test", input="hello", **keyed(key)),
+    "conversations": lambda client, key: client.conversations.create(**keyed(key)),
+    "chat": lambda client, key: client.chat.completions.create(model="test", messages=USER, **keyed(key)),
+    "agents": lambda client, key: client.beta.agents.create(model="test", **keyed(key)),
+    "sessions": lambda client, key: opened(client, key),
+}
+
+
+@pytest.mark.parametrize("first", OPERATIONS)
+def test_a_key_is_good_for_one_operation(server: WireServer, talker: Talker, first: str) -> None:
+    client = server.client()
+    client.base_url = f"{server.url}/openai/v1/"
+    OPERATIONS[first](client, "one")
+    client.base_url = f"{server.url}/v1/"
+    asked = talker.asked
+    for other in OPERATIONS.keys() - {first}:
+        refused(lambda other=other: OPERATIONS[other](client, "one"))
+    assert talker.asked == asked
+    OPERATIONS[first](client, "one")  # the same under both mounts
+    assert talker.asked == asked
+    server.client(OTHER).conversations.create(**keyed("one"))  # another project's is another key
+
+
+def test_each_session_has_keys_of_its_own(server: WireServer) -> None:
+    client = server.client()
+    made = [opened(client, f"s{number}") for number in range(2)]
+    said = [{"role": "user", "content": [{"type": "input_text", "text": "hello"}]}]
+    say: Any = [{"type": "agent.session.input.message", "input": said}]
+    for session in (*made, *made):
+        client.beta.agents.sessions.events.create(session.id, events=say, idempotency_key="turn-1")
+    for session in made:
+        turns = client.beta.agents.sessions.turns.list(session.id).data
+        assert len(turns) == 1
+
+
+async def test_a_bound_key_is_free_again_after_a_day_and_is_forgotten(tmp_path: Path) -> None:
+    database = await open_database(f"sqlite:///{tmp_path}/a.db")
+    caller = Caller(database, Hub(clock := FakeClock()), clock, make_id)
+
+    def asking(path: str, key: str) -> Request:
+        headers = [(b"idempotency-key", key.encode())]
+        return Request({"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers})
+
+    try:
+        for number in range(100):
+            await bind_key(caller, asking("/v1/responses", f"{number}"))
+        with pytest.raises(KeyReused, match="POST /v1/responses"):
+            await bind_key(caller, asking("/v1/conversations", "7"))
+        clock.advance(BOUND_S + 1)
+        await bind_key(caller, asking("/v1/conversations", "7"))
+        with pytest.raises(KeyReused):
+            await bind_key(caller, asking("/v1/responses", "7"))
+        for number in range(200, 300):
+            await bind_key(caller, asking("/v1/responses", f"{number}"))
+        assert len(await database.registry.list(EntryQuery(BOUND, limit=1000))) <= 110
+    finally:
+        await database.close()
 
 
 def test_native_routes(server: WireServer) -> None:

@@ -26,6 +26,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from msgspec.structs import replace
 
 from remanence.api.bodies import check_query
+from remanence.api.bound_keys import bind_key
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.keys import SCOPES, Keyring, Principal, Scope
 from remanence.core.state import Session
@@ -164,6 +165,7 @@ def may(scope: Scope) -> Callable[..., Awaitable[Caller]]:
         access = access_of(request.app.state)
         caller = await access.admit(header, scope, reads=request.method in _READING, stand_in=stand_in)
         check_query(request)
+        await bind_key(caller, request)
         return caller
 
     return admitted

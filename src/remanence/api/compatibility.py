@@ -340,7 +340,7 @@ HEADERS: tuple[Header, ...] = (
     Header(
         "Idempotency-Key",
         "For a day: the same key and body again is the same request and has the same answer; the same key with another "
-        "body is refused with 409. A response with `store: false` takes none.",
+        "body, or with another operation, is refused with 409. A response with `store: false` takes none.",
         (
             "beta.agents.create",
             "beta.agents.sessions.create",
