@@ -130,9 +130,7 @@ async def rule(caller: Caller, session: str, call: str, ruling: Ruling, *, once:
             return await tell(caller, session, given, seen=s, once=once)
         except Conflict:
             continue
-    raise Conflict(
-        f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again."
-    ).because("changed_meanwhile", session=session)
+    raise _changed(session)
 
 
 def _check_approver(caller: Caller, call: Call) -> None:
@@ -145,6 +143,12 @@ def _check_approver(caller: Caller, call: Call) -> None:
         raise Conflict(
             f"{caller.actor} has approved this call already; {call.needed} different people are needed."
         ).because("said_yes_before", name=caller.actor, needed=call.needed)
+
+
+def _changed(session: str) -> Conflict:
+    return Conflict(
+        f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again."
+    ).because("changed_meanwhile", session=session)
 
 
 async def resolve(
@@ -178,9 +182,7 @@ async def resolve(
             return await tell(caller, session, settled, seen=s)
         except Conflict:
             continue
-    raise Conflict(
-        f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again."
-    ).because("changed_meanwhile", session=session)
+    raise _changed(session)
 
 
 async def answer(
@@ -190,13 +192,18 @@ async def answer(
     check_input(caller, parts)
     if (before := await told_before(caller, session, once)) is not None:
         return before
-    s = await state_of(caller, session)
-    if _known(s, call).state != "question":
-        raise Conflict(f"Call {call} is not a question that waits; your answer was not recorded.").because(
-            "no_question", call=call
-        )
     said = InputReceived(caller.make_id("in"), parts, caller.actor, answers=call)
-    return await tell(caller, session, said, once=once)
+    for _ in range(_TRIES):
+        s = await state_of(caller, session)
+        if _known(s, call).state != "question":
+            raise Conflict(f"Call {call} is not a question that waits; your answer was not recorded.").because(
+                "no_question", call=call
+            )
+        try:
+            return await tell(caller, session, said, seen=s, once=once)
+        except Conflict:
+            continue
+    raise _changed(session)
 
 
 async def tool_result(
@@ -217,9 +224,7 @@ async def tool_result(
             return await tell(caller, session, returned, seen=s, once=once)
         except Conflict:
             continue
-    raise Conflict(
-        f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again."
-    ).because("changed_meanwhile", session=session)
+    raise _changed(session)
 
 
 def _known(s: Session, call: str) -> Call:

@@ -236,24 +236,26 @@ async def tell(
     seen: Session | None = None,
     once: Once | None = None,
 ) -> Appended:
-    """Append facts that a person asked for, and make the session due. Under a key that was used before: what it was.
+    """Append facts that a person asked for, and make the session due, unless it is seen to be at rest before and after,
+    with nothing that a worker could do. Under a key that was used before: what it was.
 
     `seen`: the session as it must still be. Then its row goes along: a worker that finds nothing to do writes none.
     """
-    now, summary = caller.clock.now(), None
+    now, summary, wake = caller.clock.now(), None, not all(isinstance(event, SessionAnnotated) for event in events)
     if seen is not None:
         after, expect = seen, seen.head
         for event in events:
             payload_of(session, event)  # what is no event of ours cannot be folded either
             after = evolve(after, Recorded(session, after.head + 1, now, 0, caller.actor, event))
         summary = summary_of(after, await caller.database.specs.get(after.version))
+        wake = not (_rests(seen) and _rests(after))
     write = Write(
         session,
         events,
         now,
         caller.actor,
         expect=expect,
-        wake=True,
+        wake=wake,
         summary=summary,
         key=f"tell:{session}:{once.key}" if once else None,
         key_digest=body_digest(once.body) if once else "",
@@ -272,6 +274,10 @@ async def tell_surely(caller: Caller, session: str, event: Event, check: Callabl
         except Conflict:
             continue
     return await tell(caller, session, event)
+
+
+def _rests(s: Session) -> bool:
+    return s.turn is None and not s.queue
 
 
 async def told_before(caller: Caller, session: str, once: Once | None) -> Appended | None:

@@ -9,11 +9,14 @@ from remanence.ports import Fork, SessionRow, Summary, Write
 from remanence.stores.postgres_connect import Connection
 from remanence.stores.postgres_connect import Row as Fields
 from remanence.stores.rows import Head, Row
+from remanence.stores.unseen import as_shown, unseen
 
 __all__ = [
     "can_name",
+    "DUE",
     "HEAD",
     "SESSION",
+    "UNSEEN",
     "Segment",
     "chain",
     "effect_position",
@@ -33,6 +36,11 @@ HEAD = (
 
 SESSION = f"{HEAD}, s.opened_at, source.id AS source_id"
 """A session in a list; the tables are `sessions s LEFT JOIN sessions source ON source.sid = s.fork_sid`."""
+
+UNSEEN = unseen("s", "s")
+"""Whether a session has an input that no worker has looked at; the table is `sessions s`."""
+DUE = f"sessions s WHERE s.wake_at IS NOT NULL AND {UNSEEN}"
+"""The table and the condition of such sessions, by the index of what is due."""
 
 
 def can_name(name: str) -> bool:
@@ -79,15 +87,16 @@ def summary_of(fields: Fields) -> Summary:
 
 def session_of(fields: Fields) -> SessionRow:
     """A session in a list, from the columns `SESSION`."""
+    lease_until, wake_at, updated_at = fields["lease_until"], fields["wake_at"], fields["updated_at"]
     return SessionRow(
         session=fields["id"],
         head=fields["head"],
         epoch=fields["epoch"],
         opened_at=fields["opened_at"],
-        updated_at=fields["updated_at"],
-        lease_until=fields["lease_until"],
-        wake_at=fields["wake_at"],
-        summary=summary_of(fields),
+        updated_at=updated_at,
+        lease_until=lease_until,
+        wake_at=wake_at,
+        summary=as_shown(summary_of(fields), wake_at=wake_at, updated_at=updated_at, lease_until=lease_until),
         fork=fork_of(fields),
     )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from remanence.core.words import scope_words
 from remanence.screens import TAGGED_MAX, Hit, Minute, Overview, Search, Tag, VersionUse
 from remanence.stores.postgres_connect import Connection
-from remanence.stores.postgres_rows import SESSION, minute_of, session_of
+from remanence.stores.postgres_rows import DUE, SESSION, minute_of, session_of
 from remanence.stores.postgres_views import conditions_of
+from remanence.stores.unseen import with_unseen
 
 __all__ = ["counted_tags", "overview", "search_in", "version_uses"]
 
@@ -24,6 +25,7 @@ _COUNTS = (
     "SELECT status, waiting_on, count(*) FROM sessions WHERE project = $1 AND status <> 'idle' "
     "GROUP BY status, waiting_on"
 )
+_UNSEEN = f"SELECT s.status, s.waiting_on, count(*) FROM {DUE} AND s.project = $1 GROUP BY s.status, s.waiting_on"
 _DOUBTS = (
     "SELECT count(*) FROM sessions WHERE project = $1 AND status <> 'deleted' "
     "AND sid IN (SELECT sid FROM sessions WHERE waiting_on = 'doubt' UNION SELECT sid FROM search_doubts)"
@@ -71,6 +73,7 @@ async def counted_tags(connection: Connection, project: str, limit: int) -> list
 async def overview(connection: Connection, project: str, since: int) -> Overview:
     """The sums of a project, and its minutes."""
     counts = await connection.fetch(_COUNTS, project)
+    due = await connection.fetch(_UNSEEN, project)
     in_doubt = await connection.fetchval(_DOUBTS, project)
     minutes = await connection.fetch(
         "SELECT minute * 60000000, completed, failed, cancelled FROM turn_minutes "
@@ -79,7 +82,7 @@ async def overview(connection: Connection, project: str, since: int) -> Overview
         minute_of(since),
     )
     return Overview(
-        {(row[0], row[1]): row[2] for row in counts}, in_doubt, tuple(Minute(*minute) for minute in minutes)
+        with_unseen(map(tuple, counts), map(tuple, due)), in_doubt, tuple(Minute(*minute) for minute in minutes)
     )
 
 

@@ -8,9 +8,10 @@ from typing import Any
 from remanence.ports import Cursor, SessionQuery, SessionRow, UsageQuery, UsageRow
 from remanence.stores.postgres_access import Access
 from remanence.stores.postgres_connect import Connection
-from remanence.stores.postgres_rows import SESSION, can_name, minute_of, session_of
+from remanence.stores.postgres_rows import DUE, SESSION, UNSEEN, can_name, minute_of, session_of
 from remanence.stores.postgres_usage import UsageEntry, add_usage, usage_rows
 from remanence.stores.refusals import no_session
+from remanence.stores.unseen import AT_REST, with_unseen
 
 __all__ = ["BEHIND", "CAUGHT_UP", "MOVE_CURSOR", "PostgresViews", "conditions_of", "rows_in"]
 
@@ -25,7 +26,6 @@ _FILTERS = {
     "version": "s.version = {}",
     "version_number": "s.version = (SELECT v.version FROM versions v WHERE v.project = s.project "
     "AND v.agent = s.agent AND v.number = {})",
-    "status": "s.status = {}",
     "waiting_on": "s.waiting_on = {}",
     "parent": "s.fork_sid = (SELECT sid FROM sessions WHERE id = {})",
     "without_status": "s.status <> {}",
@@ -113,15 +113,17 @@ class PostgresViews:
     async def stats(self) -> dict[str, Any]:
         async with self._access.connection("counting") as connection:
             counts = await connection.fetchrow(_COUNTS)
-            by_status = await connection.fetch("SELECT status, count(*) FROM sessions GROUP BY status ORDER BY status")
+            counts_by = await connection.fetch("SELECT status, '', count(*) FROM sessions GROUP BY status")
+            due = await connection.fetch(f"SELECT s.status, '', count(*) FROM {DUE} GROUP BY s.status")
         if counts is None:
             return {}
+        by_status = with_unseen(map(tuple, counts_by), map(tuple, due))
         settings = f"fsync={counts['fsync']}, synchronous_commit={counts['synchronous_commit']}"
         return {
             "backend": "postgresql",
             "server": counts["server"],
             "schema": counts["schema"],
-            "sessions": {row["status"]: row["count"] for row in by_status},
+            "sessions": {status: many for (status, _), many in sorted(by_status.items())},
             "records": counts["records"],
             "blobs": counts["blobs"],
             "bytes": counts["bytes"],
@@ -164,6 +166,9 @@ def conditions_of(query: SessionQuery) -> tuple[list[str], list[Any]]:
         if value is not None:
             values.append(value)
             conditions.append(condition.format(f"${len(values)}"))
+    if query.status is not None:
+        values.append(query.status)
+        conditions.append(_with_status(query.status, f"${len(values)}"))
     if query.waiting_on:
         conditions.append("s.waiting_on <> ''")  # which lets the index of those that wait be used
     if query.since is not None:
@@ -180,6 +185,12 @@ def conditions_of(query: SessionQuery) -> tuple[list[str], list[Any]]:
     if query.doubt:
         conditions.append(_IN_DOUBT)
     return conditions, values
+
+
+def _with_status(status: str, value: str) -> str:
+    if status == "queued":
+        return f"(s.status = {value} OR s.sid IN (SELECT s.sid FROM {DUE}))"
+    return f"s.status = {value} AND NOT {UNSEEN}" if status in AT_REST else f"s.status = {value}"
 
 
 def _before(query: SessionQuery, sorted_by: str, values: list[Any]) -> str:

@@ -13,7 +13,8 @@ from remanence.core.words import scope_words
 from remanence.ports import SessionQuery
 from remanence.screens import TAGGED_MAX, Hit, Minute, Overview, Search, Tag, VersionUse
 from remanence.stores.sqlite_tables import MINUTE_US, POSITION_BITS, place_of
-from remanence.stores.sqlite_views import FILTERED, filters_of, row_if
+from remanence.stores.sqlite_views import DUE, FILTERED, filters_of, row_if
+from remanence.stores.unseen import with_unseen
 
 __all__ = ["counted_tags", "overview", "search_in", "version_uses"]
 
@@ -22,6 +23,7 @@ _COUNTS = (
     "SELECT status, waiting_on, count(*) FROM summaries "
     "WHERE status <> 'idle' AND project = ? GROUP BY status, waiting_on"
 )
+_UNSEEN = f"SELECT m.status, m.waiting_on, count(*) FROM {DUE} AND m.project = ? GROUP BY m.status, m.waiting_on"
 _DOUBTS = (
     "SELECT count(*) FROM (SELECT id FROM summaries WHERE waiting_on <> '' AND waiting_on = 'doubt' AND project = ?1 "
     "UNION SELECT d.id FROM search_doubts d JOIN summaries m ON m.id = d.id WHERE m.project = ?1 "
@@ -93,7 +95,7 @@ def version_uses(connection: sqlite3.Connection, project: str, agent: str) -> li
 
 def overview(connection: sqlite3.Connection, project: str, since: int) -> Overview:
     """The sums of a project, and its minutes."""
-    counts = connection.execute(_COUNTS, (project,)).fetchall()
+    counts = with_unseen(connection.execute(_COUNTS, (project,)), connection.execute(_UNSEEN, (project,)))
     (in_doubt,) = connection.execute(_DOUBTS, (project,)).fetchone()
     minutes = connection.execute(
         "SELECT minute, completed, failed, cancelled FROM turn_minutes WHERE project = ? AND minute >= ? "
@@ -101,7 +103,7 @@ def overview(connection: sqlite3.Connection, project: str, since: int) -> Overvi
         (project, since // MINUTE_US),
     ).fetchall()
     return Overview(
-        {(status, waits): many for status, waits, many in counts},
+        counts,
         in_doubt,
         tuple(Minute(minute * MINUTE_US, *ends) for minute, *ends in minutes),
     )

@@ -12,8 +12,10 @@ from remanence.stores.refusals import no_session, no_version
 from remanence.stores.sqlite_changes import version_of_row
 from remanence.stores.sqlite_schema import applied
 from remanence.stores.sqlite_tables import HEAD_TABLES, MINUTE_US, SUMMARY_COLUMNS
+from remanence.stores.unseen import AT_REST, as_shown, unseen, with_unseen
 
 __all__ = [
+    "DUE",
     "FILTERED",
     "budgets",
     "filters_of",
@@ -39,6 +41,13 @@ _ROW = _COLUMNS + FILTERED
 _NEWEST = f"{_COLUMNS} heads h CROSS JOIN summaries m ON m.id = h.id CROSS JOIN sessions s ON s.id = h.id {_PARENT}"
 _OPENED = f"{_COLUMNS} sessions s CROSS JOIN heads h ON h.id = s.id CROSS JOIN summaries m ON m.id = s.id {_PARENT}"
 IDLE = "idle"
+UNSEEN = unseen("h", "m")
+# No session is due because somebody spoke to it later than the newest change of all.
+DUE = (
+    "heads h JOIN summaries m ON m.id = h.id WHERE h.wake_at IS NOT NULL "
+    f"AND h.wake_at < (SELECT max(updated_minute) + 1 FROM heads) * {MINUTE_US} AND {UNSEEN}"
+)
+"""The tables and the condition of sessions with an input that no worker has looked at, by the index of what is due."""
 _FILTERS = {
     "project": "m.project = ?",
     "waiting_on": "m.waiting_on = ?",
@@ -113,8 +122,7 @@ def filters_of(query: SessionQuery) -> tuple[list[str], list[Any]]:
         terms.append(f"+h.id IN (SELECT id FROM summaries WHERE {' AND '.join(beforehand)})")
         values += more
     if query.status is not None:
-        # The index leaves out the many that are idle, and SQLite has to see that the filter lies within it.
-        terms.append("m.status = ?" if query.status == IDLE else f"m.status <> '{IDLE}' AND m.status = ?")
+        terms.append(_with_status(query.status))
         values.append(query.status)
     if query.waiting_on:
         terms.append("m.waiting_on <> ''")  # as above
@@ -130,6 +138,16 @@ def filters_of(query: SessionQuery) -> tuple[list[str], list[Any]]:
     if query.doubt:
         terms.append(_IN_DOUBT)
     return terms, values
+
+
+def _with_status(status: str) -> str:
+    """The condition of a status. The index leaves out the many that are idle, and SQLite has to see that a filter lies
+    within it."""
+    if status == "queued":
+        rows = f"SELECT id FROM summaries WHERE status <> '{IDLE}' AND status = ?"
+        return f"h.id IN ({rows} UNION SELECT h.id FROM {DUE})"
+    plain = "m.status = ?" if status == IDLE else f"m.status <> '{IDLE}' AND m.status = ?"
+    return f"{plain} AND NOT {UNSEEN}" if status in AT_REST else plain
 
 
 def _given(query: SessionQuery, terms: dict[str, str]) -> tuple[list[str], list[Any]]:
@@ -157,7 +175,8 @@ def heads(connection: sqlite3.Connection, sessions: Sequence[str]) -> dict[str, 
 def _session_row(row: tuple[Any, ...]) -> SessionRow:
     name, head, epoch, opened_at, updated_at, lease_until, wake_at, source, fork_position, *summary = row
     fork = None if source is None else Fork(source, fork_position)
-    return SessionRow(name, head, epoch, opened_at, updated_at, lease_until, wake_at, Summary(*summary), fork)
+    shown = as_shown(Summary(*summary), wake_at=wake_at, updated_at=updated_at, lease_until=lease_until)
+    return SessionRow(name, head, epoch, opened_at, updated_at, lease_until, wake_at, shown, fork)
 
 
 # --- specs, budgets, freezes ------------------------------------------------------------------------------------------
@@ -202,12 +221,13 @@ def stats(connection: sqlite3.Connection) -> dict[str, Any]:
     def value(sql: str) -> Any:
         return connection.execute(sql).fetchone()[0]
 
-    by_status = connection.execute("SELECT status, count(*) FROM summaries GROUP BY status ORDER BY status")
+    counts = connection.execute("SELECT status, '', count(*) FROM summaries GROUP BY status").fetchall()
+    by_status = with_unseen(counts, connection.execute(f"SELECT m.status, '', count(*) FROM {DUE} GROUP BY m.status"))
     migrations = applied(connection)
     return {
         "backend": "sqlite",
         "schema": migrations[-1].number if migrations else 0,
-        "sessions": dict(by_status.fetchall()),
+        "sessions": {status: many for (status, _), many in sorted(by_status.items())},
         "records": value(
             "SELECT coalesce(sum(h.head - s.fork_position), 0) FROM heads h JOIN sessions s ON s.id = h.id"
         ),

@@ -122,6 +122,48 @@ async def lists_can_be_filtered(h: Harness) -> None:
     assert await found(status="waiting", agent="scribe", user="bob") == "b"
 
 
+@law
+async def what_nobody_has_looked_at_is_queued(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    idle, failed = Summary("scribe", "v1", "lab", "ada"), Summary("scribe", "v1", "lab", "ada", "failed")
+    doubtful = Summary("scribe", "v1", "lab", "ada", "idle", "doubt")
+    for name, summary in (("a", idle), ("b", failed), ("c", idle), ("d", doubtful), ("e", failed)):
+        await db.store.append(opened(name, summary=summary))
+
+    async def found(status: str) -> str:
+        rows = await other.views.sessions(SessionQuery(status=status))
+        assert all(row.summary.status == status for row in rows)
+        return "".join(sorted(row.session for row in rows))
+
+    async def everywhere() -> tuple[str, ...]:
+        overview = await other.screens.overview("lab", since=T0)
+        stats = (await other.views.stats())["sessions"]
+        listed = {status: await found(status) for status in ("idle", "failed", "queued", "in_progress")}
+        assert stats == {status: len(names) for status, names in listed.items() if names}
+        sums = {status: sum(many for (each, _), many in overview.counts.items() if each == status) for status in listed}
+        assert sums == {status: len(names) * (status != "idle") for status, names in listed.items()}
+        return tuple(listed.values())
+
+    assert await everywhere() == ("acd", "be", "", "")
+    for number, name in enumerate("abd", 1):
+        await db.store.append(write(name, said("hello"), wake=True, at=T0 + number))
+    assert await everywhere() == ("c", "e", "abd", "")
+    assert (await other.views.session("a")).summary.status == "queued"
+    assert (await other.store.load("a")).summary == idle
+    leases = {lease.session: lease for lease in await db.store.claim("w1", now=T0 + 9, ttl_s=30, limit=9)}
+    assert await everywhere() == ("acd", "be", "", "")
+    # Somebody speaks to one that is held: whoever holds it may be dead.
+    await other.store.append(write("a", said("again"), wake=True, at=T0 + 10))
+    assert await everywhere() == ("cd", "be", "a", "")
+    begun = Summary("scribe", "v1", "lab", "ada", "in_progress")
+    await db.store.append(write("a", said("noted"), lease=leases["a"], expect=3, summary=begun, at=T0 + 11))
+    assert await everywhere() == ("cd", "be", "", "a")
+    # What a worker left for later is nothing that somebody said.
+    for name, later in (("b", None), ("d", T0 + 60 * SECOND)):
+        await db.store.release(leases[name], seen=2, wake_at=later)
+    assert await everywhere() == ("cd", "be", "", "a")
+
+
 # --- projections and usage --------------------------------------------------------------------------------------------
 
 
