@@ -21,7 +21,7 @@ from remanence.content import digest_of
 from remanence.errors import Conflict, KeyReused, NotFound
 from remanence.ports import Entry, EntryQuery
 
-__all__ = ["BOUND_S", "KIND", "bind_key"]
+__all__ = ["BOUND_S", "KIND", "bind_key", "path_of"]
 
 KIND = "bound_key"
 BOUND_S = 86_400
@@ -37,7 +37,7 @@ _MICROS = 1_000_000
 async def bind_key(caller: Caller, request: Request) -> None:
     """Bind the key of a request, if it has one, to what is asked. Raises KeyReused when it came with something else."""
     key = request.headers.get("idempotency-key")
-    path = request.url.path.removeprefix("/openai")
+    path = path_of(request)
     if key is None or request.method in _READING or path.endswith(_OF_A_SESSION):
         return
     if not 0 < len(key) <= KEY_CHARS_MAX:
@@ -50,6 +50,12 @@ async def bind_key(caller: Caller, request: Request) -> None:
             f"The idempotency key was used before with another request, {first}. Nothing of this one was done. Send it "
             "again under a key of its own."
         )
+
+
+def path_of(request: Request) -> str:
+    """The path of a request, the same under both mounts and wherever a proxy puts them."""
+    under = request.scope.get("root_path", "").rstrip("/")
+    return request.scope["path"].removeprefix(under).removeprefix("/openai")
 
 
 async def _first_with(caller: Caller, name: str, operation: str) -> str:

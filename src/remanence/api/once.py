@@ -30,6 +30,7 @@ from fastapi import Header, Request, Response
 from msgspec.structs import replace
 from starlette.types import Message, Receive, Scope, Send
 
+from remanence.api.bound_keys import path_of
 from remanence.commands.caller import Caller
 from remanence.commands.given import Key
 from remanence.content import digest_of
@@ -114,8 +115,7 @@ async def digest_of_request(request: Request, *beside: str | None) -> str:
     body = await request.body()
     with contextlib.suppress(ValueError):
         body = msgspec.json.encode(await request.json(), order="sorted") if body else b""
-    path = request.url.path.removeprefix("/openai")
-    named = f"{request.method} {path}?{request.url.query}"
+    named = f"{request.method} {path_of(request)}?{request.url.query}"
     return digest_of(named.encode(), body, *(str(text).encode() for text in beside))
 
 

@@ -69,8 +69,21 @@ def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
     )
 
 
+_OF_HTTP = (
+    ("headers_too_large", 431, "The headers of the request are larger than the server takes."),
+    ("http_error", 400, "The request is refused by the rules of HTTP; the message says by which."),
+    ("internal_error", 500, "Something happened that should not; the log says what, under the id of the request."),
+    ("method_not_allowed", 405, "The path does not take this method."),
+    ("misdirected", 421, "The server does not answer for the host that the request names."),
+    ("stopping", 503, "The server stopped before the request was answered. Send it again."),
+)
+"""The codes that no error of the program has."""
+
+
 def _errors() -> Iterator[str]:
     """What each error code means, at the place its `doc_url` names."""
+    for code, status, about in _OF_HTTP:
+        yield f'<p id="error-{code}"><code>{code}</code> ({status}): {about}</p>'
     seen: dict[str, type[RemanenceError]] = {}
     pending: list[type[RemanenceError]] = [RemanenceError]
     while pending:

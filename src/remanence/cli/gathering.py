@@ -13,6 +13,8 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from remanence.cli.unreadable import AnswersUnreadable
+
 __all__ = ["Gathering", "GatheringProtocol"]
 
 HELD_BYTES_MAX = 64 * 1024
@@ -53,7 +55,7 @@ class Gathering:
         return getattr(self._beneath, name)
 
 
-class GatheringProtocol(H11Protocol):
+class GatheringProtocol(AnswersUnreadable, H11Protocol):
     """The server's HTTP over such transports."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]

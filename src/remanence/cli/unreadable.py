@@ -1,0 +1,73 @@
+"""What is answered to bytes that are no request: the error object, like everywhere, not a line of plain text.
+
+A request line that is none, a header that is none, a chunk without a size, a head without an end, the preface of
+HTTP/2: the parser gives up on the connection, and no application hears of it. So the answer is made here, and it is the
+last one on that connection. What still comes is taken and dropped for a moment before it is closed, since a connection
+that is closed with unread bytes is reset, and the answer with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from http import HTTPStatus
+from typing import Any
+
+__all__ = ["AnswersUnreadable"]
+
+LINGER_S = 1.0
+_HTTP_2 = b"PRI * HTTP/2"
+"""How a client of HTTP/2 begins; a parser may take its first line for a request."""
+_WORDS_MAX = 120
+
+
+class AnswersUnreadable(asyncio.Protocol):
+    """Before a protocol of uvicorn's, whichever parser it has."""
+
+    transport: Any
+    cycle: Any
+    server_state: Any
+    loop: asyncio.AbstractEventLoop
+    _given_up = False
+
+    def data_received(self, data: bytes) -> None:
+        """What came in, as long as it can be read."""
+        if self._given_up:
+            return
+        if self.cycle is None and data.startswith(_HTTP_2):
+            self.send_400_response("the preface of HTTP/2")
+            return
+        super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what the parser gave up on. Called while its complaint is being handled."""
+        self._given_up = True
+        running = self.cycle if self.cycle is not None and not self.cycle.response_complete else None
+        if running is not None and running.response_started:
+            self.transport.close()  # in the middle of another answer there is no place for this one
+            return
+        if running is not None:  # a body that broke off: whoever waits for it hears that its client is gone
+            running.disconnected = True
+            running.message_event.set()
+        self.transport.write(_answer(sys.exception(), msg, self.server_state.default_headers))
+        self.loop.call_later(LINGER_S, self.transport.close)
+
+
+def _answer(complaint: BaseException | None, words: str, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The whole answer as it is sent."""
+    from remanence.api.failures import failure
+    from remanence.app import make_id
+    from remanence.errors import InvalidInput
+
+    why = "".join(letter for letter in str(complaint or words)[:_WORDS_MAX] if letter.isprintable()).rstrip(".")
+    status = HTTPStatus(getattr(complaint, "error_status_hint", HTTPStatus.BAD_REQUEST))
+    request_id = make_id("req")
+    if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+        code, text = "headers_too_large", "The headers are larger than this server takes. Nothing was done; send less."
+    else:
+        status, code = HTTPStatus.BAD_REQUEST, InvalidInput.code
+        text = f"This is not a request of HTTP/1.1 ({why}). Nothing was done, and the connection is closed."
+    answer = failure(status, code, text, request_id=request_id)
+    answer.headers.update({"x-request-id": request_id, "x-content-type-options": "nosniff", "connection": "close"})
+    head = b"".join(b"%s: %s\r\n" % pair for pair in (*headers, *answer.raw_headers))
+    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (status, status.phrase.encode(), head, answer.body)
