@@ -1,4 +1,4 @@
-"""What one step of the event loop writes to a connection leaves together."""
+"""What one step of the event loop writes to a connection leaves together; the head of a request has a limit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import cast
 
-from remanence.cli.gathering import HELD_BYTES_MAX, Gathering
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from remanence.cli.gathering import HEAD_BYTES_MAX, HELD_BYTES_MAX, Gathering, GatheringProtocol
 
 
 @asynccontextmanager
@@ -59,3 +63,37 @@ async def test_much_is_not_held() -> None:
     async with connected(act) as reader:
         assert len(await reader.read()) == 400 * (HELD_BYTES_MAX + 1)
     assert seen[0] > 0
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    """An application that says hello to any request."""
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"5")]})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+@asynccontextmanager
+async def greeted() -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection to a server of that application."""
+    config = uvicorn.Config(hello, http=GatheringProtocol, log_config=None, lifespan="off")
+    state = ServerState()
+    loop = asyncio.get_running_loop()
+    async with await loop.create_server(lambda: GatheringProtocol(config, state, {}), "127.0.0.1", 0) as server:
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+        yield reader, writer
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_head_without_an_end_is_refused() -> None:
+    async with greeted() as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nhost: a\r\n")
+        writer.write(b"x-more: " + b"m" * HEAD_BYTES_MAX)
+        assert (await reader.read(12)).startswith(b"HTTP/1.1 4")
+
+
+async def test_many_requests_over_one_connection_and_large_bodies_are_none() -> None:
+    head = b"POST / HTTP/1.1\r\nhost: a\r\nx-more: " + b"m" * 4_000 + b"\r\ncontent-length: 90000\r\n\r\n"
+    async with greeted() as (reader, writer):
+        for _ in range(40):
+            writer.write(head + b"b" * 90_000)
+            assert (await reader.readuntil(b"hello")).startswith(b"HTTP/1.1 200")

@@ -26,6 +26,7 @@ NO_REQUESTS = {
     "a space before the colon": LINE + HOST + b"x-odd : 1\r\n" + END,
     "a control character in a header": LINE + HOST + b"x-odd: a\x00b\r\n" + END,
     "no host": LINE + END,
+    "two hosts": LINE + HOST + b"host: elsewhere\r\n" + END,
     "two lengths": LINE + HOST + b"content-length: 1\r\ncontent-length: 2\r\n" + END + b"{}",
     "a length that is none": LINE + HOST + b"content-length: many\r\n" + END,
     "a chunk without a size": LINE + HOST + JSON + CHUNKED + END + b"zz\r\n{}\r\n",

@@ -1,4 +1,4 @@
-"""Writing to sockets in fewer pieces: what one step of the event loop writes to a connection leaves together.
+"""The server's HTTP: requests are read by a parser in C, and answers leave in few pieces.
 
 An answer is handed to the socket piece by piece: its head, each event of a stream, the mark of its end. Each would be a
 system call for us and a wake-up for whoever reads. They are held until the loop has run what is ready now, which is no
@@ -11,13 +11,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from remanence.cli.unreadable import AnswersUnreadable
 
 __all__ = ["Gathering", "GatheringProtocol"]
 
 HELD_BYTES_MAX = 64 * 1024
+HEAD_BYTES_MAX = 64 * 1024
+"""What a request line and headers may come to; the parser itself would gather them for ever."""
 
 
 class Gathering:
@@ -55,8 +58,40 @@ class Gathering:
         return getattr(self._beneath, name)
 
 
-class GatheringProtocol(AnswersUnreadable, H11Protocol):
+class HeadTooLarge(httptools.HttpParserError):
+    """The head of a request does not end."""
+
+    error_status_hint = 431
+
+
+class GatheringProtocol(AnswersUnreadable, HttpToolsProtocol):
     """The server's HTTP over such transports."""
+
+    _in_head = False
+    _head_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         super().connection_made(cast("asyncio.Transport", Gathering(transport)))
+
+    def data_received(self, data: bytes) -> None:
+        """What came in. A head may be as large as one piece that came, or as `HEAD_BYTES_MAX`."""
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+        if self._head_bytes > HEAD_BYTES_MAX and not self._given_up:
+            try:
+                raise HeadTooLarge(f"the head has more than {HEAD_BYTES_MAX} bytes")
+            except HeadTooLarge as error:
+                self.send_400_response(str(error))
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._in_head, self._head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Its body begins."""
+        self._in_head = False
+        if sum(name == b"host" for name, _ in self.headers) != 1:
+            raise httptools.HttpParserError("it has to name one host")
+        super().on_headers_complete()

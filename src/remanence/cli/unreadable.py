@@ -22,13 +22,14 @@ _WORDS_MAX = 120
 
 
 class AnswersUnreadable(asyncio.Protocol):
-    """Before a protocol of uvicorn's, whichever parser it has."""
+    """Before a protocol of uvicorn's."""
 
     transport: Any
     cycle: Any
     server_state: Any
     loop: asyncio.AbstractEventLoop
     _given_up = False
+    _last_words = b""
 
     def data_received(self, data: bytes) -> None:
         """What came in, as long as it can be read."""
@@ -42,14 +43,27 @@ class AnswersUnreadable(asyncio.Protocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser gave up on. Called while its complaint is being handled."""
         self._given_up = True
+        answer = _answer(sys.exception(), msg, self.server_state.default_headers)
         running = self.cycle if self.cycle is not None and not self.cycle.response_complete else None
+        if running is not None and not running.more_body:
+            self._last_words = answer  # what came before it was a whole request, and is answered first
+            return
         if running is not None and running.response_started:
             self.transport.close()  # in the middle of another answer there is no place for this one
             return
         if running is not None:  # a body that broke off: whoever waits for it hears that its client is gone
             running.disconnected = True
             running.message_event.set()
-        self.transport.write(_answer(sys.exception(), msg, self.server_state.default_headers))
+        self._end(answer)
+
+    def on_response_complete(self) -> None:
+        """An answer has left."""
+        super().on_response_complete()  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+        if self._last_words:
+            self._end(self._last_words)
+
+    def _end(self, answer: bytes) -> None:
+        self.transport.write(answer)
         self.loop.call_later(LINGER_S, self.transport.close)
 
 
