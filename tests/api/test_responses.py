@@ -313,7 +313,7 @@ async def test_a_deleted_response_is_gone(server: Server, tmp_path: Path) -> Non
 FORGED = pack("reasoning", 5)
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"input": "x", "top_logprobs": 21}, "top_logprobs"),
-    ({"input": "x", "include": ["file_search_call.results"]}, "include[0]"),
+    ({"input": "x", "include": ["everything"]}, "include[0]"),
     ({"input": "x", "moderation": {"model": "m"}}, "moderation"),
     ({"input": "x", "tools": [{"type": "web_search"}]}, "tools[0].type"),
     ({"input": "x", "tools": [{"type": "mcp", "server_label": "s", "server_url": "http://x"}]}, "tools[0].server_url"),

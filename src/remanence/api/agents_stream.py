@@ -6,7 +6,6 @@ event gets exactly what follows it, the past included; that is how a client goes
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from remanence.api.agents_objects import session_object, session_status
 from remanence.api.agents_pieces import Event
 from remanence.api.agents_view import Live, SessionView
 from remanence.api.lookout import Lookout
+from remanence.api.padding import padding
 from remanence.api.stream import Batch, Place, frame, watch
 from remanence.commands.caller import Caller
 from remanence.core.session import decode_snapshot
@@ -29,7 +29,6 @@ from remanence.spec import AgentSpec
 __all__ = ["SessionStream", "StreamChoice", "shown_session"]
 
 _PAGE = 1_000
-_PADDED = 32
 
 
 class StreamChoice(msgspec.Struct, frozen=True):
@@ -183,6 +182,5 @@ class SessionStream:
         if isinstance(state, Session):
             data["session"] = await shown_session(self._caller, state, await self._spec(state.version))
         if self._choice.obfuscation and "delta" in event:
-            # Padded, so that the length of what travels does not tell the length of a word.
-            data["obfuscation"] = secrets.token_hex(_PADDED)[: _PADDED - len(event["delta"]) % _PADDED]
+            data["obfuscation"] = padding(event["delta"])
         return frame(event["type"], event_id, data)

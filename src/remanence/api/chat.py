@@ -35,12 +35,12 @@ from starlette.types import Receive, Scope, Send
 
 from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
-from remanence.api.chat_answer import Heading, Piece, chunks, completion
+from remanence.api.chat_answer import Heading, Piece, chunks, completion, padded
 from remanence.api.chat_direct import direct
 from remanence.api.chat_place import Tally, beyond
 from remanence.api.chat_request import asked_of, fitted
 from remanence.api.chat_session import Wanted, answer, tell
-from remanence.api.chat_shapes import ChatAnswer, ChatBody, ChatChunk
+from remanence.api.chat_shapes import ChatAnswer, ChatBody, ChatChunk, StreamOptions
 from remanence.api.lookout import Lookout
 from remanence.api.named import Served, named
 from remanence.api.once import IdempotencyKey, digest_of_request, only_once
@@ -194,8 +194,11 @@ async def _answer(
             made = await _or_status(completion(msgspec.structs.replace(heading, metadata=body.metadata), pieces))
         return Response(made.model_dump_json(), headers=headers, media_type="application/json")
     first = await _or_status(anext(pieces))
-    usage = body.stream_options is not None and body.stream_options.include_usage
-    made = chunks(heading, _from(first, pieces), usage=usage, begins=tally is None or not tally.begun)
+    options = body.stream_options or StreamOptions()
+    told = _from(first, pieces)
+    made = chunks(heading, told, usage=options.include_usage, begins=tally is None or not tally.begun)
+    if options.include_obfuscation:
+        made = padded(made)
     return _Chunks(_events(made, end, tally), headers, held=(made, pieces))
 
 

@@ -9,6 +9,7 @@ reply is settled, only what is still missing. If a reader was told something tha
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import aclosing
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -30,6 +31,7 @@ from remanence.api.chat_shapes import (
     TokenLogprobs,
     ToolPiece,
 )
+from remanence.api.padding import padding
 from remanence.content import Part, Text, ToolCall, Usage, logprobs_in, text_of
 from remanence.errors import ModelError
 from remanence.ports import DeltaKind
@@ -49,6 +51,7 @@ __all__ = [
     "contradicted",
     "finish_of",
     "likely_in",
+    "padded",
     "visible",
 ]
 
@@ -309,6 +312,18 @@ async def chunks(
                 yield last
                 if usage:
                     yield _last(heading, used)
+
+
+async def padded(made: AsyncGenerator[ChatChunk]) -> AsyncGenerator[ChatChunk]:
+    """The same chunks, those with a piece of text filled up."""
+    async with aclosing(made):
+        async for chunk in made:
+            for choice in chunk.choices:
+                calls = choice.delta.tool_calls or ()
+                said = [choice.delta.content, *(call.function.arguments for call in calls if call.function)]
+                if text := "".join(piece for piece in said if piece):
+                    chunk.obfuscation = padding(text)
+            yield chunk
 
 
 def _likely(done: Done) -> TokenLogprobs | None:

@@ -150,25 +150,36 @@ def _messages(given: list[ChatMessage], first: int) -> tuple[Message, ...]:
     return tuple(made)
 
 
-def _instruction(message: ChatMessage, path: str) -> str:
-    _only(message, path)
+def _named(message: ChatMessage, path: str) -> tuple[Part, ...]:
+    """What a message says, after the name of who says it if it has one."""
     parts = _parts(message.content, path)
+    if not message.name or not parts:
+        return parts
+    first, *others = parts
+    if isinstance(first, Text):
+        return (Text(f"{message.name}: {first.text}"), *others)
+    return (Text(f"{message.name}:"), *parts)
+
+
+def _instruction(message: ChatMessage, path: str) -> str:
+    _only(message, path, "name")
+    parts = _named(message, path)
     if not all(isinstance(part, Text) for part in parts):
         raise _refused(f"{path}.content", "instructions are text")
     return "\n".join(part.text for part in parts if isinstance(part, Text))
 
 
 def _spoken(message: ChatMessage, path: str) -> tuple[Part, ...]:
-    _only(message, path)
+    _only(message, path, "name")
     parts = _parts(message.content, path)
     if not parts or all(isinstance(part, Text) and not part.text.strip() for part in parts):
         raise _refused(f"{path}.content", "the message is empty")
-    return parts
+    return _named(message, path)
 
 
 def _said_by_assistant(message: ChatMessage, path: str) -> Message:
-    _only(message, path, "tool_calls", "refusal")
-    parts: list[Part] = [*_parts(message.content, path)]
+    _only(message, path, "name", "tool_calls", "refusal")
+    parts: list[Part] = [*_named(message, path)]
     if message.refusal:
         parts.append(Text(message.refusal))
     calls = message.tool_calls or []
@@ -193,7 +204,7 @@ def _result(message: ChatMessage, names: dict[str, str], path: str) -> Message:
 
 
 def _only(message: ChatMessage, path: str, *fields: str) -> None:
-    for name in ("tool_calls", "tool_call_id", "refusal"):
+    for name in ("name", "tool_calls", "tool_call_id", "refusal"):
         if name not in fields and getattr(message, name):
             raise _refused(f"{path}.{name}", f"a message of role {message.role} has no such field")
 

@@ -81,11 +81,14 @@ class MessageCall(_Asked):
 
 
 class ChatMessage(_Asked):
-    """One message. `tool_calls` only of an assistant, `tool_call_id` only of a tool; `system` and `developer` first."""
+    """One message. `tool_calls` only of an assistant, `tool_call_id` only of a tool; `system` and `developer` first.
+
+    A `name` is put before what is said, for most providers have no place for it.
+    """
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[ContentPart] | None = None
-    name: None = None
+    name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     tool_calls: list[MessageCall] | None = None
     tool_call_id: str | None = None
     refusal: str | None = None
@@ -159,7 +162,7 @@ class FormatBody(_Asked):
 
 
 class StreamOptions(_Asked):
-    """How to stream. Nothing is obfuscated here."""
+    """How to stream; `include_obfuscation` pads every piece of text."""
 
     include_usage: bool = False
     include_obfuscation: bool = False
@@ -326,3 +329,4 @@ class ChatChunk(BaseModel):
     usage: ChatUsage | None = None
     service_tier: Tier | None = None
     system_fingerprint: None = None
+    obfuscation: str | None = None

@@ -130,7 +130,6 @@ _AGENTS = (
 )
 
 _RESPONSE = "/responses/{response_id}"
-_OLD_INCLUDE = "`include` as in `responses.create`"
 
 _RESPONSES = (
     *_rows(
@@ -138,7 +137,7 @@ _RESPONSES = (
         ("create", "partial", "POST /responses", "see its parameters"),
         ("parse", "partial", "POST /responses", "as `responses.create`"),
         ("stream", "partial", "POST /responses", "as `responses.create`; resuming by `response_id` works"),
-        ("retrieve", "partial", f"GET {_RESPONSE}", "`include_obfuscation` is refused; " + _OLD_INCLUDE),
+        ("retrieve", "full", f"GET {_RESPONSE}"),
         ("delete", "full", f"DELETE {_RESPONSE}"),
         ("cancel", "full", f"POST {_RESPONSE}/cancel"),
         (
@@ -148,7 +147,7 @@ _RESPONSES = (
             "the summary is encoded, not encrypted; `image` and `prompt_cache_options` are refused",
         ),
         ("connect", "partial", "WS /responses", "as `responses.create`; no `background` on a socket"),
-        ("input_items.list", "partial", f"GET {_RESPONSE}/input_items", _OLD_INCLUDE),
+        ("input_items.list", "full", f"GET {_RESPONSE}/input_items"),
         (
             "input_tokens.count",
             "partial",
@@ -159,12 +158,12 @@ _RESPONSES = (
     *_rows(
         "beta.responses",
         ("create", "partial", "POST /responses", "answered as `responses.create`; `multi_agent` is refused"),
-        ("retrieve", "partial", f"GET {_RESPONSE}", "as `responses.retrieve`"),
+        ("retrieve", "full", f"GET {_RESPONSE}"),
         ("delete", "full", f"DELETE {_RESPONSE}"),
         ("cancel", "full", f"POST {_RESPONSE}/cancel"),
         ("compact", "partial", "POST /responses/compact", "as `responses.compact`"),
         ("connect", "partial", "WS /responses", "as `responses.connect`"),
-        ("input_items.list", "partial", f"GET {_RESPONSE}/input_items", _OLD_INCLUDE),
+        ("input_items.list", "full", f"GET {_RESPONSE}/input_items"),
         ("input_tokens.count", "partial", "POST /responses/input_tokens", "as `responses.input_tokens.count`"),
     ),
 )
@@ -178,8 +177,8 @@ _CONVERSATIONS = _rows(
     ("update", "full", f"POST {_TALK}"),
     ("delete", "full", f"DELETE {_TALK}"),
     ("items.create", "partial", f"POST {_TALK}/items", "items as `input` of `responses.create`"),
-    ("items.retrieve", "partial", f"GET {_ITEM}", _OLD_INCLUDE),
-    ("items.list", "partial", f"GET {_TALK}/items", _OLD_INCLUDE),
+    ("items.retrieve", "full", f"GET {_ITEM}"),
+    ("items.list", "full", f"GET {_TALK}/items"),
     ("items.delete", "partial", f"DELETE {_ITEM}", "erases the record: of a reply every item, with its calls' outputs"),
 )
 
@@ -226,6 +225,7 @@ def _parameters(full: str, *others: tuple[str, State, str]) -> tuple[Parameter, 
 _TIER = "where the provider has it, else refused; shown is the one it says it used"
 _WHERE_KNOWN = "where the model has it, else refused"
 _CACHE_KEY = "a hint: passed on to OpenAI's formats; other providers go by the prefix"
+_PADDED = "pieces of text are padded only when `include_obfuscation` asks for it"
 _FUNCTIONS = "only tools of type `function`"
 _AGENT_TOOLS = (
     "`function`, without `defer_loading` and `async`, and `mcp` over `http` at a host of the setting `mcp_hosts`, "
@@ -262,13 +262,13 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("background_options", "not yet", "only `soonest`"),
         ("context_management", "not yet", "use `responses.compact`, or `truncation`"),
         ("image", "not yet", ""),
+        ("include", "full", "what belongs to tools that are not served is never there to be added"),
         (
-            "include",
+            "input",
             "partial",
-            "`reasoning.encrypted_content`, `message.input_image.image_url` and `message.output_text.logprobs`; the "
-            "others are of tools that are not served",
+            "no files by id, no `detail` of pictures but `auto`, no items of tools that are not served; an item that "
+            "is referred to must still be stored",
         ),
-        ("input", "partial", "no item references, no files by id, no items of tools that are not served"),
         ("max_tool_calls", "full", "counts the calls that are run here: those of MCP servers' tools"),
         ("moderation", "not yet", ""),
         ("prompt", "not yet", "prompts are not stored; save an agent"),
@@ -277,7 +277,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("prompt_cache_retention", "full", _WHERE_KNOWN),
         ("reasoning", "full", _WHERE_KNOWN),
         ("service_tier", "full", _TIER),
-        ("stream_options", "not yet", "nothing is obfuscated"),
+        ("stream_options", "full", _PADDED),
         ("text", "full", f"`json_object`, `json_schema` and `verbosity` {_WHERE_KNOWN}"),
         ("tool_choice", "full", "among functions and the tools of MCP servers; a forced call is made once in a turn"),
         (
@@ -306,7 +306,8 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         (
             "messages",
             "partial",
-            "no audio, no files by id; no `name`, which most providers have no place for; instructions come first",
+            "no audio, no files by id; a `name` is put before what is said, for most providers have no place for it; "
+            "instructions come first",
         ),
         ("metadata", "full", "kept with the session; without one nothing is kept, and it is shown again"),
         ("modalities", "not yet", "only text"),
@@ -326,7 +327,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("service_tier", "full", _TIER),
         ("stop", "full", "without a session also cut here; with one, where the model has it, else refused"),
         ("store", "not yet", "only false; what shall be kept is a session"),
-        ("stream_options", "partial", "`include_usage`; `include_obfuscation` is taken, nothing is obfuscated"),
+        ("stream_options", "full", _PADDED),
         ("tool_choice", "full", "among functions"),
         ("tools", "partial", _FUNCTIONS),
         ("top_logprobs", "full", _WHERE_KNOWN),

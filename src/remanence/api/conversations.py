@@ -16,20 +16,19 @@ from pydantic import BaseModel, ConfigDict
 
 from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
+from remanence.api.item_references import items_said, with_items
 from remanence.api.once import IdempotencyKey, digest_of_request, found_before, once, remember
 from remanence.api.response_input import Given, read_input, refuse
-from remanence.api.response_items import Item, Shown, call_off_wire, items_of_session, spoken_item
+from remanence.api.response_items import Item, call_off_wire, spoken_item
 from remanence.api.response_kept import read_all
 from remanence.api.response_lists import Order, page
-from remanence.api.response_mcp import remotes_of
 from remanence.api.response_request import Metadata, check_include
 from remanence.api.router import Face
 from remanence.api.talks import GONE, KIND, Talk, add_spoken, change_talk, find_talk, make_talk, open_talk, resting
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.given import Key, erase, keep
-from remanence.content import ToolCall
 from remanence.errors import Busy, Conflict, Frozen, KeyReused, NotFound
-from remanence.events import ModelReplied, Recorded, ToolReturned
+from remanence.events import ModelReplied, ToolReturned
 
 __all__ = ["conversations_router"]
 
@@ -82,7 +81,7 @@ def _shown(talk: Talk) -> Item:
 @once
 async def create_conversation(body: ConversationBody, caller: Asking) -> Response:
     """An empty conversation, or one that begins with up to twenty items."""
-    given = _read(Talk("", 0), body.items or [])
+    given = await _read(caller, Talk("", 0), body.items or [])
     talk = Talk(caller.make_id("conv"), caller.clock.now(), metadata=body.metadata or {})
     await make_talk(caller, talk)
     await _add(caller, talk, given)
@@ -130,7 +129,10 @@ async def create_items(
     if idempotency_key is not None:
         key = Key(f"items:{idempotency_key}", await digest_of_request(request))
     before = await found_before(caller, key, tuple[str, ...]) if key else None
-    positions, names = (set[int](), before) if before else await _add(caller, talk, _read(talk, body.items), key=key)
+    if before:
+        positions, names = set[int](), before
+    else:
+        positions, names = await _add(caller, talk, await _read(caller, talk, body.items), key=key)
     items = await _items(caller, await find_talk(caller, conversation_id))
     added = [item for item, position in items if position in positions or item["id"] in names]
     if key is not None and not before:
@@ -199,11 +201,12 @@ async def _step(caller: Caller, session: str, position: int) -> list[int]:
     return found
 
 
-def _read(talk: Talk, items: list[Any]) -> Given:
+async def _read(caller: Caller, talk: Talk, items: list[Any]) -> Given:
     if len(items) > _ITEMS_MAX:
         refuse("items", f"at most {_ITEMS_MAX} items are added at once")
     known = [talk.session] if talk.session else []
-    given = read_input(items, lambda call: call_off_wire(known, call), path="items")
+    whole = await with_items(caller, items, path="items")
+    given = read_input(whole, lambda call: call_off_wire(known, call), path="items")
     if given.approvals:
         refuse("items", "an answer to an approval is given by a response")
     return given
@@ -244,18 +247,7 @@ async def _items(caller: Caller, talk: Talk) -> list[tuple[Item, int]]:
     spoken = [(spoken_item(talk.id, i, one.role, one.text), 0) for i, one in told]
     if not talk.session:
         return spoken
-    s = await state_of(caller, talk.session)
-    spec = await caller.database.specs.get(s.version)
-    tools = {tool.name for tool in spec.tools if tool.kind != "client"}
-    records = await read_all(caller, talk.session)
-    names = _called(records)
-    shown = Shown(s.id, s.agent, frozenset(names - tools), remotes=remotes_of(spec.tools))
-    return spoken + items_of_session(shown, records)
-
-
-def _called(records: list[Recorded]) -> set[str]:
-    parts = [part for record in records if isinstance(record.event, ModelReplied) for part in record.event.parts]
-    return {part.name for part in parts if isinstance(part, ToolCall)}
+    return spoken + await items_said(caller, await state_of(caller, talk.session))
 
 
 async def _item(caller: Caller, talk: Talk, name: str) -> tuple[Item, int]:

@@ -52,6 +52,8 @@ class Given(msgspec.Struct, frozen=True):
     messages: tuple[Message, ...]
     spoken: tuple[Spoken, ...] = ()
     approvals: tuple[Approval, ...] = ()
+    functions: tuple[str, ...] = ()
+    """The names of the functions whose calls were brought along."""
 
 
 def refuse(path: str, why: str) -> NoReturn:
@@ -96,10 +98,11 @@ class _Reader:
         self._names: dict[str, str] = {}
         self._spoken: list[Spoken] = []
         self._approvals: list[Approval] = []
+        self._functions: dict[str, None] = {}
 
     def done(self) -> Given:
         self._flush()
-        return Given(tuple(self._messages), tuple(self._spoken), tuple(self._approvals))
+        return Given(tuple(self._messages), tuple(self._spoken), tuple(self._approvals), tuple(self._functions))
 
     def take(self, item: Mapping[str, Any], path: str) -> None:
         kind = item.get("type") or "message"
@@ -110,6 +113,7 @@ class _Reader:
                 _known(item, _CALL, path)
                 call = self._call_of(_text(item.get("call_id"), f"{path}.call_id"))
                 self._call(call, item, path)
+                self._functions[self._names[call]] = None
             case "function_call_output":
                 _known(item, _OUTPUT, path)
                 self._output(item, path)
@@ -129,8 +133,7 @@ class _Reader:
                 summary = _unpack(item.get("encrypted_content"), "compaction", f"{path}.encrypted_content")
                 self._say("user", (Text(f"Summary of the conversation so far:\n{summary}"),))
             case "item_reference":
-                refuse(path, "items cannot be referred to by id here; send the item, or continue with "
-                       "`previous_response_id` or `conversation`")  # fmt: skip
+                refuse(f"{path}.id", "the id of an item is expected, and nothing else")
             case _:
                 refuse(f"{path}.type", f"items of type {kind!r} are not served")
 

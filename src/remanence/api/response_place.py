@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
+from remanence.api.item_references import with_items
 from remanence.api.named import Named, Served, named
 from remanence.api.response_endings import Endings
 from remanence.api.response_fold import Fold, Pending
@@ -87,7 +88,7 @@ async def ask(served: Served, caller: Caller, body: ResponseBody | CountBody) ->
     known = [name for name in (previous and previous.session, talk and talk.session) if name]
     if body.input is None:
         refuse("input", "it is missing")
-    given = read_input(body.input, lambda call: call_off_wire(known, call))
+    given = read_input(await with_items(caller, body.input), lambda call: call_off_wire(known, call))
     carried = (*previous.carried, *previous.spoken) if previous else talk.heard if talk else ()
     listed = () if found.agent else await listed_by(served.shelf, body.tools or ())
     window = served.gateway.context_window(found.name) if body.truncation == "auto" and not found.agent else None
@@ -220,6 +221,13 @@ async def _turn_before(caller: Caller, record: Recorded) -> int | None:
     return s.turns if asks or calls_with_client(s) else None
 
 
+def _client_tools(asked: Asked) -> tuple[str, ...]:
+    """The functions that the client runs, also those whose calls it brought along without naming them again."""
+    own = [tool.name for tool in asked.spec.tools if tool.kind == "client"]
+    known = {tool.name for tool in asked.spec.tools}
+    return (*own, *(name for name in asked.given.functions if name not in known))
+
+
 def _kept(asked: Asked, body: ResponseBody, records: Sequence[Recorded], turn: int | None) -> Kept:
     first, spec = records[0], asked.spec
     return Kept(
@@ -230,7 +238,7 @@ def _kept(asked: Asked, body: ResponseBody, records: Sequence[Recorded], turn: i
         first.at,
         asked.echo,
         turn=turn,
-        client_tools=tuple(tool.name for tool in spec.tools if tool.kind == "client"),
+        client_tools=_client_tools(asked),
         background=bool(body.background),
         previous=asked.previous.id if asked.previous else None,
         conversation=asked.talk.id if asked.talk else None,

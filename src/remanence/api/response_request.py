@@ -101,9 +101,9 @@ class ReasoningBody(_Asked):
 
 
 class StreamOptions(_Asked):
-    """How to stream."""
+    """How to stream; `include_obfuscation` pads every piece of text."""
 
-    include_obfuscation: Literal[False] | None = None
+    include_obfuscation: bool | None = None
 
 
 class BackgroundOptions(_Asked):
@@ -159,7 +159,17 @@ class CompactBody(_Asked):
     image: None = None
 
 
-Included = Literal["reasoning.encrypted_content", "message.input_image.image_url", "message.output_text.logprobs"]
+Included = Literal[
+    "reasoning.encrypted_content",
+    "message.input_image.image_url",
+    "message.output_text.logprobs",
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+]
+"""What a response may hold besides. The last five belong to tools that are refused, so there is never one to add."""
 
 
 def check_include(include: list[str] | None) -> None:

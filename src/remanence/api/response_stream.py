@@ -12,6 +12,7 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 from remanence.api.lookout import Lookout
+from remanence.api.padding import padding
 from remanence.api.response_endings import Endings
 from remanence.api.response_fold import Fold, WireEvent
 from remanence.api.response_kept import make_fold
@@ -67,8 +68,13 @@ def _take(fold: Fold, batch: Batch) -> None:
         fold.preview(batch.preview)
 
 
-async def frames_of(batches: AsyncGenerator[Sequence[WireEvent]]) -> AsyncGenerator[Sequence[bytes]]:
-    """Events as frames; the last one says that the stream is whole. What goes wrong on the way is an `error` event."""
+async def frames_of(
+    batches: AsyncGenerator[Sequence[WireEvent]], *, padded: bool = False
+) -> AsyncGenerator[Sequence[bytes]]:
+    """Events as frames; the last one says that the stream is whole. What goes wrong on the way is an `error` event.
+
+    `padded`: the pieces of what is said are filled up, so that their lengths tell nothing.
+    """
     number = -1
     async with aclosing(batches):
         try:
@@ -76,6 +82,8 @@ async def frames_of(batches: AsyncGenerator[Sequence[WireEvent]]) -> AsyncGenera
                 if events and events[-1] is NOTHING_LEFT:
                     yield [DONE]
                     continue
+                if padded:
+                    events = [_padded(event) for event in events]
                 written = [frame(event["type"], str(event["sequence_number"]), event) for event in events]
                 if events:
                     number = events[-1]["sequence_number"]
@@ -84,6 +92,10 @@ async def frames_of(batches: AsyncGenerator[Sequence[WireEvent]]) -> AsyncGenera
                 yield written
         except RemanenceError as error:
             yield [frame("error", str(number), _failed(error, number))]
+
+
+def _padded(event: WireEvent) -> WireEvent:
+    return {**event, "obfuscation": padding(event["delta"])} if "delta" in event else event
 
 
 def _failed(error: RemanenceError, number: int) -> WireEvent:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from fastapi import Depends, Header, Query, Request, Response
@@ -120,14 +120,14 @@ async def create_response(
         if idempotency_key is not None:
             refuse("idempotency-key", "with `store: false` no answer is kept that could be given again")
         private = Private(caller, meter_of(request), asked, body, await history_of(caller, asked))
-        return await _answer_private(caller, private, stream=bool(body.stream))
+        return await _answer_private(caller, private, body)
     key = None
     if idempotency_key is not None:
         key = Key(idempotency_key, body_digest(body.model_dump(mode="json", exclude_unset=True, exclude={"stream"})))
     placed = await place(caller, asked, Submission(body, x_if_busy or asked.spec.if_busy, key), following.endings)
     headers = {"x-session-id": placed.kept.session}
     if body.stream:
-        return _stream(caller, events_of(caller, placed, following), headers, on_end=placed.close)
+        return _stream(caller, events_of(caller, placed, following), _How(headers, placed.close, _padded(body)))
     try:
         fold = await (_begun(caller, placed) if body.background else settled(caller, placed, following))
     finally:
@@ -147,27 +147,34 @@ async def _create(request: Request, _: str, body: ResponseBody, caller: Caller) 
 responses_router.lanes.append(Lane("/responses", "", ResponseBody, _create))
 
 
-async def _answer_private(caller: Caller, private: Private, *, stream: bool) -> Response:
-    if stream:
-        return _stream(caller, private.events(), {}, on_end=_nothing)
+async def _answer_private(caller: Caller, private: Private, body: ResponseBody) -> Response:
+    if body.stream:
+        return _stream(caller, private.events(), _How({}, padded=_padded(body)))
     async with aclosing(private.events()) as batches:
         async for _ in batches:
             pass
     return _json(response_object(private.kept, private.fold))
 
 
-def _stream(
-    caller: Caller,
-    batches: AsyncGenerator[Sequence[WireEvent]],
-    headers: dict[str, str],
-    *,
-    on_end: Callable[[], None],
-) -> Response:
-    return EventStream(paced(caller.clock, frames_of(batches)), on_end=on_end, headers=headers)
-
-
 def _nothing() -> None:
     """There is nothing to close."""
+
+
+class _How(NamedTuple):
+    """How a stream is sent: with which headers, what is closed at its end, and whether its pieces are padded."""
+
+    headers: dict[str, str]
+    on_end: Callable[[], None] = _nothing
+    padded: bool = False
+
+
+def _padded(body: ResponseBody) -> bool:
+    return bool(body.stream_options and body.stream_options.include_obfuscation)
+
+
+def _stream(caller: Caller, batches: AsyncGenerator[Sequence[WireEvent]], how: _How) -> Response:
+    frames = frames_of(batches, padded=how.padded)
+    return EventStream(paced(caller.clock, frames), on_end=how.on_end, headers=how.headers)
 
 
 @responses_router.post("/responses/input_tokens", summary="Estimate the tokens of an input")
@@ -194,8 +201,8 @@ async def retrieve_response(
 ) -> Response:
     """A response as it stands. With `stream`, its events, from the beginning or after a sequence number."""
     check_include(wanted.include)
-    if wanted.include_obfuscation:
-        refuse("include_obfuscation", "it is not served")
+    if wanted.include_obfuscation and not wanted.stream:
+        refuse("include_obfuscation", "only with `stream`")
     kept = await find(caller, response_id)
     after = wanted.starting_after
     if not wanted.stream:
@@ -207,7 +214,8 @@ async def retrieve_response(
             refuse("last-event-id", "it is no sequence number")
         after = int(last_event_id)
     batches = events_of(caller, Placed(kept), following_of(request), after=-1 if after is None else after)
-    return _stream(caller, batches, {"x-session-id": kept.session}, on_end=_nothing)
+    how = _How({"x-session-id": kept.session}, padded=wanted.include_obfuscation)
+    return _stream(caller, batches, how)
 
 
 @responses_router.post("/responses/{response_id}/cancel", summary="Cancel a response")
