@@ -147,6 +147,7 @@ async def _heard(reader: Subscription, clock: Clock, sent_at: int) -> tuple[Sequ
     """What comes next, and whether the journal should be looked at. Pieces gather for a while; a record waits for none
     of them."""
     items = [*await reader.take(BEAT_S)]
+    await asyncio.sleep(0)  # whoever made them goes first: it has effects to send, or a reply to journal
     stirred = not items
     while items and all(isinstance(item, Delta) for item in items):
         left_s = COALESCE_S - (clock.now() - sent_at) / _MICROS
@@ -201,6 +202,7 @@ class EventStream(StreamingResponse):
         self._on_end = on_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0)  # whoever was told of the input too goes first: a call that leaves is not waited for
         telling = asyncio.create_task(self.stream_response(send))
         leaving = asyncio.create_task(self.listen_for_disconnect(receive))
         try:

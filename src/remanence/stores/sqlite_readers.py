@@ -4,8 +4,9 @@ Each read is one transaction, so that what it returns was true at one moment.
 
 Going to a thread and back costs more than most reads do: two wake-ups, and two turns at the interpreter's lock. So
 short reads (`run(..., short=True)`) that are asked for in one step of the event loop go together, at most
-`TOGETHER_MAX` of them, and come back together. A read that may take long goes alone. What is read of a table that is
-small and always at hand is read on the spot (`at_once`): it takes a few hundredths of a millisecond.
+`TOGETHER_MAX` of them, and come back together. A read that may take long goes alone. A row by its key, and what is in a
+table that is small, is read on the spot (`at_once`): it takes a few hundredths of a millisecond, of a page that is at
+hand.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Readers:
         return await read.future
 
     async def at_once(self, query: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a query of one statement, on a table that is small and always at hand, without leaving the event loop.
+        """Run a query of one statement that touches a few pages, without leaving the event loop.
 
         When another process is in the way, it is run by a thread, which waits.
         """

@@ -29,7 +29,7 @@ class SqliteRegistry:
         return await self._writer.do(partial(_put, entry=entry, expect=expect))
 
     async def get(self, kind: str, name: str) -> Entry:
-        return await self._readers.run(partial(_get, kind=kind, name=name), short=True)
+        return await self._readers.at_once(partial(_get, kind=kind, name=name))
 
     async def list(self, query: EntryQuery) -> Sequence[Entry]:
         return await self._readers.run(partial(_list, query=query))

@@ -33,6 +33,7 @@ __all__ = ["Writer", "rewrite"]
 T = TypeVar("T")
 
 GROUP_MAX = 512
+FEW = 3
 LOCK_PAUSE_S, LOCK_PAUSE_MAX_S = 0.0002, 0.005
 LOCK_TRIES = 50
 """So many short pauses first: another process holds the lock for the length of a group, a few milliseconds."""
@@ -70,6 +71,8 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._jobs: deque[Job | None] = deque()
         self._asked = False
+        self._few = True
+        """Whether the last group was so small that waiting for company saves nothing."""
         self._rung = threading.Event()
         self._closed = False
         self._log_holds_erased = False
@@ -97,7 +100,9 @@ class Writer:
             raise closed(self._location)
         future = self._loop.create_future()
         self._jobs.append(Job(work, future))
-        if not self._asked:
+        if self._few and isinstance(work, Draft) and work.write.lease is not None:
+            self._rung.set()  # a driver that is nearly alone is what others come to, and nobody comes to it
+        elif not self._asked:
             self._asked = True
             self._loop.call_soon(self._loop.call_soon, self._ring)
         return future
@@ -159,6 +164,7 @@ class Writer:
                 self._jobs.append(None)
                 break
             group.append(job)
+        self._few = len(group) <= FEW
         return group
 
     def _queued(self) -> list[Job | None]:
