@@ -408,7 +408,8 @@ class Tool(Protocol):
     async def run(self, call: ToolCall, context: ToolCallContext) -> ToolOutcome: ...
 
     async def reconcile(self, effect_key: str) -> ToolOutcome | Literal["not_happened"] | None:
-        """What became of an effect: its outcome, `not_happened`, or None when the tool cannot tell."""
+        """What became of an effect: its outcome, `not_happened`, or None when the tool cannot tell. When it raises, or
+        gives no answer in time, it is asked again later."""
         ...
 
 

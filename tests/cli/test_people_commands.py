@@ -151,6 +151,9 @@ def test_doubts(project: Path, cli: Run) -> None:
                 "turn": 1,
                 "at": "AT",
                 "reason": "the line broke",
+                "asked": 0,
+                "retry_at": None,
+                "failure": "",
             }
         ]
     )

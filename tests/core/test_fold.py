@@ -301,6 +301,25 @@ def test_the_doubts_of_a_closed_turn_stay_until_they_are_settled() -> None:
         assert case.when(ToolResolved("call_1_1_1", outcome, "grace")).state.doubts == ()
 
 
+def test_a_doubt_that_was_asked_about_in_vain_is_looked_up_again_at_its_date() -> None:
+    case = given_journal(SPEC, heard("pay"), TurnStarted(1, (2,)), called("model_1_1"))
+    case = case.when(replied("model_1_1", wants("pay", cents=1))).then(CallJudged, RunTool)
+    case = case.when(epoch=2).then(ToolLost)
+    (doubt,) = case.state.doubts
+    in_vain = ToolLost(doubt.call, doubt.effect_key, doubt.tool, "no answer", 1, NOW + 5)
+    ended = case.when(CancelAsked("ada")).then(ToolReturned, TurnEnded, Rest)
+    for before, why in ((case, "in_doubt"), (ended, "idle")):
+        after = before.when(in_vain)
+        (told,) = after.state.doubts
+        assert (told.reason, told.asked, told.retry_at, told.failure) == (doubt.reason, 1, NOW + 5, "no answer")
+        assert decide(after.state, SPEC, now=NOW, epoch=2) == Rest(why, wake_at=NOW + 5)
+        assert decide(after.state, SPEC, now=NOW + 5, epoch=2) == Rest(why, reconcile=(doubt.call,))
+        last = after.when(ToolLost(doubt.call, doubt.effect_key, doubt.tool, "no answer", 2))
+        assert decide(last.state, SPEC, now=NOW + 9, epoch=3) == Rest(why)
+        settled = after.when(ToolResolved(doubt.call, "give_up", "grace"))
+        assert settled.when(in_vain).state.doubts == ()
+
+
 def _state_of(s: Session, call: str) -> str:
     known = s.call(call)
     assert known is not None

@@ -222,12 +222,18 @@ def knower(answer: Any) -> FunctionTool[..., Any]:
         ({"cents": 5}, ToolOutcome((Text('{"cents":5}'),))),
         (0, ToolOutcome((Text("0"),))),
         (ToolOutcome((Text("no"),), error=True), ToolOutcome((Text("no"),), error=True)),
-        (ValueError("ledger is away"), None),
-        (SystemError("hard"), None),
     ],
 )
 async def test_reconcile_tells_what_became_of_an_effect(answer: Any, found: Any) -> None:
     assert await knower(answer).reconcile("s:1:c") == found
+
+
+@pytest.mark.parametrize(
+    ("raised", "heard"), [(ValueError("ledger is away"), ValueError), (SystemExit("hard"), RuntimeError)]
+)
+async def test_a_reconcile_that_raises_is_heard(raised: BaseException, heard: type[Exception]) -> None:
+    with pytest.raises(heard, match=str(raised)):
+        await knower(raised).reconcile("s:1:c")
 
 
 async def test_reconcile_may_be_async_and_may_be_absent() -> None:

@@ -7,7 +7,7 @@ from typing import Literal, TypedDict, Unpack
 import click
 
 from remanence.cli.command import Format, Group, Invocation, asynchronous, spelled
-from remanence.cli.output import moment, note, say, show, table
+from remanence.cli.output import counted, moment, note, say, show, table
 from remanence.cli.reach import Resolution
 from remanence.commands.shapes import DoubtShape, SettledShape
 from remanence.errors import InvalidInput, NotFound
@@ -40,11 +40,19 @@ async def list_(call: Invocation, *, session: str | None, output: Format) -> Non
 
 
 def _list_table(found: list[DoubtShape]) -> None:
-    rows = [(d.session, d.call, d.tool, d.effect_key, moment(d.at), d.reason) for d in found]
+    rows = [(d.session, d.call, d.tool, d.effect_key, moment(d.at), _why(d)) for d in found]
     table(("SESSION", "CALL", "TOOL", "EFFECT KEY", "SINCE", "WHY"), rows, empty="Nothing is in doubt.")
     if found:
         words = spelled("doubts", "resolve", found[0].session, found[0].call, "--happened", "RESULT")
         note(f"Settle one with, for example:\n  {words}")
+
+
+def _why(doubt: DoubtShape) -> str:
+    """Why nobody can vouch for it, and what came of asking the tool."""
+    if not doubt.asked:
+        return doubt.reason
+    again = "it is not asked again" if doubt.retry_at is None else f"asked again at {moment(doubt.retry_at)}"
+    return f"{doubt.reason}; {doubt.failure}, {counted(doubt.asked, 'failure')}: {again}"
 
 
 class ResolveOptions(TypedDict):

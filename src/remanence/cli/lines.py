@@ -233,6 +233,9 @@ def _call_words_of(event: CallEvent) -> str:
         case ToolReturned(parts=parts, error=error, size=size):
             cut = f" (cut, {size:,} bytes)" if size is not None else ""
             return f"  {'failed: ' if error else '-> '}{parts_words(parts)}{cut}"
+        case ToolLost(effect_key=key, reason=reason, asked=asked, retry_at=retry_at) if asked:
+            again = f", again at {moment(retry_at)}" if retry_at is not None else ", not any more"
+            return f"  STILL IN DOUBT: {shortened(reason)}{again}  key={key}"
         case ToolLost(effect_key=key, reason=reason):
             return f"  IN DOUBT{_after(reason)}  key={key}"
         case ToolResolved(outcome=outcome, by=by, parts=parts, note=note):

@@ -39,7 +39,7 @@ class Tally:
                 self.effects["model_failed"] += 1
             case ToolStarted():
                 self.effects["tool_started"] += 1
-            case ToolLost():
+            case ToolLost(asked=0):
                 self.effects["tool_lost"] += 1
             case _:
                 pass

@@ -105,7 +105,8 @@ class CallShape(msgspec.Struct, frozen=True):
 
 
 class DoubtShape(msgspec.Struct, frozen=True):
-    """An effect nobody can vouch for."""
+    """An effect nobody can vouch for. `asked`: so often the tool's `reconcile` failed, the last time for `failure`; it
+    is asked again at `retry_at` (null: it is not)."""
 
     session: str
     call: str
@@ -114,10 +115,15 @@ class DoubtShape(msgspec.Struct, frozen=True):
     turn: int
     at: int
     reason: str
+    asked: int
+    retry_at: int | None
+    failure: str
 
     @classmethod
     def of(cls, session: str, doubt: Doubt) -> DoubtShape:
-        return cls(session, doubt.call, doubt.tool, doubt.effect_key, doubt.turn, doubt.at, doubt.reason)
+        d = doubt
+        asked = (d.asked, d.retry_at, d.failure)
+        return cls(session, d.call, d.tool, d.effect_key, d.turn, d.at, d.reason, *asked)
 
 
 class SessionShape(msgspec.Struct, frozen=True):

@@ -326,6 +326,8 @@ class Timeline:
                 row.ended_at, row.redacted = record.at, record.redacted
                 self._go_on(row, record.at)
                 self._mark(row, record, "returned")
+            case ToolLost(reason=reason, asked=asked) if asked:
+                self._mark(row, record, "in_doubt", text=reason)
             case ToolLost(reason=reason):
                 row.state = "in_doubt"
                 row.waits.append((record.at, None))

@@ -100,7 +100,8 @@ def decide(s: Session, spec: AgentSpec, *, now: int, epoch: int) -> Action:
         if s.deleted:
             return Rest("deleted")
         if s.frozen is not None or not s.queue:
-            return Rest("frozen" if s.queue else "idle", reconcile=tuple(doubt.call for doubt in s.doubts))
+            ask, dates = _reconcile(s, [doubt.call for doubt in s.doubts], now)
+            return Rest("frozen" if s.queue else "idle", wake_at=min(dates, default=None), reconcile=ask)
         return Note(TurnStarted(s.turns + 1, _taken(s.queue)))
     lost = _lost(s, spec, turn, now=now, epoch=epoch)
     if lost is not None:
@@ -258,10 +259,18 @@ def _calls(s: Session, spec: AgentSpec, turn: Turn, *, now: int, epoch: int) -> 
     states = [call.state for call in turn.calls]
     dates = [call.due_at for call in turn.calls if call.state == "sleeping"]
     dates += [call.expires_at for call in turn.calls if call.state == "asked" and call.expires_at is not None]
-    doubts = tuple(call.call for call in turn.calls if call.state == "in_doubt")
+    ask, later = _reconcile(s, [call.call for call in turn.calls if call.state == "in_doubt"], now)
     running = any(call.state == "running" and call.epoch != CLIENT_EPOCH for call in turn.calls)
     why = "running" if running else next((word for word in _WAITS if word in states), "waiting")
-    return Rest(why, wake_at=min(dates, default=None), reconcile=doubts)
+    return Rest(why, wake_at=min((*dates, *later), default=None), reconcile=ask)
+
+
+def _reconcile(s: Session, calls: list[str], now: int) -> tuple[tuple[str, ...], list[int]]:
+    """Which of these doubts to look up now, and when to look up those whose `reconcile` failed."""
+    failed = {doubt.call: doubt.retry_at for doubt in s.doubts if doubt.asked}
+    dates = {call: date for call, date in failed.items() if date is not None and call in calls}
+    ask = tuple(call for call in calls if call not in failed or dates.get(call, now + 1) <= now)
+    return ask, [date for date in dates.values() if date > now]
 
 
 _WAITS = ("in_doubt", "asked", "question", "sleeping")

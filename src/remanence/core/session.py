@@ -280,14 +280,14 @@ def _in_turn(s: Session, **changes: object) -> Session:
 def _evolve_step(s: Session, r: Recorded, e: StepEvent) -> Session:
     """Events of one step. Outside a turn only a doubt can still be resolved; the rest were closed with the turn."""
     if s.turn is None:
-        return _without_doubt(s, e.call) if isinstance(e, ToolResolved) else s
+        return _about_doubt(s, e)
     match e:
         case ModelCalled() | ModelReplied() | ModelFailed():
             return _evolve_model(s, s.turn, r, e)
         case _:
             call = s.call(e.call)
             if call is None:
-                return _without_doubt(s, e.call) if isinstance(e, ToolResolved) else s
+                return _about_doubt(s, e)
             return _evolve_call(s, s.turn, call, r, e)
 
 
@@ -355,6 +355,8 @@ def _evolve_call(s: Session, turn: Turn, call: Call, r: Recorded, e: CallEvent) 
             )
         case ToolReturned():
             return _returned(s, turn, call, e, r.position)
+        case ToolLost() if e.asked:
+            return _about_doubt(s, e)
         case ToolLost():
             changed = replace(call, state="in_doubt", reason=e.reason)
             doubt = Doubt(e.call, e.effect_key, e.tool, turn.number, r.at, e.reason)
@@ -448,6 +450,18 @@ def _resolved(call: Call, e: ToolResolved) -> Call:
             return replace(call, state="given_up", result=said(words), error=True)
         case _:
             assert_never(e.outcome)
+
+
+def _about_doubt(s: Session, e: StepEvent) -> Session:
+    """What a step says of a doubt that stands, whatever became of its call: it was settled, or asked about in vain."""
+    match e:
+        case ToolResolved(call=call):
+            return _without_doubt(s, call)
+        case ToolLost(call=call, asked=asked, retry_at=retry_at, reason=why) if asked:
+            told = [replace(d, asked=asked, retry_at=retry_at, failure=why) if d.call == call else d for d in s.doubts]
+            return replace(s, doubts=tuple(told))
+        case _:
+            return s
 
 
 def _without_doubt(s: Session, call: str) -> Session:

@@ -167,7 +167,10 @@ class Compacting(msgspec.Struct, frozen=True):
 
 
 class Doubt(msgspec.Struct, frozen=True):
-    """An effect whose outcome nobody can vouch for. It stays until it is resolved, whatever becomes of its turn."""
+    """An effect whose outcome nobody can vouch for. It stays until it is resolved, whatever becomes of its turn.
+
+    `asked`: so often `reconcile` failed, the last time for `failure`; it is asked again at `retry_at` (None: no more).
+    """
 
     call: str
     effect_key: str
@@ -175,6 +178,9 @@ class Doubt(msgspec.Struct, frozen=True):
     turn: int
     at: int
     reason: str = ""
+    asked: int = 0
+    retry_at: int | None = None
+    failure: str = ""
 
 
 class Window(msgspec.Struct, frozen=True):

@@ -329,12 +329,14 @@ class ToolReturned(_Fact, frozen=True):
 
 
 class ToolLost(_Fact, frozen=True):
-    """The outcome of a started call is unknown: the effect is in doubt until it is resolved."""
+    """Nobody knows what became of a started call. `asked`: so often `reconcile` failed; it is next at `retry_at`."""
 
     call: str
     effect_key: str
     tool: str
     reason: str
+    asked: int = 0
+    retry_at: int | None = None
 
 
 class ToolResolved(_Fact, frozen=True):

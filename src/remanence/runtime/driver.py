@@ -89,7 +89,7 @@ class Driver:
         self._compacted: Outcome | None = None
         self._may_compact = True
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._reconciled: set[str] = set()
+        self._reconciled: set[tuple[str, int]] = set()
         self._snapshot_at = 0
         self._erased = False
         self._planned: Plan | None = None
@@ -312,13 +312,13 @@ class Driver:
 
     def _reconcile(self, call: str) -> None:
         doubt = next((doubt for doubt in self.state.doubts if doubt.call == call), None)
-        if doubt is None or call in self._reconciled or call in self._tasks:
+        if doubt is None or (call, doubt.asked) in self._reconciled or call in self._tasks:
             return
-        self._reconciled.add(call)
+        self._reconciled.add((call, doubt.asked))
         tool = self.services.tools.find(self.state.agent, doubt.tool)
         if tool is not None and tool.spec.reconciles:
             known = self.state.call(call)
-            self._start(call, known.attempt if known else 0, reconcile_doubt(tool, doubt), acts=False)
+            self._start(call, known.attempt if known else 0, reconcile_doubt(self.services, tool, doubt), acts=False)
 
     def _start(self, call: str, attempt: int, effect: Effect, *, acts: bool = True) -> None:
         task = self._tasks[call] = asyncio.create_task(self._perform(call, attempt, effect, acts), name=call)

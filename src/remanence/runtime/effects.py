@@ -47,6 +47,11 @@ log = structlog.get_logger("remanence.effects")
 _MICROS = 1_000_000
 STOP_GRACE_S = 3.0
 """How long a tool may take to stop once it was cancelled; a stop of the worker waits for it."""
+RECONCILE_FIRST_S, RECONCILE_LAST_S = 5.0, 21_600.0
+"""A `reconcile` that failed is asked again after the first pause, then each time after three times the last one."""
+RECONCILES_MAX = 20
+"""It is given up after so many failures, which is after about three days; then only a person can settle the doubt."""
+REASON_MAX_CHARS = 500
 RETRY_AFTER_MAX_S = 86_400
 """A provider that asks for more is not asked again in this turn: who waits for an answer should hear of it."""
 
@@ -370,18 +375,29 @@ async def _keep(services: Services, content: bytes) -> str:
         services.outage.worked(part, services.clock.now())
 
 
-async def reconcile_doubt(tool: Tool, doubt: Doubt) -> ToolResolved | None:
-    """Ask the tool what became of an effect; None when it cannot tell, and a person must."""
+async def reconcile_doubt(services: Services, tool: Tool, doubt: Doubt) -> ToolResolved | ToolLost | None:
+    """Ask the tool what became of an effect; None when it cannot tell, and a person must.
+
+    When asking it failed, the doubt stands and that is a fact of its own, with the moment to ask again.
+    """
     try:
         found = await within(tool.reconcile(doubt.effect_key), tool.spec.timeout_s, STOP_GRACE_S)
     except TimeoutError:
-        log.warning("reconcile gave no answer in time", tool=doubt.tool, effect_key=doubt.effect_key)
-        return None
-    except Exception:
-        log.exception("reconcile failed; a person must resolve the doubt", tool=doubt.tool)
-        return None
+        return _asked_in_vain(services, doubt, f"reconcile gave no answer within {tool.spec.timeout_s:g} s")
+    except Exception as error:  # noqa: BLE001 - whatever it was, it is journaled
+        log.warning("reconcile failed", tool=doubt.tool, effect_key=doubt.effect_key, error=repr(error))
+        return _asked_in_vain(services, doubt, f"reconcile failed ({type(error).__name__}: {error})")
     if found is None:
         return None
     if isinstance(found, ToolOutcome):
         return ToolResolved(doubt.call, "happened", "reconcile", found.parts, found.error)
     return ToolResolved(doubt.call, "run_again", "reconcile")
+
+
+def _asked_in_vain(services: Services, doubt: Doubt, why: str) -> ToolLost:
+    asked, retry_at = doubt.asked + 1, None
+    if asked < RECONCILES_MAX:
+        pause_s = min(RECONCILE_LAST_S, RECONCILE_FIRST_S * 3**doubt.asked)
+        retry_at = services.clock.now() + int(pause_s * services.dice.uniform(0.75, 1.25) * _MICROS)
+    why = why.encode(errors="replace").decode()[:REASON_MAX_CHARS]
+    return ToolLost(doubt.call, doubt.effect_key, doubt.tool, why, asked, retry_at)

@@ -175,6 +175,10 @@ def still_wanted(s: Session, fact: Outcome) -> bool:
         case ModelReplied(call=call) | ModelFailed(call=call):
             step = s.turn.model if s.turn else None
             return step is not None and step.running and (step.call, step.attempt) == (call, fact.attempt)
+        case ToolLost(call=call, asked=asked) if asked:
+            known = s.call(call)
+            current = known is None or known.attempt == fact.attempt
+            return current and any(doubt.call == call and doubt.asked == asked - 1 for doubt in s.doubts)
         case ToolReturned(call=call) | ToolLost(call=call):
             known = s.call(call)
             return known is not None and known.state == "running" and known.attempt == fact.attempt

@@ -119,7 +119,8 @@ class FunctionTool(Generic[P, R]):
     @overload
     def reconcile(self, effect_key: F) -> F: ...
     def reconcile(self, effect_key: str | Callable[[str], Any]) -> Any:
-        """What became of an effect: its outcome, `not_happened`, or None when the tool cannot tell.
+        """What became of an effect: its outcome, `not_happened`, or None when the tool cannot tell. Raises what its
+        function raises: then it may be asked again.
 
         As a decorator (`@refund.reconcile`), makes a function of the effect key the one that knows.
         """
@@ -138,8 +139,7 @@ class FunctionTool(Generic[P, R]):
         blocking = not inspect.iscoroutinefunction(self._reconcile)
         value, error = await _attempt(functools.partial(self._reconcile, effect_key), blocking)
         if error is not None:
-            _log_raised("A tool's reconcile raised; the effect stays in doubt.", error, self._spec.name, effect_key)
-            return None
+            raise error if isinstance(error, Exception) else RuntimeError(f"{type(error).__name__}: {error}") from error
         if value is None:
             return None
         if value is False or (isinstance(value, str) and value == NOT_HAPPENED):
