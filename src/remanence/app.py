@@ -64,17 +64,18 @@ _dice = random.Random(secrets.randbits(256))
 """For ids, which need to be different, not secret."""
 
 
-async def open_database(url: str, *, ephemeral: bool = False) -> Database:
+async def open_database(url: str, *, ephemeral: bool = False, writing: bool = False) -> Database:
     """Open `sqlite:///PATH` or `postgresql://...`, creating and migrating it as needed.
 
-    Raises InvalidConfig for a URL of another kind, StoreError when the database cannot be used.
+    A file that can only be read is opened for reading, unless it is for `writing`. Raises InvalidConfig for a URL of
+    another kind, StoreError when the database cannot be used.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
         from remanence.stores.sqlite import open_sqlite
 
         path = rest.removeprefix("/")
-        return await open_sqlite(path or ":memory:", ephemeral=ephemeral)
+        return await open_sqlite(path or ":memory:", ephemeral=ephemeral, writing=writing)
     if scheme in ("postgresql", "postgres"):
         from remanence.stores.postgres import open_postgres
 
@@ -203,7 +204,9 @@ class Remanence:
         """Open the database and begin to work."""
         logs.configure()
         options = self.options
-        database = options.database or await open_database(self.url, ephemeral=options.ephemeral)
+        database = options.database or await open_database(
+            self.url, ephemeral=options.ephemeral, writing=self._with_worker
+        )
         if options.embedder is not None:
             database = EmbeddingDatabase(database, options.embedder)
         self._database = database

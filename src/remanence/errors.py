@@ -20,6 +20,7 @@ RemanenceError                      anything we raise on purpose
 ├── BudgetExceeded                  the reservation would overshoot; the session pauses        402        exit 5
 ├── StoreError                      the database                                               503        exit 1
 │   ├── StoreUnavailable            gone, locked or unreachable; worth trying again            503        exit 1
+│   │   └── StoreReadOnly           it can be read here, and not written                       503        exit 1
 │   ├── StoreFull                   no space left; nothing of this write was kept              507        exit 1
 │   └── StoreCorrupt                the file or a chain of digests is damaged                  500        exit 1
 ├── McpUnreachable                  an MCP server did not say which tools it has           424        exit 1
@@ -55,6 +56,7 @@ __all__ = [
     "StoreCorrupt",
     "StoreError",
     "StoreFull",
+    "StoreReadOnly",
     "StoreUnavailable",
     "ToolError",
     "TooLarge",
@@ -247,6 +249,12 @@ class StoreUnavailable(StoreError):
     """The database is gone, locked or unreachable. What was acknowledged is kept; the rest may be tried again."""
 
     code = "store_unavailable"
+
+
+class StoreReadOnly(StoreUnavailable):
+    """The database can be read here, and not written. Nothing of this write was kept."""
+
+    code = "store_read_only"
 
 
 class StoreFull(StoreError):

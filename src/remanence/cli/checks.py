@@ -253,6 +253,12 @@ def _file_system(folder: Path) -> str:
 async def _check_database(database: Database, now: int) -> AsyncIterator[Finding]:
     stats = await database.views.stats()
     durability = str(stats["durability"])
+    if durability.startswith("read only"):
+        words = f"{stats['backend']}, schema {stats['schema']}, {durability}: sessions can be read, and nothing written"
+        yield Finding("database", "wrong", words, "Work where the file and its folder can be written.")
+        async for finding in _check_sessions(database, now):
+            yield finding
+        return
     began = time.perf_counter()
     # It takes the write lock and changes nothing.
     await database.prune_keys(before=0)

@@ -13,6 +13,7 @@ import structlog
 
 from remanence.agent import Agent, load_agents, spec_from_file
 from remanence.app import Options, Remanence
+from remanence.cli.output import note
 from remanence.commands.consolidation import Consolidating
 from remanence.core.ledger import usd_to_micros
 from remanence.errors import InvalidConfig, NotFound
@@ -56,6 +57,7 @@ async def opened(
         _check_place(configuration)
     level = configuration.settings.log_level
     configure_logs(level if "log_level" in configuration.sources else "warning")
+    _say_if_read_only(configuration.settings.database)
     try:
         async with runtime_of(configuration, actor=person, worker=worker, agents=agents) as rt:
             yield rt
@@ -168,6 +170,18 @@ def configure_logs(level: LogLevel) -> None:
             structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),
         ],
     )
+
+
+def _say_if_read_only(url: str) -> None:
+    from remanence.stores.sqlite_read_only import read_only
+
+    path = url.removeprefix("sqlite:///")
+    why = read_only(path) if path != url else ""
+    if why:
+        note(
+            f"The database {path} can only be read here: {why}. Nothing can be written; what was not indexed before is "
+            "not found by searches."
+        )
 
 
 # --- agents -----------------------------------------------------------------------------------------------------------

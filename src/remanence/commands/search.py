@@ -20,7 +20,7 @@ from remanence import screens
 from remanence.commands.caller import Caller
 from remanence.content import File, Part, Text, ToolCall, ToolResult
 from remanence.core.words import excerpt, wanted, words_of
-from remanence.errors import StoreCorrupt, UnknownEvent
+from remanence.errors import StoreCorrupt, StoreReadOnly, UnknownEvent
 from remanence.events import (
     ApprovalGiven,
     CancelAsked,
@@ -126,7 +126,7 @@ async def catch_up(caller: Caller, *, within_s: float) -> int:
 async def _tried(caller: Caller, cursor: Cursor) -> bool:
     try:
         await project(caller, cursor)
-    except (StoreCorrupt, UnknownEvent):
+    except (StoreCorrupt, StoreReadOnly, UnknownEvent):
         return False
     return True
 

@@ -5,6 +5,7 @@ entries of a stretch of a journal and the move of the view's cursor past it are 
 counted once, whoever else counts at the same time. A session's inherited records are counted where they were written.
 
 A call without a known price is counted as such, never as free. A failed call for which nothing was billed is no entry.
+Where the database can only be read, what is not counted in it yet is read, and added to the answer alone.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from collections.abc import Sequence
 
 from remanence.commands.caller import Caller
 from remanence.content import Usage
-from remanence.errors import StoreCorrupt, UnknownEvent
+from remanence.errors import StoreCorrupt, StoreReadOnly, UnknownEvent
 from remanence.events import CompactionFailed, ContextCompacted, ModelCalled, ModelFailed, ModelReplied, Recorded
 from remanence.ports import Cursor, Reading, Summary, UsageQuery, UsageRow
+from remanence.stores.rows import day_of, hour_of
 
 __all__ = ["USAGE", "bring_up_to_date", "project", "usage"]
 
@@ -28,6 +30,8 @@ _RECORDS = 1_000
 _LOOK_BACK_RECORDS = 500
 
 Entry = tuple[int, Summary, str, Usage, int | None]
+Late = list[tuple[str, Entry]]
+"""Entries with their sessions, which the database cannot take."""
 
 
 async def usage(caller: Caller, query: UsageQuery) -> tuple[Sequence[UsageRow], list[str]]:
@@ -35,12 +39,41 @@ async def usage(caller: Caller, query: UsageQuery) -> tuple[Sequence[UsageRow], 
 
     Raises InvalidInput for a field that usage is not kept by.
     """
-    unread = await bring_up_to_date(caller)
-    return await caller.database.views.usage(query), unread
+    late: Late = []
+    unread = await bring_up_to_date(caller, late)
+    rows = await caller.database.views.usage(query)
+    return _with(rows, late, query) if late else rows, unread
 
 
-async def bring_up_to_date(caller: Caller) -> list[str]:
-    """Read every journal the view is behind on, as far as it goes now. Returns those that cannot be read."""
+def _with(rows: Sequence[UsageRow], late: Late, query: UsageQuery) -> list[UsageRow]:
+    """The sums with the entries added that are in none of them yet."""
+    sums = {row.key: row for row in rows}
+    for session, (at, summary, model, used, cost) in late:
+        if query.project not in (None, summary.project) or (query.since and hour_of(at) < hour_of(query.since)):
+            continue
+        named = {
+            "agent": summary.agent,
+            "user": summary.user,
+            "model": model,
+            "day": day_of(at),
+            "project": summary.project,
+            "session": session,
+        }
+        key = tuple(named[field] for field in query.by)
+        before = sums.get(key, UsageRow(key, 0, Usage(), 0))
+        sums[key] = UsageRow(
+            key,
+            before.calls + 1,
+            before.usage + used,
+            before.usd_micros + (cost or 0),
+            before.unpriced_calls + (cost is None),
+        )
+    return sorted(sums.values(), key=lambda row: row.key)
+
+
+async def bring_up_to_date(caller: Caller, late: Late | None = None) -> list[str]:
+    """Read every journal the view is behind on, as far as it goes now. Returns those that cannot be read. Where nothing
+    can be written, the entries go to `late`."""
     seen: set[str] = set()
     unread: list[str] = []
     while True:
@@ -53,20 +86,21 @@ async def bring_up_to_date(caller: Caller) -> list[str]:
             # written to all the while must not hold up the answer.
             some = cursors[start : start + _AT_ONCE]
             seen.update(cursor.session for cursor in some)
-            read = await asyncio.gather(*(_tried(caller, cursor) for cursor in some))
+            read = await asyncio.gather(*(_tried(caller, cursor, late) for cursor in some))
             unread += [cursor.session for cursor, good in zip(some, read, strict=True) if not good]
 
 
-async def _tried(caller: Caller, cursor: Cursor) -> bool:
+async def _tried(caller: Caller, cursor: Cursor, late: Late | None) -> bool:
     try:
-        await project(caller, cursor)
+        await project(caller, cursor, late=late)
     except (StoreCorrupt, UnknownEvent):
         return False
     return True
 
 
-async def project(caller: Caller, cursor: Cursor, read: Reading | None = None) -> None:
-    """Add one session from a cursor to its head; `read` is another way to its records.
+async def project(caller: Caller, cursor: Cursor, read: Reading | None = None, *, late: Late | None = None) -> None:
+    """Add one session from a cursor to its head; `read` is another way to its records, `late` takes what the database
+    cannot.
 
     Raises StoreCorrupt, UnknownEvent for a journal that cannot be read.
     """
@@ -84,7 +118,12 @@ async def project(caller: Caller, cursor: Cursor, read: Reading | None = None) -
             if entry is not None:
                 entries.append(entry)
         upto = records[-1].position
-        await database.views.record_usage(Cursor(cursor.session, after, upto), entries)
+        try:
+            await database.views.record_usage(Cursor(cursor.session, after, upto), entries)
+        except StoreReadOnly:
+            if late is None:
+                raise
+            late += [(cursor.session, entry) for entry in entries]
         after = upto
 
 

@@ -21,7 +21,7 @@ from remanence.core.memory.journal import owner_of
 from remanence.core.memory.projection import MEMORY, Names, changes_of
 from remanence.core.session import decode_snapshot, fold
 from remanence.core.state import Session
-from remanence.errors import StoreCorrupt, UnknownEvent
+from remanence.errors import StoreCorrupt, StoreReadOnly, UnknownEvent
 from remanence.events import (
     MemoryForgotten,
     MemoryKept,
@@ -109,7 +109,7 @@ class MemoryIndex:
         """One damaged journal shall not keep the others of its user from being remembered; the projector says so."""
         try:
             await self.project(cursor)
-        except (StoreCorrupt, UnknownEvent):
+        except (StoreCorrupt, StoreReadOnly, UnknownEvent):
             self._read_to(cursor.session, cursor.head)
 
     async def settle_own(self, subject: Subject) -> None:

@@ -46,9 +46,11 @@ from remanence.stores.known_specs import KnownSpecs
 from remanence.stores.rows import draft
 from remanence.stores.sqlite_connect import LOCK_TIMEOUT_S, Location, explained
 from remanence.stores.sqlite_memory import SqliteMemories
+from remanence.stores.sqlite_no_writer import NoWriter
+from remanence.stores.sqlite_read_only import located, refused
 from remanence.stores.sqlite_readers import Readers
 from remanence.stores.sqlite_registry import SqliteRegistry
-from remanence.stores.sqlite_schema import prepare
+from remanence.stores.sqlite_schema import check, prepare
 from remanence.stores.sqlite_screens import SqliteScreens
 from remanence.stores.sqlite_vectors import SqliteMemoryVectors
 from remanence.stores.sqlite_writer import Writer, rewrite
@@ -118,7 +120,8 @@ class SqliteStore:
         await self._writer.do(partial(sqlite_leases.release, lease=lease, seen=seen, wake_at=wake_at))
 
     async def behind(self, projection: str, *, limit: int, after: str = "") -> Sequence[Cursor]:
-        query = partial(sqlite_reads.behind, projection=projection, limit=limit, after=after)
+        look = sqlite_reads.unread if self._location.read_only else sqlite_reads.behind
+        query = partial(look, projection=projection, limit=limit, after=after)
         found = await self._readers.run(query, short=True)
         if found is None:
             await self._writer.do(partial(sqlite_changes.follow, projection=projection))
@@ -233,7 +236,7 @@ class SqliteDatabase:
         self._location = location
         bell = Bell()
         self._readers = readers = Readers(location)
-        self._writer = writer = Writer(location, bell.ring)
+        self._writer = writer = NoWriter(location) if location.read_only else Writer(location, bell.ring)
         self.store = SqliteStore(location, writer, readers, bell)
         self.specs = KnownSpecs(SqliteSpecs(writer, readers))
         self.blobs = SqliteBlobs(writer, readers)
@@ -305,13 +308,20 @@ def _copy(connection: sqlite3.Connection, path: str) -> None:
 
 
 async def open_sqlite(
-    path: str, *, ephemeral: bool = False, bytes_max: int | None = None, lock_timeout_s: float = LOCK_TIMEOUT_S
+    path: str,
+    *,
+    ephemeral: bool = False,
+    bytes_max: int | None = None,
+    lock_timeout_s: float = LOCK_TIMEOUT_S,
+    writing: bool = False,
 ) -> SqliteDatabase:
     """Open a SQLite file, made and brought to the current schema when needed.
 
     `ephemeral`, or the path `:memory:`, keeps everything in a temporary file that is removed on closing and is never
     waited for. `bytes_max` is a size the file may not grow past, `lock_timeout_s` how long to wait for another process
-    that is writing. Raises InvalidConfig, StoreError.
+    that is writing. A file that can only be read is opened for reading, unless it is for `writing`.
+
+    Raises InvalidConfig, StoreError.
     """
     folder = None
     url = f"sqlite:///{path}"
@@ -319,6 +329,8 @@ async def open_sqlite(
         ephemeral, url = True, f"sqlite:///{MEMORY}"
         folder = await asyncio.to_thread(tempfile.TemporaryDirectory[str], prefix="remanence-")
         path = str(Path(folder.name) / "remanence.db")
-    location = Location(path, ephemeral, bytes_max, lock_timeout_s)
-    await asyncio.to_thread(prepare, location)
+    location = await asyncio.to_thread(located, path, ephemeral, bytes_max, lock_timeout_s)
+    if location.read_only and writing:
+        raise refused(path, location.read_only)
+    await asyncio.to_thread(check if location.read_only else prepare, location)
     return SqliteDatabase(url, location, folder)

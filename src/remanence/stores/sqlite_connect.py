@@ -43,18 +43,24 @@ _SAYS_DAMAGED = ("no such column", "no such table", "malformed", "Could not deco
 
 
 class Location(msgspec.Struct, frozen=True):
-    """Which file, and how it is kept. `ephemeral` gives up durability; `bytes_max` refuses to grow past a size."""
+    """Which file, and how it is kept. `ephemeral` gives up durability; `bytes_max` refuses to grow past a size.
+
+    `read_only` says why it cannot be written (empty: it can); `whole`: then, that there is no log beside the file.
+    """
 
     path: str
     ephemeral: bool = False
     bytes_max: int | None = None
     lock_timeout_s: float = LOCK_TIMEOUT_S
+    read_only: str = ""
+    whole: bool = False
 
 
 def connect(location: Location, *, writer: bool = False) -> sqlite3.Connection:
     """One connection, autocommitting. Raises sqlite3.Error; see `explained`."""
+    mode = ("ro&immutable=1" if location.whole else "ro") if location.read_only else "rw"
     connection = sqlite3.connect(
-        f"{Path(location.path).absolute().as_uri()}?mode=rw",
+        f"{Path(location.path).absolute().as_uri()}?mode={mode}",
         timeout=location.lock_timeout_s,
         isolation_level=None,
         check_same_thread=False,
@@ -126,6 +132,12 @@ def explain(error: sqlite3.Error, location: Location) -> RemanenceError:
         )
     if code in _MEANS_DAMAGED or str(error).startswith(_SAYS_DAMAGED):
         return _damaged(str(error), location)
+    if location.read_only and code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        return StoreUnavailable(
+            f"The database {where} can only be read here ({location.read_only}), and its log {where}-wal not in this "
+            f"place ({error}). Nothing was changed. Copy both files together into a folder of your own, and read it "
+            "there."
+        )
     if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
         return StoreUnavailable(
             f"The database {where} cannot be opened for writing ({error}). Nothing of this was kept; everything "

@@ -10,7 +10,7 @@ from remanence.stores.refusals import no_blob, no_session
 from remanence.stores.rows import Row, raw_record, recorded
 from remanence.stores.sqlite_tables import HEAD_TABLES, POSITION_MASK, SUMMARY_COLUMNS, place_of
 
-__all__ = ["behind", "blob", "load", "raw", "read"]
+__all__ = ["behind", "blob", "load", "raw", "read", "unread"]
 
 # --- the journal ------------------------------------------------------------------------------------------------------
 
@@ -148,3 +148,9 @@ def behind(connection: sqlite3.Connection, projection: str, limit: int, after: s
     if connection.execute("SELECT 1 FROM projections WHERE name = ?", (projection,)).fetchone() is None:
         return None
     return [Cursor(*row) for row in connection.execute(_BEHIND, (projection, after, limit))]
+
+
+def unread(connection: sqlite3.Connection, projection: str, limit: int, after: str = "") -> list[Cursor]:
+    """The same where the projection cannot be made known, because nothing can be written."""
+    whole = _BEHIND.replace("h.behind = 1 AND", "")
+    return [Cursor(*row) for row in connection.execute(whole, (projection, after, limit))]

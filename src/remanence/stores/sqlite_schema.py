@@ -6,13 +6,15 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from remanence.errors import InvalidConfig, StoreUnavailable
 from remanence.stores.migrations import Applied, Migration, migrations, pending
-from remanence.stores.sqlite_connect import Location, closing_connection, explained, means_locked
+from remanence.stores.sqlite_connect import Location, closing_connection, connect, explained, means_locked
+from remanence.stores.sqlite_read_only import located
 
-__all__ = ["applied", "migrate", "prepare", "waiting"]
+__all__ = ["applied", "check", "migrate", "prepare", "waiting"]
 
 APPLICATION_ID = 0x524D4E43
 """Stamped into the file's header, so that no other program's database is taken for ours."""
@@ -21,7 +23,7 @@ SQLITE_MIN = (3, 35, 0)
 
 async def waiting(path: str) -> tuple[Migration, ...]:
     """The migrations this file still needs; all of them when there is none. Raises StoreError for a newer schema."""
-    return await asyncio.to_thread(_look, Location(path))
+    return await asyncio.to_thread(_look, path)
 
 
 async def migrate(path: str) -> tuple[Migration, ...]:
@@ -29,11 +31,33 @@ async def migrate(path: str) -> tuple[Migration, ...]:
     return await asyncio.to_thread(prepare, Location(path))
 
 
-def _look(location: Location) -> tuple[Migration, ...]:
-    if not Path(location.path).exists():
+def _look(path: str) -> tuple[Migration, ...]:
+    if not Path(path).exists():
         return migrations("sqlite")
-    with explained(location), closing_connection(location) as connection:
+    location = located(path)
+    with explained(location), closing(connect(location)) as connection:
         return _waiting(connection, location)
+
+
+def check(location: Location) -> None:
+    """See that a file that can only be read is ours, and needs nothing. Raises InvalidConfig, StoreError."""
+    with explained(location), closing(connect(location)) as connection:
+        (owner,) = connection.execute("PRAGMA application_id").fetchone()
+        if owner != APPLICATION_ID:
+            raise _foreign(location)
+        waiting = _waiting(connection, location)
+    if waiting:
+        raise StoreUnavailable(
+            f"The database {location.path} is of an older release (it lacks migration {waiting[0].number}) and can "
+            f"only be read here: {location.read_only}. Nothing was changed; copy it to a folder that can be written, "
+            "and open it there."
+        )
+
+
+def _foreign(location: Location) -> InvalidConfig:
+    return InvalidConfig(
+        f"{location.path} is a SQLite database of another program. It was left as it is; give another path."
+    )
 
 
 def prepare(location: Location) -> tuple[Migration, ...]:
@@ -64,9 +88,7 @@ def _claim_file(connection: sqlite3.Connection, location: Location) -> None:
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     (owner,) = connection.execute("PRAGMA application_id").fetchone()
     if owner != APPLICATION_ID and tables:
-        raise InvalidConfig(
-            f"{location.path} is a SQLite database of another program. It was left as it is; give another path."
-        )
+        raise _foreign(location)
     mode = _keep_log(connection)
     if mode != "wal":
         raise InvalidConfig(
