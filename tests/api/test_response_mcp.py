@@ -201,3 +201,14 @@ async def test_the_agents_sdk_and_its_hosted_tools(tmp_path: Path, shop: Shop, s
                 ran = await Runner.run(desk, "buy tea", **said)
             assert ran.final_output == "bought tea"
             assert asked == ["buy"]
+
+
+def test_a_call_stays_what_it_was_when_a_later_request_names_no_server(tmp_path: Path, shop: Shop) -> None:
+    with served(tmp_path) as server, server.client() as client:
+        talk = client.conversations.create().id
+        client.responses.create(model="m", input="price tea", tools=[tool(shop)], conversation=talk)
+        before = client.conversations.items.list(talk, order="asc").data
+        assert [item.type for item in before] == ["message", "mcp_call", "message"]
+        client.responses.create(model="m", input="what else", conversation=talk)
+        after = client.conversations.items.list(talk, order="asc").data
+        assert after[: len(before)] == before

@@ -21,6 +21,7 @@ from remanence.api.auth import Access
 from remanence.api.described import describe
 from remanence.api.failures import REFUSALS, answer_failures
 from remanence.api.guard import BODY_BYTES_MAX, Guard
+from remanence.api.held import Held
 from remanence.api.lane import Lanes
 from remanence.api.lookout import Lookout
 from remanence.api.pages import docs_page
@@ -104,6 +105,7 @@ def build_app(
     app.state.describing = asyncio.Lock()
     app.state.access = access or Access(runtime.caller)
     app.state.lookout = Lookout(runtime.caller)
+    app.state.held = Held(app.state.access.identify, runtime.caller.clock)
     answer_failures(app)
     lanes = [lane for face in faces if isinstance(face, Face) for lane in face.lanes]
     app.add_middleware(Lanes, lanes=lanes)

@@ -146,7 +146,7 @@ _RESPONSES = (
             "POST /responses/compact",
             "the summary is encoded, not encrypted; `image` and `prompt_cache_options` are refused",
         ),
-        ("connect", "partial", "WS /responses", "as `responses.create`; no `background` on a socket"),
+        ("connect", "partial", "WS /responses", "as `responses.create`; no `background` and no `generate: false` on a socket"),
         ("input_items.list", "full", f"GET {_RESPONSE}/input_items"),
         (
             "input_tokens.count",
@@ -267,7 +267,8 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
             "input",
             "partial",
             "no files by id, no `detail` of pictures but `auto`, no items of tools that are not served; an item that "
-            "is referred to must still be stored",
+            "is referred to must still be stored; an `mcp_call` that is brought along is kept as a call of a function, "
+            "lists of tools are asked for anew",
         ),
         ("max_tool_calls", "full", "counts the calls that are run here: those of MCP servers' tools"),
         ("moderation", "not yet", ""),

@@ -27,7 +27,7 @@ from remanence.api.router import Face
 from remanence.api.talks import GONE, KIND, Talk, add_spoken, change_talk, find_talk, make_talk, open_talk, resting
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.given import Key, erase, keep
-from remanence.errors import Busy, Conflict, Frozen, KeyReused, NotFound
+from remanence.errors import Busy, Conflict, Frozen, InvalidInput, KeyReused, NotFound
 from remanence.events import ModelReplied, ToolReturned
 
 __all__ = ["conversations_router"]
@@ -232,6 +232,8 @@ async def _add_messages(caller: Caller, talk: Talk, given: Given, key: Key | Non
         spec = await caller.database.specs.get(s.version)
         try:
             appended = await keep(caller, s, given.messages, spec=spec, key=key)
+        except InvalidInput as error:  # said of what is `input` elsewhere
+            raise InvalidInput(error.message, param="items") from None
         except (Busy, Frozen, KeyReused):
             raise
         except Conflict:  # somebody else added something just now; this comes after it

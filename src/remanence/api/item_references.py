@@ -22,7 +22,7 @@ from remanence.commands.caller import Caller, state_of
 from remanence.content import ToolCall
 from remanence.core.state import Session
 from remanence.errors import NotFound
-from remanence.events import ModelReplied, Recorded
+from remanence.events import ModelReplied, Recorded, SessionOpened, SessionUpgraded
 
 __all__ = ["items_said", "with_items"]
 
@@ -119,12 +119,21 @@ def _sessions(name: str) -> Iterator[str]:
 
 
 async def items_said(caller: Caller, s: Session, *, encrypted: bool = False) -> list[tuple[Item, int]]:
-    """Every item of a session with the position it comes from, oldest first."""
-    spec = await caller.database.specs.get(s.version)
-    tools = {tool.name for tool in spec.tools if tool.kind != "client"}
+    """Every item of a session with the position it comes from, oldest first.
+
+    A call stays what it was when a later request names other tools: the tools of every version count.
+    """
     records = await read_all(caller, s.id)
-    shown = Shown(s.id, s.agent, frozenset(_called(records) - tools), encrypted, remotes=remotes_of(spec.tools))
+    tools = [tool for version in _versions(records, s) for tool in (await caller.database.specs.get(version)).tools]
+    ours = {tool.name for tool in tools if tool.kind != "client"}
+    shown = Shown(s.id, s.agent, frozenset(_called(records) - ours), encrypted, remotes=remotes_of(tools))
     return items_of_session(shown, records)
+
+
+def _versions(records: Sequence[Recorded], s: Session) -> list[str]:
+    """The versions a session had in these records, the newest last."""
+    pinned = [one.event.version for one in records if isinstance(one.event, SessionOpened | SessionUpgraded)]
+    return list(dict.fromkeys(version for version in (*pinned, s.version) if version))
 
 
 def _called(records: Sequence[Recorded]) -> set[str]:

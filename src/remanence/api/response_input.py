@@ -143,6 +143,8 @@ class _Reader:
         parts = _contents(item.get("content"), f"{path}.content")
         match role:
             case "user":
+                if not parts:
+                    refuse(f"{path}.content", "the message is empty")
                 self._say("user", parts)
             case "assistant":
                 self._reply.extend(parts)
@@ -185,7 +187,7 @@ class _Reader:
 
     def _say(self, role: str, parts: tuple[Part, ...]) -> None:
         self._flush()
-        if role == "user" and parts:
+        if role == "user":
             self._messages.append(Message("user", parts))
 
     def _flush(self) -> None:

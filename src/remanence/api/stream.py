@@ -37,6 +37,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from remanence.api.failures import BrokenOff
+from remanence.api.held import held_by
 from remanence.api.lookout import Lookout
 from remanence.commands.caller import Caller
 from remanence.commands.follow import next_items
@@ -206,9 +207,14 @@ class EventStream(StreamingResponse):
         telling = asyncio.create_task(self.stream_response(send))
         leaving = asyncio.create_task(self.listen_for_disconnect(receive))
         try:
-            await asyncio.wait((telling, leaving), return_when=asyncio.FIRST_COMPLETED)
+            with held_by(scope) as over:
+                await asyncio.wait((telling, leaving, over), return_when=asyncio.FIRST_COMPLETED)
             if telling.done():
                 telling.result()
+            elif over.done():
+                telling.cancel()
+                await asyncio.wait((telling,))
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
         except RemanenceError as error:
             raise BrokenOff(error.message) from error
         finally:
