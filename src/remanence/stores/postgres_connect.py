@@ -62,7 +62,7 @@ Row = Any
 class Statement(Protocol):
     """A prepared statement."""
 
-    async def fetchval(self, *args: Any) -> Any: ...
+    async def fetchrow(self, *args: Any) -> Any: ...
 
 
 class Connection(Protocol):

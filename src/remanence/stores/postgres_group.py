@@ -12,7 +12,7 @@ from remanence.stores.postgres_rows import effect_position
 from remanence.stores.postgres_statements import REPLACED, entry_values
 from remanence.stores.rows import Row, extend
 
-__all__ = ["APPEND_AND_KEEP", "APPEND_GROUP", "arguments", "entry_arguments", "is_plain", "makes_due"]
+__all__ = ["STATEMENTS", "arguments", "entry_arguments", "is_plain", "makes_due"]
 
 LEASED, RELEASES, WAKES, EFFECTS, EXPECTS, CHARGES, UNLESS_HELD = 1, 2, 4, 8, 16, 32, 64
 
@@ -24,20 +24,35 @@ _TYPES = (
     # the whole group: whether any starts an effect, the scopes of its charges
     *("boolean", "text[]"),
 )
-_CALL = f"append_group({', '.join(f'${n}::{kind}' for n, kind in enumerate(_TYPES, start=1))})"
-APPEND_GROUP = f"SELECT {_CALL}"
-
 _ENTRY = ("bigint[]", "text[]", "text[]", "text[]", "bigint[]", "bigint[]", "bytea[]")
-_ENTRIES = ", ".join(f"${n}::{kind}" for n, kind in enumerate(_ENTRY, start=len(_TYPES) + 1))
-APPEND_AND_KEEP = f"""
-WITH moved AS MATERIALIZED (SELECT {_CALL} AS done), kept AS (
-    INSERT INTO registry AS r (kind, project, id, at, updated_at, body, revision)
-    SELECT e.kind, e.project, e.id, e.at, e.updated_at, e.body, 1
-    FROM moved, unnest({_ENTRIES}) AS e (sid, kind, project, id, at, updated_at, body)
-    WHERE moved.done IS NULL OR e.sid = ANY (moved.done)
-    {REPLACED}
-) SELECT done FROM moved"""
-"""The same, with the entries of those writes that went down."""
+
+
+def _numbered(kinds: Sequence[str], after: int = 0) -> str:
+    return ", ".join(f"${n}::{kind}" for n, kind in enumerate(kinds, start=after + 1))
+
+
+def _statement(*, keeps: bool, trails: bool) -> str:
+    """Append a group; with the entries of those writes that went down; and what trails behind them, if all did."""
+    group = f"SELECT append_group({_numbered(_TYPES)}) AS done"
+    behind = f"append_group({_numbered(_TYPES, len(_TYPES) + keeps * len(_ENTRY))})"
+    found = f"done, done IS NULL, CASE WHEN done IS NULL THEN {behind} END" if trails else "done"
+    if not keeps:
+        return f"SELECT {found} FROM ({group} OFFSET 0) AS moved" if trails else group
+    return f"""
+    WITH moved AS MATERIALIZED ({group}), kept AS (
+        INSERT INTO registry AS r (kind, project, id, at, updated_at, body, revision)
+        SELECT e.kind, e.project, e.id, e.at, e.updated_at, e.body, 1
+        FROM moved, unnest({_numbered(_ENTRY, len(_TYPES))}) AS e (sid, kind, project, id, at, updated_at, body)
+        WHERE moved.done IS NULL OR e.sid = ANY (moved.done)
+        {REPLACED}
+    ) SELECT {found} FROM moved"""
+
+
+STATEMENTS = {
+    (keeps, trails): _statement(keeps=keeps, trails=trails) for keeps in (False, True) for trails in (False, True)
+}
+"""By whether writes of the group have entries, and whether anything trails. Each answers one row: the sessions that
+moved (null: all), then whether what trails was sent, and of those the sessions that moved."""
 
 
 def is_plain(pending: Pending, known: Known) -> bool:
@@ -58,7 +73,7 @@ def is_plain(pending: Pending, known: Known) -> bool:
 
 
 def entry_arguments(batch: Sequence[tuple[Pending, Known]]) -> list[Any] | None:
-    """What `APPEND_AND_KEEP` is called with besides; None when no write of the batch has an entry."""
+    """What the entries add to the arguments; None when no write of the batch has an entry."""
     found = {
         (entry.kind, entry.id): (known.head.id, *entry_values(entry))
         for pending, known in batch

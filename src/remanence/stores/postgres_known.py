@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
+from typing import NamedTuple
 
 from remanence.errors import InvalidInput, RemanenceError
 from remanence.events import Recorded
 from remanence.ports import Appended, Summary, Write
 from remanence.stores.rows import SPILL_BYTES, Draft, Head, Row
 
-__all__ = ["Known", "KnownSessions", "Pending", "Queue", "check_texts", "same_identity"]
+__all__ = ["Group", "Known", "KnownSessions", "Pending", "Queue", "check_texts", "same_identity"]
 
 KNOWN_MAX = 20_000
 GROUP_MAX = 256
@@ -94,8 +95,15 @@ class Pending:
             self.future.set_exception(outcome)
 
 
+class Group(NamedTuple):
+    """What a lane takes at a time: one write of each session, and behind it one that names the record it becomes."""
+
+    leading: list[Pending]
+    trailing: list[Pending]
+
+
 class Queue:
-    """Writes that wait for a lane. A session has at most one write under way; the others wait behind it, in order."""
+    """Writes that wait for a lane. A session is on one lane at a time; its other writes wait behind, in order."""
 
     def __init__(self) -> None:
         self._ready: dict[str, deque[Pending]] = {}
@@ -115,9 +123,10 @@ class Queue:
         else:
             self._ready[session] = deque((pending,))
 
-    def take(self) -> list[Pending]:
-        """The next group: the oldest write of each session, without a second one under the same idempotency key."""
-        group: list[Pending] = []
+    def take(self) -> Group:
+        """The next group: the oldest write of each session, without a second one under the same idempotency key; and
+        the one behind it, when it follows from that."""
+        group = Group([], [])
         keys: set[str] = set()
         size = 0
         for waiting in islice(self._ready.values(), GROUP_MAX):
@@ -129,16 +138,18 @@ class Queue:
                     continue
                 keys.add(pending.write.key)
             size += pending.size
-            group.append(pending)
-        for pending in group:
+            group.leading.append(pending)
+        for pending in group.leading:
             session = pending.write.session
             self._held[session] = waiting = self._ready.pop(session)
             waiting.popleft()
+            if waiting and waiting[0].write.follows is not None and waiting[0].write.key is None:
+                group.trailing.append(waiting.popleft())
         return group
 
-    def done(self, group: Iterable[Pending]) -> None:
+    def done(self, group: Group) -> None:
         """A group is off its lane: what waited behind it may go, after those that wait already."""
-        for pending in group:
+        for pending in group.leading:
             waiting = self._held.pop(pending.write.session)
             if waiting:
                 self._ready[pending.write.session] = waiting

@@ -1,9 +1,10 @@
 """How appends reach PostgreSQL: in groups, over a few connections, one round trip each.
 
 **Lanes.** A lane is a connection that runs one group at a time, and a group is whatever was queued while the last one
-ran: the oldest write of each session (at most one under an idempotency key). A session has at most one write under way
-in this process, so its writes keep their order on any lane. One large group costs much less than two small ones; a
-further lane is sent only when those under way are late (`LATE_S`), which they are when commits are slow.
+ran: the oldest write of each session (at most one under an idempotency key), and behind it the one that follows from it
+(`Write.follows`), which is sent in the same statement and made when the whole group was. A session is on one lane at a
+time, so its writes keep their order. One large group costs much less than two small ones; a further lane is sent only
+when those under way are late (`LATE_S`), which they are when commits are slow.
 
 **Plain appends** are sent as the process believes the session to be: it remembers the head and the digest of sessions
 it wrote or loaded, chains the digests itself, and `append_group` moves the row only if it still is like that. A belief
@@ -24,21 +25,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from remanence.errors import InvalidInput, RemanenceError, StoreUnavailable
 from remanence.ports import Appended, Write
 from remanence.stores.postgres_careful import Outcome, Raced, append_carefully
 from remanence.stores.postgres_connect import Connection, Statement, connect, hang_up
 from remanence.stores.postgres_errors import DRIVER_ERRORS, explain, is_lost, is_passing
-from remanence.stores.postgres_group import (
-    APPEND_AND_KEEP,
-    APPEND_GROUP,
-    arguments,
-    entry_arguments,
-    is_plain,
-    makes_due,
-)
-from remanence.stores.postgres_known import Known, KnownSessions, Pending, Queue, check_texts
+from remanence.stores.postgres_group import STATEMENTS, arguments, entry_arguments, is_plain, makes_due
+from remanence.stores.postgres_known import Group, Known, KnownSessions, Pending, Queue, check_texts
 from remanence.stores.rows import draft
 
 __all__ = ["Writers"]
@@ -104,7 +99,7 @@ class Writers:
                     await lane.settle(group)
                 except BaseException:
                     # Ours to report: a caller must never wait for an answer that nobody will give.
-                    _fail(group, _stopped())
+                    _fail([*group.leading, *group.trailing], _stopped())
                     raise
                 finally:
                     timer.cancel()
@@ -135,44 +130,61 @@ class _Lane:
         self._connection = None
         self._statements.clear()
 
-    async def settle(self, group: Sequence[Pending]) -> None:
+    async def settle(self, group: Group) -> None:
         """Resolve every write of a group."""
-        plain: list[tuple[Pending, Known]] = []
-        careful: list[Pending] = []
-        for pending in group:
-            known = self._known.get(pending.write.session)
-            if known is not None and is_plain(pending, known):
-                plain.append((pending, known))
-            else:
-                careful.append(pending)
+        plain = self._plain(group.leading)
+        taken = {id(pending) for pending, _ in plain}
+        careful = [pending for pending in group.leading if id(pending) not in taken]
+        trailing = group.trailing
         if plain:
-            careful += await self._append_plainly(plain)
+            closer, trailing = await self._append_plainly(plain, trailing)
+            careful += closer
         if careful:
             await self._append_carefully(careful)
+        if trailing:
+            await self.settle(Group(trailing, []))
 
-    async def _append_plainly(self, batch: list[tuple[Pending, Known]]) -> Sequence[Pending]:
-        """Answers the writes that need a closer look."""
-        # Rows are locked in this order; so does everybody else, and nobody waits in a circle.
-        batch.sort(key=_sid)
+    def _plain(self, writes: Sequence[Pending]) -> list[tuple[Pending, Known]]:
+        """Those that are plain appends, in the order in which rows are locked: so does everybody else, and nobody waits
+        in a circle."""
+        found = ((pending, self._known.get(pending.write.session)) for pending in writes)
+        plain = [(pending, known) for pending, known in found if known is not None and is_plain(pending, known)]
+        plain.sort(key=_sid)
+        return plain
+
+    async def _append_plainly(
+        self, batch: list[tuple[Pending, Known]], trailing: list[Pending]
+    ) -> tuple[Sequence[Pending], list[Pending]]:
+        """Append a batch, and of what trails behind it as much as is plain once the batch is down. Answers the writes
+        of the batch that need a closer look, and those behind that are still to be made."""
+        behind: list[tuple[Pending, Known]] = []
         try:
-            entries = entry_arguments(batch)
-            statement = await self._prepared(APPEND_GROUP if entries is None else APPEND_AND_KEEP)
-            done: list[int] | None = await statement.fetchval(*arguments(batch), *(entries or ()))
+            entries, given = entry_arguments(batch), arguments(batch)
+            behind = self._plain(trailing)
+            statement = await self._prepared(STATEMENTS[entries is not None, bool(behind)])
+            found: Any = await statement.fetchrow(*given, *(entries or ()), *(arguments(behind) if behind else ()))
         except DRIVER_ERRORS as error:
             group = [pending for pending, _ in batch]
+            sent = [pending for pending, _ in behind]
             if is_lost(error):
                 self._hang_up()
-                _doubt(group)
+                _doubt([*group, *sent])
             for pending in group:
                 self._known.forget(pending.write.session)
-            return group
+            return group, trailing
         except RemanenceError as error:
             for pending, _ in batch:
+                self._known.forget(pending.write.session)  # its head was moved past what was not written
                 pending.resolve(error)
-            return []
-        return self._finish(batch, done)
+            return [], trailing
+        closer = self._finish(batch, found[0])
+        if not behind:
+            return closer, trailing
+        made = {id(pending) for pending, _ in behind}
+        left = self._finish(behind, found[2] if found[1] else [])
+        return closer, [*left, *(pending for pending in trailing if id(pending) not in made)]
 
-    def _finish(self, batch: list[tuple[Pending, Known]], done: list[int] | None) -> Sequence[Pending]:
+    def _finish(self, batch: list[tuple[Pending, Known]], done: Sequence[int] | None) -> Sequence[Pending]:
         moved = None if done is None else set(done)
         left: list[Pending] = []
         due = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from remanence.errors import BudgetExceeded, Conflict, Fenced, Frozen, InvalidInput, NotFound, RemanenceError
-from remanence.events import Redacted, ToolStarted
+from remanence.events import Recorded, Redacted, ToolStarted, chain_digest, encode_readable, payload_digest
 from remanence.ports import Appended, Charge, Lease, Write
 from remanence.testing.conformance.harness import (
     SECOND,
@@ -35,6 +35,33 @@ async def writes_at_once_all_land_without_a_gap(h: Harness) -> None:
         sorted((r for each in landed for r in each.records), key=lambda r: r.position)
     )
     assert await verified(dbs[1], "s") == 121
+
+
+@law
+async def what_follows_a_write_lands_behind_it_or_not_at_all(h: Harness) -> None:
+    """Pairs of writes queued together, in sessions some of which another process has just written to."""
+    db, other = await h.open(), await h.open()
+    names = [f"s{n}" for n in range(6)]
+    last = {name: (await db.store.append(opened(name))).records[-1] for name in names}
+    for number in range(8):
+        late = set(names[:: number % 4 + 1] if number % 2 else [])
+        await asyncio.gather(*(other.store.append(write(name, said(f"faster {number}"))) for name in late))
+        pairs = [each for name in names for each in _pair(last[name], number)]
+        outcomes = await asyncio.gather(*(db.store.append(each) for each in pairs), return_exceptions=True)
+        for name, first, second in zip(names, outcomes[::2], outcomes[1::2], strict=True):
+            assert isinstance(first, Appended), first
+            assert isinstance(second, Conflict if name in late else Appended), (name, number, second)
+            last[name] = (await db.store.read(name))[-1]
+    for name in names:
+        assert await verified(other, name) == last[name].position
+
+
+def _pair(before: Recorded, number: int) -> tuple[Write, Write]:
+    """A write, and one that builds on the record which that becomes when nobody is faster."""
+    first = write(before.session, said(f"{number}"))
+    own = payload_digest(encode_readable(first.events[0]))
+    after = chain_digest(before.digest, own, position=before.position + 1, at=first.at, epoch=0, actor=first.actor)
+    return first, write(before.session, said(f"{number} then"), follows=after)
 
 
 @law
