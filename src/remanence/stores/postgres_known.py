@@ -18,6 +18,8 @@ __all__ = ["Group", "Known", "KnownSessions", "Pending", "Queue", "check_texts",
 KNOWN_MAX = 20_000
 GROUP_MAX = 256
 GROUP_BYTES = 4 * 1024 * 1024
+FEW = 8
+"""In a larger group nothing trails: a second step costs all of it more than another group costs the few."""
 
 
 class Known:
@@ -125,7 +127,7 @@ class Queue:
 
     def take(self) -> Group:
         """The next group: the oldest write of each session, without a second one under the same idempotency key; and
-        the one behind it, when it follows from that."""
+        in a small group the one behind it, when it follows from that."""
         group = Group([], [])
         keys: set[str] = set()
         size = 0
@@ -139,11 +141,12 @@ class Queue:
                 keys.add(pending.write.key)
             size += pending.size
             group.leading.append(pending)
+        few = len(group.leading) <= FEW
         for pending in group.leading:
             session = pending.write.session
             self._held[session] = waiting = self._ready.pop(session)
             waiting.popleft()
-            if waiting and waiting[0].write.follows is not None and waiting[0].write.key is None:
+            if few and waiting and waiting[0].write.follows is not None and waiting[0].write.key is None:
                 group.trailing.append(waiting.popleft())
         return group
 
