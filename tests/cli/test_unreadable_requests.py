@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from cli_project import Run
 from serving_process import Running, get
 
 LINE = b"POST /v1/responses HTTP/1.1\r\n"
@@ -96,3 +97,38 @@ def test_what_comes_after_a_good_request_is_answered_after_it(port: int) -> None
     assert first.startswith(b"200 ")
     assert first.endswith(b'{"status":"ok"}')
     assert second.startswith(b"400 ")
+
+
+HANDSHAKE = b"upgrade: websocket\r\nconnection: Upgrade, close\r\n"
+KEY = b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+VERSION = b"sec-websocket-version: 13\r\n"
+
+
+def test_a_web_socket_that_is_none_is_told_so_as_an_error(port: int) -> None:
+    for line, headers, status in (
+        (b"GET /v1/responses HTTP/1.1\r\n", VERSION, 405),
+        (b"GET /v1/responses HTTP/1.1\r\n", KEY, 405),
+        (b"GET /v1/responses HTTP/1.1\r\n", VERSION + b"sec-websocket-key: zz\r\n", 405),
+        (LINE, KEY + VERSION, 401),
+        (b"GET /v1/nowhere HTTP/1.1\r\n", KEY + VERSION, 404),
+    ):
+        found, _, body = sent(port, line + HOST + HANDSHAKE + headers + END)
+        error = json.loads(body)["error"]
+        assert (found, error["type"]) == (status, "authentication_error" if status == 401 else "invalid_request_error")
+
+
+def test_who_offers_http_2_is_answered_all_the_same_body_and_all(port: int, cli: Run) -> None:
+    key = cli("keys", "create", "java", "-o", "json").json["text"]
+    body = b'{"model": "default", "input": "hello"}'
+    length = b"content-length: %d\r\n" % len(body)
+    chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+    request = LINE + HOST + JSON + b"authorization: Bearer %b\r\n" % key.encode()
+    for framed in (length + END + body, CHUNKED + END + chunks):
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            for extra in (offer, b"", offer):
+                connection.sendall(request + extra + framed)
+                came = b""
+                while not came.endswith(b"}"):
+                    came += connection.recv(65_536)
+                assert came.startswith(b"HTTP/1.1 200 "), came

@@ -81,7 +81,7 @@ class Guard:
             words = "A page of another site may not connect to this server. Nothing was done."
             refusal = (AccessDenied.status, AccessDenied.code, words)
         if refusal is None:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, _named(scope, receive, send))
         elif "websocket.http.response" in scope.get("extensions", {}):
             await failure(*refusal, request_id=scope["request_id"])(scope, receive, send)
         else:
@@ -145,6 +145,22 @@ class Guard:
     def _request_id(self, scope: Scope) -> str:
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         return given.decode() if _REQUEST_ID.fullmatch(given) else self.make_id("req")
+
+
+def _named(scope: Scope, receive: Receive, send: Send) -> Send:
+    """Sends what a web socket is answered; routing that knows no such path says so like any other request's."""
+
+    async def sent(message: Message) -> None:
+        nowhere = message["type"] == "websocket.close" and message.get("code", 1000) == 1000
+        if not nowhere or opened or "websocket.http.response" not in scope.get("extensions", {}):
+            opened.append(message["type"])
+            await send(message)
+            return
+        words = f"There is no web socket at {scope['path']}. See /docs for what there is."
+        await failure(HTTPStatus.NOT_FOUND, "not_found", words, request_id=scope["request_id"])(scope, receive, send)
+
+    opened: list[str] = []
+    return sent
 
 
 class _Request:

@@ -4,11 +4,18 @@ A request line that is none, a header that is none, a chunk without a size, a he
 HTTP/2: the parser gives up on the connection, and no application hears of it. So the answer is made here, and it is the
 last one on that connection. What still comes is taken and dropped for a moment before it is closed, since a connection
 that is closed with unread bytes is reset, and the answer with it.
+
+**Offers of another protocol.** Clients that would rather speak HTTP/2 offer it with their first request (an `Upgrade`
+to `h2c`, as those of Java do by default), and a server may go on as if they had not. The parser would take the body of
+such a request for words of the other protocol, so it is not shown the offer. An offer of a WebSocket without a whole
+handshake is none.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
+import re
 import sys
 from http import HTTPStatus
 from typing import Any
@@ -19,6 +26,9 @@ LINGER_S = 1.0
 _HTTP_2 = b"PRI * HTTP/2"
 """How a client of HTTP/2 begins; a parser may take its first line for a request."""
 _WORDS_MAX = 120
+_KEY_BYTES = 16
+_OFFER = b"h2c"
+_OFFERS = re.compile(rb"\r\nupgrade(:[ \t]*h2c[ \t]*\r\n)", re.IGNORECASE)
 
 
 class AnswersUnreadable(asyncio.Protocol):
@@ -27,6 +37,8 @@ class AnswersUnreadable(asyncio.Protocol):
     transport: Any
     cycle: Any
     server_state: Any
+    scope: Any
+    headers: Any
     loop: asyncio.AbstractEventLoop
     _given_up = False
     _last_words = b""
@@ -38,7 +50,14 @@ class AnswersUnreadable(asyncio.Protocol):
         if self.cycle is None and data.startswith(_HTTP_2):
             self.send_400_response("the preface of HTTP/2")
             return
+        if _OFFER in data and (self.cycle is None or self.cycle.response_complete):
+            data = _without_offer(data)
         super().data_received(data)
+
+    def _should_upgrade(self) -> bool:
+        """Whether the request begins a WebSocket."""
+        asks = bool(super()._should_upgrade())  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownArgumentType]
+        return asks and _is_handshake(self.scope["method"], dict(self.headers))
 
     def send_400_response(self, msg: str) -> None:
         """Answer what the parser gave up on. Called while its complaint is being handled."""
@@ -65,6 +84,21 @@ class AnswersUnreadable(asyncio.Protocol):
     def _end(self, answer: bytes) -> None:
         self.transport.write(answer)
         self.loop.call_later(LINGER_S, self.transport.close)
+
+
+def _without_offer(data: bytes) -> bytes:
+    """The beginning of a request, the name of the header that offers HTTP/2 made one that says nothing."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    return _OFFERS.sub(rb"\r\nx-grade\1", head + end[:2]) + end[2:] + body
+
+
+def _is_handshake(method: str, headers: dict[bytes, bytes]) -> bool:
+    """Whether these are all that a WebSocket begins with."""
+    try:
+        key = base64.b64decode(headers.get(b"sec-websocket-key", b""), validate=True)
+    except ValueError:
+        return False
+    return method == "GET" and headers.get(b"sec-websocket-version") == b"13" and len(key) == _KEY_BYTES
 
 
 def _answer(complaint: BaseException | None, words: str, headers: list[tuple[bytes, bytes]]) -> bytes:
