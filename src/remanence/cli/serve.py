@@ -158,6 +158,8 @@ def _leave_as(ending: Ending) -> None:
         note("The worker ended by itself, which it should not; the log says why. What was acknowledged is kept: its")
         note("sessions go on when this is run again.")
         leave(1)
+    if ending.cut and ending.reason == "signal":
+        leave(1)
 
 
 # --- development ------------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 **Ending.** The first SIGTERM or SIGINT drains: the server says that it is not ready, the worker starts nothing new,
 lets what runs finish for a while and gives its sessions back, then the port is closed. A second signal ends the process
-at once; nothing is lost by that either, only that the sessions it held wait until their leases end.
+at once; nothing is lost by that either, only that the sessions it held wait until their leases end. A tool that does
+not end is named, and the process ends without it (see `watchdog`); the exit status is not 0 then.
 
 **Reload.** The listening socket survives the restart, so that no request is refused meanwhile and a free port that was
 chosen stays the same.
@@ -17,7 +18,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
@@ -26,6 +27,7 @@ import uvicorn
 
 from remanence.cli.gathering import GatheringProtocol
 from remanence.cli.output import counted, note
+from remanence.cli.watchdog import Watchdog, follows
 from remanence.errors import Conflict, InvalidConfig
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from remanence.api.app import Serving
     from remanence.app import Remanence
+    from remanence.runtime.running import Running
 
 __all__ = [
     "Ending",
@@ -138,6 +141,8 @@ class Ending:
     def __init__(self, runtime: Remanence) -> None:
         self._runtime = runtime
         self._asked = asyncio.Event()
+        self._watchdog: Watchdog | None = None
+        self.cut: Sequence[Running] = ()
         self.reason: Reason = "signal"
         self.asked_at = 0.0
 
@@ -156,11 +161,22 @@ class Ending:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal, number)
+        worker = self._runtime.worker
+        self._watchdog = Watchdog(self._runtime.options.times.drain_s, worker.running if worker else list)
         try:
-            yield
+            with self._watchdog.watching():
+                yield
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
+
+    def drained(self, cut: Sequence[Running]) -> None:
+        """The worker has ended, and these calls have not: say so, and what becomes of them."""
+        self.cut = cut
+        for call in cut:
+            note(f"The call {follows(call)}: it did not finish in time.")
+        if self._watchdog is not None:
+            self._watchdog.leaving(1 if cut or self.reason == "worker died" else 0)
 
     def _on_signal(self, number: int) -> None:
         if self._asked.is_set():
@@ -185,8 +201,7 @@ async def until_ended(runtime: Remanence, ending: Ending, serving: Serving | Non
         watch.cancel()
     if serving is not None:
         serving.draining = True
-    if runtime.worker is not None:
-        await runtime.worker.stop()
+    ending.drained(await runtime.worker.stop() if runtime.worker is not None else ())
 
 
 async def _watch_worker(runtime: Remanence, ending: Ending) -> None:

@@ -24,7 +24,7 @@ from remanence.content import text_of
 from remanence.core.context import Transcript
 from remanence.core.decide import Rest
 from remanence.core.session import decode_snapshot, encode_snapshot, evolve, fold
-from remanence.core.state import Session, status_of, waiting_on
+from remanence.core.state import Session, effect_key, status_of, waiting_on
 from remanence.core.summary import summary_of
 from remanence.errors import BudgetExceeded, Conflict, Fenced, Frozen, StoreCorrupt, StoreError
 from remanence.events import (
@@ -47,6 +47,7 @@ from remanence.runtime.foresight import foreseen
 from remanence.runtime.pausing import end_of_pause, refuse_unpriced, still_held
 from remanence.runtime.plan import Dispatch, Ground, Outcome, Plan, make_plan, undispatched
 from remanence.runtime.recall import read_transcript, recall, understand
+from remanence.runtime.running import Running
 from remanence.runtime.services import Services
 from remanence.spec import AgentSpec
 from remanence.stores.rows import earliest
@@ -128,6 +129,14 @@ class Driver:
         for task in self._tasks.values():
             task.cancel()
         self._stirred.set()
+
+    def running(self) -> list[Running]:
+        """The tool calls that have not come back."""
+        s = self.state
+        calls = (
+            [call for call in s.turn.calls if call.state == "running" and call.call in self._tasks] if s.turn else []
+        )
+        return [Running(s.id, call.name, effect_key(s, call.call), call.replay) for call in calls]
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from remanence.events import Recorded
 from remanence.ports import Lease, Write
 from remanence.runtime.bell import Bell
 from remanence.runtime.driver import Driver
+from remanence.runtime.running import Running
 from remanence.runtime.services import Services
 from remanence.stores.rows import lease_is_live
 
@@ -75,21 +76,27 @@ class Worker:
             asyncio.create_task(self._tidy_loop(), name="tidy"),
         ]
 
-    async def stop(self) -> None:
-        """Drain: start nothing new, let running effects finish for a while, give every lease back."""
+    def running(self) -> list[Running]:
+        """The tool calls that have not come back. May be asked from another thread."""
+        return [call for driver in list(self._drivers.values()) for call in driver.running()]
+
+    async def stop(self) -> list[Running]:
+        """Drain: start nothing new, let running effects finish for a while, give every lease back. Returns the tool
+        calls that did not finish."""
         self._stopping.set()
         await self._last_claim()
         for driver in self._drivers.values():
             driver.drain()
         if self._tasks:
             await asyncio.wait(self._tasks.values(), timeout=self.services.times.drain_s)
-        left = dict(self._drivers)
+        left, cut = dict(self._drivers), self.running()
         for task in [*self._tasks.values(), *self._loops]:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), *self._loops, return_exceptions=True)
         for driver in left.values():
             await self._hand_over(driver, delay_s=0)
         self.services.live.unlisten(self._heard)
+        return cut
 
     async def _last_claim(self) -> None:
         """A claim that is on its way is waited for: cancelled, it would leave leases that nobody knows of."""

@@ -1,0 +1,139 @@
+"""A process that is told to end ends, whatever its tools do: it names them, and what becomes of their calls."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from cli_project import Run, command_line
+
+AGENT = '''
+import asyncio
+import time
+from pathlib import Path
+
+from remanence import Agent, tool
+
+TRIES = Path(__file__).with_name("tries")
+
+
+def began() -> bool:
+    """Whether it is the first time."""
+    first = not TRIES.exists()
+    TRIES.touch()
+    return first
+
+
+@tool(replay="never")
+def sleeps() -> str:
+    """Sleep in a thread, for ever."""
+    while began() or True:
+        try:
+            time.sleep(3600)
+        except BaseException:
+            pass
+
+
+@tool(replay="safe")
+async def swallows() -> str:
+    """Swallow what would cancel it."""
+    again = not began()
+    while not again:
+        try:
+            await asyncio.sleep(3600)
+        except BaseException:
+            pass
+    return "the second time"
+
+
+@tool(replay="safe")
+async def blocks() -> str:
+    """Block the event loop."""
+    again = not began()
+    while not again:
+        try:
+            while True:
+                pass
+        except BaseException:
+            pass
+    return "the second time"
+
+
+shop = Agent("shop", model="default", tools=[sleeps, swallows, blocks])
+'''
+SETTINGS = 'agents = ["agent.py"]\nport = 0\n\n[worker]\nlease_s = 1\ndrain_s = {drain_s}\n'
+LEAVING = """
+import asyncio, signal, sys, threading, time
+from remanence.cli.watchdog import Watchdog
+from remanence.runtime.running import Running
+
+def forever():
+    while True:
+        time.sleep(3600)
+
+async def main():
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, lambda: None)
+    watchdog = Watchdog(1.0, lambda: [Running("s", "leaves_a_thread", "s:1:c", "keyed")], leave_s=0.3)
+    if sys.argv[1] == "hangs":
+        threading.Thread(target=forever).start()
+    with watchdog.watching():
+        watchdog.leaving(1)
+
+asyncio.run(main())
+"""
+
+
+def stopped(
+    project: Path, cli: Run, tool: str, drain_s: float, *, verb: str = "worker", signals: int = 1
+) -> tuple[str, int, str]:
+    (project / "agent.py").write_text(AGENT)
+    (project / "remanence.toml").write_text(SETTINGS.format(drain_s=drain_s))
+    session = cli("run", "shop", f"/tool {tool} {{}}", "--no-wait").out.strip()
+    process = subprocess.Popen(command_line(verb), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pause = threading.Event()
+    while not (project / "tries").exists():
+        assert process.poll() is None
+        pause.wait(0.02)
+    for _ in range(signals):
+        pause.wait(0.2)
+        process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=30)
+    return session, process.returncode, said
+
+
+@pytest.mark.parametrize("verb", ["worker", "serve"])
+def test_a_thread_that_sleeps_for_ever(verb: str, project: Path, cli: Run) -> None:
+    session, code, said = stopped(project, cli, "sleeps", 0.3, verb=verb)
+    assert code == 1
+    assert f"The call sleeps of session {session} ({session}:1:call_1_1_1) is in doubt" in said
+    # Whoever has the session next puts it to a person, and starts nothing a second time.
+    assert cli("attach", session).code == 5
+    assert [doubt["tool"] for doubt in cli("doubts", "list", "-o", "json").json] == ["sleeps"]
+
+
+def test_a_coroutine_that_swallows_its_cancellation(project: Path, cli: Run) -> None:
+    session, code, said = stopped(project, cli, "swallows", 0.3)
+    assert code == 1
+    assert f"The call swallows of session {session} ({session}:1:call_1_1_1) runs again" in said
+    assert "the second time" in cli("attach", session).out
+
+
+@pytest.mark.parametrize(("drain_s", "signals"), [(0.3, 1), (60.0, 2)], ids=["when it is time", "the second signal"])
+def test_a_loop_that_is_blocked(drain_s: float, signals: int, project: Path, cli: Run) -> None:
+    session, code, said = stopped(project, cli, "blocks", drain_s, signals=signals)
+    assert code == 128 + signal.SIGTERM
+    assert "The event loop does not answer" in said
+    assert f"The call blocks of session {session} ({session}:1:call_1_1_1) runs again." in said
+    assert "the second time" in cli("attach", session).out
+
+
+@pytest.mark.parametrize(("way", "code"), [("hangs", 1), ("goes", 0)])
+def test_a_thread_that_outlives_everything(way: str, code: int) -> None:
+    ran = subprocess.run([sys.executable, "-c", LEAVING, way], check=False, timeout=30, capture_output=True, text=True)
+    assert ran.returncode == code
+    assert ("leaves_a_thread of session s" in ran.stderr) == (way == "hangs")
