@@ -15,10 +15,14 @@ from wire_server import KEY, WireServer
 from agents import (
     Agent,
     ModelSettings,
+    OpenAIChatCompletionsModel,
     OpenAIConversationsSession,
+    OpenAIProvider,
+    OpenAIResponsesCompactionSession,
     OpenAIResponsesModel,
     RunConfig,
     Runner,
+    SQLiteSession,
     function_tool,
     handoff,
 )
@@ -68,7 +72,7 @@ def model() -> Scripted:
 
 @pytest.fixture
 def server(tmp_path: Path, model: Scripted) -> Iterator[WireServer]:
-    made = WireServer(f"{tmp_path}/a.db", {"m": model})
+    made = WireServer(f"{tmp_path}/a.db", {"m": model, "gpt-4.1": model})
     yield made
     made.stop()
 
@@ -215,3 +219,49 @@ async def test_the_conversation_kept_by_the_server(server: WireServer, model: Sc
         ran = await Runner.run(support(client, model_settings=ModelSettings(temperature=0.5)), "and?", **options)
         assert ran.final_output == "5: and?"
         assert model.requests[-1].settings.temperature == 0.5
+
+
+async def test_over_a_web_socket(server: WireServer, model: Scripted) -> None:
+    async with connected(server) as client:
+        provider = OpenAIProvider(openai_client=client, use_responses_websocket=True)
+        over = RunConfig(tracing_disabled=True, model_provider=provider)
+        clerk = Agent(name="clerk", model="m", instructions="help", tools=[look_up])
+        first = await Runner.run(clerk, "orders 42 7", run_config=over)
+        assert first.final_output == "shipped on Monday; not paid yet"
+        history = [*first.to_input_list(), {"role": "user", "content": "thanks"}]
+        streamed = Runner.run_streamed(clerk, history, run_config=over)
+        kinds = [event.type async for event in streamed.stream_events()]
+        assert "raw_response_event" in kinds
+        assert streamed.final_output == "6: thanks"
+        private = clerk.clone(model_settings=ModelSettings(store=False))
+        assert (await Runner.run(private, "orders 7", run_config=over)).final_output == "not paid yet"
+        after = await Runner.run(clerk, "and 42?", run_config=over, previous_response_id=first.last_response_id)
+        assert sent(model)[-2:] == [("assistant", "shipped on Monday; not paid yet"), ("user", "and 42?")]
+        assert after.final_output == "6: and 42?"
+        await provider.aclose()
+
+
+async def test_a_history_that_the_sdk_has_summed_up(server: WireServer, model: Scripted) -> None:
+    async with connected(server) as client:
+        kept = OpenAIResponsesCompactionSession(
+            "ada", SQLiteSession("ada"), client=client, model="gpt-4.1", should_trigger_compaction=lambda _: True
+        )
+        for turn in range(2):
+            await Runner.run(support(client), f"say {turn}", session=kept, run_config=QUIET)
+            assert [item.get("type") for item in await kept.get_items()] == ["compaction"]
+        await Runner.run(support(client), "say 2", session=kept, run_config=QUIET)
+        assert any("Summary of the conversation so far" in said for _, said in _windows(model)[-2])
+
+
+def _windows(model: Scripted) -> list[list[tuple[str, str]]]:
+    """What the model was sent, each time."""
+    return [[(one.role, text_of(one.parts)) for one in request.messages] for request in model.requests]
+
+
+async def test_over_chat_completions(server: WireServer) -> None:
+    async with connected(server) as client:
+        clerk = Agent(name="clerk", model=OpenAIChatCompletionsModel("m", client), tools=[look_up])
+        assert (await Runner.run(clerk, "orders 42", run_config=QUIET)).final_output == "shipped on Monday"
+        streamed = Runner.run_streamed(clerk, "orders 7", run_config=QUIET)
+        assert [event async for event in streamed.stream_events()]
+        assert streamed.final_output == "not paid yet"
