@@ -10,7 +10,7 @@ One `Write` is one transaction. What makes the laws hold is checked inside it:
 * `follows`  the record at the head must have this digest, else `Conflict`: not only how much is there, but what;
 * `lease`    the row's epoch must be the lease's, else `Fenced` (outcomes are facts, but a zombie's are refused);
 * `effects`  the write starts an effect: no freeze may stand over the session, its agent, project or everything,
-             else `Frozen`;
+             else `Frozen`; `unless_frozen` asks the same of a write that starts none, but for its own session;
 * `charges`  budgets are reserved and settled with it; an overshooting reservation raises `BudgetExceeded`;
 * `key`      an idempotency key seen before returns the first write's result (`KeyReused` if the body differs);
 * `entries`  of the registry are made or replaced with it; an answer under an idempotency key leaves them as they are;

@@ -105,6 +105,7 @@ class Write(msgspec.Struct, frozen=True):
     follows: bytes | None = None
     lease: Lease | None = None
     effects: bool = False
+    unless_frozen: bool = False
     wake: bool = False
     """Make the session due now (an input, an approval, a cancel)."""
     wake_unless: str = ""

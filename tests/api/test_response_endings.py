@@ -70,9 +70,26 @@ async def test_a_chain_takes_one_look_and_one_commit_before_the_model_is_called(
             async with responses.stream(model="m", input=f"{number}", previous_response_id=previous) as stream:
                 previous = (await stream.get_final_response()).id
     await inner.close()
-    # The response before; whether a freeze stands; the input with the response's echo; then the worker's intent. (A
-    # projection may look at the journal in the midst of one of them.)
-    assert ["registry.get", "controls.holds", "store.append", "store.append"] in at_model[1:]
+    # The response before; the input with the response's echo; then the worker's intent. (A projection may look at the
+    # journal in the midst of one of them.)
+    assert ["registry.get", "store.append", "store.append"] in at_model[1:]
+
+
+async def test_a_chain_does_not_go_on_under_a_freeze(database: str) -> None:
+    model = Scripted(script)
+    rt, other = Remanence(database, models={"m": model}), Remanence(database, worker=False)
+    async with rt, other, serving(rt, FACES) as server:
+        responses = server.client().responses
+        one = await responses.create(model="m", input="one")
+        session = one.id.removeprefix("resp_").rpartition("_")[0]
+        before = await rt.database.store.read(session)
+        await other.freeze("all")
+        with pytest.raises(openai.APIStatusError, match=r"freeze stands over all") as refused:
+            await responses.create(model="m", input="two", previous_response_id=one.id)
+        assert refused.value.code == "frozen"
+        assert await rt.database.store.read(session) == before
+        await other.thaw("all")
+        assert (await responses.create(model="m", input="three", previous_response_id=one.id)).output_text == "3: three"
 
 
 async def test_what_another_process_said_meanwhile_is_not_built_on(database: str) -> None:

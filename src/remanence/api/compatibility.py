@@ -146,7 +146,12 @@ _RESPONSES = (
             "POST /responses/compact",
             "the summary is encoded, not encrypted; `image` and `prompt_cache_options` are refused",
         ),
-        ("connect", "partial", "WS /responses", "as `responses.create`; no `background` and no `generate: false` on a socket"),
+        (
+            "connect",
+            "partial",
+            "WS /responses",
+            "as `responses.create`; no `background` and no `generate: false` on a socket",
+        ),
         ("input_items.list", "full", f"GET {_RESPONSE}/input_items"),
         (
             "input_tokens.count",

@@ -146,13 +146,15 @@ async def place(caller: Caller, asked: Asked, submission: Submission, endings: E
         return Placed(before)
     if (again := await _journaled(caller, asked, submission)) is not None:
         return again
-    if (hold := await hold_over(caller, asked.spec.name)) is not None:
-        raise Frozen(f"{hold.scope} is frozen by {hold.by}, so nothing can be answered. Nothing was written.")
     for number in range(_TRIES):
         try:
-            s = _guessed(caller, asked, endings) if number == 0 else None
-            s, messages = (s, asked.given.messages) if s else await _place(caller, asked, submission)
+            s, messages = _guessed(caller, asked, endings) if number == 0 else None, asked.given.messages
+            if s is None:
+                await _refuse_frozen(caller, asked)
+                s, messages = await _place(caller, asked, submission)
             return await _submitted(caller, s, asked, submission, messages)
+        except Frozen:
+            raise
         except Conflict as error:
             if asked.talk is not None:  # it may go on elsewhere now
                 asked = replace(asked, talk=await find_talk(caller, asked.talk.id))
@@ -161,6 +163,12 @@ async def place(caller: Caller, asked: Asked, submission: Submission, endings: E
             if isinstance(error, Busy):
                 raise
     raise Conflict(f"The session changed {_TRIES} times meanwhile; nothing was written. Try again.")
+
+
+async def _refuse_frozen(caller: Caller, asked: Asked) -> None:
+    """Before anything is opened for an input. Where nothing has to be, its own write is refused under a freeze."""
+    if (hold := await hold_over(caller, asked.spec.name)) is not None:
+        raise Frozen(f"{hold.scope} is frozen by {hold.by}, so nothing can be answered. Nothing was written.")
 
 
 def _guessed(caller: Caller, asked: Asked, endings: Endings) -> Session | None:

@@ -76,7 +76,8 @@ async def say(
 ) -> Appended:
     """Journal `messages` after `s` and have them answered, by `spec` from now on. The same `key` again: once.
 
-    `beside` tells the entries of the registry that are kept in the same commit.
+    `beside` tells the entries of the registry that are kept in the same commit. Under a freeze of the agent, of the
+    project or of everything, which would leave it unanswered, nothing is journaled (Frozen).
 
     When the client has calls of the open turn, the results among `messages` answer them, and all of them must. Raises
     InvalidInput when the messages leave nothing to answer or answer what nobody asked; Conflict when `s` is not the
@@ -141,6 +142,7 @@ async def _append(caller: Caller, s: Session, spec: AgentSpec, events: tuple[Eve
             at=now,
             actor=caller.actor,
             expect=s.head,
+            unless_frozen=not quiet,
             wake=not quiet,
             wake_unless="" if quiet else caller.live.driver_of(s.id),
             summary=summary_of(fold(s, records), spec),

@@ -109,7 +109,7 @@ class _Group:
     async def look(self) -> None:
         """Pass the gates, lock the sessions and the budgets, answer what is already done."""
         drafts = [pending.drafted for pending in self._group]
-        if any(drafted.write.effects for drafted in drafts):
+        if any(drafted.write.effects or drafted.write.unless_frozen for drafted in drafts):
             await self._connection.execute(f"SELECT pg_advisory_xact_lock_shared({FREEZE_GATE})")
             self._holds = [row[0] for row in await self._connection.fetch("SELECT scope FROM holds")]
         if any(drafted.redacts for drafted in drafts):

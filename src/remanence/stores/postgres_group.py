@@ -103,7 +103,7 @@ def arguments(batch: Sequence[tuple[Pending, Known]]) -> list[Any]:
         terms = (head.id, before, len(rows), _flags(write), write.at, rows[0].epoch, write.actor, *_terms(write, rows))
         digests = b"".join([row.digest for row in rows])
         writes.append((*terms, b"".join(payloads), sizes_of(payloads), digests))
-        gated = gated or write.effects
+        gated = gated or write.effects or write.unless_frozen
         for charge in write.charges:
             scopes.update(charge.scopes)
     # A column nobody has anything to say in is sent as null, which `unnest` fills up: arrays are what costs.
@@ -119,8 +119,8 @@ def _flags(write: Write) -> int:
         flags |= WAKES
     if write.wake_unless and write.lease is None:
         flags |= UNLESS_HELD
-    if write.effects:
-        flags |= EFFECTS
+    if write.effects or write.unless_frozen:
+        flags |= EFFECTS  # a session that is frozen itself goes the careful way
     if write.expect is not None:
         flags |= EXPECTS
     if write.charges:

@@ -67,7 +67,6 @@ __all__ = [
     "earliest",
     "erased",
     "extend",
-    "frozen_by",
     "holds_metadata",
     "hour_of",
     "in_snapshots",
@@ -211,8 +210,8 @@ def admit(head: Head, write: Write, holds: Collection[str] = ()) -> None:
             f"Session {head.session!r} is at position {head.head}, not {write.expect}: somebody wrote meanwhile. "
             "Nothing of this write was kept; read what is new and decide again."
         )
-    if write.effects and (head.frozen or holds):
-        scope = frozen_by(head, holds)
+    if write.effects or write.unless_frozen:
+        scope = _frozen_by(head, holds, own=write.effects)
         if scope is not None:
             raise Frozen(
                 f"A freeze stands over {plain_scope(scope)}: no effect of session {head.session!r} may start. Nothing "
@@ -220,9 +219,9 @@ def admit(head: Head, write: Write, holds: Collection[str] = ()) -> None:
             )
 
 
-def frozen_by(head: Head, holds: Collection[str]) -> str | None:
-    """The scope whose freeze stops this session's effects, or None."""
-    if head.frozen:
+def _frozen_by(head: Head, holds: Collection[str], *, own: bool) -> str | None:
+    """The scope whose freeze stops this session's effects, or None; its own only when that is asked for."""
+    if own and head.frozen:
         return f"session:{head.session}"
     return next((scope for scope in freeze_scopes(head.project, head.agent) if scope in holds), None)
 

@@ -63,7 +63,7 @@ def append(ledger: Ledger, drafted: Draft) -> Appended:
         return _open(ledger, drafted)
     if drafted.opens:
         raise session_exists(write.session)
-    admit(head, write, ledger.holds() if write.effects else ())
+    admit(head, write, ledger.holds() if write.effects or write.unless_frozen else ())
     moves = _charge(ledger, write.charges) if write.charges else None
     erasures = [_erasure(ledger, head, position, write.renames) for position in drafted.redacts]
     if moves is not None:
@@ -169,7 +169,7 @@ def _open(ledger: Ledger, drafted: Draft) -> Appended:
     head.agent, head.project, head.needs = summary.agent, summary.project, summary.needs
     # `expect=0` says that the session must be new, which it is, wherever its fork begins.
     asked = msgspec.structs.replace(write, expect=None) if write.expect == 0 else write
-    admit(head, asked, ledger.holds() if write.effects else ())
+    admit(head, asked, ledger.holds() if write.effects or write.unless_frozen else ())
     moves = _charge(ledger, write.charges) if write.charges else None
     if moves is not None:
         ledger.move(*moves)

@@ -236,6 +236,22 @@ async def a_thaw_makes_due_what_was_at_work(h: Harness) -> None:
 
 
 @law
+async def what_is_asked_for_may_be_refused_under_a_freeze(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    await db.store.append(opened("s"))
+    await other.store.append(write("s", SessionFrozen("ada")))
+    await db.store.append(write("s", said("it waits for the session"), unless_frozen=True))
+    for scope in ("agent@lab:scribe", "project:lab", "all"):
+        await other.controls.freeze(scope, at=T0, by="ada", reason="")
+        await h.refused(Frozen, db.store.append(write("s", said("nobody answers"), unless_frozen=True)))
+        await db.store.append(write("s", said(f"a fact under {scope}")))
+        await other.controls.thaw(scope, at=T0)
+    await db.store.append(write("s", said("answered again"), unless_frozen=True))
+    assert len(await texts(db, "s")) == 5
+    assert (await other.controls.freeze("all", at=T0, by="ada", reason="")).last_effect is None
+
+
+@law
 async def a_session_is_frozen_by_an_event_of_its_own(h: Harness) -> None:
     db, other = await h.open(), await h.open()
     lease = await leased(db, "s")
