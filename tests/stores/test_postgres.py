@@ -154,7 +154,7 @@ async def test_a_value_that_does_not_fit_is_refused_and_spoils_no_neighbour(post
         assert [len(await database.store.read(name)) for name in "abc"] == [3, 1, 3]
 
 
-SERVER_ERRORS = {"53100": StoreFull, "XX001": StoreCorrupt, "53200": StoreUnavailable, "42501": InvalidConfig}
+SERVER_ERRORS = {"53100": StoreFull, "XX001": StoreCorrupt, "53200": StoreUnavailable, "42501": StoreUnavailable}
 
 
 @pytest.mark.parametrize("code", SERVER_ERRORS)

@@ -28,7 +28,7 @@ class Access:
             async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
                 yield connection
         except DRIVER_ERRORS as error:
-            raise explain(error, doing) from error
+            raise explain(error, doing, at_work=True) from error
 
     @asynccontextmanager
     async def transaction(self, doing: str, *, isolation: str | None = None) -> AsyncGenerator[Connection]:

@@ -90,10 +90,11 @@ class Pool(Protocol):
     def terminate(self) -> None: ...
 
 
-async def connect(url: str, *, writer: bool = False, patient: bool = False) -> Connection:
+async def connect(url: str, *, writer: bool = False, patient: bool = False, at_work: bool = False) -> Connection:
     """One connection; a `patient` one waits long for locks and answers, for work on the schema.
 
-    Raises InvalidConfig for a URL or a login that cannot work, StoreUnavailable otherwise.
+    Raises InvalidConfig for a URL or a login that cannot work, StoreUnavailable otherwise; and for everything once the
+    database was open (`at_work`, and every writer): the login did work, then.
     """
     told = {**_EVERY, **(_WRITER if writer else {}), **(_PATIENT if patient else {})}
     try:
@@ -104,7 +105,7 @@ async def connect(url: str, *, writer: bool = False, patient: bool = False) -> C
             server_settings=told,
         )
     except (*DRIVER_ERRORS, ValueError) as error:
-        raise _explain_connect(error, url) from None
+        raise _explain_connect(error, url, at_work=at_work or writer) from None
     return cast("Connection", connection)
 
 
@@ -154,7 +155,7 @@ def _why(error: Exception) -> str:
     return said[0] if said else "the connection broke"
 
 
-def _explain_connect(error: Exception, url: str) -> RemanenceError:
+def _explain_connect(error: Exception, url: str, *, at_work: bool) -> RemanenceError:
     where = shown(url)
     if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
         return InvalidConfig(
@@ -165,4 +166,4 @@ def _explain_connect(error: Exception, url: str) -> RemanenceError:
             f"PostgreSQL at {where} cannot be reached ({_why(error)}). What was acknowledged is kept; "
             "check that the server runs and that the address is right, then try again."
         )
-    return explain(error, f"connecting to {where}")
+    return explain(error, f"connecting to {where}", at_work=at_work)

@@ -36,6 +36,7 @@ _KEPT = "What was acknowledged is kept."
 # By class of SQLSTATE (its first two characters), or by the whole code where the class is too wide.
 _LOST = ("08", "57P")
 _PASSING = ("40",)
+_REFUSALS = ("28", "3D", "42501")
 
 
 def sqlstate(error: BaseException) -> str:
@@ -58,8 +59,12 @@ def is_passing(error: BaseException) -> bool:
     return sqlstate(error).startswith(_PASSING)
 
 
-def explain(error: BaseException, doing: str) -> RemanenceError:
-    """The error to raise instead of `error`, which happened while `doing` (a short phrase such as "appending")."""
+def explain(error: BaseException, doing: str, *, at_work: bool = False) -> RemanenceError:
+    """The error to raise instead of `error`, which happened while `doing` (a short phrase such as "appending").
+
+    `at_work`: the database was open and worked. Then what it refuses to this user is not our settings' fault, and may
+    pass: somebody changes a password, a privilege, or restores the database.
+    """
     if isinstance(error, RemanenceError):
         return error
     code = sqlstate(error)
@@ -75,6 +80,11 @@ def explain(error: BaseException, doing: str) -> RemanenceError:
         )
     if code.startswith(("53", "40", "55P03", "57", "25006")):
         return StoreUnavailable(f"PostgreSQL could not take it now while {doing} ({_said(error)}). {_KEPT} Try again.")
+    if at_work and code.startswith(_REFUSALS):
+        return StoreUnavailable(
+            f"PostgreSQL refuses it now while {doing} ({_said(error)}). {_KEPT} Look at the user and its privileges; "
+            "it goes on when they are given back."
+        )
     return _explain_request(error, code, doing)
 
 
@@ -84,7 +94,7 @@ def _explain_request(error: BaseException, code: str, doing: str) -> RemanenceEr
             f"PostgreSQL found damaged data while {doing} ({_said(error)}). Nothing was changed; "
             "run `remanence sessions verify` to find the extent, and restore from a backup."
         )
-    if code.startswith(("28", "3D", "42501")):
+    if code.startswith(_REFUSALS):
         return InvalidConfig(
             f"PostgreSQL refused ({_said(error)}). Nothing was written; check the user, the password, "
             "the database and its privileges in the database URL."

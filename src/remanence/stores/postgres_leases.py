@@ -178,7 +178,7 @@ class Wakes:
 
     async def _listen(self) -> None:
         try:
-            listener = await connect(self._url)
+            listener = await connect(self._url, at_work=True)
             listener.add_termination_listener(self._deaf)
             await listener.add_listener(CHANNEL, self._told)
         except (RemanenceError, *DRIVER_ERRORS):

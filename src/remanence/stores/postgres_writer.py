@@ -243,7 +243,7 @@ class _Lane:
         except InvalidInput as better:
             _fail(group, better)
         else:
-            _fail(group, explain(error, "appending"))
+            _fail(group, explain(error, "appending", at_work=True))
 
     def _acknowledge(self, group: Sequence[Pending], outcomes: Sequence[Outcome]) -> None:
         due = False
