@@ -183,6 +183,16 @@ def test_without_it_the_request_is_taken(path: str, http: httpx2.Client) -> None
     assert answer.status_code == 200, answer.text
 
 
+@pytest.mark.parametrize("path", ["responses.create", "responses.compact", "chat.completions.create"])
+def test_of_the_cache_only_what_happens_anyway_is_taken(path: str, http: httpx2.Client) -> None:
+    route, smallest = TABLE[path].route.removeprefix("POST "), SMALLEST.get(path, SMALLEST["responses.create"])
+    answer = http.post(f"/v1{route}", json={**smallest, "prompt_cache_options": {"mode": "implicit"}})
+    assert answer.status_code == 200, answer.text
+    for name, value in (("mode", "explicit"), ("ttl", "30m"), ("prewarm", True)):
+        answer = http.post(f"/v1{route}", json={**smallest, "prompt_cache_options": {name: value}})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, f"prompt_cache_options.{name}")
+
+
 CALLED: dict[str, Any] = {
     "chat.completions.retrieve": lambda c: c.chat.completions.retrieve("x"),
     "chat.completions.update": lambda c: c.chat.completions.update("x", metadata={}),

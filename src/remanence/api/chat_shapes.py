@@ -168,6 +168,12 @@ class StreamOptions(_Asked):
     include_obfuscation: bool = False
 
 
+class CacheOptions(_Asked):
+    """How the provider is to keep the prompt: as it does by itself."""
+
+    mode: Literal["implicit"] | None = None
+
+
 class ChatBody(_Asked):
     """A request for one answer to the conversation in `messages`."""
 
@@ -199,6 +205,7 @@ class ChatBody(_Asked):
         default=None, max_length=1_024, description="A hint, for providers that have such a thing."
     )
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
+    prompt_cache_options: CacheOptions | None = None
     service_tier: Tier | None = None
     store: Literal[False] | None = None
     n: Literal[1] | None = None

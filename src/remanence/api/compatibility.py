@@ -144,7 +144,7 @@ _RESPONSES = (
             "compact",
             "partial",
             "POST /responses/compact",
-            "the summary is encoded, not encrypted; `image` and `prompt_cache_options` are refused",
+            "the summary is encoded, not encrypted; no `image`; `prompt_cache_options` as in `responses.create`",
         ),
         (
             "connect",
@@ -237,6 +237,7 @@ _AGENT_TOOLS = (
     "without `headers`, `authorization` and `credential_id`; a `required` server that is away is refused, another left "
     "out: the tool says so in `unavailable`, and new sessions ask it again"
 )
+_IMPLICIT = "only the `mode` `implicit`, which is what providers do by themselves"
 _HINT = "kept and shown again; no provider is asked for a time: what they cache goes by the prefix of the window"
 
 PARAMETERS: dict[str, tuple[Parameter, ...]] = {
@@ -279,7 +280,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("moderation", "not yet", ""),
         ("prompt", "not yet", "prompts are not stored; save an agent"),
         ("prompt_cache_key", "full", _CACHE_KEY),
-        ("prompt_cache_options", "not yet", ""),
+        ("prompt_cache_options", "partial", _IMPLICIT),
         ("prompt_cache_retention", "full", _WHERE_KNOWN),
         ("reasoning", "full", _WHERE_KNOWN),
         ("service_tier", "full", _TIER),
@@ -322,7 +323,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("prediction", "not yet", ""),
         ("presence_penalty", "full", _WHERE_KNOWN),
         ("prompt_cache_key", "full", _CACHE_KEY),
-        ("prompt_cache_options", "not yet", ""),
+        ("prompt_cache_options", "partial", _IMPLICIT),
         ("prompt_cache_retention", "full", _WHERE_KNOWN),
         (
             "response_format",

@@ -118,6 +118,15 @@ class ConversationRef(_Asked):
     id: str
 
 
+class CacheOptions(_Asked):
+    """How the provider is to keep the prompt: as it does by itself."""
+
+    mode: Literal["implicit"] | None = None
+    prewarm: Literal[False] | None = None
+    ttl: None = None
+    comparison_response_id: None = None
+
+
 Metadata = Annotated[
     dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
 ]
@@ -153,7 +162,7 @@ class CompactBody(_Asked):
     instructions: str | None = None
     previous_response_id: str | None = None
     prompt_cache_key: str | None = Field(default=None, max_length=1_024)
-    prompt_cache_options: None = None
+    prompt_cache_options: CacheOptions | None = None
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
     service_tier: ServiceTier | None = None
     image: None = None
@@ -204,7 +213,7 @@ class ResponseBody(Window):
     image: None = None
     moderation: None = None
     prompt: None = None
-    prompt_cache_options: None = None
+    prompt_cache_options: CacheOptions | None = None
 
 
 def logprobs_of(body: ResponseBody) -> int | None:
