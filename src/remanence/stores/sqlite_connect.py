@@ -6,6 +6,7 @@ mode with `synchronous=FULL`: a commit that returned survives the loss of power,
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from remanence.errors import RemanenceError, StoreCorrupt, StoreError, StoreFull
 __all__ = [
     "LOCK_TIMEOUT_S",
     "Location",
+    "Place",
     "closing_connection",
     "connect",
     "durability_of",
@@ -79,6 +81,30 @@ def connect(location: Location, *, writer: bool = False) -> sqlite3.Connection:
     else:
         connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+class Place:
+    """The file behind a path as it was when it was opened. One that is removed or replaced while it is open can still
+    be written, and nobody would ever read that."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._file = self._look()
+
+    def check(self) -> None:
+        """Raises StoreUnavailable when another file, or none, is there now."""
+        if self._look() != self._file:
+            raise StoreUnavailable(
+                f"The database {self._path} was removed, or another file was put in its place, while it was open. "
+                "Nothing of this was kept. Put the file back, or start again to go on with what is there now."
+            )
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 @contextmanager

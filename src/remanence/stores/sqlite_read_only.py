@@ -40,7 +40,8 @@ def read_only(path: str) -> str:
 def located(
     path: str, ephemeral: bool = False, bytes_max: int | None = None, lock_timeout_s: float = LOCK_TIMEOUT_S
 ) -> Location:
-    """The file as it can be used here."""
+    """The file as it can be used here, wherever this process goes: connections are opened later, too."""
+    path = str(Path(path).absolute())
     why = read_only(path)
     return Location(path, ephemeral, bytes_max, lock_timeout_s, why, bool(why) and _lies_whole(path))
 

@@ -24,7 +24,7 @@ from remanence.errors import RemanenceError, StoreCorrupt, StoreUnavailable
 from remanence.ports import Appended
 from remanence.stores.rows import Draft
 from remanence.stores.sqlite_append import append
-from remanence.stores.sqlite_connect import Location, connect, durability_of, explain, explained, means_locked
+from remanence.stores.sqlite_connect import Location, Place, connect, durability_of, explain, explained, means_locked
 from remanence.stores.sqlite_ledger import Ledger
 from remanence.stores.sqlite_tables import Pending
 
@@ -80,6 +80,7 @@ class Writer:
             self._ledger = Ledger(connect(location, writer=True))
             self._ledger.connection.execute("PRAGMA busy_timeout = 0")  # `_lock` waits, in shorter steps
             self.durability = durability_of(self._ledger.connection)
+        self._place = Place(location.path)
         self._thread = threading.Thread(target=self._serve, name="remanence-sqlite-writer", daemon=True)
         self._thread.start()
 
@@ -186,6 +187,7 @@ class Writer:
         """Do a group in one transaction. Returns whether a session became due, here or by another process."""
         ledger = self._ledger
         try:
+            self._place.check()
             if all(job.work is None for job in group):
                 return ledger.look()
             self._lock()
