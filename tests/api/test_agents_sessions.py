@@ -287,6 +287,19 @@ def test_a_turn_is_cancelled(client: Client) -> None:
     assert (said_in(client, session.id), done[-1].session.required_actions) == (["Looking.", "You said hello."], [])
 
 
+def test_what_had_happened_before_an_event_that_cannot_is_said(client: Client) -> None:
+    session = opened(client, "look")
+    action = follow(client, session.id, "requires_action")[-1].session.required_actions[0]
+    contradiction = {**result(action), "error": "broke"}
+    for number, events in enumerate(((contradiction,), (message("hello"), contradiction))):
+        with pytest.raises(BadRequestError, match="a call that succeeded has no error") as caught:
+            send(client, session.id, *events)
+        assert ("The 1 before it in this request had happened" in caught.value.message) == bool(number)
+    send(client, session.id, result(action))
+    follow(client, session.id, "idle", after=follow(client, session.id, "turn.completed")[-1].event_id)
+    assert said_in(client, session.id)[-1] == "You said hello."
+
+
 def test_a_turn_that_fails_leaves_a_session_that_goes_on(client: Client) -> None:
     session = opened(client, "fail")
     done = follow(client, session.id, "idle")

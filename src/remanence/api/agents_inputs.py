@@ -32,7 +32,7 @@ from remanence.commands.caller import Caller
 from remanence.commands.sessions import Once
 from remanence.content import Image, Part, Text
 from remanence.core.state import Session
-from remanence.errors import Conflict, InvalidInput, NotFound, Unsupported
+from remanence.errors import Conflict, InvalidInput, NotFound, RemanenceError, Unsupported
 from remanence.spec import IfBusy
 
 __all__ = ["UnknownPendingCall", "messages_in", "parts_of", "perform"]
@@ -109,28 +109,42 @@ async def perform(
 
     `seen`: a message may only go to the session as it is in `s`, else Conflict.
     """
-    session = s.id
     said = [
         parts_of(caller, event.input, f"events[{number}].input") if isinstance(event, MessageInput) else ()
         for number, event in enumerate(events)
     ]
     for number, event in enumerate(events):
         own = f"{key}:{number}" if key else None
-        once = Once(own, msgspec.to_builtins(event.model_dump(mode="json"))) if own else None
-        match event:
-            case MessageInput():
-                counts = messages_in(event.input)
-                to = s if seen else session
+        try:
+            if isinstance(event, MessageInput):
+                counts, to = messages_in(event.input), s if seen else s.id
                 await sessions.send(caller, to, said[number], if_busy=if_busy, key=own, messages=counts)
-            case CancelInput():
-                await sessions.cancel(caller, session, once=once)
-            case ToolResultInput():
-                await _result(caller, session, event, f"events[{number}]", once)
-            case ApprovalInput():
-                await _approval(caller, session, event, f"events[{number}]", once)
-            case ComputerUseInput():
-                path = f"events[{number}].type"
-                raise Unsupported(f"{path}: this release has no browsers to answer for.", param=path)
+            else:
+                once = Once(own, msgspec.to_builtins(event.model_dump(mode="json"))) if own else None
+                await _act(caller, s.id, event, f"events[{number}]", once)
+        except UnknownPendingCall:
+            raise  # the vendors' client knows these very words
+        except RemanenceError as error:
+            if number:
+                error.message += f" The {number} before it in this request had happened: send what is left."
+            raise
+
+
+_Act = CancelInput | ToolResultInput | ApprovalInput | ComputerUseInput
+
+
+async def _act(caller: Caller, session: str, event: _Act, path: str, once: Once | None) -> None:
+    """Let an event happen that is no message."""
+    match event:
+        case CancelInput():
+            await sessions.cancel(caller, session, once=once)
+        case ToolResultInput():
+            await _result(caller, session, event, path, once)
+        case ApprovalInput():
+            await _approval(caller, session, event, path, once)
+        case ComputerUseInput():
+            path = f"{path}.type"
+            raise Unsupported(f"{path}: this release has no browsers to answer for.", param=path)
 
 
 async def _result(caller: Caller, session: str, event: ToolResultInput, path: str, once: Once | None) -> None:
