@@ -56,57 +56,81 @@ class Took(NamedTuple):
 Turn = Callable[[int], Awaitable[Took]]
 
 
-def took(began: float, first_at: float, said: bytes) -> Took:
-    """A turn that ends now, from what its stream said."""
+def took(began: float, first_at: float, ended_at: float, said: bytes) -> Took:
+    """A turn, from when it began and what its stream said when."""
     found = TOOK.search(said)
     if found is None:
         raise RuntimeError(said.decode())
-    return Took(first_at - began, time.perf_counter() - began, int(found[1]) / 1e6)
+    return Took(first_at - began, ended_at - began, int(found[1]) / 1e6)
 
 
 # --- a client that costs little ---------------------------------------------------------------------------------------
 
 
-class Wire:
-    """One connection that stays open: HTTP/1.1, as much of it as this needs."""
+class Wire(asyncio.Protocol):
+    """One connection that stays open: HTTP/1.1, as much of it as this needs.
+
+    What comes is looked at as it comes, so that a moment is that of the socket and not of a task that was woken.
+    """
 
     def __init__(self, port: int, key: str) -> None:
         self._port = port
         self._head = f"host: 127.0.0.1\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\n"
+        self._kept = b""
+        self._end, self._least = b"", 0
+        self._waiting: asyncio.Future[float] | None = None
+        self._first_at = 0.0
 
     async def open(self) -> None:
-        self.reader, self.writer = await asyncio.open_connection("127.0.0.1", self._port, limit=2**20)
+        loop = asyncio.get_running_loop()
+        self.transport, _ = await loop.create_connection(lambda: self, "127.0.0.1", self._port)
+
+    def data_received(self, data: bytes) -> None:
+        """A piece came."""
+        now = time.perf_counter()
+        if not self._kept:
+            self._first_at = now
+        self._kept += data
+        if self._waiting is not None and self._enough() and not self._waiting.done():
+            self._waiting.set_result(now)
+
+    def _enough(self) -> bool:
+        return self._end in self._kept and len(self._kept) >= self._least
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The server is gone."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_exception(exc or RuntimeError(f"the server closed after {self._kept[-2_000:]!r}"))
 
     def send(self, line: str, body: Any = None) -> None:
         """A request: its first line without the version, its body."""
         content = b"" if body is None else json.dumps(body).encode()
         head = f"{line} HTTP/1.1\r\n{self._head}content-length: {len(content)}\r\n\r\n"
-        self.writer.write(head.encode() + content)
+        self.transport.write(head.encode() + content)
+
+    async def until(self, end: bytes, *, least: int = 0) -> tuple[float, float, bytes]:
+        """Take what came up to the first piece with this, and with so many bytes: when its first piece came, its last,
+        and all of it."""
+        self._end, self._least, self._waiting = end, least, asyncio.get_running_loop().create_future()
+        if self._enough():
+            self._waiting.set_result(time.perf_counter())
+        ended_at = await self._waiting
+        said, self._kept, self._waiting = self._kept, b"", None
+        return self._first_at, ended_at, said
 
     async def answered(self) -> bytes:
-        """The head of an answer. Raises RuntimeError unless it is good."""
-        head = await self.reader.readuntil(b"\r\n\r\n")
+        """The head of an answer; what came behind it stays. Raises RuntimeError unless it is good."""
+        _, _, said = await self.until(b"\r\n\r\n")
+        head, _, self._kept = said.partition(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 2"):
-            raise RuntimeError((head + await self.reader.read(2_000)).decode())
+            raise RuntimeError(said.decode())
         return head
 
     async def whole(self) -> bytes:
         """A short answer, head and body."""
         head = await self.answered()
-        length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
-        return await self.reader.readexactly(length)
-
-    async def until(self, end: bytes) -> tuple[float, bytes]:
-        """Read a stream until this comes: when its first event came, and all of it."""
-        kept = await self.reader.read(2**16)
-        first_at = time.perf_counter()
-        while end not in kept[-2_000:]:
-            kept += await self.reader.read(2**16)
-        return first_at, kept
-
-    async def end(self) -> None:
-        """Read what closes a stream whose end was seen."""
-        await self.reader.readuntil(b"0\r\n\r\n")
+        length = int((head + b"\r\n").lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+        return (await self.until(b"", least=length))[2]
 
 
 # --- turns ------------------------------------------------------------------------------------------------------------
@@ -125,8 +149,8 @@ async def responding(port: int, key: str, sessions: int) -> Turn:
         began = time.perf_counter()
         wire.send("POST /v1/responses", body)
         await wire.answered()
-        first_at, said = await wire.until(b"0\r\n\r\n")
-        one = took(began, first_at, said)
+        first_at, ended_at, said = await wire.until(b"0\r\n\r\n")
+        one = took(began, first_at, ended_at, said)
         if DONE not in said:
             raise RuntimeError(said.decode())
         previous[number] = said.partition(b'"response":{"id":"')[2].split(b'"')[0].decode()
@@ -259,7 +283,7 @@ async def idle(said: dict[str, Any], pid: int, streams: int) -> dict[str, float]
         await wire.until(IDLE)
     taken = _megabytes(pid) - before
     for wire in wires:
-        wire.writer.close()
+        wire.transport.close()
     return {"streams": streams, "megabytes": round(taken, 1), "kilobytes_each": round(taken * 1e3 / streams, 1)}
 
 
