@@ -133,7 +133,7 @@ async def create_items(
         positions, names = set[int](), before
     else:
         positions, names = await _add(caller, talk, await _read(caller, talk, body.items), key=key)
-    items = await _items(caller, await find_talk(caller, conversation_id))
+    items = await _items(caller, await find_talk(caller, conversation_id), after=min(positions, default=1) - 1)
     added = [item for item, position in items if position in positions or item["id"] in names]
     if key is not None and not before:
         await remember(caller, key, [item["id"] for item in added])
@@ -243,13 +243,14 @@ async def _add_messages(caller: Caller, talk: Talk, given: Given, key: Key | Non
     raise Conflict(f"Conversation {talk.id} changed {_TRIES} times meanwhile. Nothing was added; send it again.")
 
 
-async def _items(caller: Caller, talk: Talk) -> list[tuple[Item, int]]:
-    """Every item, oldest first; what systems and developers said comes first, at position 0."""
+async def _items(caller: Caller, talk: Talk, *, after: int = 0) -> list[tuple[Item, int]]:
+    """Every item, oldest first, of those in the journal the ones after a position; what systems and developers said
+    comes first, at position 0."""
     told = [(i, one) for i, one in enumerate(talk.spoken) if one != GONE]
     spoken = [(spoken_item(talk.id, i, one.role, one.text), 0) for i, one in told]
     if not talk.session:
         return spoken
-    return spoken + await items_said(caller, await state_of(caller, talk.session))
+    return spoken + await items_said(caller, await state_of(caller, talk.session), after=after)
 
 
 async def _item(caller: Caller, talk: Talk, name: str) -> tuple[Item, int]:

@@ -118,12 +118,12 @@ def _sessions(name: str) -> Iterator[str]:
         yield rest
 
 
-async def items_said(caller: Caller, s: Session, *, encrypted: bool = False) -> list[tuple[Item, int]]:
-    """Every item of a session with the position it comes from, oldest first.
+async def items_said(caller: Caller, s: Session, *, encrypted: bool = False, after: int = 0) -> list[tuple[Item, int]]:
+    """Every item of a session after a position with the one it comes from, oldest first.
 
     A call stays what it was when a later request names other tools: the tools of every version count.
     """
-    records = await read_all(caller, s.id)
+    records = await read_all(caller, s.id, after=after)
     tools = [tool for version in _versions(records, s) for tool in (await caller.database.specs.get(version)).tools]
     ours = {tool.name for tool in tools if tool.kind != "client"}
     shown = Shown(s.id, s.agent, frozenset(_called(records) - ours), encrypted, remotes=remotes_of(tools))
