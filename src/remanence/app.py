@@ -45,6 +45,7 @@ from remanence.runtime.live import Hub
 from remanence.runtime.memory_index import MemoryIndex
 from remanence.runtime.projector import Projection, Projector
 from remanence.runtime.recollector import MemoryRecollector
+from remanence.runtime.running import Running
 from remanence.runtime.services import Services, Times
 from remanence.runtime.worker import Worker
 from remanence.screens import SCREENS
@@ -188,6 +189,8 @@ class Remanence:
         self._chores: list[asyncio.Task[None]] = []
         self._gateway: Gateway | None = None
         self._caller: Caller | None = None
+        self.cut: list[Running] = []
+        """Tool calls that had not finished when it was stopped. Their intents are in the journal."""
 
     # --- life ---------------------------------------------------------------------------------------------------------
 
@@ -269,7 +272,7 @@ class Remanence:
         if self._projector is not None:
             await self._projector.stop()
         if self._worker is not None:
-            await self._worker.stop()
+            self.cut = await self._worker.stop() or self.cut
         await self.shelf.close()
         if self._gateway is not None:
             await self._gateway.aclose()

@@ -63,7 +63,20 @@ async def blocks() -> str:
     return "the second time"
 
 
-shop = Agent("shop", model="default", tools=[sleeps, swallows, blocks])
+def for_ever() -> None:
+    while True:
+        time.sleep(3600)
+
+
+@tool(replay="never")
+async def delegates() -> str:
+    """Leave it to a thread that never ends."""
+    began()
+    await asyncio.to_thread(for_ever)
+    return "never"
+
+
+shop = Agent("shop", model="default", tools=[sleeps, swallows, blocks, delegates])
 '''
 SETTINGS = 'agents = ["agent.py"]\nport = 0\n\n[worker]\nlease_s = 1\ndrain_s = {drain_s}\n'
 LEAVING = """
@@ -88,32 +101,53 @@ asyncio.run(main())
 """
 
 
+def begun(project: Path, *words: str) -> subprocess.Popen[str]:
+    """A process in which the tool runs."""
+    process = subprocess.Popen(command_line(*words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    pause = threading.Event()
+    while not (project / "tries").exists():
+        assert process.poll() is None
+        pause.wait(0.02)
+    return process
+
+
+def told(process: subprocess.Popen[str], number: signal.Signals, times: int) -> tuple[int, str]:
+    """How it ends after so many signals."""
+    for _ in range(times):
+        threading.Event().wait(0.3)
+        process.send_signal(number)
+    said, _ = process.communicate(timeout=30)
+    return process.returncode, said
+
+
 def stopped(
     project: Path, cli: Run, tool: str, drain_s: float, *, verb: str = "worker", signals: int = 1
 ) -> tuple[str, int, str]:
     (project / "agent.py").write_text(AGENT)
     (project / "remanence.toml").write_text(SETTINGS.format(drain_s=drain_s))
     session = cli("run", "shop", f"/tool {tool} {{}}", "--no-wait").out.strip()
-    process = subprocess.Popen(command_line(verb), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    pause = threading.Event()
-    while not (project / "tries").exists():
-        assert process.poll() is None
-        pause.wait(0.02)
-    for _ in range(signals):
-        pause.wait(0.2)
-        process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=30)
-    return session, process.returncode, said
+    return session, *told(begun(project, verb), signal.SIGTERM, signals)
 
 
-@pytest.mark.parametrize("verb", ["worker", "serve"])
-def test_a_thread_that_sleeps_for_ever(verb: str, project: Path, cli: Run) -> None:
-    session, code, said = stopped(project, cli, "sleeps", 0.3, verb=verb)
+@pytest.mark.parametrize(("verb", "tool"), [("worker", "sleeps"), ("serve", "sleeps"), ("worker", "delegates")])
+def test_a_thread_that_never_ends(verb: str, tool: str, project: Path, cli: Run) -> None:
+    session, code, said = stopped(project, cli, tool, 0.3, verb=verb)
     assert code == 1
-    assert f"The call sleeps of session {session} ({session}:1:call_1_1_1) is in doubt" in said
+    assert f"The call {tool} of session {session} ({session}:1:call_1_1_1) is in doubt" in said
     # Whoever has the session next puts it to a person, and starts nothing a second time.
     assert cli("attach", session).code == 5
-    assert [doubt["tool"] for doubt in cli("doubts", "list", "-o", "json").json] == ["sleeps"]
+    assert [doubt["tool"] for doubt in cli("doubts", "list", "-o", "json").json] == [tool]
+
+
+@pytest.mark.parametrize("tool", ["swallows", "delegates"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_leaves_whatever_runs(times: int, tool: str, project: Path) -> None:
+    (project / "agent.py").write_text(AGENT)
+    (project / "remanence.toml").write_text(SETTINGS.format(drain_s=0.3 if times == 1 else 60.0))
+    code, said = told(begun(project, "run", "shop", f"/tool {tool} {{}}"), signal.SIGINT, times)
+    assert code == 130
+    assert "Detached; session" in said
+    assert ("did not finish in time" in said) == (times == 1)
 
 
 def test_a_coroutine_that_swallows_its_cancellation(project: Path, cli: Run) -> None:

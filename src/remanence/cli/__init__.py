@@ -12,6 +12,8 @@ database, a model or the HTTP server at its top.
 
 from __future__ import annotations
 
+import sys
+
 __all__ = ["main"]
 
 
@@ -19,4 +21,10 @@ def main() -> None:
     """The entry point `remanence`. Never returns: leaves with an exit code."""
     from remanence.cli.root import remanence
 
-    remanence.main(prog_name="remanence")
+    try:
+        remanence.main(prog_name="remanence")
+    except SystemExit as ended:
+        leaving = sys.modules.get("remanence.cli.leaving")
+        if leaving is not None:
+            leaving.go(ended.code if isinstance(ended.code, int) else 0)
+        raise

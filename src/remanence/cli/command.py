@@ -148,9 +148,9 @@ def asynchronous(
 
     @wraps(function)
     def command(*args: P.args, **kwargs: P.kwargs) -> R:
-        import asyncio
+        from remanence.cli.leaving import run
 
-        return asyncio.run(function(_invocation(click.get_current_context()), *args, **kwargs))
+        return run(function(_invocation(click.get_current_context()), *args, **kwargs))
 
     return command
 

@@ -13,6 +13,7 @@ import structlog
 
 from remanence.agent import Agent, load_agents, spec_from_file
 from remanence.app import Options, Remanence
+from remanence.cli.leaving import cut_off
 from remanence.cli.output import note
 from remanence.commands.consolidation import Consolidating
 from remanence.core.ledger import usd_to_micros
@@ -58,10 +59,13 @@ async def opened(
     level = configuration.settings.log_level
     configure_logs(level if "log_level" in configuration.sources else "warning")
     _say_if_read_only(configuration.settings.database)
+    rt = runtime_of(configuration, actor=person, worker=worker, agents=agents)
     try:
-        async with runtime_of(configuration, actor=person, worker=worker, agents=agents) as rt:
+        async with rt:
             yield rt
     finally:
+        if rt.cut:
+            cut_off(rt.cut)
         structlog.reset_defaults()
 
 

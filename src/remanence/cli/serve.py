@@ -196,12 +196,13 @@ def dev(*, host: str | None, port: int | None, reload: bool, ephemeral: bool) ->
     Starts again when a file that it loaded changes. Sessions survive: kill it at any time and run it again. SIGTERM and
     Ctrl-C drain; a second one stops at once.
     """
+    from remanence.cli.leaving import run
     from remanence.cli.serving import handed_on, restart
 
     call = click.get_current_context().find_root().ensure_object(Invocation)
     handed = handed_on()
     with handed.listener if handed else _listener(call.configuration, host, port) as listener:
-        changed_at = asyncio.run(_develop(_Development(call, handed, reload, ephemeral), listener))
+        changed_at = run(_develop(_Development(call, handed, reload, ephemeral), listener))
         if changed_at is not None:
             restart(listener, changed_at)
 

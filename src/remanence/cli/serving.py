@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 import uvicorn
 
 from remanence.cli.gathering import GatheringProtocol
+from remanence.cli.leaving import cut_off
 from remanence.cli.output import counted, note
-from remanence.cli.watchdog import Watchdog, follows
+from remanence.cli.watchdog import Watchdog
 from remanence.errors import Conflict, InvalidConfig
 
 if TYPE_CHECKING:
@@ -173,8 +174,7 @@ class Ending:
     def drained(self, cut: Sequence[Running]) -> None:
         """The worker has ended, and these calls have not: say so, and what becomes of them."""
         self.cut = cut
-        for call in cut:
-            note(f"The call {follows(call)}: it did not finish in time.")
+        cut_off(cut)
         if self._watchdog is not None:
             self._watchdog.leaving(1 if cut or self.reason == "worker died" else 0)
 
