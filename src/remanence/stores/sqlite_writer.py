@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import queue
 import sqlite3
 import threading
 import time
@@ -22,6 +23,7 @@ from typing import Any, TypeVar
 
 from remanence.errors import RemanenceError, StoreCorrupt, StoreUnavailable
 from remanence.ports import Appended
+from remanence.stores.handover import Handover
 from remanence.stores.rows import Draft
 from remanence.stores.sqlite_append import append
 from remanence.stores.sqlite_connect import Location, Place, connect, durability_of, explain, explained, means_locked
@@ -73,7 +75,8 @@ class Writer:
         self._asked = False
         self._few = True
         """Whether the last group was so small that waiting for company saves nothing."""
-        self._rung = threading.Event()
+        self._rung: queue.SimpleQueue[None] = queue.SimpleQueue()  # an Event is a dozen calls in Python each way
+        self._handover = Handover(self._loop, self._tell)
         self._closed = False
         self._log_holds_erased = False
         with explained(location):
@@ -102,7 +105,7 @@ class Writer:
         future = self._loop.create_future()
         self._jobs.append(Job(work, future))
         if self._few and isinstance(work, Draft) and work.write.lease is not None:
-            self._rung.set()  # a driver that is nearly alone is what others come to, and nobody comes to it
+            self._rung.put(None)  # a driver that is nearly alone is what others come to, and nobody comes to it
         elif not self._asked:
             self._asked = True
             self._loop.call_soon(self._loop.call_soon, self._ring)
@@ -112,15 +115,16 @@ class Writer:
         """Wake the thread: once for everything that this round of the event loop queued and what that led to at once,
         so that the thread does not ask for the interpreter while the loop still needs it."""
         self._asked = False
-        self._rung.set()
+        self._rung.put(None)
 
     async def close(self) -> None:
         """Finish what is queued, then end the thread and close the connection."""
         if not self._closed:
             self._closed = True
             self._jobs.append(None)
-            self._rung.set()
+            self._rung.put(None)
         await asyncio.to_thread(self._thread.join)
+        self._handover.close()
 
     # --- in the thread ------------------------------------------------------------------------------------------------
 
@@ -139,7 +143,7 @@ class Writer:
 
     def _answer(self, group: list[Job], due: bool) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._tell, group, due)
+            self._handover.put(group, due)
         except RuntimeError:
             # The loop ended without closing the database: what was written is kept, and nobody is left to tell.
             self._closed = True
@@ -155,8 +159,7 @@ class Writer:
     def _take(self) -> list[Job] | None:
         """All the jobs that are there, at least one; None when there will be no more."""
         while not self._jobs:
-            self._rung.wait()
-            self._rung.clear()  # before the look: what is queued from here on rings again
+            self._rung.get()
         group: list[Job] = []
         for job in self._queued():
             if job is None:
