@@ -130,6 +130,17 @@ async def test_it_is_read_and_not_written(way: str, place: Path) -> None:
     assert {name: held for name, held in after.items() if held} == before
 
 
+async def test_a_link_from_a_folder_that_cannot_be_written_is_no_obstacle(place: Path, tmp_path: Path) -> None:
+    session = await filled(place)
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "r.db").symlink_to(place / "r.db")
+    links.chmod(0o555)
+    ((code, _, err),) = commands(links, session, ["sessions", "send", "S", "hello"])
+    links.chmod(0o755)
+    assert (code, "can only be read" in err) == (0, False)
+
+
 async def test_a_log_that_cannot_be_read_in_place_says_what_to_do(place: Path) -> None:
     session = await filled(place)
     with_a_log(place)

@@ -23,9 +23,10 @@ _EFFECTIVE = os.access in os.supports_effective_ids
 
 def read_only(path: str) -> str:
     """Why the database at `path` can only be read; empty when it can be written, or is not there."""
-    file, folder = Path(path), Path(path).absolute().parent
+    file = Path(path)
     if not file.exists():
         return ""
+    folder = file.resolve().parent
     if not _writable(file):
         what = "the file"
     elif not _writable(folder) and not all(_writable(log) for log in _logs(path)):
@@ -49,11 +50,12 @@ def located(
 def _lies_whole(path: str) -> bool:
     """Whether the file is all there is of the database, and its log cannot come into being."""
     log, _ = _logs(path)
-    return not (log.exists() and log.stat().st_size) and not _writable(Path(path).absolute().parent)
+    return not (log.exists() and log.stat().st_size) and not _writable(log.parent)
 
 
 def _logs(path: str) -> tuple[Path, Path]:
-    return Path(f"{path}-wal"), Path(f"{path}-shm")
+    lies = Path(path).resolve()  # SQLite keeps them where the file is, not where a link to it is
+    return Path(f"{lies}-wal"), Path(f"{lies}-shm")
 
 
 def _writable(path: Path) -> bool:
