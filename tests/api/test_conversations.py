@@ -162,7 +162,8 @@ def drive(server: Server) -> None:
 async def test_what_an_item_lacks_is_named_by_its_own_path(server: Server) -> None:
     conversations = server.client().conversations
     output: Any = {"type": "function_call_output", "call_id": "c1", "output": "x"}
-    for item, param in ((output, "items"), ({"role": "user", "content": []}, "items[0].content")):
+    empty: Any = {"role": "user", "content": []}
+    for item, param in ((output, "items"), (empty, "items[0].content")):
         with pytest.raises(openai.BadRequestError) as caught:
             await conversations.create(items=[item])
         assert caught.value.param == param
