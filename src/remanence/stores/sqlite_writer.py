@@ -36,6 +36,7 @@ T = TypeVar("T")
 
 GROUP_MAX = 512
 FEW = 3
+"""After a group of at most so many, a driver's write wakes the thread at once."""
 LOCK_PAUSE_S, LOCK_PAUSE_MAX_S = 0.0002, 0.005
 LOCK_TRIES = 50
 """So many short pauses first: another process holds the lock for the length of a group, a few milliseconds."""
@@ -76,7 +77,6 @@ class Writer:
         self._few = True
         """Whether the last group was so small that waiting for company saves nothing."""
         self._rung: queue.SimpleQueue[None] = queue.SimpleQueue()  # an Event is a dozen calls in Python each way
-        self._handover = Handover(self._loop, self._tell)
         self._closed = False
         self._log_holds_erased = False
         with explained(location):
@@ -84,6 +84,7 @@ class Writer:
             self._ledger.connection.execute("PRAGMA busy_timeout = 0")  # `_lock` waits, in shorter steps
             self.durability = durability_of(self._ledger.connection)
         self._place = Place(location.path)
+        self._handover = Handover(self._loop, self._tell)  # once nothing can fail any more: it holds a descriptor
         self._thread = threading.Thread(target=self._serve, name="remanence-sqlite-writer", daemon=True)
         self._thread.start()
 
