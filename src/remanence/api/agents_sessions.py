@@ -30,6 +30,7 @@ from remanence.api.agents_objects import MICROS_PER_CENT, UNLIMITED, tail_of
 from remanence.api.agents_stream import SessionStream, StreamChoice, shown_session
 from remanence.api.auth import owned_session
 from remanence.api.bodies import JsonRoute
+from remanence.api.bound_keys import keep_key
 from remanence.api.described import answers
 from remanence.api.lists import After, Limit, Order, Ordered, answer, list_answer
 from remanence.api.lookout import Lookout
@@ -76,6 +77,7 @@ async def create_session(
     opening = _opening(caller, body, idempotency_key, str(request.base_url))
     said = None if body.input is None else parts_of(caller, body.input, "input")
     session = await _opened(served, caller, body, opening)
+    keep_key(request)
     await _limit(caller, session, body.spend_control)
     if said is not None and body.input is not None:
         await sessions.send(caller, session, said, key=idempotency_key, messages=messages_in(body.input))

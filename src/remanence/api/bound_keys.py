@@ -3,7 +3,16 @@
 What a key answers for is kept where its answer is: in a journal, beside a response, as a kept answer. Those places do
 not know each other, so a key that a program uses again by mistake, on another route, would pass for a new one. Here a
 key is bound to the method and path it first came with, before the route does anything, by one entry of the registry.
-Whoever is first has it; the same request again only reads.
+Whoever is first has it.
+
+A request that is refused (4xx) before it did anything frees its key again: whoever mends the request, or waits until
+nothing stands against it, may send it under the same one, and as whatever it should have been. What failed otherwise
+may have happened in part, so the key stays with its operation, where the same request is made again under it. It stays
+there too when the same request came a second time meanwhile, since that one may have succeeded.
+
+The entry is a write of its own. It cannot ride in the transaction of what the request writes: some requests write to a
+journal, some to the registry, some to both one after another, and two different ones under one key at the same moment
+would each find it free and both happen.
 
 What is said to a session has its keys in the journal of that session, so that each session may count from one: those
 routes (`_OF_A_SESSION`) bind nothing here.
@@ -14,14 +23,18 @@ from __future__ import annotations
 import contextlib
 
 import msgspec
+import structlog
 from fastapi import Request
+from msgspec.structs import replace
 
 from remanence.commands.caller import Caller
 from remanence.content import digest_of
-from remanence.errors import Conflict, KeyReused, NotFound
-from remanence.ports import Entry, EntryQuery
+from remanence.errors import Conflict, KeyReused, NotFound, RemanenceError
+from remanence.ports import Entry, EntryQuery, Registry
 
-__all__ = ["BOUND_S", "KIND", "bind_key", "path_of"]
+__all__ = ["BOUND_S", "KIND", "bind_key", "free_key", "keep_key", "path_of"]
+
+log = structlog.get_logger("remanence.http")
 
 KIND = "bound_key"
 BOUND_S = 86_400
@@ -32,6 +45,14 @@ _FORGETS = "0"
 """Every sixteenth new key, by the first digit of its name, has some of the oldest forgotten."""
 _FORGOTTEN_AT_ONCE = 64
 _MICROS = 1_000_000
+_FREE = msgspec.json.encode("")
+
+
+class _Bound(msgspec.Struct, frozen=True):
+    """What a request bound: it may free that, for as long as nobody else came with it."""
+
+    registry: Registry
+    entry: Entry
 
 
 async def bind_key(caller: Caller, request: Request) -> None:
@@ -45,11 +66,33 @@ async def bind_key(caller: Caller, request: Request) -> None:
     operation = f"{request.method} {path}"
     name = digest_of(caller.project.encode(), key.encode())
     first = await _first_with(caller, name, operation)
-    if first != operation:
+    if isinstance(first, Entry):
+        request.state.bound_key = _Bound(caller.database.registry, first)
+    elif first != operation:
         raise KeyReused(
             f"The idempotency key was used before with another request, {first}. Nothing of this one was done. Send it "
             "again under a key of its own."
         )
+
+
+def keep_key(request: Request) -> None:
+    """Something was done: whatever becomes of the request now, its key stays with it."""
+    request.state.bound_key = None
+
+
+async def free_key(request: Request) -> None:
+    """The request was refused and nothing of it was done: its key is free again, if it was this request that bound it
+    and nobody came with it since."""
+    bound: _Bound | None = getattr(request.state, "bound_key", None)
+    if bound is None:
+        return
+    request.state.bound_key = None
+    try:
+        await bound.registry.put(replace(bound.entry, body=_FREE), expect=bound.entry.revision)
+    except Conflict:
+        pass  # the same request came again, and may have succeeded
+    except RemanenceError as error:
+        log.warning("the key of a refused request stays bound to it", error=error.message)
 
 
 def path_of(request: Request) -> str:
@@ -58,24 +101,27 @@ def path_of(request: Request) -> str:
     return request.scope["path"].removeprefix(under).removeprefix("/openai")
 
 
-async def _first_with(caller: Caller, name: str, operation: str) -> str:
-    """The operation that has the key: this one, when it was free."""
+async def _first_with(caller: Caller, name: str, operation: str) -> Entry | str:
+    """The entry, when the key was free and is this operation's now; else the operation that has it."""
     registry, now = caller.database.registry, caller.clock.now()
     while True:
-        revision = 0
-        with contextlib.suppress(NotFound):
-            known = await registry.get(KIND, name)
-            if now - known.updated_at <= BOUND_S * _MICROS:
-                return msgspec.json.decode(known.body, type=str)
-            revision = known.revision
-        entry = Entry(KIND, caller.project, name, now, now, msgspec.json.encode(operation))
         try:
-            await registry.put(entry, expect=revision)
+            known = await registry.get(KIND, name)
+        except NotFound:
+            known = None
+        entry, first = Entry(KIND, caller.project, name, now, now, msgspec.json.encode(operation)), None
+        if known is not None and known.body != _FREE and now - known.updated_at <= BOUND_S * _MICROS:
+            first = msgspec.json.decode(known.body, type=str)
+            if first != operation:
+                return first
+            entry = known  # written once more as it is: who bound it sees that, and does not free it any more
+        try:
+            made = await registry.put(entry, expect=known.revision if known else 0)
         except Conflict:
             continue  # somebody was faster; look again
-        if name.startswith(_FORGETS):
+        if first is None and name.startswith(_FORGETS):
             await _forget_old(caller)
-        return operation
+        return first or made
 
 
 async def _forget_old(caller: Caller) -> None:

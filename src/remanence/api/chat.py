@@ -35,6 +35,7 @@ from starlette.types import Receive, Scope, Send
 
 from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
+from remanence.api.bound_keys import keep_key
 from remanence.api.chat_answer import Heading, Piece, chunks, completion, padded
 from remanence.api.chat_direct import direct
 from remanence.api.chat_place import Tally, beyond
@@ -138,6 +139,7 @@ async def create_chat_completion(
     key = Key(f"chat:{idempotency_key}", digest) if idempotency_key else None
     tally = _tally(body, key, heard.last_event_id)
     told = await tell(caller, found, asked, Wanted(heard.x_session_id, heard.x_if_busy, key))
+    keep_key(request)
     pieces = answer(caller, told) if not tally.begun else beyond(answer(caller, told), tally)
     heading = _heading(body, f"chatcmpl-{told.session}-{told.position}".replace("_", "-"), told.at)
     return await _answer(heading, body, pieces, _end_of(request, 0), {"x-session-id": told.session}, tally)

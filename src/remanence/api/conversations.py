@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
+from remanence.api.bound_keys import keep_key
 from remanence.api.item_references import items_said, with_items
 from remanence.api.once import IdempotencyKey, digest_of_request, found_before, once, remember
 from remanence.api.response_input import Given, read_input, refuse
@@ -133,6 +134,7 @@ async def create_items(
         positions, names = set[int](), before
     else:
         positions, names = await _add(caller, talk, await _read(caller, talk, body.items), key=key)
+        keep_key(request)
     items = await _items(caller, await find_talk(caller, conversation_id), after=min(positions, default=1) - 1)
     added = [item for item, position in items if position in positions or item["id"] in names]
     if key is not None and not before:

@@ -25,6 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from remanence.api.bodies import JsonRoute
+from remanence.api.bound_keys import free_key
 from remanence.errors import InvalidInput, RateLimited, RemanenceError
 
 __all__ = [
@@ -132,7 +133,9 @@ class BrokenOff(Exception):
 async def known(request: Request, error: Exception) -> Response:
     """The answer to a refusal of ours."""
     assert isinstance(error, RemanenceError)
-    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        await free_key(request)
+    else:
         log.warning("a request failed", path=request.url.path, code=error.code, error=error.message)
     return failure(
         error.status,
@@ -147,6 +150,7 @@ async def known(request: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     """What does not fit the declared shape of a request: the first complaint, with the path of the field."""
     assert isinstance(error, RequestValidationError)
+    await free_key(request)
     first = error.errors()[0]
     if first["type"] == "json_invalid":
         try:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
+from remanence.api.bound_keys import keep_key
 from remanence.api.lane import Lane
 from remanence.api.lookout import Lookout
 from remanence.api.named import Served
@@ -125,6 +126,7 @@ async def create_response(
     if idempotency_key is not None:
         key = Key(idempotency_key, body_digest(body.model_dump(mode="json", exclude_unset=True, exclude={"stream"})))
     placed = await place(caller, asked, Submission(body, x_if_busy or asked.spec.if_busy, key), following.endings)
+    keep_key(request)
     headers = {"x-session-id": placed.kept.session}
     if body.stream:
         return _stream(caller, events_of(caller, placed, following), _How(headers, placed.close, _padded(body)))
