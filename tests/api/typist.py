@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -139,8 +140,12 @@ async def reading(rt: Remanence, session: str, after: str | None = None) -> Asyn
 
 
 def settled_of(frames: Sequence[Frame]) -> tuple[list[tuple[str, str]], dict[str, str], set[str]]:
-    """What a reader ends up with, however it was cut: see `Heard`."""
+    """What a reader ends up with, however it was cut: see `Heard`. Every event comes once, and none is missing."""
     heard = Heard()
     for frame in frames:
         heard.add(frame)
+    ids = Counter(frame.id for frame in frames)
+    assert max(ids.values(), default=1) == 1, f"two events have one id: {ids.most_common(3)}"
+    parts = Counter(frame.event["item_id"] for frame in frames if frame.type.endswith("part.added"))
+    assert all(parts[item] == 1 for item in heard.done), f"parts of items that were not named once: {parts}"
     return heard.order, heard.done, heard.begun

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from remanence.api.stream import NAMED
 from remanence.content import Text, Thinking
 from remanence.ports import DeltaKind
 
@@ -45,12 +46,13 @@ class Piece:
     def _content(self, text: str) -> dict[str, str]:
         return {"type": "output_text" if self._is_text else "summary_text", "text": text}
 
-    def begun(self) -> list[Event]:
-        """The item is there, and empty."""
-        return [
-            {"type": ITEM_ADDED, **self._item_place, "item": self.item("in_progress")},
-            {"type": f"{self._part}.added", **self._text_place, "part": self._content("")},
-        ]
+    def named(self) -> Event:
+        """The item is there."""
+        return {"type": ITEM_ADDED, **self._item_place, "item": self.item("in_progress")}
+
+    def begun(self) -> Event:
+        """Its part is there, and empty."""
+        return {"type": f"{self._part}.added", **self._text_place, "part": self._content("")}
 
     def delta(self, text: str) -> Event:
         """More of it."""
@@ -61,10 +63,11 @@ class Piece:
         return {"type": ITEM_DONE, **self._item_place, "item": self.item("incomplete")}
 
     def whole(self, text: str, sent: int | None, phase: str) -> list[Event | None]:
-        """All of it, except what was sent live: `sent` characters, None when the item was not even begun."""
-        rest = text[sent or 0 :]
+        """All of it, except what was sent live: `sent` characters, None when the item was not even named."""
+        rest = text[max(sent or 0, 0) :]
         return [
-            *([None, None] if sent is not None else self.begun()),
+            self.named() if sent is None else None,
+            self.begun() if sent is None or sent == NAMED else None,
             self.delta(rest) if rest else None,
             {"type": f"{self._text}.done", **self._text_place, "text": text},
             {"type": f"{self._part}.done", **self._text_place, "part": self._content(text)},

@@ -140,10 +140,8 @@ class SessionStream:
         live = self._view.live
         taken = self._view.take(record)
         written: list[bytes] = []
-        for event, left in taken.closed:
-            place = Place(record.position, 0)
-            if left.sent:
-                place = replace(left, position=self._place.position, index=self._place.index)
+        for event, left in taken.closed if not seen else ():
+            place = replace(left, position=record.position)
             written.append(await self._frame(event, f"evt_{place}"))
         for number, event in enumerate(taken.events, start=1):
             if number <= seen:

@@ -35,7 +35,7 @@ from remanence.api.agents_objects import (
 )
 from remanence.api.agents_pieces import ITEM_ADDED, ITEM_DONE, Event, Piece, part_kind
 from remanence.api.response_mcp import Remotes, remotes_of
-from remanence.api.stream import Place, Preview
+from remanence.api.stream import NAMED, Place, Preview
 from remanence.content import Part, Text, Thinking, text_of
 from remanence.core.session import evolve
 from remanence.core.state import Session
@@ -306,8 +306,11 @@ class SessionView:
         for number, (kind, text) in enumerate(p.parts):
             piece = self._piece(kind, p.call, p.attempt, number)
             if number >= len(live.sent):
-                live.sent.append((kind, 0))
-                told += [(event, live.place(_NOWHERE)) for event in piece.begun()]
+                live.sent.append((kind, NAMED))
+                told.append((piece.named(), live.place(_NOWHERE)))
+            if live.sent[number][1] == NAMED:
+                live.sent[number] = (kind, 0)
+                told.append((piece.begun(), live.place(_NOWHERE)))
             sent = live.sent[number][1]
             if len(text) > sent:
                 live.sent[number] = (kind, len(text))

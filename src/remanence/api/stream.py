@@ -7,7 +7,8 @@ follows it, from any server over the same database. Two kinds of event, two form
   number of the event among those the record gives rise to. It is the same in every stream, for ever. (While the events
   of one reply are being sent to a reader who heard part of it live, what it heard stands behind the id.)
 * *Live*: a piece of a model call that is still running. Its id is the last settled id, and behind a `~` the call, its
-  attempt, and how many characters of each of its thoughts and texts have been sent: `12.2~model_2_1.1.r40-t7`.
+  attempt, and how many characters of each of its thoughts and texts have been sent: `12.2~model_2_1.1.r40-t7`. A letter
+  without a number: the item has been named, nothing more. No two events of a stream have the same id.
 
 An event that only says how things stand as the reader comes has `_now` behind its id; what follows is the same.
 
@@ -45,16 +46,18 @@ from remanence.errors import InvalidInput, RemanenceError
 from remanence.events import Recorded
 from remanence.ports import Clock, Delta, DeltaKind, Subscription
 
-__all__ = ["BEAT", "BEAT_S", "Batch", "EventStream", "Place", "Preview", "frame", "paced", "watch"]
+__all__ = ["BEAT", "BEAT_S", "NAMED", "Batch", "EventStream", "Place", "Preview", "frame", "paced", "watch"]
 
 BEAT_S = 15.0
 COALESCE_S = 0.02
 BEAT = b": still here\n"
 """A line and no empty one: that would be an event without data to the vendors' client, which cannot read it."""
+NAMED = -1
+"""So many characters of a text were sent to a reader who heard that there is an item, and not yet of its part."""
 _PAGE = 500
 _MICROS = 1_000_000
 _KINDS: dict[str, DeltaKind] = {"t": "text", "r": "thinking"}
-_SENT = r"([A-Za-z0-9_]{1,100})\.(\d{1,9})\.([rt]\d{1,12}(?:-[rt]\d{1,12}){0,255})"
+_SENT = r"([A-Za-z0-9_]{1,100})\.(\d{1,9})\.([rt]\d{0,12}(?:-[rt]\d{0,12}){0,255})"
 _PLACE = re.compile(rf"(?:evt_)?(\d{{1,18}})\.(\d{{1,9}})(?:~{_SENT}|_now)?")
 
 
@@ -71,7 +74,7 @@ class Place(msgspec.Struct, frozen=True):
         settled = f"{self.position}.{self.index}"
         if not self.sent:
             return settled
-        sent = "-".join(f"{'t' if kind == 'text' else 'r'}{count}" for kind, count in self.sent)
+        sent = "-".join(f"{'t' if kind == 'text' else 'r'}{'' if count < 0 else count}" for kind, count in self.sent)
         return f"{settled}~{self.call}.{self.attempt}.{sent}"
 
     @property
@@ -91,7 +94,7 @@ class Place(msgspec.Struct, frozen=True):
             )
         position, index, call, attempt, sent = found.groups()
         told = sent.split("-") if sent else []
-        pieces: list[tuple[DeltaKind, int]] = [(_KINDS[piece[0]], int(piece[1:])) for piece in told]
+        pieces: list[tuple[DeltaKind, int]] = [(_KINDS[piece[0]], int(piece[1:] or NAMED)) for piece in told]
         return cls(int(position), int(index), call or "", int(attempt or 0), tuple(pieces))
 
 
