@@ -356,6 +356,12 @@ class Database(Protocol):
         """The session's own stored rows as they are, undecoded, without those a fork inherits. Raises NotFound."""
         ...
 
+    async def snapshots(self, session: str, *, after: int = 0, limit: int = 100) -> Sequence[tuple[int, bytes]]:
+        """What `load` may begin with: the snapshots a session itself took, by position. Raises NotFound."""
+        ...
+
+    async def drop_snapshots(self, session: str, positions: Sequence[int]) -> None: ...
+
     async def restore(self, session: str, rows: Sequence[RawRecord], summary: Summary, fork: Fork | None) -> None:
         """Lay down an exported journal, bytes and digests unchanged, in one transaction. Conflict if it exists."""
         ...
@@ -365,17 +371,11 @@ class Database(Protocol):
         ...
 
     async def naming(self, names: Sequence[str]) -> Sequence[tuple[str, int]]:
-        """Records that hold any of some names, in their header or anywhere in their content: session and position.
-
-        Reads every journal.
-        """
+        """Session and position of each record with any of some names, in header or content. Reads every journal."""
         ...
 
     async def rename_user(self, project: str, old: str, new: str) -> dict[str, int]:
-        """Put a pseudonym in the place of a user's name beside the journals: rows of sessions, sums, budgets, places.
-
-        Sums and budgets stay. Returns how many rows were changed, by table.
-        """
+        """Put a pseudonym in the place of a user's name beside the journals. Returns rows changed, by table."""
         ...
 
     async def scrub(self) -> None:

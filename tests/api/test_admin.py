@@ -102,6 +102,8 @@ async def test_a_session_from_its_first_word_to_its_export(tmp_path: Path) -> No
         forked = await admin.ask("POST", f"/sessions/{session}/fork", 201, json={"turn": 1})
         assert (forked["turns"], forked["session"] != session) == (1, True)
         assert (await admin.ask("GET", f"/sessions/{session}/verify"))["faults"] == 0
+        mended = await admin.ask("POST", f"/sessions/{session}/mend?inherited=false")
+        assert (mended["faults"], mended["wrong_snapshots"], mended["dropped"]) == (0, [], False)
         await admin.ask("POST", f"/sessions/{session}/cancel", 409, json={})
 
         bundle = (await admin.ask("GET", f"/sessions/{session}/export")).content
@@ -272,6 +274,7 @@ async def test_other_projects_and_smaller_keys(tmp_path: Path) -> None:
             ("GET", f"/sessions/{session}/export", None),
             ("GET", f"/sessions/{session}/verify", None),
             ("GET", f"/sessions/{session}/prompts/model_1_1", None),
+            ("POST", f"/sessions/{session}/mend", None),
             ("POST", f"/sessions/{session}/send", {"text": "x"}),
             ("POST", f"/sessions/{session}/cancel", {}),
             ("POST", f"/sessions/{session}/fork", {}),

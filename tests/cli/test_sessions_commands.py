@@ -7,9 +7,12 @@ import sqlite3
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
 from cli_project import BIG_REFUND, SMALL_REFUND, Run, begun, command_line, masked
 from inline_snapshot import snapshot
+
+from remanence.core.session import decode_snapshot, encode_snapshot
 
 # --- looking ----------------------------------------------------------------------------------------------------------
 
@@ -436,6 +439,33 @@ def test_verify(project: Path, cli: Run) -> None:
     ran = cli("sessions", "verify", session)
     assert ran.code == 1
     assert f"{session}, record 2: its content" in ran.err
+
+
+def test_verify_names_a_changed_snapshot_and_mends_it(project: Path, cli: Run) -> None:
+    forked = cli("sessions", "fork", begun(cli, "hello"), "-o", "json").json["session"]
+    _forge_snapshots(project, "Hacked")
+    ran = cli("sessions", "verify", forked)
+    assert (ran.code, ran.out.splitlines()[1].split()[1:6]) == (1, ["intact", "7", "6", "0", "1"])
+    assert f"{forked}, snapshot at record 7: it differs from what the records say, in: title" in ran.err
+    assert f"remanence sessions verify {forked} --mend" in ran.err
+    ran = cli("sessions", "verify", forked, "--mend")
+    assert (ran.code, "Dropped 1 snapshot. Nothing is lost" in ran.err) == (0, True)
+    assert cli("sessions", "verify", "--all", "--mend").code == 0
+    assert "Hacked" not in cli("sessions", "get", forked).out
+    _flip(project, forked)
+    assert cli("sessions", "verify", forked, "--mend").code == 1
+
+
+def _forge_snapshots(project: Path, title: str) -> None:
+    """Give every snapshot another title, as somebody would who knows how they are written."""
+    connection = sqlite3.connect(project / ".remanence" / "remanence.db")
+    with connection:
+        for place, state in connection.execute("SELECT place, state FROM snapshots").fetchall():
+            s = decode_snapshot(state, "whose")
+            assert s is not None
+            forged = encode_snapshot(msgspec.structs.replace(s, title=title))
+            connection.execute("UPDATE snapshots SET state = ? WHERE place = ?", (forged, place))
+    connection.close()
 
 
 def _flip(project: Path, session: str) -> None:

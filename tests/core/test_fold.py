@@ -145,6 +145,22 @@ def test_a_snapshot_of_another_shape_is_no_snapshot() -> None:
     assert decode_snapshot(msgspec.msgpack.encode({"id": 5}), "s") is None
     assert decode_snapshot(b"\xc1 not msgpack", "s") is None
     assert decode_snapshot(None, "s") is None
+    assert decode_snapshot(b"", "s") is None
+
+
+def test_a_snapshot_that_was_flipped_anywhere_is_not_believed() -> None:
+    s = Session("s", agent="a", version="v" * 64, title="Grüße", metadata={"tag": "red"}, head=120, turns=7)
+    kept = encode_snapshot(s)
+    for bit in range(8 * len(kept)):
+        flipped = bytearray(kept)
+        flipped[bit // 8] ^= 1 << bit % 8
+        assert decode_snapshot(bytes(flipped), "s") is None, bit
+    for end in range(len(kept)):
+        assert decode_snapshot(kept[:end], "s") is None, end
+    assert decode_snapshot(kept, "s", 120) == s
+    assert decode_snapshot(kept, "s", 119) is None, "it was put in another place"
+    assert decode_snapshot(msgspec.msgpack.encode(s), "s") == s, "as releases wrote it that gave it no checksum"
+    assert decode_snapshot(msgspec.msgpack.encode(s).replace("ü".encode(), b"\xfc\xfc"), "s") is None
 
 
 # --- inputs and cancels -----------------------------------------------------------------------------------------------

@@ -172,9 +172,24 @@ async def verify_session(
     session: str,
     inherited: Annotated[bool, Query(description="Also the records that a fork inherits.")] = True,
 ) -> Response:
-    """Check every record, link, blob and the row. `faults` is 0 when everything is as it was written."""
+    """Check every record, link, blob, the row, the snapshots. `faults` is 0 when the journal is as it was written."""
     await owned_row(caller, session)
     return json_answer(await verification.verify_session(caller, session, inherited=inherited))
+
+
+@sessions_router.post("/sessions/{session}/mend", summary="Drop wrong snapshots", response_model=shown(Verification))
+@once
+async def mend_session(
+    caller: Admin,
+    session: str,
+    inherited: Annotated[bool, Query(description="Also those of the sessions that a fork inherits from.")] = True,
+) -> Response:
+    """Verify it, and drop the snapshots that differ from what its records say, which hold all of it.
+
+    Beside a damaged journal nothing is dropped.
+    """
+    await owned_row(caller, session)
+    return json_answer(await verification.mend_session(caller, session, inherited=inherited))
 
 
 # --- acting -----------------------------------------------------------------------------------------------------------

@@ -71,9 +71,10 @@ async def import_(call: Invocation, file: Path, *, as_session: str | None, outpu
 @click.command(cls=Command, shape=list[Verification])
 @click.argument("sessions", nargs=-1, metavar="[ID]...")
 @click.option("--all", "everything", is_flag=True, help="Every session of the project.")
+@click.option("--mend", is_flag=True, help="Drop snapshots that differ from what the records say.")
 @asynchronous
-async def verify(call: Invocation, sessions: tuple[str, ...], *, everything: bool, output: Format) -> None:
-    """Check that a journal is what was written: every record, link and blob.
+async def verify(call: Invocation, sessions: tuple[str, ...], *, everything: bool, mend: bool, output: Format) -> None:
+    """Check that a journal is what was written: every record, link and blob, and the snapshots made from them.
 
     Exit code 1 when something is wrong. The head's digest stands for the whole journal: note it elsewhere, and nobody
     can rewrite the journal unseen.
@@ -84,15 +85,16 @@ async def verify(call: Invocation, sessions: tuple[str, ...], *, everything: boo
         raise click.UsageError("Give the sessions to verify, or --all.")
     found: list[Verification] = []
     async with call.reach() as reach:
+        look = reach.moving.mend if mend else reach.moving.verify
         if everything:
             # Whatever a session inherits is verified where it was written.
-            found += [await reach.moving.verify(name, inherited=False) async for name in reach.moving.every()]
-        found += [await reach.moving.verify(await session_called(reach, name)) for name in sessions]
-    show(found, output, lambda: _print_verified(found))
-    leave(0 if all(result.intact for result in found) else 1)
+            found += [await look(name, inherited=False) async for name in reach.moving.every()]
+        found += [await look(await session_called(reach, name)) for name in sessions]
+    show(found, output, lambda: _print_verified(found, spelled("sessions", "verify", *(sessions or ["--all"]))))
+    leave(0 if all(result.sound for result in found) else 1)
 
 
-def _print_verified(found: list[Verification]) -> None:
+def _print_verified(found: list[Verification], command: str) -> None:
     rows = [
         (
             result.session,
@@ -100,12 +102,28 @@ def _print_verified(found: list[Verification]) -> None:
             str(result.records),
             str(result.inherited),
             str(result.redacted),
+            f"{len(result.wrong_snapshots)} wrong" if result.wrong_snapshots else str(result.snapshots),
             result.head_digest[:16],
         )
         for result in found
     ]
-    columns = ("SESSION", "JOURNAL", "RECORDS", "INHERITED", "ERASED", "HEAD DIGEST")
+    columns = ("SESSION", "JOURNAL", "RECORDS", "INHERITED", "ERASED", "SNAPSHOTS", "HEAD DIGEST")
     table(columns, rows, empty="There is no session to verify.")
     for result in found:
         if result.fault is not None:
             note(f"{result.fault.session}, record {result.fault.position}: {result.fault.what}")
+        for wrong in result.wrong_snapshots:
+            note(f"{wrong.session}, snapshot at record {wrong.position}: {wrong.what}")
+    _print_mending(found, command)
+
+
+def _print_mending(found: list[Verification], command: str) -> None:
+    """What is true of wrong snapshots, and what to do about them."""
+    dropped = sum(len(result.wrong_snapshots) for result in found if result.dropped)
+    left = sum(len(result.wrong_snapshots) for result in found if not result.dropped)
+    if dropped:
+        note(f"Dropped {counted(dropped, 'snapshot')}. Nothing is lost: the records say it all, and are read instead.")
+        note("A process that runs elsewhere may still go on from one: end it and start it again.")
+    if left:
+        note("The records are whole, nothing is lost; what is read through such a snapshot may be wrong.")
+        note(f"Drop them, and the records are read instead:\n  {command} --mend")

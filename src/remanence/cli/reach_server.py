@@ -334,6 +334,10 @@ class _Moving:
         query = {} if inherited else {"inherited": "false"}
         return await self._client.get(_in(session, "/verify"), Verification, **query)
 
+    async def mend(self, session: str, *, inherited: bool = True) -> Verification:
+        query = "" if inherited else "?inherited=false"
+        return await self._client.post(_in(session, f"/mend{query}"), Verification, {})
+
     async def every(self) -> AsyncIterator[str]:
         rows, _ = await self._client.pages("/sessions", SessionRowShape, _ALL)
         for row in rows:

@@ -217,5 +217,8 @@ class _Moving(_Over):
     async def verify(self, session: str, *, inherited: bool = True) -> Verification:
         return await verification.verify_session(self._caller, session, inherited=inherited)
 
+    async def mend(self, session: str, *, inherited: bool = True) -> Verification:
+        return await verification.mend_session(self._caller, session, inherited=inherited)
+
     def every(self) -> AsyncIterator[str]:
         return verification.sessions_all(self._caller)

@@ -98,8 +98,8 @@ async def state_of(caller: Caller, session: str) -> Session:
 
 
 def state_loaded(loaded: Loaded, session: str) -> Session | None:
-    """The state of what was loaded; None when its snapshot is in a shape that this release cannot read."""
-    s = decode_snapshot(loaded.snapshot, session)
+    """The state of what was loaded; None when its snapshot cannot be read."""
+    s = decode_snapshot(loaded.snapshot, session, loaded.snapshot_position)
     if s is None and loaded.snapshot_position:
         return None
     return fold(s or Session(session), loaded.records)
@@ -113,10 +113,10 @@ async def state_in(store: Store, session: str, *, upto: int | None = None) -> Se
 async def _folded(store: Store, session: str, *, upto: int | None = None) -> tuple[Session, Sequence[Recorded]]:
     """A session as it stood at a position, and the records it was folded from, as far as they were read."""
     loaded = await store.load(session, upto=upto)
-    s = decode_snapshot(loaded.snapshot, session)
+    s = decode_snapshot(loaded.snapshot, session, loaded.snapshot_position)
     if s is None:
         s = Session(session)
-        if loaded.snapshot_position:  # in a shape that this release cannot read
+        if loaded.snapshot_position:  # damaged, or in a shape that this release cannot read
             s = fold(s, await store.read(session, limit=loaded.snapshot_position))
     return fold(s, loaded.records), loaded.records
 
@@ -148,6 +148,10 @@ class States:
         """The session as this process saw it last, if it did."""
         known = self._seen.get(session)
         return known[0] if known is not None else None
+
+    def forget(self, session: str) -> None:
+        """What is known of a session was folded from something that is not so."""
+        self._seen.pop(session, None)
 
     async def look(self, store: Store, session: str) -> Session:
         """The session as it stands. Raises NotFound."""

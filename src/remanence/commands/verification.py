@@ -14,13 +14,14 @@ import msgspec
 from remanence.commands.bundle import Origin
 from remanence.commands.caller import Caller
 from remanence.commands.lineage import Journal, erased_elsewhere, journal_of, own_pages
+from remanence.commands.snapshots import SnapshotCheck, WrongSnapshot, drop
 from remanence.errors import NotFound, StoreCorrupt
 from remanence.events import GENESIS, chain_digest, payload_digest
 from remanence.ports import Database, RawRecord, SessionQuery
 from remanence.stores.rows import blobs_named
 from remanence.stores.verify import Flaw, Verifier
 
-__all__ = ["Fault", "Verification", "sessions_all", "verify_session"]
+__all__ = ["Fault", "Verification", "mend_session", "sessions_all", "verify_session"]
 
 _AROUND = 200
 _TRIES = 5
@@ -37,7 +38,10 @@ class Fault(msgspec.Struct, frozen=True):
 
 class Verification(msgspec.Struct, frozen=True):
     """What became of verifying a session. `head_digest` (hexadecimal) stands for the whole journal: note it elsewhere,
-    and nobody can rewrite the journal unseen. `faults` counts what is wrong, `fault` is the first."""
+    and nobody can rewrite the journal unseen. `faults` counts what is wrong, `fault` is the first.
+
+    `snapshots` were compared with what the records say (when these are whole); `wrong_snapshots` are those to drop, or
+    that were `dropped`: the journal holds all that they should say."""
 
     session: str
     records: int
@@ -48,17 +52,27 @@ class Verification(msgspec.Struct, frozen=True):
     head_digest: str
     faults: int = 0
     fault: Fault | None = None
+    snapshots: int = 0
+    wrong_snapshots: tuple[WrongSnapshot, ...] = ()
+    dropped: bool = False
 
     @property
     def intact(self) -> bool:
+        """Whether the journal is what was written."""
         return self.fault is None
+
+    @property
+    def sound(self) -> bool:
+        """Whether that is so, and nothing that is derived from it beside it is wrong."""
+        return self.intact and (self.dropped or not self.wrong_snapshots)
 
 
 async def verify_session(caller: Caller, session: str, *, inherited: bool = True) -> Verification:
-    """Check every record of a session, every blob it names, and its row.
+    """Check every record of a session, every blob it names, its row, and its snapshots.
 
     `inherited=False` leaves out the records of the sessions it was forked from (when those are verified as well), not
-    the link to them. Raises NotFound; damage is an answer, not an error.
+    the link to them; they are read for what its own snapshots should say. Raises NotFound; damage is an answer, not an
+    error.
     """
     database = caller.database
     tries = _TRIES
@@ -70,8 +84,17 @@ async def verify_session(caller: Caller, session: str, *, inherited: bool = True
         found = await _Reading(database, journal, inherited).run()
         tries -= 1
         # What was written while we read can look like a fault, and does not the next time.
-        if found.intact or not tries or (await database.views.session(session)).head == journal.row.head:
+        if found.sound or not tries or (await database.views.session(session)).head == journal.row.head:
             return found
+
+
+async def mend_session(caller: Caller, session: str, *, inherited: bool = True) -> Verification:
+    """Verify a session, and drop what is wrong among its snapshots. Of a damaged journal nothing is dropped."""
+    found = await verify_session(caller, session, inherited=inherited)
+    if not found.intact or not found.wrong_snapshots:
+        return found
+    await drop(caller, found.wrong_snapshots)
+    return msgspec.structs.replace(found, dropped=True)
 
 
 async def sessions_all(caller: Caller) -> AsyncIterator[str]:
@@ -97,6 +120,7 @@ class _Reading:
         own = tuple(origin for origin in journal.origins if origin.session == journal.row.session)
         self.origins = journal.origins if inherited else own
         self.verifier = Verifier()
+        self.snapshots = SnapshotCheck(database)
         self.flaws: list[Flaw] = []
         self.blobs: dict[str, bool] = {}
         self.digest = GENESIS
@@ -107,6 +131,7 @@ class _Reading:
         if first > 1:
             self.digest = await self._digest_at(first - 1)
             self.verifier = Verifier(previous=self.digest, after=first - 1)
+            await self._fold_inherited()
         self.position = first - 1
         try:
             await self._read()
@@ -118,6 +143,7 @@ class _Reading:
     async def _read(self) -> None:
         for origin in self.origins:
             async for rows in own_pages(self.database, origin):
+                await self.snapshots.feed(origin.session, rows)
                 self.flaws += self.verifier.feed(rows)
                 await self._check_blobs(rows)
                 self.position, self.digest = rows[-1].position, rows[-1].digest
@@ -126,6 +152,16 @@ class _Reading:
             self.verifier.announce(await erased_elsewhere(self.database, self.journal, unannounced))
         self.flaws += self.verifier.finish(self.journal.row.head)
         self.flaws += await self._after_the_head()
+        await self.snapshots.finish(self.journal.row.session, self.journal.row.head)
+
+    async def _fold_inherited(self) -> None:
+        """What its own snapshots go on from. From damaged records nothing follows for them."""
+        verifier = Verifier()
+        for origin in self.journal.origins[: -len(self.origins)]:
+            async for rows in own_pages(self.database, origin):
+                if [flaw for flaw in verifier.feed(rows) if flaw]:
+                    self.snapshots.give_up()
+                await self.snapshots.feed(origin.session, rows, compared=False)
 
     async def _verification(self) -> Verification:
         row = self.journal.row
@@ -138,6 +174,8 @@ class _Reading:
             head=row.head,
             head_digest=self.digest.hex(),
             faults=len(self.flaws),
+            snapshots=0 if self.flaws else self.snapshots.count,
+            wrong_snapshots=() if self.flaws else tuple(self.snapshots.wrong),
             fault=await self._fault(min(self.flaws, key=lambda flaw: flaw.position)) if self.flaws else None,
         )
 

@@ -7,6 +7,7 @@ accident (`assert_never`). What the events mean for a tool call is drawn at the 
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Iterable
 from typing import Any, assert_never
 
@@ -133,13 +134,17 @@ def fold(s: Session, records: Iterable[Recorded]) -> Session:
 
 
 _SNAPSHOTS = msgspec.msgpack.Decoder(Session)
+_CHECKED = b"\xc1"
+"""What a snapshot begins with that carries its checksum: no MessagePack does. Those of older releases carry none."""
+_SUM_BYTES = 4
 
 
 def encode_snapshot(s: Session) -> bytes:
-    """The state as a snapshot: only between turns, so that it holds no content."""
+    """The state as a snapshot: only between turns, so that it holds no content. A checksum tells a later flip."""
     if s.turn is not None:
         raise ValueError("a snapshot is taken between turns")
-    return msgspec.msgpack.encode(_said(s))
+    body = msgspec.msgpack.encode(_said(s))
+    return _CHECKED + zlib.crc32(body).to_bytes(_SUM_BYTES) + body
 
 
 def _said(s: msgspec.Struct) -> dict[str, Any]:
@@ -165,14 +170,25 @@ def _defaults(kind: type[msgspec.Struct]) -> tuple[tuple[str, str, object], ...]
     )
 
 
-def decode_snapshot(snapshot: bytes | None, session: str) -> Session | None:
-    """The state a snapshot holds, or None when there is none, or an older release wrote it in another shape (then fold
-    from zero). It may be from before `session` was forked from another one, of which it then says the same."""
-    try:
-        s = _SNAPSHOTS.decode(snapshot) if snapshot is not None else None
-    except msgspec.DecodeError:
+def decode_snapshot(snapshot: bytes | None, session: str, at: int | None = None) -> Session | None:
+    """The state a snapshot holds, or None when there is none, it was damaged, it is not of the position `at` where it
+    was found, or an older release wrote it in another shape (then fold from zero).
+
+    It may be from before `session` was forked from another one, of which it then says the same.
+    """
+    if snapshot is None:
         return None
-    return s if s is None or s.id == session else replace(s, id=session)
+    if snapshot.startswith(_CHECKED):
+        kept, snapshot = snapshot[1 : 1 + _SUM_BYTES], snapshot[1 + _SUM_BYTES :]
+        if zlib.crc32(snapshot).to_bytes(_SUM_BYTES) != kept:
+            return None
+    try:
+        s = _SNAPSHOTS.decode(snapshot)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    if at is not None and s.head != at:
+        return None
+    return s if s.id == session else replace(s, id=session)
 
 
 def _evolve_session(

@@ -22,6 +22,8 @@ class DatabaseAround:
         self.memory_vectors = database.memory_vectors
         self.registry = database.registry
         self.raw = database.raw
+        self.snapshots = database.snapshots
+        self.drop_snapshots = database.drop_snapshots
         self.restore = database.restore
         self.prune_keys = database.prune_keys
         self.naming = database.naming

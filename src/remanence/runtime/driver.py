@@ -465,15 +465,15 @@ class Driver:
         self._news.clear()
         self._stale = self._erased = False
         loaded = await store.load(self.lease.session)
-        s = decode_snapshot(loaded.snapshot, self.lease.session)
+        s = decode_snapshot(loaded.snapshot, self.lease.session, loaded.snapshot_position)
         records = loaded.records
+        self._snapshot_at = loaded.snapshot_position if s is not None else 0
         if s is None:
             s = Session(self.lease.session)
             records = await store.read(self.lease.session) if loaded.snapshot_position else records
         self.state = fold(s, records)
         await self._load_spec()
         self.text = await read_transcript(store, self.state, self.spec.model)
-        self._snapshot_at = loaded.snapshot_position
         self._summary = loaded.summary
         self._digest = records[-1].digest if records else b""
         self._loaded = True

@@ -211,7 +211,7 @@ class MemoryIndex:
     async def _state(self, session: str) -> Session:
         store = self._database.store
         loaded = await store.load(session)
-        s = decode_snapshot(loaded.snapshot, session)
+        s = decode_snapshot(loaded.snapshot, session, loaded.snapshot_position)
         if s is not None:
             return fold(s, loaded.records)
         records = await store.read(session) if loaded.snapshot_position else loaded.records

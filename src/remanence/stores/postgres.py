@@ -126,6 +126,12 @@ class PostgresDatabase:
     async def raw(self, session: str, *, after: int = 0, limit: int = 1_000) -> Sequence[RawRecord]:
         return await self.store.journals.raw(session, after=after, limit=limit)
 
+    async def snapshots(self, session: str, *, after: int = 0, limit: int = 100) -> Sequence[tuple[int, bytes]]:
+        return await self.store.journals.snapshots(session, after=after, limit=limit)
+
+    async def drop_snapshots(self, session: str, positions: Sequence[int]) -> None:
+        await self.store.journals.drop_snapshots(session, positions)
+
     async def restore(self, session: str, rows: Sequence[RawRecord], summary: Summary, fork: Fork | None) -> None:
         await self.store.journals.restore(session, rows, summary, fork)
 

@@ -39,6 +39,7 @@ FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS g(sid, low, high), LATE
     WHERE sid = g.sid AND position > g.low AND position <= g.high ORDER BY position DESC LIMIT 1
 ) n ORDER BY n.position DESC LIMIT 1
 """
+_SNAPSHOTS = "SELECT position, state FROM snapshots WHERE sid = $1 AND position > $2 ORDER BY position LIMIT $3"
 
 
 class Journals:
@@ -67,6 +68,19 @@ class Journals:
             found = await _find(connection, session)
             stored = await fetch(connection, found["sid"], after=max(0, after), upto=NO_END, limit=limit)
         return [raw_record(*one) for one in stored]
+
+    async def snapshots(self, session: str, *, after: int, limit: int) -> list[tuple[int, bytes]]:
+        async with self._access.connection("reading snapshots") as connection:
+            found = await _find(connection, session)
+            rows = await connection.fetch(_SNAPSHOTS, found["sid"], after, limit)
+        return [(position, state) for position, state in rows]
+
+    async def drop_snapshots(self, session: str, positions: Sequence[int]) -> None:
+        async with self._access.connection("dropping snapshots") as connection:
+            found = await _find(connection, session)
+            await connection.execute(
+                "DELETE FROM snapshots WHERE sid = $1 AND position = ANY ($2::bigint[])", found["sid"], list(positions)
+            )
 
     async def restore(self, session: str, rows: Sequence[RawRecord], summary: Summary, fork: Fork | None) -> None:
         if not rows:

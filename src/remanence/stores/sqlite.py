@@ -259,6 +259,12 @@ class SqliteDatabase:
     async def raw(self, session: str, *, after: int = 0, limit: int = 1_000) -> Sequence[RawRecord]:
         return await self._readers.run(partial(sqlite_reads.raw, session=session, after=after, limit=limit))
 
+    async def snapshots(self, session: str, *, after: int = 0, limit: int = 100) -> Sequence[tuple[int, bytes]]:
+        return await self._readers.run(partial(sqlite_reads.snapshots, session=session, after=after, limit=limit))
+
+    async def drop_snapshots(self, session: str, positions: Sequence[int]) -> None:
+        await self._writer.do(partial(sqlite_changes.drop_snapshots, session=session, positions=positions))
+
     async def restore(self, session: str, rows: Sequence[RawRecord], summary: Summary, fork: Fork | None) -> None:
         await self._writer.do(partial(sqlite_changes.restore, session=session, rows=rows, summary=summary, fork=fork))
 

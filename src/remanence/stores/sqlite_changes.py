@@ -19,6 +19,7 @@ from remanence.stores.sqlite_ledger import Ledger
 from remanence.stores.sqlite_tables import Known, place_of
 
 __all__ = [
+    "drop_snapshots",
     "follow",
     "move_cursor",
     "prune_keys",
@@ -166,6 +167,14 @@ def restore(ledger: Ledger, session: str, rows: Sequence[RawRecord], summary: Su
             ledger.lay_down()
     ledger.pending.changed[head.id] = head
     ledger.pending.summaries[head.id] = summary
+
+
+def drop_snapshots(ledger: Ledger, session: str, positions: Sequence[int]) -> None:
+    """Forget some of a session's snapshots. Raises NotFound."""
+    head = ledger.get(session)
+    ledger.lay_down()
+    for position in positions:
+        ledger.connection.execute("DELETE FROM snapshots WHERE place = ?", (place_of(head.id, position),))
 
 
 def prune_keys(ledger: Ledger, before: int) -> int:

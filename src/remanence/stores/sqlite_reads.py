@@ -10,7 +10,7 @@ from remanence.stores.refusals import no_blob, no_session
 from remanence.stores.rows import Row, raw_record, recorded
 from remanence.stores.sqlite_tables import HEAD_TABLES, POSITION_MASK, SUMMARY_COLUMNS, place_of
 
-__all__ = ["behind", "blob", "load", "raw", "read", "unread"]
+__all__ = ["behind", "blob", "load", "raw", "read", "snapshots", "unread"]
 
 # --- the journal ------------------------------------------------------------------------------------------------------
 
@@ -30,7 +30,12 @@ _LOAD = (
     "LEFT JOIN sessions p ON p.id = s.fork_id WHERE s.name = ?"
 )
 _SNAPSHOT = (
-    f"SELECT place & {POSITION_MASK}, state FROM snapshots WHERE place > ? AND place <= ? ORDER BY place DESC LIMIT 1"
+    f"SELECT place & {POSITION_MASK}, CAST(state AS BLOB) FROM snapshots WHERE place > ? AND place <= ? "
+    "ORDER BY place DESC LIMIT 1"
+)
+_SNAPSHOTS = (
+    f"SELECT place & {POSITION_MASK}, coalesce(CAST(state AS BLOB), x'') FROM snapshots WHERE place > ? AND place <= ? "
+    "ORDER BY place LIMIT ?"
 )
 _BEHIND = (
     "SELECT s.name, coalesce(c.position, s.fork_position) AS done, h.head FROM heads h JOIN sessions s ON s.id = h.id "
@@ -77,6 +82,16 @@ def raw(connection: sqlite3.Connection, session: str, after: int, limit: int) ->
         raise no_session(session)
     rows = _rows(connection, found[0], after, POSITION_MASK, limit)
     return [raw_record(_in_bytes(row), _bytes_of(_content(connection, row))) for row in rows]
+
+
+def snapshots(connection: sqlite3.Connection, session: str, after: int, limit: int) -> list[tuple[int, bytes]]:
+    """The snapshots a session itself took, by position. Raises NotFound."""
+    found = connection.execute(_SESSION, (session,)).fetchone()
+    if found is None:
+        raise no_session(session)
+    return connection.execute(
+        _SNAPSHOTS, (place_of(found[0], after), place_of(found[0], POSITION_MASK), limit)
+    ).fetchall()
 
 
 def _in_bytes(row: Row) -> Row:

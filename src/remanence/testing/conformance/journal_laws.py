@@ -189,6 +189,26 @@ async def empty_bytes_forget_every_snapshot(h: Harness) -> None:
 
 
 @law
+async def snapshots_are_listed_and_dropped_one_by_one(h: Harness) -> None:
+    db = await h.open()
+    await db.store.append(opened("s", said("one"), snapshot=b"at two"))
+    await db.store.append(write("s", said("two"), snapshot=b"at three"))
+    await db.store.append(forked("f", "s", 3, snapshot=b"f at four"))
+    await db.store.append(write("s", said("three"), snapshot=b"at four"))
+    other = await h.open()
+    assert list(await other.snapshots("s")) == [(2, b"at two"), (3, b"at three"), (4, b"at four")]
+    assert list(await other.snapshots("s", after=2, limit=1)) == [(3, b"at three")]
+    assert list(await other.snapshots("f")) == [(4, b"f at four")]
+    await db.drop_snapshots("s", [2, 4, 9])
+    assert list(await other.snapshots("s")) == [(3, b"at three")]
+    loaded = await other.store.load("s")
+    assert (loaded.snapshot, loaded.snapshot_position, len(loaded.records)) == (b"at three", 3, 1)
+    assert (await other.store.load("f")).snapshot == b"f at four"
+    await h.refused(NotFound, db.snapshots("nobody"))
+    await h.refused(NotFound, db.drop_snapshots("nobody", [1]))
+
+
+@law
 async def what_is_redacted_takes_along_the_snapshots_that_may_repeat_it(h: Harness) -> None:
     db, other = await h.open(), await h.open()
     await db.store.append(opened("s", said("one"), snapshot=b"at two"))
