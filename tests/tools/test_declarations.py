@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
 from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
 import pytest
+from calling import said
+from typing_extensions import Doc
 
 from remanence.errors import InvalidSpec
 from remanence.ports import ToolCallContext
@@ -156,6 +161,12 @@ def test_what_the_runtime_gives_is_not_shown() -> None:
         (Any, {}),
         (Annotated[int, msgspec.Meta(ge=1)], {"type": "integer", "minimum": 1}),
         (Annotated[str, "A short note."], {"type": "string", "description": "A short note."}),
+        (Annotated[str, Doc("A short note.")], {"type": "string", "description": "A short note."}),
+        (datetime, {"type": "string", "format": "date-time"}),
+        (date, {"type": "string", "format": "date"}),
+        (time, {"type": "string", "format": "time"}),
+        (datetime | None, {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "null"}]}),
+        (Decimal, {"type": "string", "format": "decimal"}),
     ],
 )
 def test_types_become_schemas(annotation: Any, schema: dict[str, Any]) -> None:
@@ -246,10 +257,39 @@ def test_a_client_tool_has_no_code_here() -> None:
     assert client_tool("ping").parameters == {"type": "object", "properties": {}, "additionalProperties": False}
 
 
+async def test_a_method_of_an_object_or_a_class_is_a_tool() -> None:
+    declared = tool(Clerk(3).at)
+    assert (declared.spec.name, declared.spec.description, list(properties(declared))) == (
+        "at",
+        "Say at which counter.",
+        ["order"],
+    )
+    assert await said(declared, order="42") == "42 at 3"
+    assert await said(tool(Clerk.of_class), order="42") == "42 by Clerk"
+    assert await said(tool(Clerk.of_nobody), order="42") == "42"
+
+
 # --- what cannot mean what it says ------------------------------------------------------------------------------------
 
 
 class Custom: ...
+
+
+class Clerk:
+    def __init__(self, counter: int) -> None:
+        self.counter = counter
+
+    def at(self, order: str) -> str:
+        """Say at which counter."""
+        return f"{order} at {self.counter}"
+
+    @classmethod
+    def of_class(cls, order: str) -> str:
+        return f"{order} by {cls.__name__}"
+
+    @staticmethod
+    def of_nobody(order: str) -> str:
+        return order
 
 
 def unannotated(order) -> None: ...
@@ -276,7 +316,10 @@ def unresolved(thing: int) -> None: ...
 unresolved.__annotations__["thing"] = "Missing"
 
 
-def union(thing: list[int] | tuple[int, ...]) -> None: ...
+def union(thing: Line | Node) -> None: ...
+
+
+def not_checked(things: Iterable[int]) -> None: ...
 
 
 def wrong_key(effect_key: int) -> None: ...
@@ -299,15 +342,21 @@ def plain(cents: int) -> None: ...
         (many, r"`\*orders` cannot be described to a model; use a list"),
         (named, r"`\*\*orders` cannot be described to a model; use a dict"),
         (positional, "`order` is positional-only"),
-        (method, "`self` has no annotation; only functions can be tools"),
+        (
+            method,
+            r"`self` has no annotation; functions can be tools, and methods of an object: tool\(the_object.method\)",
+        ),
         (custom, "the annotation `Custom` of `thing` says nothing that JSON can"),
         (unresolved, "the annotation `Missing` of `thing` cannot be resolved: name 'Missing' is not defined"),
-        (union, "may not contain more than one array-like"),
+        (union, "may not contain more than one dict-like"),
+        (not_checked, "Iterable'> is not supported"),
         (wrong_key, "`effect_key` receives the effect key: annotate it `str`"),
         (endless, "cannot `yield`"),
         (Custom, "goes on a function"),
         ("refund", "goes on a function, not on 'refund'"),
         (lambda: None, "a name has 1 to 64 letters"),
+        (functools.partial(print, 1), "goes on a function, not on functools.partial.* Write one that calls it"),
+        (vars(Clerk)["of_class"], r"not on a method that has no class yet; make it one later: tool\(TheClass.method\)"),
     ],
 )
 def test_a_function_that_cannot_be_a_tool_is_refused(function: Any, says: str) -> None:
@@ -339,6 +388,10 @@ def test_a_function_that_cannot_be_a_tool_is_refused(function: Any, says: str) -
         (fine, {"approval": True, "needed": True}, "needed=True"),
         (fine, {"approval": True, "approvers": ["ada", "ada"], "needed": 2}, "only 1 may answer"),
         (fine, {"approval": True, "expires_s": -1}, "expires_s=-1"),
+        (fine, {"approval": 1}, "approval=1 is neither a condition, such as 'cents > 5000', nor a bool"),
+        (fine, {"approval": None}, "approval=None is neither a condition"),
+        (fine, {"name": 5}, "a name has 1 to 64 letters"),
+        (fine, {"untrusted": "no"}, "untrusted='no' is neither True nor False"),
         (fine, {"aproval": True}, "no such option: aproval. The options are replay, approval"),
     ],
 )

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
+from collections import UserList, deque
+from contextlib import closing
+from ipaddress import IPv4Address
+from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -29,6 +35,12 @@ class Model:
         return {"mode": mode}
 
 
+def row() -> sqlite3.Row:
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.row_factory = sqlite3.Row
+        return database.execute("SELECT 'A' AS sku, 2 AS count").fetchone()
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
@@ -50,6 +62,16 @@ class Model:
         (Text("part"), "part"),
         ([Text("a"), Text("b")], "a\nb"),
         (ToolOutcome((Text("whole"),)), "whole"),
+        (PurePosixPath("/etc/hosts"), "/etc/hosts"),
+        ({"at": PurePosixPath("/etc")}, '{"at":"/etc"}'),
+        ([IPv4Address("127.0.0.1")], '["127.0.0.1"]'),
+        (MappingProxyType({"a": 1}), '{"a":1}'),
+        ({"a": 1}.keys(), '["a"]'),
+        ({"a": 1}.values(), "[1]"),
+        (deque([1, 2]), "[1,2]"),
+        (UserList([deque([1])]), "[[1]]"),
+        (row(), '{"sku":"A","count":2}'),
+        ([row()], '[{"sku":"A","count":2}]'),
     ],
 )
 async def test_results_become_text(value: Any, shown: str) -> None:
@@ -71,6 +93,16 @@ async def test_parts_are_kept() -> None:
         return (Text("see"), picture)
 
     assert (await call(act)).parts == (Text("see"), picture)
+
+
+async def test_what_stands_beside_a_part_is_text_and_the_part_stays_a_part() -> None:
+    picture = Image("image/png", data="aGk=")
+
+    @tool
+    async def act() -> Any:
+        return ["see", picture, {"wide": 3}]
+
+    assert (await call(act)).parts == (Text("see"), picture, Text('{"wide":3}'))
 
 
 FIVE: Any = 5
@@ -96,6 +128,10 @@ def circular() -> list[Any]:
         (File("text/plain", url="a", data="b"), "exactly one of url, data and blob"),
         (Text(FIVE), "ValidationError"),
         ((x for x in "ab"), "cannot be written as JSON"),
+        ({(1, 2): 3}, "a value of type tuple cannot be written as JSON"),
+        (range(10**15), "a value of type range cannot be written as JSON"),
+        (Model, "cannot be written as JSON"),
+        ([Text("a"), b"bytes"], "return a File or an Image part"),
     ],
 )
 async def test_a_result_that_cannot_be_shown_is_an_error_that_says_it_ran(value: Any, says: str) -> None:

@@ -51,14 +51,12 @@ class ToolOptions(TypedDict, total=False):
 
 def function_of(function: object, options: ToolOptions) -> tuple[str, str]:
     """Where the function stands, in words for errors, and the name of its tool. Raises `InvalidSpec`."""
-    if not inspect.isroutine(function):
-        raise InvalidSpec(
-            f"@tool goes on a function, not on {function!r}; options are given by name, as in @tool(name=...)."
-        )
-    name = options.get("name") or function.__name__
+    if not inspect.isroutine(function) or not callable(function):
+        raise InvalidSpec(_not_a_function(function))
+    name = cast("object", options.get("name")) or function.__name__
     code = getattr(inspect.unwrap(function), "__code__", None)
     where = f"`{name}` ({PurePath(code.co_filename).name}, line {code.co_firstlineno})" if code else f"`{name}`"
-    if not _NAME.fullmatch(name):
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InvalidSpec(
             f"Tool {where}: a name has 1 to 64 letters, digits, `_` or `-`; give one with @tool(name=...).",
             param="name",
@@ -74,6 +72,19 @@ def function_of(function: object, options: ToolOptions) -> tuple[str, str]:
     return where, name
 
 
+def _not_a_function(function: object) -> str:
+    if isinstance(function, classmethod | staticmethod):
+        return (
+            "@tool goes on a function, not on a method that has no class yet; make it one later: tool(TheClass.method)."
+        )
+    if callable(function):
+        return (
+            f"@tool goes on a function, not on {function!r}. Write one that calls it: "
+            "its parameters are what a model is told."
+        )
+    return f"@tool goes on a function, not on {function!r}; options are given by name, as in @tool(name=...)."
+
+
 def spec_of(name: str, signature: Signature, options: ToolOptions, where: str) -> ToolSpec:
     """The tool as the model and the policy see it. Raises `InvalidSpec`."""
     replay, timeout_s, reconcile = (
@@ -86,6 +97,9 @@ def spec_of(name: str, signature: Signature, options: ToolOptions, where: str) -
     if replay == "keyed" and not (signature.takes_effect_key or signature.contexts):
         words = f"replay='keyed' promises to use the effect key: take `{EFFECT_KEY}: str`"
         _refuse(where, "replay", f"{words}, or say 'safe' if it may run twice")
+    untrusted = cast("object", options.get("untrusted", False))
+    if not isinstance(untrusted, bool):
+        _refuse(where, "untrusted", f"untrusted={untrusted!r} is neither True nor False")
     if not _is_duration(timeout_s):
         _refuse(where, "timeout_s", f"timeout_s={timeout_s!r} is not a number of seconds over 0")
     if reconcile is not None:
@@ -97,7 +111,7 @@ def spec_of(name: str, signature: Signature, options: ToolOptions, where: str) -
         replay=replay,
         reconciles=reconcile is not None,
         timeout_s=float(timeout_s),
-        untrusted=bool(options.get("untrusted", False)),
+        untrusted=untrusted,
     )
 
 
@@ -120,6 +134,8 @@ def approval_of(spec: ToolSpec, options: ToolOptions, where: str) -> AskRule | N
         _refuse(where, "needed", f"needed={needed} people, but only {len(set(approvers))} may answer")
     if expires_s is not None and not _is_duration(expires_s):
         _refuse(where, "expires_s", f"expires_s={expires_s!r} is not a number of seconds over 0, nor None")
+    if approval is not True and not isinstance(cast("object", approval), str):
+        _refuse(where, "approval", f"approval={approval!r} is neither a condition, such as 'cents > 5000', nor a bool")
     when = "" if approval is True else _condition(spec, approval, where)
     return AskRule(spec.name, when, tuple(approvers), needed, None if expires_s is None else float(expires_s))
 
@@ -140,7 +156,7 @@ def check_reconcile(reconcile: object, where: str) -> None:
 def _condition(spec: ToolSpec, text: str, where: str) -> str:
     try:
         condition = parse(text)
-    except (ConditionError, TypeError) as error:
+    except ConditionError as error:
         _refuse(where, "approval", f"approval={text!r}: {error}")
     unknown = unknown_names(condition, spec.parameters)
     if unknown:

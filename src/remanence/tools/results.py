@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence, Set, ValuesView
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import PurePath
 from typing import Any, Final, cast
 
 import msgspec
@@ -13,6 +16,9 @@ from remanence.ports import ToolOutcome
 __all__ = ["failure", "outcome_of"]
 
 MESSAGE_MAX: Final = 4_000
+_HOLD_ITEMS: Final = (Sequence, Set, ValuesView, deque)
+# A `range` may be longer than any memory, and says more as what it is.
+_NOT_OPENED: Final = (type, dict, list, tuple, set, frozenset, range)
 _SHOWN = Text | Image | File
 
 
@@ -25,7 +31,8 @@ def failure(words: str) -> ToolOutcome:
 def outcome_of(value: object) -> ToolOutcome:
     """The outcome a tool's return value stands for. Never raises: an unusable value is an outcome with `error`.
 
-    Text, numbers, `None` ("done"), parts, sequences of parts, a `ToolOutcome`, and whatever JSON can write.
+    Text, numbers, `None` ("done"), parts, lists with parts and text among them, a `ToolOutcome`, and whatever JSON can
+    write.
     """
     try:
         return _outcome(value)
@@ -43,8 +50,10 @@ def _outcome(value: object) -> ToolOutcome:
     if isinstance(value, Part):
         return ToolOutcome(_storable((value,)))
     items = tuple(cast("list[object]", value)) if isinstance(value, list | tuple) else ()
-    if items and all(isinstance(item, Part) for item in items):
-        return ToolOutcome(_storable(cast("tuple[Part, ...]", items)))
+    if any(isinstance(item, Part) for item in items):
+        # A caption beside a picture is text beside a picture: written as JSON, the picture would be lost on the model.
+        shown = tuple(item if isinstance(item, Part) else Text(_text(item)) for item in items)
+        return ToolOutcome(_storable(shown))
     return ToolOutcome((Text(_text(cast("object", value))),))
 
 
@@ -58,7 +67,7 @@ def _text(value: object) -> str:
             return text
         case bool():
             return "true" if value else "false"
-        case int() | float():
+        case int() | float() | PurePath():
             return str(value)
         case bytes() | bytearray() | memoryview():
             raise TypeError("bytes are not text: return a File or an Image part")
@@ -67,11 +76,27 @@ def _text(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    """What msgspec does not know may know how to become plain data (pydantic's models do)."""
-    dump = cast("Callable[..., Any] | None", getattr(value, "model_dump", None))
-    if dump is None or isinstance(value, type):
-        raise TypeError(f"a value of type {type(value).__name__} cannot be written as JSON")
-    return dump(mode="json")
+    """What msgspec does not know may know how to become plain data (as pydantic's models do), or may hold plain data.
+
+    What can be gone through only once is left alone: to go through it is to run code, and perhaps without end.
+    """
+    plain: object = value
+    opened: Any = value
+    # What msgspec does know comes here only as the key of a dict, which cannot be a list or a dict in JSON.
+    if not isinstance(value, _NOT_OPENED):
+        dump = cast("Callable[..., Any] | None", getattr(value, "model_dump", None))
+        if dump is not None:
+            plain = dump(mode="json")
+        elif isinstance(value, PurePath | IPv4Address | IPv6Address):
+            plain = str(value)
+        elif hasattr(opened, "keys"):
+            # The rows of databases have keys, and are no `Mapping`.
+            plain = dict(cast("Mapping[object, object]", opened))
+        elif isinstance(value, _HOLD_ITEMS):
+            plain = list(cast("Collection[object]", value))
+    if plain is not value:
+        return plain
+    raise TypeError(f"a value of type {type(opened).__name__} cannot be written as JSON")
 
 
 def _storable(parts: tuple[Part, ...]) -> tuple[Part, ...]:

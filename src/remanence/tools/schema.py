@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 import msgspec
 
-__all__ = ["closed_schemas", "shape", "unknown_members"]
+__all__ = ["closed", "closed_schemas", "shape", "unknown_members"]
 
 SHAPE_MAX: Final = 1_000
 _REF: Final = "#/$defs/"
 # `title` repeats the type's name; `discriminator` points at definitions that are no longer apart.
 _NOISE: Final = frozenset({"title", "discriminator"})
-_HOLD_SCHEMAS: Final = frozenset({"items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "allOf"})
+_HOLD_SCHEMAS: Final = frozenset(
+    {"items", "prefixItems", "additionalProperties", "propertyNames", "anyOf", "oneOf", "allOf"}
+)
+_HOLD_NAMED: Final = frozenset({"properties", "patternProperties"})
 _KINDS: Final[dict[type, str]] = {str: "string", bool: "boolean", int: "integer", float: "number"}
 
 
@@ -22,7 +25,12 @@ def closed_schemas(annotations: Sequence[Any]) -> tuple[list[dict[str, Any]], di
 
     Raises `TypeError` for a type that has no JSON Schema.
     """
-    schemas, definitions = msgspec.json.schema_components(annotations, ref_template=_REF + "{name}")
+    return closed(*msgspec.json.schema_components(annotations, ref_template=_REF + "{name}"))
+
+
+def closed(schemas: Iterable[Any], definitions: Mapping[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The same for schemas that somebody else made, with the definitions they refer to."""
+    schemas = list(schemas)
     kept = {name: node for name, node in definitions.items() if name in _reachable(node, definitions)}
     tidy = [cast("dict[str, Any]", _tidy(schema, definitions, kept)) for schema in schemas]
     used = set[str]().union(*(_reachable(schema, definitions) for schema in schemas)) & kept.keys()
@@ -63,7 +71,7 @@ def _tidy(node: Any, definitions: Mapping[str, Any], kept: Mapping[str, Any]) ->
         given = {**definitions[name], **given}
     tidy: dict[str, Any] = {}
     for key, value in given.items():
-        if key == "properties":
+        if key in _HOLD_NAMED:
             tidy[key] = {name: _tidy(schema, definitions, kept) for name, schema in value.items()}
         elif key not in _NOISE:
             tidy[key] = _tidy(value, definitions, kept) if key in _HOLD_SCHEMAS else value
@@ -101,7 +109,7 @@ def _extra(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any], path:
     name = str(schema.get("$ref", "")).removeprefix(_REF)
     if name in root.get("$defs", {}):
         schema = root["$defs"][name]
-    branches = cast("list[Mapping[str, Any]]", schema.get("anyOf", []))
+    branches = cast("list[Mapping[str, Any]]", schema.get("anyOf") or schema.get("oneOf") or [])
     if branches:
         fitting = (_extra(value, branch, root, path) for branch in branches if _fits(value, branch, root))
         return min(fitting, key=len, default=list[str]())
@@ -122,9 +130,18 @@ def _extra(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any], path:
 
 
 def _fits(value: Any, branch: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    """Whether a branch may be the one that is meant: of its kind, and by the members that only one branch can have."""
     name = str(branch.get("$ref", "")).removeprefix(_REF)
-    kind = root.get("$defs", {}).get(name, branch).get("type")
-    return not isinstance(value, list | dict) or kind in (None, "object" if isinstance(value, dict) else "array")
+    branch = root.get("$defs", {}).get(name, branch)
+    if isinstance(value, list):
+        return branch.get("type") in (None, "array")
+    if not isinstance(value, dict):
+        return True
+    members = cast("dict[str, Any]", value)
+    told = {name: schema["const"] for name, schema in branch.get("properties", {}).items() if "const" in schema}
+    return branch.get("type") in (None, "object") and all(
+        members.get(name, word) == word for name, word in told.items()
+    )
 
 
 def shape(schema: Mapping[str, Any]) -> str:
@@ -139,8 +156,11 @@ def _shape(schema: Any, depth: int) -> str:
     node = cast("Mapping[str, Any]", schema)
     if "enum" in node:
         return " | ".join(msgspec.json.encode(value).decode() for value in node["enum"])
-    if "anyOf" in node:
-        return " | ".join(_shape(branch, depth) for branch in node["anyOf"])
+    if "const" in node:
+        return msgspec.json.encode(node["const"]).decode()
+    branches = node.get("anyOf") or node.get("oneOf")
+    if branches:
+        return " | ".join(_shape(branch, depth) for branch in branches)
     if "properties" in node:
         required = node.get("required", ())
         members = (

@@ -9,6 +9,7 @@ Two kinds of parameter are the runtime's and never shown to the model: `effect_k
 
 from __future__ import annotations
 
+import datetime
 import inspect
 import types
 from collections.abc import Callable, Mapping
@@ -21,23 +22,34 @@ from remanence.content import parse_arguments
 from remanence.errors import InvalidSpec
 from remanence.ports import ToolCallContext
 from remanence.tools.docstring import read_docstring
-from remanence.tools.schema import closed_schemas, shape, unknown_members
+from remanence.tools.pydantic_kinds import PydanticKind, is_field, needs_pydantic
+from remanence.tools.schema import closed, closed_schemas, shape, unknown_members
 
 __all__ = ["EFFECT_KEY", "Signature", "read_signature"]
 
 EFFECT_KEY: Final = "effect_key"
+_MOMENTS: Final = {datetime.datetime: "date-time", datetime.time: "time"}
+_ANY_TEXT: Final = {"type": "string"}
 _JSON_WORDS: Final = {"int": "integer", "str": "string", "bool": "boolean", "float": "number"}
 
 
 class Signature:
     """What a function takes. `parameters` is the JSON Schema, `description` the docstring, that the model reads."""
 
-    def __init__(self, fields: dict[str, Any], optional: set[str], parameters: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        fields: dict[str, Any],
+        optional: set[str],
+        parameters: dict[str, Any],
+        pydantics: Mapping[str, PydanticKind],
+    ) -> None:
         self.parameters = parameters
         self.description = ""
         self.takes_effect_key = False
         self.contexts: tuple[str, ...] = ()
-        self._fields = fields
+        self._pydantics = pydantics
+        # To msgspec what pydantic reads may be anything: it is read in a second step.
+        self._fields = fields = {name: Any if name in pydantics else kind for name, kind in fields.items()}
         self._required = [name for name in fields if name not in optional]
         declared = [(name, kind, None) if name in optional else (name, kind) for name, kind in fields.items()]
         self._struct: type[msgspec.Struct] = msgspec.defstruct("Arguments", declared, kw_only=True)
@@ -52,13 +64,28 @@ class Signature:
             wrong = [*self._misnamed(given), *unknown_members(given, self.parameters)]
             if not wrong:
                 value = msgspec.convert(given, self._struct, str_keys=True)
-                return {name: getattr(value, name) for name in given}
-            wrong += self._mistyped(given)
+                wrong = self._unread(given)
+                if not wrong:
+                    return {name: self._read(name, getattr(value, name)) for name in given}
+            else:
+                wrong += self._mistyped(given)
         except msgspec.ValidationError:
             wrong = self._mistyped(given)
         except RecursionError:
             wrong = ["the arguments are nested too deeply"]
         raise ValueError(f"{'; '.join(wrong)}. Expected: {shape(self.parameters)}")
+
+    def _read(self, name: str, value: object) -> object:
+        kind = self._pydantics.get(name)
+        return value if kind is None else kind.read(value)
+
+    def _unread(self, given: Mapping[str, Any]) -> list[str]:
+        return [
+            clause
+            for name, kind in self._pydantics.items()
+            if name in given
+            for clause in kind.complaints(given[name], name)
+        ]
 
     def hidden(self, context: ToolCallContext) -> dict[str, Any]:
         """The arguments that the runtime gives."""
@@ -83,7 +110,7 @@ class Signature:
                 msgspec.convert(given[name], self._fields[name], str_keys=True)
             except msgspec.ValidationError as error:
                 words.append(_in_json_words(name, str(error)))
-        return words
+        return words + self._unread(given)
 
 
 def _in_json_words(name: str, message: str) -> str:
@@ -117,8 +144,18 @@ def read_signature(function: Callable[..., Any], where: str, namespace: Mapping[
             fields[parameter.name] = annotation
             if parameter.default is not inspect.Parameter.empty:
                 defaults[parameter.name] = parameter.default
-    parameters = _parameters(fields, defaults, about, where)
-    signature = Signature(fields, set(defaults), parameters)
+    pydantics = _pydantics(fields, where)
+    parameters = _parameters(fields, pydantics, where)
+    for name, shown in parameters["properties"].items():
+        described = about.get(name) or _described(fields[name])
+        if described:
+            shown["description"] = described
+        if name in defaults:
+            shown.update(_shown_default(defaults[name], fields[name], pydantics.get(name)))
+    required = [name for name in fields if name not in defaults]
+    if required:
+        parameters["required"] = required
+    signature = Signature(fields, set(defaults), parameters, pydantics)
     signature.description, signature.takes_effect_key, signature.contexts = (
         description,
         takes_effect_key,
@@ -143,8 +180,16 @@ def _annotation(
     _check(
         parameter.kind is not parameter.POSITIONAL_ONLY, where, f"`{name}` is positional-only; arguments come by name"
     )
-    hint = "; only functions can be tools, not methods" if name in ("self", "cls") else ""
+    hint = (
+        "; functions can be tools, and methods of an object: tool(the_object.method)" if name in ("self", "cls") else ""
+    )
     _check(parameter.annotation is not parameter.empty, where, f"the parameter `{name}` has no annotation{hint}")
+    _check(
+        not is_field(parameter.default),
+        where,
+        f"the default of `{name}` is a `Field(...)`, and the function itself would be given it; say it in the "
+        f"annotation, as in `{name}: Annotated[int, Field(le=10)] = 3`",
+    )
     known = getattr(inspect.unwrap(function), "__globals__", {})
     holder = types.SimpleNamespace(__annotations__={name: parameter.annotation})
     try:
@@ -160,53 +205,79 @@ def _is_context(annotation: Any) -> bool:
     return annotation is ToolCallContext
 
 
-def _parameters(
-    fields: Mapping[str, Any], defaults: Mapping[str, Any], about: Mapping[str, str], where: str
-) -> dict[str, Any]:
+def _pydantics(fields: Mapping[str, Any], where: str) -> dict[str, PydanticKind]:
+    """What pydantic reads: whatever carries something of its own, and what msgspec has no words for."""
+    found: dict[str, PydanticKind] = {}
     for name, annotation in fields.items():
-        _check_supported(name, annotation, where)
-    schemas, definitions = closed_schemas(list(fields.values()))
-    properties: dict[str, Any] = {}
-    for (name, annotation), schema in zip(fields.items(), schemas, strict=True):
-        properties[name] = dict(schema)
-        described = about.get(name) or _described(annotation)
-        if described:
-            properties[name]["description"] = described
-        if name in defaults:
-            properties[name].update(_shown_default(defaults[name], annotation))
-    parameters: dict[str, Any] = {"type": "object", "properties": properties}
-    required = [name for name in fields if name not in defaults]
-    if required:
-        parameters["required"] = required
-    parameters["additionalProperties"] = False
-    return {**parameters, "$defs": definitions} if definitions else parameters
+        why = "" if needs_pydantic(annotation) else _objection(annotation)
+        if not why and not needs_pydantic(annotation):
+            continue
+        try:
+            found[name] = PydanticKind(annotation)
+        except TypeError as error:
+            shown = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+            words = f"the annotation `{shown}` of `{name}` says nothing that JSON can: {why or error}"
+            raise InvalidSpec(
+                f"Tool {where}: {words}. Use str, int, float, bool, list, dict, Literal, an Enum, a TypedDict, a "
+                "dataclass, a pydantic model or a msgspec Struct; `Any` takes everything. What the runtime gives is "
+                "annotated `ToolCallContext`."
+            ) from None
+    return found
 
 
-def _check_supported(name: str, annotation: Any, where: str) -> None:
+def _objection(annotation: Any) -> str:
+    """Why msgspec cannot read it; empty when it can."""
     try:
         msgspec.json.schema_components([annotation])
         msgspec.convert(None, annotation, strict=True)
     except msgspec.ValidationError:
-        return
+        return ""
     except (TypeError, NameError, RecursionError) as error:
-        shown = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-        why = str(error).strip().splitlines()[-1]
-        words = f"the annotation `{shown}` of `{name}` says nothing that JSON can: {why}"
-        raise InvalidSpec(
-            f"Tool {where}: {words}. Use str, int, float, bool, list, dict, Literal, an Enum, a TypedDict, a dataclass "
-            "or a msgspec Struct; `Any` takes everything."
-        ) from None
+        return str(error).strip().splitlines()[-1]
+    return ""
+
+
+def _parameters(fields: Mapping[str, Any], pydantics: Mapping[str, PydanticKind], where: str) -> dict[str, Any]:
+    """The JSON Schema of all, without the words for people and without what is required."""
+    others = {name: annotation for name, annotation in fields.items() if name not in pydantics}
+    read, definitions = closed_schemas(list(others.values()))
+    schemas = dict(zip(others, read, strict=True))
+    for name, kind in pydantics.items():
+        (schemas[name],), more = closed([kind.schema], kind.definitions)
+        clash = [shared for shared in more if definitions.get(shared, more[shared]) != more[shared]]
+        _check(not clash, where, f"two types called `{clash[0] if clash else ''}` refer to themselves; rename one")
+        definitions = {**definitions, **more}
+    properties = {name: _with_format(schemas[name], annotation) for name, annotation in fields.items()}
+    parameters: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": False}
+    return {**parameters, "$defs": definitions} if definitions else parameters
+
+
+def _with_format(schema: Mapping[str, Any], annotation: Any) -> dict[str, Any]:
+    """msgspec names the format of a date, and not that of a moment: a model would have to guess how one is written."""
+    written = dict(schema)
+    arms = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+    if str not in arms:
+        formats = [word for kind, word in _MOMENTS.items() if kind in arms]
+        branches = written.get("anyOf")
+        if written == _ANY_TEXT and formats:
+            written["format"] = formats[0]
+        elif branches and len(formats) == 1:
+            written["anyOf"] = [{**_ANY_TEXT, "format": formats[0]} if arm == _ANY_TEXT else arm for arm in branches]
+    return written
 
 
 def _described(annotation: Any) -> str:
-    """`Annotated[int, "how many"]` describes itself."""
-    extras = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
-    return next((extra for extra in extras if isinstance(extra, str)), "")
+    """`Annotated[int, "how many"]` describes itself; `Annotated[int, Doc("how many")]` does too."""
+    extras: tuple[Any, ...] = get_args(annotation)[1:] if get_origin(annotation) is Annotated else ()
+    words = (extra if isinstance(extra, str) else getattr(extra, "documentation", None) for extra in extras)
+    return next((text for text in words if isinstance(text, str)), "")
 
 
-def _shown_default(default: Any, annotation: Any) -> dict[str, Any]:
+def _shown_default(default: Any, annotation: Any, kind: PydanticKind | None) -> dict[str, Any]:
     """The default as JSON. One that JSON cannot write, or a model could not send, is the function's own affair."""
     try:
+        if kind is not None:
+            return {"default": kind.written(default)}
         value: object = msgspec.json.decode(msgspec.json.encode(default))
         msgspec.convert(value, annotation, str_keys=True)
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError):
