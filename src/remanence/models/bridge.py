@@ -165,7 +165,7 @@ class Bridge:
         """The key for this target, or None when it takes none. Raises `ModelError` when something is not set."""
         if target.key_env:
             if key := self._env.get(target.key_env):
-                return key
+                return _fit_for_a_header(key, target.name, target.key_env)
             raise _no_key(target.name, target.key_env)
         provider = PROVIDERS.get(target.provider)
         if target.base_url or provider is None:
@@ -176,12 +176,12 @@ class Bridge:
         if not provider.keys:
             return None
         if name := key_in(provider, self._env):
-            return self._env[name]
+            return _fit_for_a_header(self._env[name], target.name, name)
         raise _no_key(target.name, " or ".join(provider.keys))
 
     def _secrets(self, target: Target) -> list[str]:
         names = [target.key_env, *(PROVIDERS[target.provider].keys if target.provider in PROVIDERS else ())]
-        return [secret for name in names if (secret := self._env.get(name))]
+        return [secret for name in names if (secret := self._env.get(name, "").strip())]
 
     async def _fetch(self, messages: Sequence[Message]) -> dict[str, bytes]:
         from remanence.models import dialogue
@@ -289,5 +289,20 @@ def _no_key(model: str, variable: str) -> ModelError:
     return ModelError(
         f"{model} needs a key, and {variable} is not set. Nothing was sent and the session is kept. Set it and send "
         "again.",
+        kind="authentication",
+    )
+
+
+def _fit_for_a_header(key: str, model: str, variable: str) -> str:
+    """The key without the white space around it, such as the line break of the file it was read from.
+
+    Raises `ModelError` for what no header can carry: the libraries would say so with the key in their words.
+    """
+    key = key.strip()
+    if key and all("!" <= letter <= "~" for letter in key):
+        return key
+    why = "is set, but empty" if not key else "holds a character that no key has, such as a space or a line break"
+    raise ModelError(
+        f"{model} needs a key, and {variable} {why}. Nothing was sent and the session is kept. Set it and send again.",
         kind="authentication",
     )

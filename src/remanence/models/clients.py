@@ -27,6 +27,7 @@ from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 
+from remanence.models.no_reply import look_at
 from remanence.models.target import Target
 
 __all__ = ["is_loopback", "library_model", "open_http", "retries_itself", "takes_back"]
@@ -45,6 +46,7 @@ def open_http(*, trust_env: bool) -> httpx2.AsyncClient:
         limits=httpx2.Limits(max_connections=1_000, max_keepalive_connections=100),
         follow_redirects=False,
         trust_env=trust_env,
+        event_hooks={"response": [look_at]},
     )
 
 

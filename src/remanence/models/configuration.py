@@ -24,7 +24,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
@@ -32,7 +32,7 @@ from remanence.errors import Conflict, InvalidConfig, plain_words
 from remanence.models.prices import Prices, micros_per_million
 from remanence.models.providers import PROVIDERS
 
-__all__ = ["Api", "ModelConfig", "add_model", "parse_models", "read_models", "table_of", "use_model"]
+__all__ = ["Api", "ModelConfig", "add_model", "is_address", "parse_models", "read_models", "table_of", "use_model"]
 
 Api = Literal["chat", "responses", "anthropic"]
 """The wire format of a server: OpenAI's Chat Completions, OpenAI's Responses, or Anthropic's Messages."""
@@ -106,6 +106,22 @@ def _parse_prices(table: Any, where: str) -> dict[str, int]:
     return {str(key): micros_per_million(value, f"{where}.{key}") for key, value in table.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
 
+def _address(url: str) -> SplitResult | None:
+    """Its parts; None when nothing can be reached there."""
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        # Half an IPv6 address, or a port that is none.
+        return None
+    return parts if fits else None
+
+
+def is_address(url: str) -> bool:
+    """Whether it can be the address of a server."""
+    return _address(url) is not None
+
+
 def _checked(config: ModelConfig, where: str) -> ModelConfig:
     if not config.provider and not config.base_url:
         raise InvalidConfig(f"{where} needs a `base_url` (any compatible server) or a `provider`.", param=where)
@@ -113,9 +129,12 @@ def _checked(config: ModelConfig, where: str) -> ModelConfig:
         known = ", ".join(sorted(PROVIDERS))
         raise InvalidConfig(f"{where}.provider = {config.provider!r} is not known; known are {known}.", param=where)
     if config.base_url:
-        parts = urlsplit(config.base_url)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise InvalidConfig(f"{where}.base_url must begin with http:// or https:// and name a host.", param=where)
+        parts = _address(config.base_url)
+        if parts is None:
+            raise InvalidConfig(
+                f"{where}.base_url must begin with http:// or https:// and name a host; a port is at most 65535.",
+                param=where,
+            )
         if parts.username or parts.password:
             raise InvalidConfig(
                 f"{where}.base_url holds a secret. Put it in an environment variable and name that as `key_env`.",

@@ -6,17 +6,23 @@ it, because some servers repeat the key they refused. The library is imported at
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx2
 from pydantic_ai import exceptions as lib
 
 from remanence.errors import ModelError, ModelErrorKind
+from remanence.models.no_reply import NoReply, plain_words
 
 __all__ = ["describe"]
 
 _WORDS_MAX = 500
+_NOT_THERE = "Check the model's name and, for a server of your own, its `base_url`."
+
+# Places in somebody's source code, and numbers of errors whose words stand beside them.
+_SIGNS = re.compile(r"\[SSL: \w+\] |\[Errno -?\d+\] | \(_ssl\.c:\d+\)")
 
 _WHAT: dict[ModelErrorKind, tuple[str, str]] = {
     "invalid_request": ("refused the request", "Change what it names and send again."),
@@ -34,17 +40,38 @@ def describe(error: Exception, model: str, secrets: Sequence[str] = ()) -> Model
     """The failure of a call to `model` as a `ModelError`. `secrets` are blotted out of what the provider said."""
     if isinstance(error, ModelError):
         return error
+    unread = next((cause for cause in _causes(error) if isinstance(cause, NoReply)), None)
+    if unread is not None:
+        words, then = f"{model} {_blotted(str(unread), secrets)}", unread.then or _WHAT[unread.kind][1]
+        return ModelError(f"{words.rstrip('.')}. Everything before this call is kept. {then}", kind=unread.kind)
     kind = _kind(error)
-    said = _said(error)
-    for secret in secrets:
-        if secret:
-            said = said.replace(secret, "[key]")
+    said = _blotted(_said(error), secrets)
     what, then = _WHAT[kind]
-    status = f" ({error.status_code})" if isinstance(error, lib.ModelHTTPError) else ""
+    status = ""
+    if isinstance(error, lib.ModelHTTPError):
+        status = f" ({error.status_code})"
+        then = _NOT_THERE if error.status_code == 404 else then
     words = f"{model} {what}{status}{': ' + said if said else ''}"
     message = f"{words.rstrip('.')}. Everything before this call is kept. {then}"
     retry_after_s = error.retry_after if isinstance(error, lib.ModelAPIError) else None
     return ModelError(message, kind=kind, retry_after_s=retry_after_s, sent=not _never_left(error))
+
+
+def _blotted(said: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        if secret:
+            said = said.replace(secret, "[key]")
+    return said
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what it came of; at most ten."""
+    at: BaseException | None = error
+    for _ in range(10):
+        if at is None:
+            return
+        yield at
+        at = at.__cause__ or at.__context__
 
 
 def _never_left(error: Exception) -> bool:
@@ -93,7 +120,7 @@ def _said(error: Exception) -> str:
         if isinstance(body, dict):
             body = body.get("error") or body.get("message")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     said = body if isinstance(body, str) and body else _own_words(error)
-    line = " ".join(said.split())
+    line = plain_words(said)
     return line if len(line) <= _WORDS_MAX else line[:_WORDS_MAX] + "…"
 
 
@@ -102,5 +129,23 @@ def _own_words(error: Exception) -> str:
         return ""
     if isinstance(error, lib.ModelHTTPError):
         return ""
+    if isinstance(error, lib.ModelConnectionError):
+        return _why_unreachable(error) or str(error)
+    if isinstance(error, lib.UnexpectedModelBehavior):
+        return f"what it answered is no reply ({error.message})"
     message = str(error)
-    return message if isinstance(error, lib.ModelAPIError | lib.UserError) else f"{type(error).__name__}: {message}"
+    if isinstance(error, lib.ModelAPIError | lib.UserError | ConnectionError | httpx2.HTTPError):
+        return message
+    return f"what it answered cannot be read ({type(error).__name__}: {message})"
+
+
+def _why_unreachable(error: BaseException) -> str:
+    """What the network said, under the words that the libraries put over it, and which host it was about."""
+    found = [cause for cause in _causes(error) if isinstance(cause, httpx2.HTTPError | OSError) and str(cause)]
+    if not found or any(isinstance(cause, httpx2.LocalProtocolError) for cause in found):
+        # The request could not be written; these words show what it holds, a key perhaps.
+        return ""
+    request = next((cause.request for cause in found if isinstance(cause, httpx2.RequestError)), None)
+    # The innermost says the most, but for the one that says as much of each address that was tried.
+    words = _SIGNS.sub("", str(found[-1]))
+    return f"{request.url.host}: {words}" if request is not None and request.url.host else words

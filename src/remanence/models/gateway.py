@@ -25,7 +25,7 @@ from remanence.content import Usage
 from remanence.errors import InvalidConfig, ModelError, NotFound
 from remanence.models.asked import Unfit
 from remanence.models.bridge import Bridge
-from remanence.models.configuration import Api, ModelConfig
+from remanence.models.configuration import Api, ModelConfig, is_address
 from remanence.models.prices import context_window, listed_price, priced, tier_price
 from remanence.models.providers import PROVIDERS
 from remanence.models.scripted import Scripted, load_script
@@ -149,9 +149,11 @@ class Gateway:
                 f"{UPSTREAM_API} is {api!r}; it may be {', '.join(get_args(Api))}. Nothing was sent.",
                 param=UPSTREAM_API,
             )
-        if not url.startswith(("http://", "https://")):
+        if not is_address(url):
             raise InvalidConfig(
-                f"{UPSTREAM_URL} must begin with http:// or https://. Nothing was sent.", param=UPSTREAM_URL
+                f"{UPSTREAM_URL} must begin with http:// or https:// and name a host; a port is at most 65535. Nothing "
+                "was sent.",
+                param=UPSTREAM_URL,
             )
         key_env = UPSTREAM_KEY if self._env.get(UPSTREAM_KEY) else ""
         return Target(name=model, model=model, base_url=url, api=api, key_env=key_env)  # pyright: ignore[reportArgumentType]

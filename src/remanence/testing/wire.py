@@ -136,6 +136,10 @@ class WireServer:
         if answer.stall:
             await self._wait_for_end(reader)
             return False
+        if answer.raw is not None:
+            writer.write(answer.raw)
+            await writer.drain()
+            return False
         if answer.status != 200:
             await _send(writer, answer.status, wire_formats.error_body(request.api, answer), answer.headers)
             return True

@@ -33,6 +33,8 @@ class Answer(msgspec.Struct, frozen=True):
     `piece` is how many characters go into one event of a stream. `cut_after`, `end_after`, `stall_after` and
     `error_after` count events: then the connection breaks, the stream ends as if it were whole, nothing comes any more,
     or the provider says inside the stream that it is overloaded.
+
+    `raw` is sent as it stands, head and all, in place of everything else, and then the connection ends.
     """
 
     text: str = ""
@@ -56,6 +58,7 @@ class Answer(msgspec.Struct, frozen=True):
     end_after: int | None = None
     stall_after: int | None = None
     error_after: int | None = None
+    raw: bytes | None = None
 
 
 def body(api: str, answer: Answer, request: dict[str, Any]) -> dict[str, Any]:
