@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from msgspec.structs import replace
 from tests.runtime.shop import FAST, Shop, script, until
 
 from remanence import Remanence
 from remanence.app import Options
 from remanence.models.scripted import Scripted
-from remanence.ports import Database, Lease, Store
+from remanence.ports import Database, Lease, Loaded, Store
 from remanence.runtime.around import DatabaseAround
 from remanence.stores.sqlite import open_sqlite
 
@@ -38,6 +39,39 @@ def slow(database: Database) -> tuple[Database, Slow]:
     around, store = DatabaseAround(database), Slow(database.store)
     around.store = cast("Store", store)
     return around, store
+
+
+class Silent:
+    """A store that tells nobody what is in a journal."""
+
+    def __init__(self, store: Store) -> None:
+        self.asked = asyncio.Event()
+        for name in ("append", "claim", "read", "renew", "release", "behind", "wait"):
+            setattr(self, name, getattr(store, name))
+
+    async def load(self, session: str, *, upto: int | None = None) -> Loaded:
+        self.asked.set()
+        return await asyncio.get_running_loop().create_future()
+
+
+async def test_an_input_that_was_claimed_and_given_back_unread_waits_in_lists(tmp_path: Path) -> None:
+    shop = Shop()
+    database = await open_sqlite(f"{tmp_path}/shop.db")
+    around, store = DatabaseAround(database), Silent(database.store)
+    around.store = cast("Store", store)
+    async with Remanence(agents=[shop.agent()], worker=False, options=Options(database=database)) as rt:
+        session = await rt.open(shop.agent())
+        await session.submit("hello")
+        times = replace(FAST, drain_s=0.1)
+        claiming = Remanence(agents=[shop.agent()], options=Options(times=times, database=around))
+        await claiming.start()
+        await store.asked.wait()
+        claimed = await database.views.session(session.id)
+        assert (claimed.epoch, claimed.summary.status) == (1, "queued")
+        await claiming.stop()
+        row = await database.views.session(session.id)
+        assert (row.lease_until, row.summary.status) == (None, "queued")
+    await database.close()
 
 
 async def test_what_the_last_claim_took_is_given_back(tmp_path: Path) -> None:

@@ -199,7 +199,10 @@ class Worker:
         for _ in range(HAND_OVER_TRIES):
             try:
                 row = await database.views.session(lease.session)
-                await database.store.release(lease, seen=row.head, wake_at=wake_at)
+                # One that nobody has begun is due since it was spoken to, so that lists show it as waiting still.
+                unread = row.summary.status == "queued" and not delay_s
+                due_at = min(wake_at, row.updated_at) if unread else wake_at
+                await database.store.release(lease, seen=row.head, wake_at=due_at)
             except Fenced:
                 return
             except Conflict:

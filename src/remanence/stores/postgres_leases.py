@@ -26,6 +26,7 @@ from remanence.stores.postgres_connect import Connection, connect, hang_up
 from remanence.stores.postgres_errors import DRIVER_ERRORS
 from remanence.stores.refusals import fenced, no_session, released_unseen
 from remanence.stores.rows import LEASE_FAR_US, TTL_MAX_S
+from remanence.stores.unseen import MARK_US, spoken_to
 
 __all__ = ["Leases", "Wakes"]
 
@@ -33,7 +34,8 @@ CHANNEL = "remanence_due"
 NOTIFY_EVERY_S = 0.02
 
 # $1 worker, $2 now, $3 lease end, $4 limit, $5 agents or null, $6 the end beyond which a lease cannot be
-_CLAIM = """
+_MARK = f"CASE WHEN {spoken_to('s')} THEN {MARK_US} ELSE 0 END"
+_CLAIM = f"""
 WITH RECURSIVE there(need) AS (
     SELECT min(needs) FROM sessions WHERE wake_at IS NOT NULL AND $5::text[] IS NULL
     UNION ALL
@@ -59,15 +61,16 @@ UPDATE sessions s SET
     epoch = s.epoch + CASE WHEN s.worker = $1 AND s.lease_until > $2 AND s.lease_until <= $6 THEN 0 ELSE 1 END,
     worker = $1,
     lease_until = CASE WHEN s.worker = $1 AND s.lease_until <= $6 THEN greatest(s.lease_until, $3) ELSE $3 END,
-    wake_at = CASE WHEN s.worker = $1 AND s.lease_until <= $6 THEN greatest(s.lease_until, $3) ELSE $3 END
+    wake_at = CASE WHEN s.worker = $1 AND s.lease_until <= $6 THEN greatest(s.lease_until, $3) ELSE $3 END - {_MARK}
 FROM taken WHERE s.sid = taken.sid
 RETURNING s.id, s.epoch, s.lease_until, taken.wake_at AS woken_at
 """
 
-# A wake-up before the lease's end says that somebody spoke: it stays.
-_RENEW = """
+# A wake-up before the lease's end says that somebody spoke: it stays. One right before it moves with it.
+_RENEW = f"""
 UPDATE sessions s SET
-    lease_until = $4, wake_at = CASE WHEN s.wake_at < s.lease_until THEN s.wake_at ELSE $4 END
+    lease_until = $4, wake_at = CASE WHEN s.wake_at = s.lease_until - {MARK_US} THEN $4::bigint - {MARK_US}
+        WHEN s.wake_at < s.lease_until THEN s.wake_at ELSE $4 END
 FROM (
     SELECT s.sid FROM sessions s JOIN unnest($1::text[], $2::bigint[], $3::text[]) AS w(id, epoch, worker)
     ON s.id = w.id AND s.epoch = w.epoch AND s.worker = w.worker ORDER BY s.sid FOR UPDATE OF s

@@ -14,6 +14,7 @@ from remanence.stores.refusals import bad_scope, fenced, no_hold, released_unsee
 from remanence.stores.rows import LEASE_FAR_US, RESTED, TTL_MAX_S, claimable, lease_is_live, woken
 from remanence.stores.sqlite_ledger import Ledger
 from remanence.stores.sqlite_tables import HEAD_COLUMNS, HEAD_TABLES, POSITION_BITS, Known
+from remanence.stores.unseen import MARK_US, is_unseen
 
 __all__ = ["claim", "freeze", "holds", "release", "renew", "thaw"]
 
@@ -51,14 +52,19 @@ def _needs(ledger: Ledger) -> Iterable[str]:
 
 
 def _lease(ledger: Ledger, head: Known, worker: str, now: int, until: int) -> Lease:
+    mark = _mark(head)
     if head.worker == worker and lease_is_live(head.lease_until, now):
         until = max(until, head.lease_until or 0)
     else:
         head.epoch += 1
         head.worker = worker
-    head.lease_until = head.wake_at = until
+    head.lease_until, head.wake_at = until, until - mark
     ledger.pending.changed[head.id] = head
     return Lease(head.session, worker, head.epoch, until)
+
+
+def _mark(head: Known) -> int:
+    return MARK_US if is_unseen(head.wake_at, head.updated_at, head.lease_until) else 0
 
 
 def renew(ledger: Ledger, leases: Sequence[Lease], until: int) -> list[Lease]:
@@ -68,8 +74,8 @@ def renew(ledger: Ledger, leases: Sequence[Lease], until: int) -> list[Lease]:
         head = ledger.find(lease.session)
         if head is None or head.epoch != lease.epoch or head.worker != lease.worker:
             continue
-        if not woken(head):
-            head.wake_at = until
+        if not woken(head) or head.wake_at == (head.lease_until or 0) - MARK_US:
+            head.wake_at = until - _mark(head)
         head.lease_until = until
         ledger.pending.changed[head.id] = head
         kept.append(Lease(lease.session, lease.worker, lease.epoch, until))

@@ -9,6 +9,7 @@ from typing import Any
 from remanence.ports import Budget, Fork, SessionQuery, SessionRow, Summary, Version
 from remanence.spec import AgentSpec, decode_spec
 from remanence.stores.refusals import no_session, no_version
+from remanence.stores.rows import TTL_MAX_S
 from remanence.stores.sqlite_changes import version_of_row
 from remanence.stores.sqlite_schema import applied
 from remanence.stores.sqlite_tables import HEAD_TABLES, MINUTE_US, SUMMARY_COLUMNS
@@ -42,10 +43,11 @@ _NEWEST = f"{_COLUMNS} heads h CROSS JOIN summaries m ON m.id = h.id CROSS JOIN 
 _OPENED = f"{_COLUMNS} sessions s CROSS JOIN heads h ON h.id = s.id CROSS JOIN summaries m ON m.id = s.id {_PARENT}"
 IDLE = "idle"
 UNSEEN = unseen("h", "m")
-# No session is due because somebody spoke to it later than the newest change of all.
+# No session is due because somebody spoke to it later than the newest change of all, or than the lease given then ends.
 DUE = (
     "heads h JOIN summaries m ON m.id = h.id WHERE h.wake_at IS NOT NULL "
-    f"AND h.wake_at < (SELECT max(updated_minute) + 1 FROM heads) * {MINUTE_US} AND {UNSEEN}"
+    "AND h.wake_at < (SELECT max(updated_minute) + 1 FROM heads) "
+    f"* {MINUTE_US} + {int(TTL_MAX_S)} * 1000000 AND {UNSEEN}"
 )
 """The tables and the condition of sessions with an input that no worker has looked at, by the index of what is due."""
 _FILTERS = {

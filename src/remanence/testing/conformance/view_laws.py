@@ -150,17 +150,25 @@ async def what_nobody_has_looked_at_is_queued(h: Harness) -> None:
     assert await everywhere() == ("c", "e", "abd", "")
     assert (await other.views.session("a")).summary.status == "queued"
     assert (await other.store.load("a")).summary == idle
-    leases = {lease.session: lease for lease in await db.store.claim("w1", now=T0 + 9, ttl_s=30, limit=9)}
-    assert await everywhere() == ("acd", "be", "", "")
-    # Somebody speaks to one that is held: whoever holds it may be dead.
-    await other.store.append(write("a", said("again"), wake=True, at=T0 + 10))
-    assert await everywhere() == ("cd", "be", "a", "")
+    # Whoever takes them may die before it writes, renewed or not, and so may the next one.
+    leases = await db.store.claim("w1", now=T0 + 9, ttl_s=30, limit=9)
+    assert await everywhere() == ("c", "e", "abd", "")
+    await db.store.renew(leases, until=T0 + 60 * SECOND)
+    assert await everywhere() == ("c", "e", "abd", "")
+    assert await other.store.claim("w2", now=T0 + 60 * SECOND - 2, ttl_s=30, limit=9) == []
+    claimed = await other.store.claim("w2", now=T0 + 60 * SECOND, ttl_s=30, limit=9)
+    assert await everywhere() == ("c", "e", "abd", "")
+    held = {lease.session: lease for lease in claimed}
+    # Somebody speaks to one that is held.
+    await db.store.append(write("a", said("again"), wake=True, at=T0 + 61 * SECOND))
+    assert await everywhere() == ("c", "e", "abd", "")
     begun = Summary("scribe", "v1", "lab", "ada", "in_progress")
-    await db.store.append(write("a", said("noted"), lease=leases["a"], expect=3, summary=begun, at=T0 + 11))
-    assert await everywhere() == ("cd", "be", "", "a")
+    await other.store.append(write("a", said("noted"), lease=held["a"], expect=3, summary=begun, at=T0 + 62 * SECOND))
+    await other.store.append(write("b", said("noted"), lease=held["b"], expect=2, at=T0 + 62 * SECOND))
+    assert await everywhere() == ("c", "be", "d", "a")
     # What a worker left for later is nothing that somebody said.
-    for name, later in (("b", None), ("d", T0 + 60 * SECOND)):
-        await db.store.release(leases[name], seen=2, wake_at=later)
+    for name, later in (("b", None), ("d", T0 + 120 * SECOND)):
+        await other.store.release(held[name], seen=3, wake_at=later)
     assert await everywhere() == ("cd", "be", "", "a")
 
 
