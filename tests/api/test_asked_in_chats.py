@@ -133,4 +133,4 @@ async def test_the_functions_that_may_be_called(tmp_path: Path) -> None:
         assert it.asked["tool_choice"] == "required"
         with pytest.raises(openai.BadRequestError) as refused:
             await create(model="chat", messages=HI, tools=tools, tool_choice=only("auto", "a", "d"))
-        assert refused.value.param == "tool_choice.allowed_tools.tools.1.function.name"
+        assert refused.value.param == "tool_choice.allowed_tools.tools[1].function.name"

@@ -197,10 +197,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": 0}, "max_tokens"),
     ({"stop": ["a", "b", "c", "d", "e"]}, "stop"),
     ({"tool_choice": "required"}, "tool_choice"),
-    ({"messages": [{"role": "tool", "tool_call_id": "x", "content": "y"}]}, "messages.0.tool_call_id"),
-    ({"messages": [user("a"), {"role": "assistant", "content": "b"}]}, "messages.1"),
-    ({"messages": [user("a"), {"role": "system", "content": "b"}]}, "messages.1.role"),
-    ({"messages": [user(" ")]}, "messages.0.content"),
+    ({"messages": [{"role": "tool", "tool_call_id": "x", "content": "y"}]}, "messages[0].tool_call_id"),
+    ({"messages": [user("a"), {"role": "assistant", "content": "b"}]}, "messages[1]"),
+    ({"messages": [user("a"), {"role": "system", "content": "b"}]}, "messages[1].role"),
+    ({"messages": [user(" ")]}, "messages[0].content"),
     (
         {
             "messages": [
@@ -211,7 +211,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
                 user("x"),
             ]
         },
-        "messages.1",
+        "messages[1]",
     ),
     ({"stream_options": {"include_usage": True}}, "stream_options"),
 ]

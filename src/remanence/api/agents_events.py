@@ -37,7 +37,7 @@ events_router = Face(prefix="/agents/sessions/{session_id}", tags=["agent sessio
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
-@events_router.post("/events", status_code=202, summary="Put something into a session")
+@events_router.post("/events", status_code=202, response_class=Response, summary="Put something into a session")
 async def create_events(
     session_id: SessionId,
     body: EventsBody,

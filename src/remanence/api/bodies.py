@@ -18,6 +18,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
+from remanence.api.complaints import no_json
 from remanence.commands.caller import ids_in_path
 from remanence.errors import InvalidInput
 
@@ -36,7 +37,7 @@ class _StrictRequest(Request):
             try:
                 self._strict_json: Any = msgspec.json.decode(body)
             except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-                raise json.JSONDecodeError(str(error), "", 0) from None
+                raise json.JSONDecodeError(no_json(error, body), "", 0) from None
         return self._strict_json
 
 

@@ -51,7 +51,7 @@ def asked_of(body: ChatBody) -> Asked:
     first = next((i for i, m in enumerate(body.messages) if m.role not in ("system", "developer")), None)
     if first is None:
         raise _refused("messages", "there must be a message that is not an instruction")
-    instructions = [_instruction(message, f"messages.{i}") for i, message in enumerate(body.messages[:first])]
+    instructions = [_instruction(message, f"messages[{i}]") for i, message in enumerate(body.messages[:first])]
     tools = _allowed(body, _tools(body))
     return Asked(
         model=body.model,
@@ -96,7 +96,7 @@ SETTINGS = {
 
 
 def _overrides(body: ChatBody, first: int) -> tuple[str, ...]:
-    said = ["messages.0"] if first else []
+    said = ["messages[0]"] if first else []
     return (*said, *(name for name in _SAYS_HOW if getattr(body, name) not in (None, "auto", {}, False)))
 
 
@@ -127,7 +127,7 @@ def _messages(given: list[ChatMessage], first: int) -> tuple[Message, ...]:
     order: tuple[str, ...] = ()
     results: dict[str, Message] = {}
     for i, message in enumerate(given[first:], first):
-        path = f"messages.{i}"
+        path = f"messages[{i}]"
         if names and message.role != "tool":
             raise _refused(path, f"the calls {', '.join(names)} must be answered by tool messages first")
         match message.role:
@@ -146,7 +146,7 @@ def _messages(given: list[ChatMessage], first: int) -> tuple[Message, ...]:
     if names:
         raise _refused("messages", f"the calls {', '.join(names)} have no result yet")
     if made[-1].role == "assistant":
-        raise _refused(f"messages.{len(given) - 1}", "the last message must be the user's or a tool's")
+        raise _refused(f"messages[{len(given) - 1}]", "the last message must be the user's or a tool's")
     return tuple(made)
 
 
@@ -214,7 +214,7 @@ def _parts(content: str | list[ContentPart] | None, path: str) -> tuple[Part, ..
         return ()
     if isinstance(content, str):
         return (Text(content),) if content else ()
-    return tuple(_part(part, f"{path}.content.{i}") for i, part in enumerate(content))
+    return tuple(_part(part, f"{path}.content[{i}]") for i, part in enumerate(content))
 
 
 def _part(part: ContentPart, path: str) -> Part:
@@ -254,11 +254,11 @@ def _tools(body: ChatBody) -> tuple[ToolSpec, ...]:
     for i, tool in enumerate(body.tools or ()):
         function = tool.function
         if any(other.name == function.name for other in made):
-            raise _refused(f"tools.{i}.function.name", f"two tools are called {function.name!r}")
+            raise _refused(f"tools[{i}].function.name", f"two tools are called {function.name!r}")
         parameters = {"type": "object", **function.parameters} if function.parameters else _NO_ARGUMENTS
         properties = parameters.get("properties", {})
         if parameters["type"] != "object" or not isinstance(properties, dict):
-            raise _refused(f"tools.{i}.function.parameters", "it must be a JSON Schema of type object")
+            raise _refused(f"tools[{i}].function.parameters", "it must be a JSON Schema of type object")
         made.append(
             ToolSpec(function.name, function.description or "", parameters, kind="client", strict=function.strict)
         )
@@ -272,7 +272,7 @@ def _allowed(body: ChatBody, tools: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...
     names = [tool.function.name for tool in choice.allowed_tools.tools]
     for i, name in enumerate(names):
         if not any(tool.name == name for tool in tools):
-            raise _refused(f"tool_choice.allowed_tools.tools.{i}.function.name", f"{name!r} is none of `tools`")
+            raise _refused(f"tool_choice.allowed_tools.tools[{i}].function.name", f"{name!r} is none of `tools`")
     return tuple(tool for tool in tools if tool.name in names)
 
 

@@ -11,9 +11,8 @@ header `x-should-retry` tells them not to.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import structlog
@@ -26,6 +25,7 @@ from starlette.routing import Match
 
 from remanence.api.bodies import JsonRoute
 from remanence.api.bound_keys import free_key
+from remanence.api.complaints import complaint
 from remanence.errors import InvalidInput, RateLimited, RemanenceError
 
 __all__ = [
@@ -34,10 +34,10 @@ __all__ = [
     "ErrorAnswer",
     "ErrorDetail",
     "answer_failures",
-    "complaint",
     "error_detail",
     "failure",
     "known",
+    "refused",
     "request_id_of",
 ]
 
@@ -137,11 +137,16 @@ async def known(request: Request, error: Exception) -> Response:
         await free_key(request)
     else:
         log.warning("a request failed", path=request.url.path, code=error.code, error=error.message)
+    return refused(error, request_id=request_id_of(request))
+
+
+def refused(error: RemanenceError, *, request_id: str) -> Response:
+    """A refusal of ours as a response."""
     return failure(
         error.status,
         error.code,
         error.message,
-        request_id=request_id_of(request),
+        request_id=request_id,
         param=getattr(error, "param", None),
         retry_after_s=error.retry_after_s if isinstance(error, RateLimited) else 0,
     )
@@ -160,7 +165,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
         why = first.get("ctx", {}).get("error", "")
         message, param = f"The body is not valid JSON ({why}). Nothing was written.", "body"
     else:
-        param, said = complaint(first, error.body)
+        param, said = complaint(error.errors(), error.body)
         message = f"{param}: {said}. Nothing was written; {request.url.path} is described at /docs."
         if param == "body" and first["type"] != "missing" and "json" not in request.headers.get("content-type", ""):
             # What `curl -d` sends unless told otherwise.
@@ -177,37 +182,6 @@ async def _identify(request: Request) -> None:
 
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-_COMPLAINTS = {
-    "model_attributes_type": "Input should be an object",
-    "model_type": "Input should be an object",
-    "dict_type": "Input should be an object",
-}
-"""In the words of JSON, where the library's are those of Python."""
-
-
-def complaint(first: Mapping[str, Any], body: Any) -> tuple[str, str]:
-    """A complaint of pydantic about `body`: the path of the field, and what is wrong with it."""
-    path = _path(first["loc"], body)
-    if first["type"].startswith("union_tag"):  # it is about the field that tells which it is
-        path += f".{first['ctx']['discriminator'].strip(chr(39))}"
-    return path, str(_COMPLAINTS.get(first["type"], first["msg"]))
-
-
-def _path(loc: tuple[str | int, ...], body: Any) -> str:
-    """The place of a complaint as a path in what was sent: without the names of the alternatives that were tried."""
-    source, *steps = loc
-    if source != "body":
-        return ".".join(str(step) for step in steps) or str(source)
-    path = ""
-    for number, step in enumerate(steps):
-        last = number == len(steps) - 1
-        if isinstance(body, dict) and isinstance(step, str) and (step in body or last):
-            path += f".{step}" if path else step
-            body = cast("dict[str, Any]", body).get(step)
-        elif isinstance(body, list) and isinstance(step, int) and step < len(cast("list[Any]", body)):
-            path += f"[{step}]"
-            body = cast("list[Any]", body)[step]
-    return path or "body"
 
 
 async def _http(request: Request, error: Exception) -> Response:

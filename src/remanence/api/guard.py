@@ -83,7 +83,7 @@ class Guard:
         if refusal is None:
             await self.app(scope, receive, _named(scope, receive, send))
         elif "websocket.http.response" in scope.get("extensions", {}):
-            await failure(*refusal, request_id=scope["request_id"])(scope, receive, send)
+            await failure(*refusal, request_id=scope["request_id"])(scope, receive, _named(scope, receive, send))
         else:
             await send({"type": "websocket.close", "code": 1008, "reason": "This server does not answer for that."})
 
@@ -148,16 +148,20 @@ class Guard:
 
 
 def _named(scope: Scope, receive: Receive, send: Send) -> Send:
-    """Sends what a web socket is answered; routing that knows no such path says so like any other request's."""
+    """Sends what a web socket is answered, with the name of the request; routing that knows no such path says so like
+    any other request's."""
 
     async def sent(message: Message) -> None:
         nowhere = message["type"] == "websocket.close" and message.get("code", 1000) == 1000
         if not nowhere or opened or "websocket.http.response" not in scope.get("extensions", {}):
             opened.append(message["type"])
+            if message["type"] in ("websocket.accept", "websocket.http.response.start"):
+                name = (b"x-request-id", scope["request_id"].encode())
+                message = {**message, "headers": [*message.get("headers", ()), name]}
             await send(message)
             return
         words = f"There is no web socket at {scope['path']}. See /docs for what there is."
-        await failure(HTTPStatus.NOT_FOUND, "not_found", words, request_id=scope["request_id"])(scope, receive, send)
+        await failure(HTTPStatus.NOT_FOUND, "not_found", words, request_id=scope["request_id"])(scope, receive, sent)
 
     opened: list[str] = []
     return sent

@@ -28,6 +28,12 @@ _OUTPUT = frozenset({"type", "id", "call_id", "output", "status", "name"})
 _REASONING = frozenset({"type", "id", "summary", "content", "encrypted_content", "status"})
 _SERVER_CALL = _CALL - {"call_id"} | {"server_label", "output", "error", "approval_request_id"}
 _APPROVAL = frozenset({"type", "id", "approval_request_id", "approve", "reason"})
+_WORDS = {
+    "status": ("in_progress", "completed", "incomplete", "failed", "calling"),
+    "phase": ("commentary", "final_answer"),
+}
+"""What fields may say that are read, and change nothing here."""
+_SHOWN_MAX, _PATH_MAX = 60, 200
 _COMPACTION = frozenset({"type", "id", "encrypted_content", "created_by"})
 
 
@@ -105,8 +111,8 @@ class _Reader:
         return Given(tuple(self._messages), tuple(self._spoken), tuple(self._approvals), tuple(self._functions))
 
     def take(self, item: Mapping[str, Any], path: str) -> None:
-        kind = item.get("type") or "message"
-        match kind:
+        kind = item.get("type")
+        match "message" if kind is None else kind:
             case "message":
                 self._message(item, path)
             case "function_call":
@@ -135,7 +141,7 @@ class _Reader:
             case "item_reference":
                 refuse(f"{path}.id", "the id of an item is expected, and nothing else")
             case _:
-                refuse(f"{path}.type", f"items of type {kind!r} are not served")
+                refuse(f"{path}.type", f"items of type {_shown(kind)} are not served")
 
     def _message(self, item: Mapping[str, Any], path: str) -> None:
         _known(item, _MESSAGE, path)
@@ -154,7 +160,7 @@ class _Reader:
                 texts = [part.text for part in parts if isinstance(part, Text)]
                 self._spoken.append(Spoken(role, "\n".join(texts)))
             case _:
-                refuse(f"{path}.role", f"{role!r} is not one of user, assistant, system, developer")
+                refuse(f"{path}.role", f"{_shown(role)} is not one of user, assistant, system, developer")
 
     def _call(self, call: str, item: Mapping[str, Any], path: str) -> None:
         name = _text(item.get("name"), f"{path}.name")
@@ -170,16 +176,19 @@ class _Reader:
     def _server_call(self, item: Mapping[str, Any], path: str) -> None:
         call = _text(item.get("id"), f"{path}.id")
         self._call(call, item, path)
-        failed = item.get("error")
-        told = item.get("output") or (failed if isinstance(failed, str) else "it failed" if failed else "")
-        self._result(call, (Text(str(told)),), error=bool(failed))
+        failed, output = item.get("error"), item.get("output")
+        told = failed if isinstance(failed, str) else "it failed" if failed else ""
+        if output:
+            told = _text(output, f"{path}.output")
+        self._result(call, (Text(told),), error=bool(failed))
 
     def _approval(self, item: Mapping[str, Any], path: str) -> None:
         call = _text(item.get("approval_request_id"), f"{path}.approval_request_id")
         approve = item.get("approve")
         if not isinstance(approve, bool):
             refuse(f"{path}.approve", "true or false is expected")
-        self._approvals.append(Approval(call, approve, str(item.get("reason") or "")))
+        reason = item.get("reason")
+        self._approvals.append(Approval(call, approve, "" if reason is None else _text(reason, f"{path}.reason")))
 
     def _result(self, call: str, parts: tuple[Part, ...], *, error: bool) -> None:
         self._flush()
@@ -227,8 +236,10 @@ def _content(part: Mapping[str, Any], path: str) -> Part:
         case "input_file":
             _known(part, frozenset({"type", "file_data", "file_url", "filename"}), path)
             return _file(part, path)
+        case None:
+            refuse(f"{path}.type", "it is missing")
         case kind:
-            refuse(f"{path}.type", f"parts of type {kind!r} are not served")
+            refuse(f"{path}.type", f"parts of type {_shown(kind)} are not served")
 
 
 def _image(url: str, path: str) -> Image:
@@ -269,14 +280,34 @@ def _thinking(item: Mapping[str, Any], path: str) -> Thinking:
             return msgspec.convert(packed, Thinking)
         except msgspec.ValidationError:
             refuse(f"{path}.encrypted_content", "it was not made by this server, so it cannot be read here")
-    pieces = (*_contents(item.get("summary") or [], f"{path}.summary"), *_contents(item.get("content") or [], path))
+    pieces = [part for name in ("summary", "content") for part in _pieces(item.get(name), f"{path}.{name}")]
     return Thinking("\n".join(part.text for part in pieces if isinstance(part, Text)))
 
 
+def _pieces(given: Any, path: str) -> tuple[Part, ...]:
+    """Parts, and only as a list."""
+    if given is not None and not isinstance(given, list):
+        refuse(path, "a list of parts is expected")
+    return _contents(cast("list[Any]", given or []), path)
+
+
 def _known(item: Mapping[str, Any], names: frozenset[str], path: str) -> None:
+    """Refuse fields that are not known, and values of the others that mean nothing."""
     for name, value in item.items():
-        if name not in names and value is not None:
-            refuse(f"{path}.{name}", "this field is not known, or not served, here")
+        if value is None:
+            continue
+        if name not in names:
+            refuse(f"{path}.{name}"[:_PATH_MAX], "this field is not known, or not served, here")
+        if name == "id":
+            _text(value, f"{path}.id")
+        elif (words := _WORDS.get(name)) and value not in words:
+            refuse(f"{path}.{name}", f"{_shown(value)} is not one of {', '.join(words)}")
+
+
+def _shown(value: Any) -> str:
+    """A value as it was sent, or the beginning of it."""
+    text = repr(value) if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}..."
 
 
 def _object(value: Any, path: str) -> Mapping[str, Any]:

@@ -45,6 +45,9 @@ AGENT = "responses"
 
 FACE = {"wire": "responses"}
 
+COUNT_END = 2**53
+"""Nothing is counted that far."""
+
 
 class _Asked(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -194,8 +197,8 @@ class ResponseBody(Window):
     background: bool | None = None
     background_options: BackgroundOptions | None = None
     include: list[Included] | None = None
-    max_output_tokens: int | None = Field(default=None, ge=1)
-    max_tool_calls: int | None = Field(default=None, ge=1)
+    max_output_tokens: int | None = Field(default=None, ge=1, lt=COUNT_END)
+    max_tool_calls: int | None = Field(default=None, ge=1, lt=COUNT_END)
     metadata: Metadata | None = None
     prompt_cache_key: str | None = Field(default=None, max_length=1_024)
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None

@@ -22,18 +22,18 @@ from typing import Any, cast, get_args
 import msgspec
 import structlog
 from pydantic import ValidationError
-from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from remanence.api.auth import access_of
-from remanence.api.failures import complaint, error_detail
+from remanence.api.complaints import complaint, no_json
+from remanence.api.failures import error_detail, refused
 from remanence.api.response_fold import WireEvent
 from remanence.api.response_history import renamed
 from remanence.api.response_input import Spoken, refuse
 from remanence.api.response_place import Asked, Submission, ask, history_of, place
 from remanence.api.response_private import Private
 from remanence.api.response_request import ResponseBody
-from remanence.api.response_stream import LAST, events_of
+from remanence.api.response_stream import LAST, events_of, obfuscated
 from remanence.api.response_sums import check_fits
 from remanence.api.responses import following_of, meter_of
 from remanence.api.router import Face
@@ -75,8 +75,7 @@ async def responses_socket(socket: WebSocket) -> None:
         caller = await _admitted(socket)
         if_busy = _if_busy(socket.headers.get("x-if-busy"))
     except RemanenceError as error:
-        body = {"error": error_detail(error.status, error.code, error.message, request_id=_request_id(socket))}
-        await socket.send_denial_response(Response(msgspec.json.encode(body), error.status, None, "application/json"))
+        await socket.send_denial_response(refused(error, request_id=_request_id(socket)))
         return
     await socket.accept()
     await _Connection(socket, caller, if_busy).run()
@@ -152,8 +151,8 @@ class _Connection:
                     await self._admitted_create(message, lane)
                 case "response.steer":
                     await self._no_steering(message)
-                case kind:
-                    refuse("type", f"{kind!r} is not one of response.create, response.steer")
+                case _:
+                    refuse("type", "response.create or response.steer is expected")
         except RemanenceError as error:
             await self._fail(error, lane)
         except WebSocketDisconnect:
@@ -181,13 +180,14 @@ class _Connection:
             refuse("stream_id", f"at most {LANES_MAX} lanes are served on one connection")
         body = _body(message)
         async with self._lanes.setdefault(lane, asyncio.Lock()):
-            last = ""
+            last, padded = "", bool(body.stream_options and body.stream_options.include_obfuscation)
             try:
                 async with aclosing(await self._answer(body)) as batches:
                     async for events in batches:
                         for event in events:
                             last = event["type"]
-                            await self._send({**event, "stream_id": lane} if lane is not None else event)
+                            told = obfuscated(event) if padded else event
+                            await self._send({**told, "stream_id": lane} if lane is not None else told)
             except RemanenceError:
                 self._held.pop(body.previous_response_id or "", None)
                 raise
@@ -266,7 +266,8 @@ def _decoded(text: str) -> dict[str, Any]:
     try:
         message = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise InvalidInput(f"The message is not valid JSON ({error}). Nothing was written.") from None
+        why = no_json(error, text.encode(errors="replace"))
+        raise InvalidInput(f"The message is not valid JSON ({why}). Nothing was written.") from None
     if not isinstance(message, dict):
         raise InvalidInput("The message is not a JSON object. Nothing was written.")
     return cast("dict[str, Any]", message)
@@ -280,6 +281,5 @@ def _body(message: dict[str, Any]) -> ResponseBody:
     try:
         return ResponseBody.model_validate(message)
     except ValidationError as error:
-        first = error.errors()[0]
-        path, said = complaint({**first, "loc": ("body", *first["loc"])}, message)
+        path, said = complaint([{**one, "loc": ("body", *one["loc"])} for one in error.errors()], message)
         raise InvalidInput(f"{path}: {said}. Nothing was written.", param=path) from None

@@ -22,7 +22,7 @@ from remanence.commands.caller import Caller, state_of
 from remanence.core.state import waiting_on
 from remanence.errors import RemanenceError
 
-__all__ = ["DONE", "LAST", "Following", "events_of", "frames_of", "settled"]
+__all__ = ["DONE", "LAST", "Following", "events_of", "frames_of", "obfuscated", "settled"]
 
 DONE = b"data: [DONE]\n\n"
 NOTHING_LEFT: WireEvent = {"type": "done"}
@@ -83,7 +83,7 @@ async def frames_of(
                     yield [DONE]
                     continue
                 if padded:
-                    events = [_padded(event) for event in events]
+                    events = [obfuscated(event) for event in events]
                 written = [frame(event["type"], str(event["sequence_number"]), event) for event in events]
                 if events:
                     number = events[-1]["sequence_number"]
@@ -94,7 +94,8 @@ async def frames_of(
             yield [frame("error", str(number), _failed(error, number))]
 
 
-def _padded(event: WireEvent) -> WireEvent:
+def obfuscated(event: WireEvent) -> WireEvent:
+    """The event; a piece of what is said is filled up, so that its length tells nothing."""
     return {**event, "obfuscation": padding(event["delta"])} if "delta" in event else event
 
 

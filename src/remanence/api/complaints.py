@@ -1,0 +1,93 @@
+"""What the library says of a request that does not fit, as whoever sent it can use it: the path of the field in what
+was sent, and what is wrong with it, in the words of JSON.
+
+Where a field may be one of several things, the library complains once for each. What is said is the complaint that
+reached deepest into what was sent, for that is the thing that was meant; where none got further than the field itself,
+all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+__all__ = ["complaint", "no_json"]
+
+PATH_MAX = 200
+_WORDS = {
+    "model_attributes_type": "Input should be an object",
+    "model_type": "Input should be an object",
+    "dict_type": "Input should be an object",
+    "none_required": "it is not served here; leave it out",
+    "int_parsing_size": "the number is too large",
+    "union_tag_not_found": "Field required",
+}
+_SHOULD_BE = "Input should be "
+_JSON = {"True": "true", "False": "false", "None": "null"}
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_PYTHON = re.compile(r"\b(?:True|False|None)\b")
+
+
+def no_json(error: Exception, given: bytes) -> str:
+    """Why what was sent could not be read as JSON."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if _SURROGATE.search(given):
+        try:
+            json.loads(given)
+        except (ValueError, RecursionError):
+            return str(error)
+        return "an escape from \\ud800 to \\udfff stands alone: it is half of a character, and no text holds that"
+    return str(error)
+
+
+def complaint(errors: Sequence[Mapping[str, Any]], body: Any) -> tuple[str, str]:
+    """What is wrong with `body`, of pydantic's complaints about it: the path of a field, and the words."""
+    told = [(_path_of(one, body), _words_of(one)) for one in errors]
+    top, _ = told[0]
+    near = [one for one in told if one[0] == top or one[0].startswith((f"{top}.", f"{top}["))]
+    path, words = max(near, key=lambda one: len(re.findall(r"[.\[]", one[0])))
+    if path == top:
+        others = dict.fromkeys(said.removeprefix(_SHOULD_BE) for _, said in near if said.startswith(_SHOULD_BE))
+        if len(others) > 1:
+            words = _SHOULD_BE + " or ".join(others)
+    return path if len(path) <= PATH_MAX else f"{path[:PATH_MAX]}...", words
+
+
+def _path_of(error: Mapping[str, Any], body: Any) -> str:
+    path = _path(error["loc"], body, absent=error["type"] == "missing")
+    if error["type"].startswith("union_tag"):  # it is about the field that tells which it is
+        path += f".{error['ctx']['discriminator'].strip(chr(39))}"
+    return path
+
+
+def _words_of(error: Mapping[str, Any]) -> str:
+    match error["type"]:
+        case "union_tag_invalid":
+            return f"{_SHOULD_BE}one of {error['ctx']['expected_tags']}"
+        case "literal_error":
+            return _PYTHON.sub(lambda found: _JSON[found[0]], str(error["msg"]))
+        case kind:
+            return str(_WORDS.get(kind, error["msg"]))
+
+
+def _path(loc: tuple[str | int, ...], body: Any, *, absent: bool) -> str:
+    """The place of a complaint as a path in what was sent: without the names of the alternatives that were tried.
+
+    `absent`: the last step names a field that is not there.
+    """
+    source, *steps = loc
+    if source != "body":
+        return ".".join(str(step) for step in steps) or str(source)
+    path = ""
+    for number, step in enumerate(steps):
+        last = absent and number == len(steps) - 1
+        if isinstance(body, dict) and isinstance(step, str) and (step in body or last):
+            path += f".{step}" if path else step
+            body = cast("dict[str, Any]", body).get(step)
+        elif isinstance(body, list) and isinstance(step, int) and step < len(cast("list[Any]", body)):
+            path += f"[{step}]"
+            body = cast("list[Any]", body)[step]
+    return path or "body"

@@ -1,0 +1,160 @@
+"""What is said of a request that does not fit: the path of the field that was meant, in the words of JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from wire_server import KEY, WireServer, serve
+
+JSON = {"content-type": "application/json"}
+HELLO: Any = {"role": "user", "content": "hello"}
+TOOL: Any = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireServer]:
+    with serve(tmp_path_factory.mktemp("complaints") / "a.db") as made:
+        yield made
+
+
+@pytest.fixture
+def http(server: WireServer) -> Iterator[httpx2.Client]:
+    with httpx2.Client(base_url=server.url, headers={"authorization": f"Bearer {KEY}"}, timeout=60) as made:
+        yield made
+
+
+def response(**more: Any) -> Any:
+    return "/v1/responses", {"model": "scripted", "input": "hello", **more}
+
+
+def item(**more: Any) -> Any:
+    return response(input=[more, HELLO])
+
+
+def chat(**more: Any) -> Any:
+    return "/v1/chat/completions", {"model": "scripted", "messages": [HELLO], **more}
+
+
+def session(**more: Any) -> Any:
+    return "/v1/agents/sessions", {"agent": {"model": "scripted"}, "environment": {"type": "none"}, **more}
+
+
+@pytest.mark.parametrize(
+    ("request_", "param", "words"),
+    [
+        # one of several things: the complaint about the thing that was meant
+        (response(tool_choice={}), "tool_choice.type", "Field required"),
+        (response(tool_choice="some"), "tool_choice", "Input should be 'none', 'auto' or 'required'"),
+        (response(tool_choice={"type": "function"}), "tool_choice.name", "Field required"),
+        (chat(messages=[{"role": "user", "content": 5}]), "messages[0].content", "a valid string or a valid list"),
+        (chat(messages=[{"role": "user", "content": [{"type": "x"}]}]), "messages[0].content[0].type", "'text'"),
+        (session(input=[{"role": "nobody", "content": []}]), "input[0].role", "Input should be 'user'"),
+        (session(input=[{"role": "user", "content": [{"type": "input_text"}]}]), "input[0].content[0].text", "Field"),
+        # kinds that there are not, and what is not served
+        (response(tools=[{"type": None}]), "tools[0].type", "Input should be one of 'function', 'mcp'"),
+        (response(prompt={"id": "p"}), "prompt", "it is not served here; leave it out"),
+        (chat(store=True), "store", "Input should be false"),
+        # numbers beyond any count
+        (response(max_output_tokens=10**400), "max_output_tokens", "less than 9007199254740992"),
+        (response(max_output_tokens=2**53), "max_output_tokens", "less than 9007199254740992"),
+        (response(max_tool_calls=2**60), "max_tool_calls", "less than 9007199254740992"),
+        # items
+        (item(type=0, role="user", content="x"), "input[0].type", "items of type 0 are not served"),
+        (item(type="", role="user", content="x"), "input[0].type", "items of type '' are not served"),
+        (item(type="x" * 5_000), "input[0].type", "xxx..."),
+        (item(role=None, content="x"), "input[0].role", "null is not one of user"),
+        (item(role="user", content="x", id=5), "input[0].id", "a text is expected"),
+        (item(role="user", content="x", status="done"), "input[0].status", "'done' is not one of in_progress"),
+        (item(role="assistant", content="x", phase=[]), "input[0].phase", "[] is not one of commentary"),
+        (item(role="user", content=[{"text": "x"}]), "input[0].content[0].type", "it is missing"),
+        (item(type="reasoning", id="rs_1", summary="x"), "input[0].summary", "a list of parts is expected"),
+        (item(type="reasoning", id=[], summary=[]), "input[0].id", "a text is expected"),
+        # the same way to write a path on every face
+        (chat(messages=[HELLO, {"role": "system", "content": "x"}]), "messages[1].role", "before all others"),
+        (chat(tools=[{"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}]),
+         "tools[0].function.parameters", "type object"),
+    ],
+)  # fmt: skip
+def test_the_path_of_what_was_meant(http: httpx2.Client, request_: Any, param: str, words: str) -> None:
+    path, body = request_
+    answer = http.post(path, json=body)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert error["param"] == param
+    assert words in error["message"]
+    assert len(error["message"]) < 400
+
+
+def test_a_name_without_end_is_not_said_again(http: httpx2.Client) -> None:
+    for path, body in (response(**{"x" * 50_000: 1}), item(role="user", content="x", **{"x" * 50_000: 1})):
+        answer = http.post(path, json=body)
+        assert answer.status_code == 400
+        assert len(answer.content) < 2_000
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"model":"scripted","input":"a\\ud83d"}', "half of a character"),
+        (b'{"model":"scripted","input":"a\\uDC00b"}', "half of a character"),
+        (b'{"model":"scripted","input":"\\ud83d\\ude00', "truncated"),
+        (b'{"input":' + b"[" * 50_000, "nested too deeply"),
+    ],
+)
+def test_what_is_no_json_is_told_why(server: WireServer, http: httpx2.Client, body: bytes, words: str) -> None:
+    answer = http.post("/v1/responses", content=body, headers=JSON)
+    assert answer.status_code == 400
+    assert words in answer.json()["error"]["message"]
+    url = server.url.replace("http", "ws") + "/v1/responses"
+    with connect(url, additional_headers={"authorization": f"Bearer {KEY}"}) as socket:
+        socket.send(body.decode())
+        assert words in httpx2.Response(200, content=str(socket.recv())).json()["error"]["message"]
+
+
+# --- the handshake of a web socket ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "param"),
+    [
+        ("/v1/responses", {}, 401, None),
+        ("/v1/nothing", {"authorization": f"Bearer {KEY}"}, 404, None),
+        ("/v1/responses", {"authorization": f"Bearer {KEY}", "x-if-busy": "wait"}, 400, "x-if-busy"),
+        ("/v1/responses", {"authorization": f"Bearer {KEY}", "origin": "http://elsewhere.example"}, 403, None),
+    ],
+)
+def test_a_refused_handshake_is_an_answer_like_any_other(
+    server: WireServer, path: str, headers: dict[str, str], status: int, param: str | None
+) -> None:
+    url = server.url.replace("http", "ws") + path
+    with pytest.raises(InvalidStatus) as refused, connect(url, additional_headers=headers):
+        pass
+    answer = refused.value.response
+    error = httpx2.Response(200, content=bytes(answer.body or b"")).json()["error"]
+    assert (answer.status_code, error["param"]) == (status, param)
+    assert answer.headers["x-request-id"] == error["request_id"]
+    assert answer.headers.get("www-authenticate") == ("Bearer" if status == 401 else None)
+
+
+def test_a_handshake_is_named_and_its_pieces_are_padded_when_that_is_asked_for(server: WireServer) -> None:
+    with server.client().responses.connect() as socket:
+        lengths: list[int] = []
+        for asks in (True, False):
+            options: Any = {"include_obfuscation": asks}
+            socket.response.create(model="scripted", input="hello", stream_options=options)
+            for event in socket:
+                if event.type == "response.output_text.delta":
+                    lengths.append(len(event.model_extra.get("obfuscation", "")))
+                if event.type == "response.completed":
+                    break
+    assert any(lengths)
+    assert not lengths[-1]
+    url = server.url.replace("http", "ws") + "/v1/responses"
+    with connect(url, additional_headers={"authorization": f"Bearer {KEY}", "x-request-id": "mine"}) as named:
+        assert named.response is not None
+        assert named.response.headers["x-request-id"] == "mine"
