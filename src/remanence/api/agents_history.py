@@ -1,12 +1,11 @@
 """Turns and items of a session, page by page, read from the journal and nothing else.
 
-A turn is found by its number: the journal is ordered, so its beginning is found by halving, in as many short reads as
-the length of the journal has binary digits. A page costs what it shows, however long the session is.
+A turn is found by its number (`turn_starts.py`). A page costs what it shows, however long the session is.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -15,6 +14,7 @@ from msgspec.structs import replace
 from remanence.api.agents_objects import TurnFacts, tail_of, turn_id
 from remanence.api.agents_view import OpenTurn, SessionView
 from remanence.api.lists import Order
+from remanence.api.turn_starts import start_of
 from remanence.commands.caller import Caller, state_in
 from remanence.core.state import Session, status_of
 from remanence.errors import InvalidInput, NotFound
@@ -22,8 +22,8 @@ from remanence.events import Recorded, SessionForked, SessionOpened, TurnEnded, 
 
 __all__ = ["PastTurn", "item_page", "past_turn", "past_turns", "queued_turns", "turn_number"]
 
-_GLANCE = 64
-_PAGE = 1_000
+_PAGE = 64
+_PAGE_MAX = 1_024
 _CHUNK = 16
 
 
@@ -85,7 +85,7 @@ async def _turns(caller: Caller, s: Session, first: int, last: int) -> AsyncGene
     before = replace(s, turn=None, queue=(), turns=first - 1, head=0, doubts=(), pause=None, frozen=None, version="")
     view = SessionView(before)
     records: list[Recorded] = []
-    start = await _start_of(caller, s, first)
+    start = await start_of(caller, s, first)
     async for record in _records(caller, s, start - 1):
         if isinstance(record.event, SessionOpened | SessionForked):
             continue
@@ -114,42 +114,13 @@ async def _hear_missing(caller: Caller, s: Session, view: SessionView, record: R
 
 
 async def _records(caller: Caller, s: Session, after: int) -> AsyncGenerator[Recorded]:
+    limit = _PAGE
     while after < s.head:
-        records = await caller.database.store.read(s.id, after=after, limit=_PAGE)
+        records = await caller.database.store.read(s.id, after=after, limit=limit)
         for record in records:
             if record.position <= s.head:
                 yield record
-        after = records[-1].position if records else s.head
-
-
-async def _start_of(caller: Caller, s: Session, number: int) -> int:
-    """The position of a turn's TurnStarted. Raises NotFound."""
-    if s.turn is not None and number == s.turn.number:
-        return s.turn.position
-    low, high = 0, s.head
-    while low <= high:
-        middle = (low + high) // 2
-        found = await _next_turn(caller, s, middle)
-        if found is None or found[0] > number:
-            high = middle - 1
-        elif found[0] == number:
-            return found[1]
-        else:
-            low = found[1]
-    raise NotFound(f"Session {s.id} has no turn {number}.")
-
-
-async def _next_turn(caller: Caller, s: Session, after: int) -> tuple[int, int] | None:
-    """The number and position of the first turn that begins after a position; None when none does."""
-    while after < s.head:
-        records: Sequence[Recorded] = await caller.database.store.read(s.id, after=after, limit=_GLANCE)
-        for record in records:
-            if isinstance(record.event, TurnStarted):
-                return record.event.turn, record.position
-        if not records:
-            return None
-        after = records[-1].position
-    return None
+        after, limit = records[-1].position if records else s.head, min(2 * limit, _PAGE_MAX)
 
 
 # --- items ------------------------------------------------------------------------------------------------------------

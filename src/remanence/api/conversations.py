@@ -17,19 +17,18 @@ from pydantic import BaseModel, ConfigDict
 from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
 from remanence.api.bound_keys import keep_key
-from remanence.api.item_references import items_said, with_items
+from remanence.api.item_pages import Placed, find_said, items_said, said_page, with_outcomes
+from remanence.api.item_references import with_items
 from remanence.api.once import IdempotencyKey, digest_of_request, found_before, once, remember
 from remanence.api.response_input import Given, read_input, refuse
 from remanence.api.response_items import Item, call_off_wire, spoken_item
-from remanence.api.response_kept import read_all
-from remanence.api.response_lists import Order, page
+from remanence.api.response_lists import Order, page_of, unknown
 from remanence.api.response_request import Metadata, check_include
 from remanence.api.router import Face
 from remanence.api.talks import GONE, KIND, Talk, add_spoken, change_talk, find_talk, make_talk, open_talk, resting
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.given import Key, erase, keep
 from remanence.errors import Busy, Conflict, Frozen, InvalidInput, KeyReused, NotFound
-from remanence.events import ModelReplied, ToolReturned
 
 __all__ = ["conversations_router"]
 
@@ -131,15 +130,17 @@ async def create_items(
         key = Key(f"items:{idempotency_key}", await digest_of_request(request))
     before = await found_before(caller, key, tuple[str, ...]) if key else None
     if before:
-        positions, names = set[int](), before
-    else:
-        positions, names = await _add(caller, talk, await _read(caller, talk, body.items), key=key)
-        keep_key(request)
-    items = await _items(caller, await find_talk(caller, conversation_id), after=min(positions, default=1) - 1)
-    added = [item for item, position in items if position in positions or item["id"] in names]
-    if key is not None and not before:
+        added = [item for name in before if (item := await _find(caller, talk, name)) is not None]
+        return _json(page_of([item for item, _ in added], more=False))
+    positions, names = await _add(caller, talk, await _read(caller, talk, body.items), key=key)
+    keep_key(request)
+    talk = await find_talk(caller, conversation_id)
+    said = await _said(caller, talk, after=min(positions) - 1) if positions else []
+    added = [item for item in _spoken(talk) if item["id"] in names]
+    added += [item for item, position in said if position in positions]
+    if key is not None:
         await remember(caller, key, [item["id"] for item in added])
-    return _json(page(added, after=None, limit=len(added) or 1, order="asc"))
+    return _json(page_of(added, more=False))
 
 
 @conversations_router.get("/conversations/{conversation_id}/items", summary="List items")
@@ -154,8 +155,8 @@ async def list_items(
     """The items of a conversation."""
     check_include(include)
     talk = await find_talk(caller, conversation_id)
-    items = [item for item, _ in await _items(caller, talk)]
-    return _json(page(items, after=after, limit=limit, order=order))
+    shown, more = await _page(caller, talk, after, limit, order)
+    return _json(page_of(shown, more=more))
 
 
 @conversations_router.get("/conversations/{conversation_id}/items/{item_id}", summary="Retrieve an item")
@@ -173,9 +174,10 @@ async def delete_item(conversation_id: str, item_id: str, caller: Asking) -> Res
     _, position = await _item(caller, talk, item_id)
     if not position:
         return _json(_shown(await change_talk(caller, talk.id, lambda talk: _without(talk, item_id))))
-    if (await state_of(caller, talk.session)).turn is not None:
+    s = await state_of(caller, talk.session)
+    if s.turn is not None:
         raise Busy("A turn of this conversation is running. Nothing was deleted; wait until it has ended.")
-    await erase(caller, talk.session, await _step(caller, talk.session, position), reason=f"{item_id} was deleted")
+    await erase(caller, talk.session, await with_outcomes(caller, s, position), reason=f"{item_id} was deleted")
     return _json(_shown(talk))
 
 
@@ -186,21 +188,6 @@ def _without(talk: Talk, item_id: str) -> Talk:
 
 def _ids_of_spoken(talk: Talk) -> list[str]:
     return [spoken_item(talk.id, index, one.role, one.text)["id"] for index, one in enumerate(talk.spoken)]
-
-
-async def _step(caller: Caller, session: str, position: int) -> list[int]:
-    """A record, and what the calls of a reply came to: no output stays behind without its call."""
-    records = await read_all(caller, session, after=position - 1)
-    event = records[0].event
-    if not isinstance(event, ModelReplied):
-        return [position]
-    found = [position]
-    for record in records[1:]:
-        if isinstance(record.event, ModelReplied):
-            break
-        if isinstance(record.event, ToolReturned):
-            found.append(record.position)
-    return found
 
 
 async def _read(caller: Caller, talk: Talk, items: list[Any]) -> Given:
@@ -245,18 +232,54 @@ async def _add_messages(caller: Caller, talk: Talk, given: Given, key: Key | Non
     raise Conflict(f"Conversation {talk.id} changed {_TRIES} times meanwhile. Nothing was added; send it again.")
 
 
-async def _items(caller: Caller, talk: Talk, *, after: int = 0) -> list[tuple[Item, int]]:
-    """Every item, oldest first, of those in the journal the ones after a position; what systems and developers said
-    comes first, at position 0."""
-    told = [(i, one) for i, one in enumerate(talk.spoken) if one != GONE]
-    spoken = [(spoken_item(talk.id, i, one.role, one.text), 0) for i, one in told]
-    if not talk.session:
-        return spoken
-    return spoken + await items_said(caller, await state_of(caller, talk.session), after=after)
+def _spoken(talk: Talk) -> list[Item]:
+    """What systems and developers said, which comes before everything else."""
+    return [spoken_item(talk.id, i, one.role, one.text) for i, one in enumerate(talk.spoken) if one != GONE]
 
 
-async def _item(caller: Caller, talk: Talk, name: str) -> tuple[Item, int]:
-    for item, position in await _items(caller, talk):
-        if item["id"] == name:
-            return item, position
-    raise NotFound(f"Item with id '{name}' not found in conversation '{talk.id}'.", param="item_id")
+async def _said(caller: Caller, talk: Talk, *, after: int) -> list[Placed]:
+    return await items_said(caller, await state_of(caller, talk.session), after=after) if talk.session else []
+
+
+async def _page(caller: Caller, talk: Talk, after: str | None, limit: int, order: Order) -> tuple[list[Item], bool]:
+    """Up to `limit` items, and whether there are more. Raises InvalidInput for an `after` that is none of them."""
+    spoken = _spoken(talk) if order == "asc" else _spoken(talk)[::-1]
+    names = [item["id"] for item in spoken]
+    before = after in names
+    if before or (order == "asc" and after is None):
+        spoken = spoken[names.index(after) + 1 :] if before and after else spoken
+        if order == "desc" or len(spoken) > limit:
+            return spoken[:limit], len(spoken) > limit
+        after = None
+    elif order == "asc":
+        spoken = []
+    said, more = await _said_page(caller, talk, after, limit, order)
+    if order == "asc":
+        return [*spoken, *said][:limit], more or len(spoken) + len(said) > limit
+    return [*said, *(() if more else spoken)][:limit], more or len(said) + len(spoken) > limit
+
+
+async def _said_page(
+    caller: Caller, talk: Talk, after: str | None, limit: int, order: Order
+) -> tuple[list[Item], bool]:
+    found: tuple[list[Item], bool] | None = None if after else ([], False)
+    if talk.session:
+        found = await said_page(caller, await state_of(caller, talk.session), after=after, limit=limit, order=order)
+    if found is None:
+        raise unknown(str(after))
+    return found
+
+
+async def _find(caller: Caller, talk: Talk, name: str) -> Placed | None:
+    """The item of this id with the position it comes from, which is 0 for what systems and developers said."""
+    found = next(((item, 0) for item in _spoken(talk) if item["id"] == name), None)
+    if found is None and talk.session:
+        found = await find_said(caller, await state_of(caller, talk.session), name)
+    return found
+
+
+async def _item(caller: Caller, talk: Talk, name: str) -> Placed:
+    found = await _find(caller, talk, name)
+    if found is None:
+        raise NotFound(f"Item with id '{name}' not found in conversation '{talk.id}'.", param="item_id")
+    return found

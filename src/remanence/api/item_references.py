@@ -10,21 +10,18 @@ erased, what belongs to another project and what never was is not found, all in 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, cast
 
+from remanence.api.item_pages import items_said
 from remanence.api.response_input import refuse
-from remanence.api.response_items import Item, Shown, items_of_session, spoken_item
-from remanence.api.response_kept import find, read_all
-from remanence.api.response_mcp import remotes_of
+from remanence.api.response_items import Item, spoken_item
+from remanence.api.response_kept import find
 from remanence.api.talks import GONE, find_talk
 from remanence.commands.caller import Caller, state_of
-from remanence.content import ToolCall
-from remanence.core.state import Session
 from remanence.errors import NotFound
-from remanence.events import ModelReplied, Recorded, SessionOpened, SessionUpgraded
 
-__all__ = ["items_said", "with_items"]
+__all__ = ["with_items"]
 
 _SPOKEN = re.compile(r"msg_(.+)_(system|developer)_(\d{1,9})")
 _REFERENCES_MAX = 1_000
@@ -116,32 +113,3 @@ def _sessions(name: str) -> Iterator[str]:
         if not rest:
             return
         yield rest
-
-
-async def items_said(caller: Caller, s: Session, *, encrypted: bool = False, after: int = 0) -> list[tuple[Item, int]]:
-    """Every item of a session after a position with the one it comes from, oldest first.
-
-    A call stays what it was when a later request names other tools: the tools of every version count.
-    """
-    records = await read_all(caller, s.id, after=after)
-    tools = [tool for version in _versions(records, s) for tool in (await caller.database.specs.get(version)).tools]
-    ours = {tool.name for tool in tools if tool.kind != "client"}
-    shown = Shown(s.id, s.agent, frozenset(_called(records) - ours), encrypted, remotes=remotes_of(tools))
-    return items_of_session(shown, records)
-
-
-def _versions(records: Sequence[Recorded], s: Session) -> list[str]:
-    """The versions a session had in these records, the newest last."""
-    pinned = [one.event.version for one in records if isinstance(one.event, SessionOpened | SessionUpgraded)]
-    return list(dict.fromkeys(version for version in (*pinned, s.version) if version))
-
-
-def _called(records: Sequence[Recorded]) -> set[str]:
-    """The tools that were called: those the agent does not have are the client's."""
-    return {
-        part.name
-        for record in records
-        if isinstance(record.event, ModelReplied)
-        for part in record.event.parts
-        if isinstance(part, ToolCall)
-    }

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -261,15 +261,17 @@ def input_item(shown: Shown, record: Recorded) -> list[Item]:
             return []
 
 
-def items_of_session(shown: Shown, records: Sequence[Recorded]) -> list[tuple[Item, int]]:
-    """Every item of a session with the position it comes from, oldest first; erased ones are left out."""
+def items_of_session(how: Callable[[int], Shown], records: Sequence[Recorded]) -> list[tuple[Item, int]]:
+    """Every item of some records, whole turns, with the position it comes from, oldest first; erased ones are left out.
+
+    `how` says how the record at a position is shown."""
     found: list[tuple[Item, int]] = []
     calls: dict[str, Item] = {}
     labels: dict[str, str] = {}
     for record in records:
         if record.redacted:
             continue
-        event = record.event
+        event, shown = record.event, how(record.position)
         if isinstance(event, ModelCalled):
             labels[event.call] = label_of(event.call, event.attempt)
         if isinstance(event, ToolReturned) and calls.get(event.call, {}).get("type") == "mcp_call":

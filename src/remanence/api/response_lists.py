@@ -8,7 +8,7 @@ from typing import Literal
 from remanence.api.response_items import Item
 from remanence.errors import InvalidInput
 
-__all__ = ["Order", "page"]
+__all__ = ["Order", "page", "page_of", "unknown"]
 
 Order = Literal["asc", "desc"]
 
@@ -19,13 +19,22 @@ def page(items: Sequence[Item], *, after: str | None, limit: int, order: Order) 
     if after is not None:
         places = [place for place, item in enumerate(found) if item["id"] == after]
         if not places:
-            raise InvalidInput(f"after: there is no item {after!r} here.", param="after")
+            raise unknown(after)
         found = found[places[0] + 1 :]
-    shown = found[:limit]
+    return page_of(found[:limit], more=len(found) > limit)
+
+
+def unknown(after: str) -> InvalidInput:
+    """There is no item to go on after."""
+    return InvalidInput(f"after: there is no item {after!r} here.", param="after")
+
+
+def page_of(shown: Sequence[Item], *, more: bool) -> Item:
+    """These items as a page."""
     return {
         "object": "list",
-        "data": shown,
+        "data": list(shown),
         "first_id": shown[0]["id"] if shown else "",
         "last_id": shown[-1]["id"] if shown else "",
-        "has_more": len(found) > limit,
+        "has_more": more,
     }

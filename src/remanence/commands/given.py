@@ -19,7 +19,7 @@ import msgspec
 from remanence.commands.caller import Bound, Caller, check_size, commit, kept_under
 from remanence.content import Message, Text, ToolCall, ToolResult
 from remanence.core.context import shown_bytes
-from remanence.core.session import fold
+from remanence.core.session import encode_snapshot, fold
 from remanence.core.state import CLIENT_EPOCH, Call, Session
 from remanence.core.summary import summary_of
 from remanence.errors import InvalidInput
@@ -41,6 +41,7 @@ __all__ = ["GIVEN", "Beside", "Key", "bound", "calls_with_client", "check", "era
 
 GIVEN = "given"
 """The model of a reply that was brought along."""
+_SNAPSHOT_EVERY_RECORDS = 100
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -134,6 +135,7 @@ async def _append(caller: Caller, s: Session, spec: AgentSpec, events: tuple[Eve
     check_size(caller, len(msgspec.json.encode(events)))
     now = caller.clock.now()
     records = [Recorded(s.id, s.head + 1 + i, now, 0, caller.actor, event) for i, event in enumerate(events)]
+    after = fold(s, records)
     return await commit(
         caller,
         Write(
@@ -145,12 +147,18 @@ async def _append(caller: Caller, s: Session, spec: AgentSpec, events: tuple[Eve
             unless_frozen=not quiet,
             wake=not quiet,
             wake_unless="" if quiet else caller.live.driver_of(s.id),
-            summary=summary_of(fold(s, records), spec),
+            summary=summary_of(after, spec),
             key=bound(caller, key).name if key else None,
             key_digest=key.digest if key else "",
             entries=beside(records) if beside else (),
+            snapshot=encode_snapshot(after) if quiet and _worth_a_snapshot(s, after) else None,
         ),
     )
+
+
+def _worth_a_snapshot(before: Session, after: Session) -> bool:
+    """Whether so much was said without a worker, which takes them elsewhere, that a look should begin here."""
+    return after.turn is None and before.head // _SNAPSHOT_EVERY_RECORDS < after.head // _SNAPSHOT_EVERY_RECORDS
 
 
 def _results(caller: Caller, s: Session, spec: AgentSpec, messages: Sequence[Message]) -> list[Event]:
