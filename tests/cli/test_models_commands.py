@@ -103,7 +103,7 @@ def test_add(project: Path, cli: Run, served: WireServer) -> None:
     ("args", "said"),
     [
         (("bad name", "--base-url", "http://x/v1"), "a name has letters, digits"),
-        (("x",), "needs a `base_url`"),
+        (("x",), "Say who serves it: --base-url URL"),
         (("x", "--base-url", "ftp://x"), "must begin with http"),
         (("x", "--base-url", "http://a:b@x/v1"), "holds a secret"),
         (("x", "--provider", "nobody"), "is not known"),

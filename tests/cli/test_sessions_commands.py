@@ -417,6 +417,30 @@ def test_export_and_import(project: Path, cli: Run, tmp_path: Path) -> None:
     assert "Traceback" not in ran.err
 
 
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [
+        ("missing", 3, "There is no file or folder missing. Nothing was written."),
+        (".", 2, ". cannot be used (Is a directory)"),
+        ("empty", 2, "empty is not a session that Remanence exported: it is empty"),
+        ("agent.py", 2, "agent.py is not a session that Remanence exported"),
+    ],
+)
+def test_an_import_that_cannot_be_leaves_no_database_behind(
+    project: Path, cli: Run, name: str, code: int, says: str
+) -> None:
+    Path("empty").touch()
+    ran = cli("--database", "sqlite:///other.db", "sessions", "import", name)
+    assert (ran.code, ran.out) == (code, "")
+    assert says in ran.err
+    assert not Path("other.db").exists()
+
+
+def test_a_number_that_is_none_is_called_a_number(project: Path, cli: Run) -> None:
+    assert "'ten' is not a valid whole number" in cli("sessions", "list", "--limit", "ten").err
+    assert "'soon' is not a valid number" in cli("models", "test", "--timeout-s", "soon").err
+
+
 def test_export_to_stdout(project: Path, cli: Run) -> None:
     session = begun(cli, "hello")
     done = subprocess.run(command_line("sessions", "export", session, "-"), capture_output=True, timeout=60, check=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import click
 
-from remanence.cli.command import Format, Group, Invocation, asynchronous, leave, spelled
+from remanence.cli.command import Format, Group, Invocation, Number, Whole, asynchronous, leave, spelled
 from remanence.cli.lines import call_words, question_words
 from remanence.cli.output import bold, clean, facts, moment, note, say, show, table
 from remanence.commands.approvals import Ruling
@@ -37,7 +37,7 @@ def approvals() -> None:
 @click.option("--session", metavar="ID", help="Only those of this session (or `last`).")
 @click.option(
     "--limit",
-    type=click.IntRange(1, 1000),
+    type=Whole(1, 1000),
     default=100,
     metavar="N",
     show_default=True,
@@ -106,7 +106,7 @@ class AnswerOptions(TypedDict, total=False):
 @click.option("--note", default="", help="A remark; it is journaled.")
 @click.option(
     "--expires-s",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     metavar="SECONDS",
     help="The approval runs out after this many seconds.",
 )
@@ -205,7 +205,7 @@ def _pretty(arguments: str) -> str:
 @approvals.command("watch", shape=list[ApprovalShape])
 @click.option(
     "--timeout-s",
-    type=click.FloatRange(0),
+    type=Number(0),
     metavar="SECONDS",
     help="Stop after this many seconds. Default: Ctrl-C stops it.",
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
-from remanence.cli.command import Format, Group, Invocation, asynchronous
+from remanence.cli.command import Format, Group, Invocation, Whole, asynchronous
 from remanence.cli.output import note, say, show, table, usd
 from remanence.commands.controls import Unit
 from remanence.commands.shapes import BudgetShape
@@ -54,7 +54,7 @@ async def _scope(reach: Reach, scope: str) -> str:
 @budgets.command("set", shape=BudgetShape)
 @click.argument("scope")
 @click.option("--usd", metavar="AMOUNT", help="At most so many US dollars, such as 2.50.")
-@click.option("--tokens", type=click.IntRange(0), metavar="NUMBER", help="At most so many tokens.")
+@click.option("--tokens", type=Whole(0), metavar="NUMBER", help="At most so many tokens.")
 @asynchronous
 async def set_(call: Invocation, scope: str, **options: Unpack[AmountOptions]) -> None:
     """Set a limit. Use counts from now on; a limit that is changed keeps its count."""
@@ -77,7 +77,7 @@ class RaiseOptions(AmountOptions):
 @budgets.command("raise", shape=BudgetShape)
 @click.argument("scope")
 @click.option("--usd", metavar="AMOUNT", help="By so many US dollars, such as 0.50.")
-@click.option("--tokens", type=click.IntRange(1), metavar="NUMBER", help="By so many tokens.")
+@click.option("--tokens", type=Whole(1), metavar="NUMBER", help="By so many tokens.")
 @click.option("--to", is_flag=True, help="To that amount instead of by it.")
 @asynchronous
 async def raise_(call: Invocation, scope: str, **options: Unpack[RaiseOptions]) -> None:

@@ -26,10 +26,33 @@ if TYPE_CHECKING:
     from remanence.commands.caller import Caller
     from remanence.settings import Configuration
 
-__all__ = ["Command", "Format", "Group", "Invocation", "asynchronous", "leave", "person", "spelled"]
+__all__ = [
+    "Command",
+    "Format",
+    "Group",
+    "Invocation",
+    "Number",
+    "Whole",
+    "asynchronous",
+    "leave",
+    "person",
+    "spelled",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class Whole(click.IntRange):
+    """A whole number in a range, called that in errors: click would say "'abc' is not a valid integer range"."""
+
+    name = "whole number"
+
+
+class Number(click.FloatRange):
+    """A number in a range, called that in errors."""
+
+    name = "number"
 
 
 @dataclass

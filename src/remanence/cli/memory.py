@@ -7,7 +7,7 @@ from typing import Any, TypedDict, Unpack
 
 import click
 
-from remanence.cli.command import Format, Group, Invocation, asynchronous, spelled
+from remanence.cli.command import Format, Group, Invocation, Whole, asynchronous, spelled
 from remanence.cli.erasure import erase, hold, holds, receipts, unhold, verify_erasure
 from remanence.cli.memory_stores import attach, attachments, detach, grant, grants, revoke, stores
 from remanence.cli.output import clean, counted, dim, facts, moment, note, say, show, table
@@ -57,7 +57,7 @@ def _where(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--kind", multiple=True, type=click.Choice(["episode", "note", "block"]), help="Only such ones."),
         click.option("--believed", metavar="DATE", help="What was believed then: 2031-03-01, without a zone UTC."),
         click.option("--valid", metavar="DATE", help="What was true then."),
-        click.option("--limit", type=click.IntRange(1, 1_000), default=20, show_default=True, help="At most so many."),
+        click.option("--limit", type=Whole(1, 1_000), default=20, show_default=True, help="At most so many."),
     ):
         function = option(function)
     return function
@@ -118,7 +118,7 @@ def _line(one: MemoryShape) -> str:
 
 @memory.command("show", shape=MemoryShape)
 @click.argument("memory_id", metavar="ID")
-@click.option("--version", type=click.IntRange(1), metavar="N", help="This version. Default: the newest.")
+@click.option("--version", type=Whole(1), metavar="N", help="This version. Default: the newest.")
 @asynchronous
 async def show_(call: Invocation, memory_id: str, *, version: int | None, output: Format) -> None:
     """A memory whole: its text, its validity, and the record it was learned from."""
@@ -217,7 +217,7 @@ async def keep(call: Invocation, text: str, **options: Unpack[KeepOptions]) -> N
 @memory.command("edit", shape=MemoryShape)
 @click.argument("memory_id", metavar="ID")
 @click.argument("text")
-@click.option("--seen", type=click.IntRange(1), metavar="N", help="Only when its newest version is still this one.")
+@click.option("--seen", type=Whole(1), metavar="N", help="Only when its newest version is still this one.")
 @asynchronous
 async def edit(call: Invocation, memory_id: str, text: str, *, seen: int | None, output: Format) -> None:
     """Give a note or a block a new text. The old one stays in the history."""

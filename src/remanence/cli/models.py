@@ -9,7 +9,7 @@ from typing import TypedDict, Unpack
 import click
 import msgspec
 
-from remanence.cli.command import Format, Group, Invocation, asynchronous, leave, spelled
+from remanence.cli.command import Format, Group, Invocation, Number, Whole, asynchronous, leave, spelled
 from remanence.cli.output import clean, note, say, shortened, show, table, usd
 from remanence.errors import NotFound
 from remanence.models.configuration import Api, ModelConfig, add_model, use_model
@@ -84,7 +84,7 @@ async def list_(call: Invocation, *, output: Format) -> None:
 
 
 _port_option = click.option(
-    "--port", "ports", type=click.IntRange(1, 65535), multiple=True, metavar="PORT", help="Look there as well."
+    "--port", "ports", type=Whole(1, 65535), multiple=True, metavar="PORT", help="Look there as well."
 )
 
 
@@ -213,12 +213,14 @@ class AddOptions(TypedDict):
 )
 @click.option("--price-input", metavar="USD", help="Per million input tokens.")
 @click.option("--price-output", metavar="USD", help="Per million output tokens.")
-@click.option("--context-window", type=click.IntRange(1), metavar="TOKENS", help="How much it reads.")
+@click.option("--context-window", type=Whole(1), metavar="TOKENS", help="How much it reads.")
 @click.option("--use", "use_it", is_flag=True, help="Also make it the default.")
 @click.option("--replace", is_flag=True, help="Replace a model of this name.")
 @click.pass_obj
 def add(call: Invocation, name: str, **options: Unpack[AddOptions]) -> None:
     """Write a model under NAME into remanence.toml; the rest of the file stays as it is."""
+    if not (options["base_url"] or options["provider"]):
+        raise click.UsageError("Say who serves it: --base-url URL (any compatible server) or --provider NAME.")
     file = _file(call.configuration)
     config = ModelConfig(
         name=name,
@@ -255,7 +257,7 @@ def _prices(options: AddOptions) -> Prices | None:
 @click.argument("model", required=False)
 @click.option(
     "--timeout-s",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=30.0,
     metavar="SECONDS",
     show_default=True,

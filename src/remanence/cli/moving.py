@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 from pathlib import Path
@@ -62,6 +63,10 @@ async def import_(call: Invocation, file: Path, *, as_session: str | None, outpu
 
     Everything in the file is checked before anything is written.
     """
+    from remanence.commands.transfer import check_export
+
+    # Before anything is made: a path that is mistyped leaves no database behind.
+    await asyncio.to_thread(check_export, file)
     async with call.reach(create=True) as reach:
         found = await reach.moving.lay_down(file, as_session)
     words = f"{found.session}: {counted(found.records, 'record')} of agent {found.agent}, {found.status}. Go on with:"

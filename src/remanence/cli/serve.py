@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from remanence.cli.command import Command, Invocation, asynchronous, leave
+from remanence.cli.command import Command, Invocation, Whole, asynchronous, leave
 from remanence.cli.output import note
 from remanence.errors import RemanenceError
 
@@ -38,7 +38,7 @@ _host = click.option(
     "--host", metavar="ADDRESS", help="Where to listen. Default: the setting `host`, this machine only."
 )
 _port = click.option(
-    "--port", type=click.IntRange(0, 65535), metavar="PORT", help="Default: the setting `port`. 0 takes any free one."
+    "--port", type=Whole(0, 65535), metavar="PORT", help="Default: the setting `port`. 0 takes any free one."
 )
 
 

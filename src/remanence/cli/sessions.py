@@ -7,7 +7,7 @@ from typing import Literal, TypedDict, Unpack
 
 import click
 
-from remanence.cli.command import Format, Group, Invocation, asynchronous, leave, spelled
+from remanence.cli.command import Format, Group, Invocation, Whole, asynchronous, leave, spelled
 from remanence.cli.cost import Since
 from remanence.cli.freezing import freeze, thaw
 from remanence.cli.lines import Lines, call_words
@@ -87,9 +87,7 @@ class ListOptions(TypedDict):
     show_default=True,
     help="Which come first: the last changed, the dearest, those with most turns.",
 )
-@click.option(
-    "--limit", type=click.IntRange(1, 1000), default=50, metavar="N", show_default=True, help="At most so many."
-)
+@click.option("--limit", type=Whole(1, 1000), default=50, metavar="N", show_default=True, help="At most so many.")
 @asynchronous
 async def list_(call: Invocation, **options: Unpack[ListOptions]) -> None:
     """Sessions, those that changed last first; of a search, those that were opened last.
@@ -199,10 +197,8 @@ class TailOptions(TypedDict):
 @sessions.command("tail", shape=list[RecordShape])
 @click.argument("session", metavar="ID")
 @click.option("--follow", "-f", "follow_on", is_flag=True, help="Go on with what is written from now on.")
-@click.option(
-    "--lines", "-n", type=click.IntRange(0), default=50, metavar="N", show_default=True, help="So many last records."
-)
-@click.option("--after", type=click.IntRange(0), metavar="POSITION", help="All records after this one instead.")
+@click.option("--lines", "-n", type=Whole(0), default=50, metavar="N", show_default=True, help="So many last records.")
+@click.option("--after", type=Whole(0), metavar="POSITION", help="All records after this one instead.")
 @click.option("--raw", is_flag=True, help="Everything in the records, one JSON object a line; short for -o jsonl.")
 @asynchronous
 async def tail(call: Invocation, session: str, **options: Unpack[TailOptions]) -> None:
@@ -334,8 +330,8 @@ class ForkOptions(TypedDict):
 
 @sessions.command("fork", shape=SessionRowShape)
 @click.argument("session", metavar="ID")
-@click.option("--turn", type=click.IntRange(1), metavar="N", help="From the end of this turn.")
-@click.option("--position", type=click.IntRange(1), metavar="N", help="From this record.")
+@click.option("--turn", type=Whole(1), metavar="N", help="From the end of this turn.")
+@click.option("--position", type=Whole(1), metavar="N", help="From this record.")
 @click.option("--title", default="", help="A title for the fork.")
 @asynchronous
 async def fork(call: Invocation, session: str, **options: Unpack[ForkOptions]) -> None:

@@ -54,6 +54,7 @@ __all__ = [
     "Exported",
     "Imported",
     "Verification",
+    "check_export",
     "export_session",
     "file_errors",
     "import_session",
@@ -246,6 +247,15 @@ async def import_session(
                 return await _import(caller, bundle, as_session, apart)
     bundle = await asyncio.to_thread(BundleReader, source, "The file")
     return await _import(caller, bundle, as_session, apart)
+
+
+def check_export(source: Path) -> None:
+    """Whether the file is a whole and unchanged export, asked before there is a database to lay it down in.
+
+    Raises what `import_session` raises for it.
+    """
+    with file_errors(source), source.open("rb") as file:
+        BundleReader(file, source.name).check_members()
 
 
 async def _import(caller: Caller, bundle: BundleReader, as_session: str | None, apart: bool) -> Imported:
