@@ -219,3 +219,8 @@ def test_completion_knows_the_verbs(folder: Path) -> None:
     script = Path(sys.executable).with_name("remanence")
     done = subprocess.run([script], env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert "plain,tail" in done.stdout
+
+
+def test_a_number_that_is_none_is_called_a_number(project: Path, cli: Run) -> None:
+    assert "'ten' is not a valid whole number" in cli("sessions", "list", "--limit", "ten").err
+    assert "'soon' is not a valid number" in cli("models", "test", "--timeout-s", "soon").err
