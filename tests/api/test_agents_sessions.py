@@ -287,17 +287,36 @@ def test_a_turn_is_cancelled(client: Client) -> None:
     assert (said_in(client, session.id), done[-1].session.required_actions) == (["Looking.", "You said hello."], [])
 
 
-def test_what_had_happened_before_an_event_that_cannot_is_said(client: Client) -> None:
+CANCEL: Any = {"type": "agent.session.input.cancel"}
+
+
+def test_events_of_one_request_happen_together_or_not_at_all(client: Client) -> None:
     session = opened(client, "look")
     action = follow(client, session.id, "requires_action")[-1].session.required_actions[0]
+    before = client.beta.agents.sessions.items.list(session.id).data
     contradiction = {**result(action), "error": "broke"}
-    for number, events in enumerate(((contradiction,), (message("hello"), contradiction))):
-        with pytest.raises(BadRequestError, match="a call that succeeded has no error") as caught:
-            send(client, session.id, *events)
-        assert ("The 1 before it in this request had happened" in caught.value.message) == bool(number)
-    send(client, session.id, result(action))
+    twice = (result(action), result(action))  # the second has nothing to answer once the first has
+    unknown: Any = {"type": "agent.session.input.mcp_approval_request_result", "request_id": "call_9_9_9",
+                    "response": {"decision": "approve"}}  # fmt: skip
+    for bad in (contradiction, unknown, {**message("hello"), "input": []}):
+        for events in ((bad,), (message("hello"), bad), (result(action), CANCEL, bad)):
+            with pytest.raises(openai.APIStatusError) as caught:
+                send(client, session.id, *events, idempotency_key="one")
+            assert caught.value.status_code in (400, 404)
+    with pytest.raises(BadRequestError, match="Unknown pending tool call"):
+        send(client, session.id, *twice, idempotency_key="one")
+    assert client.beta.agents.sessions.items.list(session.id).data == before
+    assert client.beta.agents.sessions.retrieve(session.id).required_actions[0] == action
+    for _ in range(2):
+        send(client, session.id, message("hello"), result(action), idempotency_key="one")
+    for other in ((message("hello"),), (result(action), message("hello")), (CANCEL,)):
+        with pytest.raises(ConflictError) as reused:
+            send(client, session.id, *other, idempotency_key="one")
+        assert reused.value.code == "idempotency_key_reused"
     follow(client, session.id, "idle", after=follow(client, session.id, "turn.completed")[-1].event_id)
     assert said_in(client, session.id)[-1] == "You said hello."
+    with pytest.raises(ConflictError, match="None of the 2 events of the request happened"):
+        send(client, session.id, CANCEL, message("hello"))
 
 
 def test_a_turn_that_fails_leaves_a_session_that_goes_on(client: Client) -> None:

@@ -1,7 +1,7 @@
-"""What is put into a session: messages, results, answers, cancels, each once.
+"""What is put into a session: messages, results, answers, cancels; those of one request together, and once.
 
-Every event of a request has an idempotency key of its own, made of the request's key and its place, so that a request
-that is sent again goes on where the first one broke off and does nothing twice.
+A request is one append. Each of its events is judged by the session as the ones before it leave it; when one cannot be,
+none happens. A key belongs to the whole of a request.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import binascii
 import re
 from collections.abc import Sequence
 from typing import ClassVar
-
-import msgspec
 
 from remanence.api.agents_bodies import (
     ApprovalInput,
@@ -25,15 +23,15 @@ from remanence.api.agents_bodies import (
     ToolResultInput,
 )
 from remanence.api.agents_objects import turn_id
-from remanence.api.auth import owned_session
 from remanence.commands import approvals, sessions
 from remanence.commands.approvals import Ruling
-from remanence.commands.caller import Caller
-from remanence.commands.sessions import Once
+from remanence.commands.caller import Bound, Caller, body_digest
+from remanence.commands.together import Judged, together
 from remanence.content import Image, Part, Text
 from remanence.core.state import Session
 from remanence.errors import Conflict, InvalidInput, NotFound, RemanenceError, Unsupported
-from remanence.spec import IfBusy
+from remanence.events import Event, InputReceived, ToolReturned
+from remanence.spec import AgentSpec, IfBusy
 
 __all__ = ["UnknownPendingCall", "messages_in", "parts_of", "perform"]
 
@@ -105,49 +103,52 @@ def _part(content: object, path: str) -> Part:
 async def perform(
     caller: Caller, s: Session, events: Sequence[InputEvent], *, if_busy: IfBusy, key: str | None, seen: bool = False
 ) -> None:
-    """Let the events happen, in order. The first that cannot is the error; those before it have happened.
+    """Let the events happen, in order and all of them. The first that cannot is the error, and none has happened then.
 
     `seen`: a message may only go to the session as it is in `s`, else Conflict.
     """
-    said = [
-        parts_of(caller, event.input, f"events[{number}].input") if isinstance(event, MessageInput) else ()
-        for number, event in enumerate(events)
-    ]
-    for number, event in enumerate(events):
-        own = f"{key}:{number}" if key else None
-        try:
-            if isinstance(event, MessageInput):
-                counts, to = messages_in(event.input), s if seen else s.id
-                await sessions.send(caller, to, said[number], if_busy=if_busy, key=own, messages=counts)
-            else:
-                once = Once(own, msgspec.to_builtins(event.model_dump(mode="json"))) if own else None
-                await _act(caller, s.id, event, f"events[{number}]", once)
-        except UnknownPendingCall:
-            raise  # the vendors' client knows these very words
-        except RemanenceError as error:
-            if number:
-                error.message += f" The {number} before it in this request had happened: send what is left."
-            raise
+    bound = _bound(s, events, if_busy, key) if key is not None else None
+    if len(events) == 1 and isinstance(events[0], MessageInput):
+        said, counts = parts_of(caller, events[0].input, "events[0].input"), messages_in(events[0].input)
+        await sessions.send(caller, s if seen else s.id, said, if_busy=if_busy, key=bound, messages=counts)
+        return
+    judged = [_judged(caller, event, f"events[{number}]", if_busy) for number, event in enumerate(events)]
+    try:
+        await together(caller, s.id, *judged, once=bound)
+    except UnknownPendingCall:
+        raise  # the vendors' client knows these very words
+    except RemanenceError as error:
+        if len(events) > 1:
+            error.message += f" None of the {len(events)} events of the request happened."
+        raise
 
 
-_Act = CancelInput | ToolResultInput | ApprovalInput | ComputerUseInput
+def _bound(s: Session, events: Sequence[InputEvent], if_busy: IfBusy, key: str) -> Bound:
+    """The key of a request, in its session. `if_busy` matters to messages only."""
+    said = [event.model_dump(mode="json") for event in events]
+    busy = if_busy if any(isinstance(event, MessageInput) for event in events) else ""
+    return Bound(f"events:{s.id}:{key}", body_digest((said, busy)))
 
 
-async def _act(caller: Caller, session: str, event: _Act, path: str, once: Once | None) -> None:
-    """Let an event happen that is no message."""
+def _judged(caller: Caller, event: InputEvent, path: str, if_busy: IfBusy) -> Judged:
+    """How an event is judged. Raises InvalidInput for one that no session could take."""
     match event:
+        case MessageInput():
+            parts, counts = parts_of(caller, event.input, f"{path}.input"), messages_in(event.input)
+            given = InputReceived(caller.make_id("in"), parts, user=caller.actor, if_busy=if_busy, messages=counts)
+            return lambda s, spec: sessions.said(caller, s, spec, given)
         case CancelInput():
-            await sessions.cancel(caller, session, once=once)
+            return lambda s, _: sessions.cancelled(caller, s)
         case ToolResultInput():
-            await _result(caller, session, event, path, once)
+            return _result(caller, event, path)
         case ApprovalInput():
-            await _approval(caller, session, event, path, once)
+            return _approval(caller, event, path)
         case ComputerUseInput():
             path = f"{path}.type"
             raise Unsupported(f"{path}: this release has no browsers to answer for.", param=path)
 
 
-async def _result(caller: Caller, session: str, event: ToolResultInput, path: str, once: Once | None) -> None:
+def _result(caller: Caller, event: ToolResultInput, path: str) -> Judged:
     if event.success and event.error is not None:
         raise InvalidInput(f"{path}.error: a call that succeeded has no error.", param=f"{path}.error")
     output = (event.output or "") if event.success else event.error or "The call failed."
@@ -156,23 +157,23 @@ async def _result(caller: Caller, session: str, event: ToolResultInput, path: st
         parts = (Text(output),)
     else:
         parts = tuple(_part(content, f"{path}.output[{place}]") for place, content in enumerate(output))
-    s = await owned_session(caller, session)
-    known = s.call(event.call_id)
-    in_turn = event.turn_id == turn_id(s.id, s.turns)
-    try:
-        if known is not None and in_turn and known.state == "question":
-            await approvals.answer(caller, session, event.call_id, parts, once=once)
-            return
-        if known is not None and not in_turn:
-            raise NotFound("another turn's")
-        await approvals.tool_result(caller, session, event.call_id, parts, error=not event.success, once=once)
-    except (NotFound, Conflict) as error:
-        if type(error) not in (NotFound, Conflict):
-            raise
-        raise UnknownPendingCall(event.call_id) from None
+    given = ToolReturned(event.call_id, parts, not event.success)
+
+    def judge(s: Session, spec: AgentSpec) -> Event:
+        known = s.call(event.call_id)
+        try:
+            if known is not None and event.turn_id != turn_id(s.id, s.turns):
+                raise NotFound("another turn's")
+            if known is not None and known.state == "question":
+                return approvals.answered(caller, s, event.call_id, parts)
+            return approvals.returned(caller, s, spec, given)
+        except (NotFound, Conflict):
+            raise UnknownPendingCall(event.call_id) from None
+
+    return judge
 
 
-async def _approval(caller: Caller, session: str, event: ApprovalInput, path: str, once: Once | None) -> None:
+def _approval(caller: Caller, event: ApprovalInput, path: str) -> Judged:
     decision = event.response.decision
     if event.request_id.startswith("doubt_"):
         if decision == "approve":
@@ -181,8 +182,7 @@ async def _approval(caller: Caller, session: str, event: ApprovalInput, path: st
                 "with `deny`, or say under /admin/v1/doubts that it happened or shall run again.",
                 param=f"{path}.response.decision",
             )
-        call = event.request_id.removeprefix("doubt_")
-        await approvals.resolve(caller, session, call, outcome="give_up", note="over the Agents API")
-        return
+        call, note = event.request_id.removeprefix("doubt_"), "over the Agents API"
+        return lambda s, _: approvals.resolved(caller, s, call, outcome="give_up", note=note)
     ruling = Ruling("approve" if decision == "approve" else "deny", "dismissed" if decision == "cancel" else "")
-    await approvals.rule(caller, session, event.request_id, ruling, once=once)
+    return lambda s, _: approvals.ruled(caller, s, event.request_id, ruling)

@@ -9,32 +9,38 @@ from __future__ import annotations
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from remanence.commands.caller import Caller, check_size, state_of
-from remanence.commands.sessions import Once, check_input, tell, told_before
+from remanence.commands.sessions import Once, check_input
+from remanence.commands.together import together
 from remanence.content import Part
 from remanence.core.registry import EXPIRES_S_MAX
 from remanence.core.state import CLIENT_EPOCH, Call, Doubt, Session, said
 from remanence.errors import Conflict, InvalidInput, NotFound
 from remanence.events import ApprovalGiven, InputReceived, ToolResolved, ToolReturned
 from remanence.ports import Appended, SessionQuery
+from remanence.spec import AgentSpec
 
 __all__ = [
     "HIDES_OTHERS",
     "Ruling",
     "Waiting",
     "answer",
+    "answered",
     "approve",
     "doubts",
     "resolve",
+    "resolved",
+    "returned",
     "rule",
+    "ruled",
     "tool_result",
     "waiting",
     "waiting_in",
 ]
 
 _MICROS = 1_000_000
-_TRIES = 8
 HIDES_OTHERS = ("doubt", "thaw", "budget")
 """What a session's row says it waits for, where it may wait for something else as well."""
 
@@ -101,36 +107,32 @@ async def approve(
     return await rule(caller, session, call, Ruling(decision, note, expires_s))
 
 
-async def rule(caller: Caller, session: str, call: str, ruling: Ruling, *, once: Once | None = None) -> Appended:
-    """As `approve`; under an idempotency key the same ruling again is the same one."""
+async def rule(caller: Caller, session: str, call: str, ruling: Ruling) -> Appended:
+    """As `approve`."""
+    return await together(caller, session, lambda s, _: ruled(caller, s, call, ruling))
+
+
+def ruled(caller: Caller, s: Session, call: str, ruling: Ruling) -> ApprovalGiven:
+    """The fact that a ruling is in a session as it stands. Raises as `approve`."""
     if ruling.expires_s is not None and not 0 < ruling.expires_s <= EXPIRES_S_MAX:
         raise InvalidInput(
             "An approval must be good for some time, at most for 100 years. Nothing was recorded; give another time, "
             "or none.",
             param="expires_s",
         )
-    if (before := await told_before(caller, session, once)) is not None:
-        return before
-    for _ in range(_TRIES):
-        s = await state_of(caller, session)
-        known = _known(s, call)
-        if known.state != "asked":
-            raise Conflict(
-                f"Call {call} does not wait for approval (it is {known.state}); your answer was not recorded."
-            ).because("not_asked", call=call)
-        _check_approver(caller, known)
-        now = caller.clock.now()
-        if known.expires_at is not None and now >= known.expires_at:
-            raise Conflict(
-                f"Call {call} waited for approval until its time ran out; your answer was not recorded."
-            ).because("approval_expired", call=call)
-        expires_at = None if ruling.expires_s is None else now + int(ruling.expires_s * _MICROS)
-        given = ApprovalGiven(call, ruling.decision, caller.actor, known.digest, known.policy, ruling.note, expires_at)
-        try:
-            return await tell(caller, session, given, seen=s, once=once)
-        except Conflict:
-            continue
-    raise _changed(session)
+    known = _known(s, call)
+    if known.state != "asked":
+        raise Conflict(
+            f"Call {call} does not wait for approval (it is {known.state}); your answer was not recorded."
+        ).because("not_asked", call=call)
+    _check_approver(caller, known)
+    now = caller.clock.now()
+    if known.expires_at is not None and now >= known.expires_at:
+        raise Conflict(
+            f"Call {call} waited for approval until its time ran out; your answer was not recorded."
+        ).because("approval_expired", call=call)
+    expires_at = None if ruling.expires_s is None else now + int(ruling.expires_s * _MICROS)
+    return ApprovalGiven(call, ruling.decision, caller.actor, known.digest, known.policy, ruling.note, expires_at)
 
 
 def _check_approver(caller: Caller, call: Call) -> None:
@@ -143,12 +145,6 @@ def _check_approver(caller: Caller, call: Call) -> None:
         raise Conflict(
             f"{caller.actor} has approved this call already; {call.needed} different people are needed."
         ).because("said_yes_before", name=caller.actor, needed=call.needed)
-
-
-def _changed(session: str) -> Conflict:
-    return Conflict(
-        f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again."
-    ).because("changed_meanwhile", session=session)
 
 
 async def resolve(
@@ -164,67 +160,65 @@ async def resolve(
 
     Raises NotFound when there is no such doubt, Conflict for `run_again` once the turn has ended, TooLarge.
     """
+    return await together(
+        caller, session, lambda s, _: resolved(caller, s, call, outcome=outcome, result=result, note=note)
+    )
+
+
+def resolved(
+    caller: Caller,
+    s: Session,
+    call: str,
+    *,
+    outcome: Literal["happened", "run_again", "give_up"],
+    result: str = "",
+    note: str = "",
+) -> ToolResolved:
+    """The fact that settles a doubt of a session as it stands. Raises as `resolve`."""
     check_size(caller, len(result.encode()))
-    for _ in range(_TRIES):
-        s = await state_of(caller, session)
-        if not any(doubt.call == call for doubt in s.doubts):
-            raise NotFound(
-                f"Session {session} has no effect in doubt for call {call}; it may be resolved already."
-            ).because("no_doubt", session=session, call=call)
-        if outcome == "run_again" and s.call(call) is None:
-            raise Conflict(
-                f"The turn of call {call} has ended, so it cannot run again there. The doubt stands; "
-                "say that it happened or give it up, and ask the agent anew."
-            ).because("turn_over", call=call)
-        parts = said(result) if result else ()
-        settled = ToolResolved(call, outcome, caller.actor, parts, note=note)
-        try:
-            return await tell(caller, session, settled, seen=s)
-        except Conflict:
-            continue
-    raise _changed(session)
+    if not any(doubt.call == call for doubt in s.doubts):
+        raise NotFound(f"Session {s.id} has no effect in doubt for call {call}; it may be resolved already.").because(
+            "no_doubt", session=s.id, call=call
+        )
+    if outcome == "run_again" and s.call(call) is None:
+        raise Conflict(
+            f"The turn of call {call} has ended, so it cannot run again there. The doubt stands; "
+            "say that it happened or give it up, and ask the agent anew."
+        ).because("turn_over", call=call)
+    return ToolResolved(call, outcome, caller.actor, said(result) if result else (), note=note)
 
 
 async def answer(
     caller: Caller, session: str, call: str, parts: tuple[Part, ...], *, once: Once | None = None
 ) -> Appended:
     """Answer a question the agent asked with `ask_human`. Raises as `sessions.send`; Conflict when it does not wait."""
+    return await together(caller, session, lambda s, _: answered(caller, s, call, parts), once=once)
+
+
+def answered(caller: Caller, s: Session, call: str, parts: tuple[Part, ...]) -> InputReceived:
+    """The fact that answers a question of a session as it stands. Raises as `answer`."""
     check_input(caller, parts)
-    if (before := await told_before(caller, session, once)) is not None:
-        return before
-    said = InputReceived(caller.make_id("in"), parts, caller.actor, answers=call)
-    for _ in range(_TRIES):
-        s = await state_of(caller, session)
-        if _known(s, call).state != "question":
-            raise Conflict(f"Call {call} is not a question that waits; your answer was not recorded.").because(
-                "no_question", call=call
-            )
-        try:
-            return await tell(caller, session, said, seen=s, once=once)
-        except Conflict:
-            continue
-    raise _changed(session)
+    if _known(s, call).state != "question":
+        raise Conflict(f"Call {call} is not a question that waits; your answer was not recorded.").because(
+            "no_question", call=call
+        )
+    return InputReceived(caller.make_id("in"), parts, caller.actor, answers=call)
 
 
 async def tool_result(
-    caller: Caller, session: str, call: str, parts: tuple[Part, ...], *, error: bool = False, once: Once | None = None
+    caller: Caller, session: str, call: str, parts: tuple[Part, ...], *, error: bool = False
 ) -> Appended:
     """The result of a call that the client runs. Conflict when the call is not the client's or has its result."""
-    check_size(caller, len(msgspec.json.encode(parts)))
-    if (before := await told_before(caller, session, once)) is not None:
-        return before
-    for _ in range(_TRIES):
-        s = await state_of(caller, session)
-        known = _known(s, call)
-        if known.state != "running" or known.epoch != CLIENT_EPOCH:
-            raise Conflict(f"Call {call} does not wait for a result from the client (it is {known.state}).")
-        try:
-            untrusted = (await caller.database.specs.get(s.version)).distrusts(known.name)
-            returned = ToolReturned(call, parts, error, untrusted=untrusted)
-            return await tell(caller, session, returned, seen=s, once=once)
-        except Conflict:
-            continue
-    raise _changed(session)
+    return await together(caller, session, lambda s, spec: returned(caller, s, spec, ToolReturned(call, parts, error)))
+
+
+def returned(caller: Caller, s: Session, spec: AgentSpec, result: ToolReturned) -> ToolReturned:
+    """The result, as a session of this version takes it as it stands. Raises as `tool_result`."""
+    check_size(caller, len(msgspec.json.encode(result.parts)))
+    known = _known(s, result.call)
+    if known.state != "running" or known.epoch != CLIENT_EPOCH:
+        raise Conflict(f"Call {result.call} does not wait for a result from the client (it is {known.state}).")
+    return replace(result, untrusted=spec.distrusts(known.name))
 
 
 def _known(s: Session, call: str) -> Call:

@@ -52,11 +52,13 @@ __all__ = [
     "Opening",
     "annotate",
     "cancel",
+    "cancelled",
     "check_input",
     "delete",
     "fork",
     "freeze",
     "open_session",
+    "said",
     "send",
     "thaw",
     "upgrade",
@@ -186,6 +188,14 @@ async def send(
     )
 
 
+def said(caller: Caller, s: Session, spec: AgentSpec, given: InputReceived) -> InputReceived:
+    """An input, as a session of this version takes it as it stands. Raises as `send`."""
+    check_input(caller, given.parts)
+    if given.if_busy == "reject":
+        _idle_head(s)
+    return msgspec.structs.replace(given, shown=shown_bytes(spec, given.parts))
+
+
 def check_input(caller: Caller, parts: tuple[Part, ...]) -> None:
     """Refuse an input that says nothing, or is over the limit."""
     if not parts or all(isinstance(part, Text) and not part.text.strip() for part in parts):
@@ -234,7 +244,7 @@ async def tell(
     *events: Event,
     expect: int | None = None,
     seen: Session | None = None,
-    once: Once | None = None,
+    once: Once | Bound | None = None,
 ) -> Appended:
     """Append facts that a person asked for, and make the session due, unless it is seen to be at rest before and after,
     with nothing that a worker could do. Under a key that was used before: what it was.
@@ -249,6 +259,7 @@ async def tell(
             after = evolve(after, Recorded(session, after.head + 1, now, 0, caller.actor, event))
         summary = summary_of(after, await caller.database.specs.get(after.version))
         wake = not (_rests(seen) and _rests(after))
+    bound = _bound(session, once)
     write = Write(
         session,
         events,
@@ -257,8 +268,8 @@ async def tell(
         expect=expect,
         wake=wake,
         summary=summary,
-        key=f"tell:{session}:{once.key}" if once else None,
-        key_digest=body_digest(once.body) if once else "",
+        key=bound.name if bound else None,
+        key_digest=bound.digest if bound else "",
     )
     return await commit(caller, write)
 
@@ -280,25 +291,27 @@ def _rests(s: Session) -> bool:
     return s.turn is None and not s.queue
 
 
-async def told_before(caller: Caller, session: str, once: Once | None) -> Appended | None:
+async def told_before(caller: Caller, session: str, once: Once | Bound | None) -> Appended | None:
     """What the same request under the same key became, if it was made. Raises KeyReused for another request."""
-    if once is None:
-        return None
-    return await kept_under(caller, session, key=f"tell:{session}:{once.key}", digest=body_digest(once.body))
+    bound = _bound(session, once)
+    return await kept_under(caller, session, key=bound.name, digest=bound.digest) if bound is not None else None
 
 
-async def cancel(caller: Caller, session: str, *, reason: str = "", once: Once | None = None) -> Appended:
+def _bound(session: str, once: Once | Bound | None) -> Bound | None:
+    return Bound(f"tell:{session}:{once.key}", body_digest(once.body)) if isinstance(once, Once) else once
+
+
+async def cancel(caller: Caller, session: str, *, reason: str = "") -> Appended:
     """Ask the running turn to stop, or the next one when its input is still queued. What already happened is reported
     in its `TurnEnded`. Conflict when there is none."""
-    if (before := await told_before(caller, session, once)) is not None:
-        return before
-    s = await state_of(caller, session)
+    return await tell(caller, session, cancelled(caller, await state_of(caller, session), reason))
+
+
+def cancelled(caller: Caller, s: Session, reason: str = "") -> CancelAsked:
+    """The fact that a cancel is in a session as it stands. Raises as `cancel`."""
     if s.turn is None and not s.queue:
-        raise Conflict(f"Session {session} is not in a turn; there is nothing to cancel.").because(
-            "no_turn", session=session
-        )
-    asked = CancelAsked(caller.actor, reason, s.turn.number if s.turn else s.turns + 1)
-    return await tell(caller, session, asked, once=once)
+        raise Conflict(f"Session {s.id} is not in a turn; there is nothing to cancel.").because("no_turn", session=s.id)
+    return CancelAsked(caller.actor, reason, s.turn.number if s.turn else s.turns + 1)
 
 
 async def freeze(caller: Caller, session: str, *, reason: str = "") -> Session:

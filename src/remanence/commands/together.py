@@ -1,0 +1,53 @@
+"""Several things that happen to a session at once: all of them, or none.
+
+Each is judged by the session as those before it leave it, and they are journaled in one append on the head that they
+were judged by. A session that moved meanwhile refuses it, and they are judged anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from remanence.commands.caller import Bound, Caller, state_of
+from remanence.commands.sessions import Once, tell, told_before
+from remanence.core.session import evolve
+from remanence.core.state import Session
+from remanence.errors import Conflict, KeyReused
+from remanence.events import Event, Recorded
+from remanence.ports import Appended
+from remanence.spec import AgentSpec
+
+__all__ = ["Judged", "together"]
+
+Judged = Callable[[Session, AgentSpec], Event]
+"""The fact that something is, in a session of this version as it stands. Raises when it cannot be."""
+
+_TRIES = 8
+
+
+async def together(caller: Caller, session: str, *judged: Judged, once: Once | Bound | None = None) -> Appended:
+    """Let these happen, in order. Under an idempotency key, the same again is what it was.
+
+    Raises what the first of them raises that cannot be, and Conflict when the session moves all the time; then nothing
+    was journaled.
+    """
+    if (before := await told_before(caller, session, once)) is not None:
+        return before
+    for _ in range(_TRIES):
+        s = await state_of(caller, session)
+        spec, now = await caller.database.specs.get(s.version), caller.clock.now()
+        events: list[Event] = []
+        after = s
+        for judge in judged:
+            events.append(judge(after, spec))
+            if len(judged) > 1:
+                after = evolve(after, Recorded(session, after.head + 1, now, 0, caller.actor, events[-1]))
+        try:
+            return await tell(caller, session, *events, seen=s, once=once)
+        except KeyReused:
+            raise
+        except Conflict:
+            continue
+    raise Conflict(
+        f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again."
+    ).because("changed_meanwhile", session=session)
