@@ -422,7 +422,6 @@ class Live(Protocol):
 
     def publish(self, session: str, *items: Recorded | Delta) -> None:
         """Tell everybody who follows this session. Never waits: a slow reader loses deltas, not the writer's time."""
-        ...
 
     def subscribe(self, session: str, *, want: Want = "all") -> Subscription:
         """A new reader; it sees what is published from now on, and must be closed.
@@ -450,12 +449,14 @@ class Live(Protocol):
 
 
 class Streaming(Protocol):
-    """A model call that streams: what it has said so far."""
+    """A model call that streams: what it has said so far, and whether that is all (`answered`)."""
 
     @property
     def call(self) -> str: ...
     @property
     def attempt(self) -> int: ...
+    @property
+    def answered(self) -> bool: ...
     @property
     def parts(self) -> Sequence[tuple[DeltaKind, str]]:
         """The texts and thoughts so far, in the order of the reply."""

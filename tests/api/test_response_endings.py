@@ -50,7 +50,7 @@ def script(request: ModelRequest) -> ModelReply:
     return ModelReply((Text(f"{len(request.messages)}: {text_of(last.parts)}"),), Usage(1, 1))
 
 
-async def test_a_chain_takes_one_look_and_one_commit_before_the_model_is_called(database: str) -> None:
+async def test_a_chain_takes_no_look_and_one_commit_before_the_model_is_called(database: str) -> None:
     asked: list[str] = []
     at_model: list[list[str]] = []
 
@@ -70,9 +70,9 @@ async def test_a_chain_takes_one_look_and_one_commit_before_the_model_is_called(
             async with responses.stream(model="m", input=f"{number}", previous_response_id=previous) as stream:
                 previous = (await stream.get_final_response()).id
     await inner.close()
-    # The response before; the input with the response's echo; then the worker's intent. (A projection may look at the
-    # journal in the midst of one of them.)
-    assert ["registry.get", "store.append", "store.append"] in at_model[1:]
+    # The input with the response's echo, and the worker's intent. (A projection may look at the journal in the midst of
+    # one of them.)
+    assert ["store.append", "store.append"] in at_model[1:]
 
 
 async def test_a_chain_does_not_go_on_under_a_freeze(database: str) -> None:
@@ -107,14 +107,25 @@ async def test_what_another_process_said_meanwhile_is_not_built_on(database: str
     assert two.id.rpartition("_")[0] != one.id.rpartition("_")[0]
 
 
-async def test_a_response_that_another_process_deleted_is_not_gone_on_from(database: str) -> None:
-    rt, other = Remanence(database, models={"m": Scripted(script)}), Remanence(database, worker=False)
-    async with rt, other, serving(rt, FACES) as server:
-        responses = server.client().responses
-        one = await responses.create(model="m", input="one")
-        await other.database.registry.remove("response", one.id)
-        with pytest.raises(openai.BadRequestError, match="not found"):
-            await responses.create(model="m", input="two", previous_response_id=one.id)
+@pytest.mark.parametrize("stands_on_it", ["nothing", "a fork", "an open call"])
+async def test_a_response_that_another_server_deleted_is_not_gone_on_from(database: str, stands_on_it: str) -> None:
+    models = {"m": Scripted(script)}
+    rt, other = Remanence(database, models=models), Remanence(database, models=models, worker=False)
+    async with rt, other, serving(rt, FACES) as here, serving(other, FACES) as there:
+        responses, elsewhere = here.client().responses, there.client().responses
+        said = "look" if stands_on_it == "an open call" else "one"
+        one = await responses.create(model="m", input=said, tools=[TOOL])
+        session = one.id.removeprefix("resp_").rpartition("_")[0]
+        if stands_on_it == "a fork":
+            await sessions.fork(other.caller, session)
+        await elsewhere.delete(one.id)
+        before = await rt.database.store.read(session)
+        seen: Any = [{"type": "function_call_output", "call_id": getattr(one.output[0], "call_id", ""), "output": "-"}]
+        then = seen if stands_on_it == "an open call" else "two"
+        with pytest.raises(openai.BadRequestError, match="not found") as refused:
+            await responses.create(model="m", input=then, tools=[TOOL], previous_response_id=one.id)
+        assert refused.value.code == "previous_response_not_found"
+        assert await rt.database.store.read(session) == before
 
 
 async def test_calls_that_the_client_answered_elsewhere_are_not_answered_twice(database: str) -> None:

@@ -16,6 +16,7 @@ import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, Field
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from remanence.api.auth import Access
 from remanence.api.described import describe
@@ -78,6 +79,21 @@ class VersionAnswer(BaseModel):
 # --- the application --------------------------------------------------------------------------------------------------
 
 
+class Application(FastAPI):
+    """The framework's application behind `front`, through which every request comes first: what our own layers answer
+    or take the short way never costs the layers of the framework."""
+
+    front: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self
+        await self.front(scope, receive, send)
+
+    async def beneath(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The framework's own way."""
+        await super().__call__(scope, receive, send)
+
+
 def build_app(
     runtime: Served,
     *,
@@ -91,7 +107,7 @@ def build_app(
 
     `access` checks the keys of requests (default: those of the database, as often as they like).
     """
-    app = FastAPI(
+    app = Application(
         title="Remanence",
         version=version_of("remanence"),
         summary="Sessions that survive: a durable runtime for AI agents.",
@@ -108,8 +124,8 @@ def build_app(
     app.state.held = Held(app.state.access.identify, runtime.caller.clock)
     answer_failures(app)
     lanes = [lane for face in faces if isinstance(face, Face) for lane in face.lanes]
-    app.add_middleware(Lanes, lanes=lanes)
-    app.add_middleware(Guard, make_id=runtime.caller.make_id, hosts=hosts, body_bytes_max=body_bytes_max)
+    lane = Lanes(app.beneath, lanes=lanes)
+    app.front = Guard(lane, make_id=runtime.caller.make_id, hosts=hosts, body_bytes_max=body_bytes_max)
     for router in (operations, *faces):
         app.include_router(router)
     app.openapi = lambda: _document(app)

@@ -39,6 +39,7 @@ __all__ = [
     "known",
     "refused",
     "request_id_of",
+    "unforeseen",
 ]
 
 log = structlog.get_logger("remanence.http")
@@ -120,14 +121,26 @@ def failure(
 
 
 def answer_failures(app: FastAPI) -> None:
-    """Give every kind of error its answer. What nobody foresaw is answered by `guard`."""
+    """Give every kind of error its answer. What nobody foresaw is logged by `guard`, which it reaches afterwards."""
     app.add_exception_handler(RemanenceError, known)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unforeseen)
 
 
 class BrokenOff(Exception):
     """A stream met an error when its head had been sent: the connection is cut, which its reader notices."""
+
+
+def unforeseen(request_id: str) -> Response:
+    """The answer when something happened that nobody foresaw."""
+    words = "Something happened that should not. What was acknowledged before is kept. Please report it, with the "
+    words += "request id and what the server logged under it."
+    return failure(HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", words, request_id=request_id)
+
+
+async def _unforeseen(request: Request, _: Exception) -> Response:
+    return unforeseen(request_id_of(request))
 
 
 async def known(request: Request, error: Exception) -> Response:

@@ -19,14 +19,16 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import ip_address
 from urllib.parse import unquote
 
 import structlog
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from remanence.api.failures import BrokenOff, failure
+from remanence.api.failures import BrokenOff, failure, unforeseen
 from remanence.commands.caller import SLASH
 from remanence.errors import AccessDenied, InvalidInput, TooLarge
 
@@ -69,8 +71,8 @@ class Guard:
         imports = scope["method"] == "POST" and scope["path"].endswith(IMPORT_PATH)
         most = IMPORT_BYTES_MAX if imports else self.body_bytes_max
         request = _Request(scope, receive, send, self._request_id(scope), most)
-        with structlog.contextvars.bound_contextvars(request_id=request.id):
-            await self._pass(request)
+        structlog.contextvars.bind_contextvars(request_id=request.id)  # each request has a task, and so a context
+        await self._pass(request)
 
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A web socket: opened under a name of ours, and not by a page of another site."""
@@ -110,12 +112,7 @@ class Guard:
             log.warning("a stream broke off; it can be gone on with", path=request.scope["path"], why=str(error))
         except Exception:
             log.exception("a request met something that should not happen", path=request.scope["path"])
-            await request.fail(
-                HTTPStatus.INTERNAL_SERVER_ERROR,
-                "internal_error",
-                "Something happened that should not. What was acknowledged before is kept. Please report it, with "
-                "the request id and what the server logged under it.",
-            )
+            await request.answer(unforeseen(request.id))
 
     def _refusal(self, request: _Request) -> tuple[int, str, str] | None:
         """Why a request may not pass, judged by its headers alone."""
@@ -204,11 +201,14 @@ class _Request:
         await self._send(message)
 
     async def fail(self, status: int, code: str, message: str) -> None:
-        """Answer with an error, unless the answer has begun: then the connection is cut, which the client notices."""
-        if self._answered:
-            return
-        self.over = False
-        await failure(status, code, message, request_id=self.id)(self.scope, self._receive, self.send)
+        """Answer with an error."""
+        await self.answer(failure(status, code, message, request_id=self.id))
+
+    async def answer(self, response: Response) -> None:
+        """Answer this, unless the answer has begun: then the connection is cut, which the client notices."""
+        if not self._answered:
+            self.over = False
+            await response(self.scope, self._receive, self.send)
 
 
 def too_large(body_bytes_max: int) -> TooLarge:
@@ -232,6 +232,12 @@ def is_ours(host: str, hosts: frozenset[str]) -> bool:
     name = found[1].strip("[]").rstrip(".")
     if name in hosts or name == "localhost" or name.endswith(".localhost"):
         return True
+    return _is_loopback(name)
+
+
+@lru_cache(maxsize=256)
+def _is_loopback(name: str) -> bool:
+    """Whether this is an address of this machine for itself. Every request asks."""
     try:
         return ip_address(name).is_loopback
     except ValueError:

@@ -37,6 +37,7 @@ from remanence.api.response_kept import (
     remember,
 )
 from remanence.api.response_mcp import Listed, listed_by, remotes_of
+from remanence.api.response_meaning import meaning_of
 from remanence.api.response_request import AGENT, CountBody, Echo, ResponseBody, echo_of
 from remanence.api.response_spec import paths_of, spec_for, spec_in
 from remanence.api.talks import Talk, add_spoken, find_talk, follow_talk, open_talk
@@ -70,6 +71,8 @@ class Asked(msgspec.Struct, frozen=True):
     previous: Kept | None = None
     talk: Talk | None = None
     listed: tuple[Listed, ...] = ()
+    guessed: bool = False
+    """What it goes on from was not looked up."""
 
     @property
     def told(self) -> tuple[Offer, ...]:
@@ -78,9 +81,15 @@ class Asked(msgspec.Struct, frozen=True):
         return tuple(Offer(one.label, one.offer) for one in self.listed if one.label not in before)
 
 
-async def ask(served: Served, caller: Caller, body: ResponseBody | CountBody) -> Asked:
-    """Read a request. Raises InvalidInput with the path of what is wrong, NotFound for a model or a conversation."""
-    previous, talk = await _before(caller, body)
+async def ask(
+    served: Served, caller: Caller, body: ResponseBody | CountBody, *, endings: Endings | None = None
+) -> Asked:
+    """Read a request. Raises InvalidInput with the path of what is wrong, NotFound for a model or a conversation.
+
+    With `endings` the response to go on from may be guessed, which is for whoever places the input.
+    """
+    guessed = endings.guess(caller, body.previous_response_id) if endings and body.previous_response_id else None
+    previous, talk = await _before(caller, body, guessed)
     model = body.model or (previous.echo.model if previous else "")
     if not model:
         refuse("model", "which model is to answer? GET /v1/models lists them")
@@ -92,14 +101,20 @@ async def ask(served: Served, caller: Caller, body: ResponseBody | CountBody) ->
     carried = (*previous.carried, *previous.spoken) if previous else talk.heard if talk else ()
     listed = () if found.agent else await listed_by(served.shelf, body.tools or ())
     window = served.gateway.context_window(found.name) if body.truncation == "auto" and not found.agent else None
-    spec = spec_for(body, found, (*carried, *given.spoken), listed, context_window=window)
+    spoken = (*carried, *given.spoken)
+    if isinstance(body, ResponseBody) and not found.agent and not listed:
+        spec, echo = meaning_of(body, model, found.name, spoken, context_window=window)
+    else:
+        spec = spec_for(body, found, spoken, listed, context_window=window)
+        echo = echo_of(body if isinstance(body, ResponseBody) else ResponseBody(), model)
     if found.agent is None:
         await check_settings(served, spec.model, spec.settings, spec.tools, paths_of(body))
-    echo = echo_of(body if isinstance(body, ResponseBody) else ResponseBody(), model)
-    return Asked(given, spec, echo, carried, previous, talk, listed)
+    return Asked(given, spec, echo, carried, previous, talk, listed, guessed is not None)
 
 
-async def _before(caller: Caller, body: ResponseBody | CountBody) -> tuple[Kept | None, Talk | None]:
+async def _before(
+    caller: Caller, body: ResponseBody | CountBody, guessed: Kept | None
+) -> tuple[Kept | None, Talk | None]:
     if body.previous_response_id is not None and body.conversation is not None:
         refuse("conversation", "give either `conversation` or `previous_response_id`")
     if body.conversation is not None:
@@ -107,12 +122,14 @@ async def _before(caller: Caller, body: ResponseBody | CountBody) -> tuple[Kept 
         return None, await find_talk(caller, name)
     if body.previous_response_id is None:
         return None, None
+    return guessed or await _previous(caller, body.previous_response_id), None
+
+
+async def _previous(caller: Caller, name: str) -> Kept:
     try:
-        return await find(caller, body.previous_response_id), None
+        return await find(caller, name)
     except NotFound:
-        raise UnknownPrevious(
-            f"Previous response with id '{body.previous_response_id}' not found.", param="previous_response_id"
-        ) from None
+        raise UnknownPrevious(f"Previous response with id '{name}' not found.", param="previous_response_id") from None
 
 
 class Submission(NamedTuple):
@@ -125,10 +142,11 @@ class Submission(NamedTuple):
 
 class Placed(NamedTuple):
     """A response whose input is journaled. `reader` hears what follows the input, and must be closed; without one the
-    journal knows it."""
+    journal knows it. `size` is the bytes that it is kept in, if they were counted."""
 
     kept: Kept
     reader: Subscription | None = None
+    size: int = 0
 
     def close(self) -> None:
         """Nobody follows it."""
@@ -150,6 +168,8 @@ async def place(caller: Caller, asked: Asked, submission: Submission, endings: E
         try:
             s, messages = _guessed(caller, asked, endings) if number == 0 else None, asked.given.messages
             if s is None:
+                if asked.guessed and asked.previous is not None:
+                    asked = replace(asked, previous=await _previous(caller, asked.previous.id), guessed=False)
                 await _refuse_frozen(caller, asked)
                 s, messages = await _place(caller, asked, submission)
             return await _submitted(caller, s, asked, submission, messages)
@@ -186,8 +206,10 @@ async def _submitted(
     pending = await pending_in(caller, s, asked.given.approvals)
     reader = caller.live.subscribe(s.id, want="latest")
     try:
-        appended, turn, done = await _submit(caller, s, asked, submission, messages)
-        kept = replace(_kept(asked, submission.body, appended.records, turn), **pending)
+        echo = _Echo(caller, asked, submission)
+        appended, turn, done = await _submit(caller, s, asked, submission, messages, echo)
+        kept = echo.kept if done and echo.kept else _kept(asked, submission.body, appended.records, turn)
+        kept = replace(kept, **pending) if pending else kept
         if not done:
             await _keep(caller, asked, kept, submission.key)
         elif asked.talk is not None and asked.given.spoken:
@@ -198,7 +220,23 @@ async def _submitted(
     if appended.replayed:
         reader.close()
         return Placed(kept)
-    return Placed(kept, reader)
+    return Placed(kept, reader, echo.size)
+
+
+class _Echo:
+    """What is kept of a request in the write of its input, and in how many bytes."""
+
+    def __init__(self, caller: Caller, asked: Asked, submission: Submission) -> None:
+        self._caller, self._asked, self._submission = caller, asked, submission
+        self.turn: int | None = None
+        self.kept: Kept | None = None
+        self.size = 0
+
+    def __call__(self, records: Sequence[Recorded]) -> tuple[Entry, ...]:
+        self.kept = _kept(self._asked, self._submission.body, records, self.turn)
+        entries = entries_of(self._caller, self.kept, self._submission.key)
+        self.size = len(entries[0].body)
+        return entries
 
 
 async def _keep(caller: Caller, asked: Asked, kept: Kept, key: Key | None) -> Kept:
@@ -360,7 +398,7 @@ async def _fork_before_reply(
 
 
 async def _submit(
-    caller: Caller, s: Session, asked: Asked, submission: Submission, messages: tuple[Message, ...]
+    caller: Caller, s: Session, asked: Asked, submission: Submission, messages: tuple[Message, ...], echo: _Echo
 ) -> tuple[Appended, int | None, bool]:
     """Journal the input: what was appended, the open turn it belongs to when it does not begin one, and whether the
     response is kept by that."""
@@ -369,13 +407,9 @@ async def _submit(
         return *await _decide(caller, s, asked), False
     answers = bool(calls_with_client(s))
     if answers or (s.turn is None and not s.queue):
-        turn = s.turns if answers else None
-
-        def beside(records: Sequence[Recorded]) -> tuple[Entry, ...]:
-            return entries_of(caller, _kept(asked, submission.body, records, turn), key)
-
-        appended = await say(caller, s, messages, spec=spec_in(asked.spec, s), key=key, beside=beside)
-        return appended, turn, not appended.replayed
+        echo.turn = s.turns if answers else None
+        appended = await say(caller, s, messages, spec=spec_in(asked.spec, s), key=key, beside=echo)
+        return appended, echo.turn, not appended.replayed
     if len(messages) != 1 or messages[0].role != "user":
         raise Busy("A turn is running, and only one message of a user can wait for it. Nothing was written.")
     if spec_digest(asked.spec) != s.version:

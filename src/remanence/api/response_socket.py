@@ -199,14 +199,17 @@ class _Connection:
     async def _answer(self, body: ResponseBody) -> AsyncGenerator[Sequence[WireEvent]]:
         served = self._socket.app.state.runtime
         held = self._held.get(body.previous_response_id or "")
+        following = following_of(self._socket)
         asked = await ask(
-            served, self._caller, body.model_copy(update={"previous_response_id": None}) if held else body
+            served,
+            self._caller,
+            body.model_copy(update={"previous_response_id": None}) if held else body,
+            endings=None if body.store is False else following.endings,
         )
         if held is not None:
             if body.store is not False:
                 refuse("store", f"{body.previous_response_id} was not stored, so what follows it cannot be either")
             asked = await self._after(body, held)
-        following = following_of(self._socket)
         await check_fits(served, self._caller, asked, following.endings)
         if body.store is not False:
             submission = Submission(body, self._if_busy or asked.spec.if_busy)

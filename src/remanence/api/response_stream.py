@@ -49,7 +49,7 @@ async def events_of(
         yield fold.take_events()
         async for batch in batches:
             _take(fold, batch)
-            following.endings.note(kept, fold)
+            following.endings.note(kept, fold, placed.size)
             events = fold.take_events()
             yield events or [NOTHING_LEFT] if fold.done else events
             if fold.done:
@@ -118,7 +118,7 @@ async def settled(caller: Caller, placed: Placed, following: Following) -> Fold:
                 fold.add(record)
             if fold.done or fold.waits.found:
                 break
-    following.endings.note(kept, fold)
+    following.endings.note(kept, fold, placed.size)
     if fold.turn is not None:
         fold.waits.found.pop("session", None)
     fold.take_events()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -114,8 +114,8 @@ async def create_response(
     if body.stream_options is not None and not body.stream:
         refuse("stream_options", "only with `stream`")
     served: Served = request.app.state.runtime
-    asked = await ask(served, caller, body)
     following = following_of(request)
+    asked = await ask(served, caller, body, endings=None if body.store is False else following.endings)
     await check_fits(served, caller, asked, following.endings)
     if body.store is False:
         if idempotency_key is not None:
@@ -280,11 +280,16 @@ async def delete_response(response_id: str, caller: Asking) -> Response:
 
 
 async def _erase_if_last(caller: Caller, kept: Kept, end: int) -> None:
+    """Erase its words if nothing stands on them. In any case the session's head moves on from where it ended: that is
+    how every process learns that nothing goes on from it (`response_endings.py`)."""
     s = await state_of(caller, kept.session)
     records = await read_all(caller, kept.session, after=kept.position - 1)
     forks = await caller.database.views.sessions(SessionQuery(parent=kept.session, limit=1))
     later = [record for record in records if record.position > end and isinstance(record.event, InputReceived)]
     if forks or later or s.turn is not None:
+        if s.head == end:
+            with suppress(Conflict):  # somebody wrote meanwhile
+                await sessions.annotate(caller, s.id, s.metadata, s.face, seen=s.head)
         return
     words = InputReceived | ModelReplied | ToolReturned
     await erase(

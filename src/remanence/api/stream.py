@@ -43,13 +43,14 @@ from remanence.api.lookout import Lookout
 from remanence.commands.caller import Caller
 from remanence.commands.follow import next_items
 from remanence.errors import InvalidInput, RemanenceError
-from remanence.events import Recorded
+from remanence.events import Recorded, ToolStarted
 from remanence.ports import Clock, Delta, DeltaKind, Subscription
 
 __all__ = ["BEAT", "BEAT_S", "NAMED", "Batch", "EventStream", "Place", "Preview", "frame", "paced", "watch"]
 
 BEAT_S = 15.0
 COALESCE_S = 0.02
+OUTCOME_S = 0.002
 BEAT = b": still here\n"
 """A line and no empty one: that would be an event without data to the vendors' client, which cannot read it."""
 NAMED = -1
@@ -138,7 +139,7 @@ async def watch(
                         yield Batch(records, preview)
                 if lookout.closed:
                     return
-                items, stirred = await _heard(reader, caller.clock, sent_at)
+                items, stirred = await _heard(caller, session, reader, sent_at)
                 fresh, after, gap = next_items(items, after)
                 behind = gap or stirred
                 sent_at = caller.clock.now()
@@ -147,12 +148,21 @@ async def watch(
         reader.close()
 
 
-async def _heard(reader: Subscription, clock: Clock, sent_at: int) -> tuple[Sequence[Recorded | Delta], bool]:
+async def _heard(
+    caller: Caller, session: str, reader: Subscription, sent_at: int
+) -> tuple[Sequence[Recorded | Delta], bool]:
     """What comes next, and whether the journal should be looked at. Pieces gather for a while; a record waits for none
-    of them."""
+    of them. The last pieces of a reply wait as long for its record, which is on its way; a tool that starts waits a
+    moment for what it comes to."""
+    clock = caller.clock
     items = [*await reader.take(BEAT_S)]
     await asyncio.sleep(0)  # whoever made them goes first: it has effects to send, or a reply to journal
     stirred = not items
+    if any(isinstance(item, Recorded) and isinstance(item.event, ToolStarted) for item in items):
+        items += await reader.take(OUTCOME_S)
+    running = caller.live.running(session)
+    if running is not None and running.answered:
+        sent_at = clock.now()
     while items and all(isinstance(item, Delta) for item in items):
         left_s = COALESCE_S - (clock.now() - sent_at) / _MICROS
         if not 0 < left_s <= COALESCE_S:

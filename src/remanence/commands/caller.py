@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -65,6 +66,9 @@ async def commit(caller: Caller, write: Write) -> Appended:
     appended = await caller.database.store.append(write)
     if not appended.replayed:
         caller.live.publish(write.session, *appended.records)
+        if write.wake:
+            await asyncio.sleep(0)  # whoever drives the session here goes first,
+            await asyncio.sleep(0)  # and the call that it has begun
     return appended
 
 

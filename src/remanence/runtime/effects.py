@@ -129,6 +129,7 @@ async def call_model(services: Services, s: Session, spec: AgentSpec, called: Mo
             cost_usd_micros=called.reserved_usd_micros or None,
             billed_tokens=called.reserved_tokens,
         )
+    services.live.answered(s.id)
     replied = _replied(services, called, reply, request.settings)
     if unfit := _unfit(replied):
         error = ModelError(f"the model's reply cannot be kept: {unfit}", kind="invalid_request")

@@ -27,11 +27,12 @@ QUEUE_ITEMS_MAX = 4_096
 class Running:
     """A model call that streams in this process: what it has said so far, by the index of the part in its reply."""
 
-    __slots__ = ("_fresh", "_named", "_whole", "attempt", "call")
+    __slots__ = ("_fresh", "_named", "_whole", "answered", "attempt", "call")
 
     def __init__(self, call: str, attempt: int) -> None:
         self.call = call
         self.attempt = attempt
+        self.answered = False
         self._fresh: dict[int, tuple[DeltaKind, list[str]]] = {}
         self._whole: dict[int, str] = {}
         self._named: dict[int, tuple[str, str]] = {}
@@ -141,6 +142,12 @@ class Hub:
     def running(self, session: str) -> Running | None:
         """The model call of this session that runs in this process, if one does."""
         return self._running.get(session)
+
+    def answered(self, session: str) -> None:
+        """The running model call of this session has said everything, and that is about to be journaled."""
+        running = self._running.get(session)
+        if running is not None:
+            running.answered = True
 
     def stir(self, session: str) -> None:
         """Let everybody who follows this session look at the journal: who drove it here has left, or another process
