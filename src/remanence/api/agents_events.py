@@ -45,7 +45,7 @@ async def create_events(
     idempotency_key: IdempotencyKey = None,
     if_busy: BusyChoice = None,
 ) -> Response:
-    """Messages, results of functions, answers to approvals, a cancel: in order, all or none, durable when this answers."""
+    """Messages, results, answers to approvals, a cancel: in order, all or none, durable when this answers."""
     says = len(body.events) == 1 and isinstance(body.events[0], MessageInput)
     guessed = _guessed(caller, session_id) if says else None
     if guessed is not None:
