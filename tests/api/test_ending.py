@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 from remanence.runtime.clock import SystemClock
 from remanence.testing.load.site import Site
@@ -26,6 +29,7 @@ PATHS: dict[str, tuple[str, dict[str, Any], dict[str, str]]] = {
         {"model": "default", "messages": [{"role": "user", "content": "hi"}], "stream": True},
         {"x-session-id": "new"},
     ),
+    "not stored": ("/v1/responses", {"model": "default", "input": "hi", "stream": True, "store": False}, {}),
 }
 
 
@@ -48,8 +52,38 @@ async def test_a_stream_ends_in_order_with_its_server(face: str, tmp_path: Path)
             await asyncio.wait_for(ending, 60)
     assert said.endswith("\n\n")
     assert "nine" not in said
-    assert "[DONE]" not in said
+    assert ("[DONE]" in said) == (face == "not stored"), (
+        "of what is not stored this is the end: it failed, and says why"
+    )
+    assert ("response.failed" in said) == (face == "not stored")
     assert ("stopping" in said) == (face == "chat"), "a client of chat knows no place to go on from: it is told"
     for frame in said.strip().split("\n\n"):
         data = frame.rpartition("data: ")[2]
-        assert frame.startswith(":") or json.loads(data)
+        assert frame.startswith(":") or data == "[DONE]" or json.loads(data)
+
+
+@pytest.mark.parametrize("store", [True, False])
+@pytest.mark.parametrize("piece_s", [0.3, 1.0])
+async def test_a_response_on_a_web_socket_ends_with_its_server(store: bool, piece_s: float, tmp_path: Path) -> None:
+    """What is nearly said is said to its end; what is not stored and takes longer fails, and says why."""
+    script = {"steps": [{**SLOW["steps"][0], "piece_s": piece_s}]}
+    async with Site(f"sqlite:///{tmp_path}/a.db", tmp_path, workers=0, clock=SystemClock(), script=script) as site:
+        url = site.url.replace("http", "ws") + "/v1/responses"
+        events: list[Any] = []
+        ending: asyncio.Task[None] | None = None
+        async with connect(url, additional_headers={"authorization": f"Bearer {site.key}"}) as socket:
+            body = {"type": "response.create", "model": "default", "input": "hi", "store": store}
+            await socket.send(json.dumps(body))
+            with suppress(ConnectionClosed):
+                async for frame in socket:
+                    events.append(json.loads(frame))
+                    if "two" in events[-1].get("delta", "") and ending is None:
+                        ending = asyncio.create_task(site.end_server())
+        assert ending is not None
+        await asyncio.wait_for(ending, 60)
+    if store:  # the turn is elsewhere's, and can be asked for there
+        assert socket.close_code == 1001 or events[-1]["type"] == "response.completed"
+    else:
+        assert events[-1]["type"] == ("response.completed" if piece_s < 1 else "response.failed")
+        if piece_s >= 1:
+            assert "The server stopped" in events[-1]["response"]["error"]["message"]

@@ -42,7 +42,7 @@ from remanence.api.chat_place import Tally, beyond
 from remanence.api.chat_request import asked_of, fitted
 from remanence.api.chat_session import Wanted, answer, tell
 from remanence.api.chat_shapes import ChatAnswer, ChatBody, ChatChunk, StreamOptions
-from remanence.api.lookout import Lookout
+from remanence.api.lookout import CLOSE_S, Lookout
 from remanence.api.named import Served, named
 from remanence.api.once import IdempotencyKey, digest_of_request, only_once
 from remanence.api.router import Face
@@ -58,8 +58,6 @@ log = structlog.get_logger("remanence.http")
 
 RETRY_AFTER_S = 2.0
 _T = TypeVar("_T")
-CLOSE_S = 4.0
-"""How long an answer without a session may go on once the server stops; a little less than the server waits."""
 End = Callable[[], Awaitable[None]]
 _STOPPED = (
     "The server stopped before the answer was whole. In a session the turn goes on, and the same request under the "

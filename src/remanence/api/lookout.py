@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import structlog
 
 from remanence.commands.caller import Caller
 from remanence.errors import StoreError
 
-__all__ = ["Lookout"]
+__all__ = ["CLOSE_S", "Lookout"]
 
 log = structlog.get_logger("remanence.http")
 
 LOOK_EVERY_S = 0.25
+CLOSE_S = 4.0
+"""How long an answer without a session may go on once the server stops; a little less than the server waits."""
 
 
 class Lookout:
@@ -33,10 +35,36 @@ class Lookout:
         self._task: asyncio.Task[None] | None = None
         self.closed = False
         self._closing = asyncio.Event()
+        self._saying = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
 
     async def closing(self) -> None:
         """Return when the server is about to stop, for streams that look at no session here."""
         await self._closing.wait()
+
+    async def stopped(self) -> None:
+        """Return when what belongs to no session may go on no longer: some seconds after the server is to stop."""
+        await self._closing.wait()
+        await self._caller.clock.sleep(CLOSE_S)
+
+    @contextmanager
+    def saying(self) -> Generator[None]:
+        """Something is being said over a connection that the server cuts without a word when it stops."""
+        self._saying += 1
+        self._quiet.clear()
+        try:
+            yield
+        finally:
+            self._saying -= 1
+            if not self._saying:
+                self._quiet.set()
+
+    async def quiet(self, timeout_s: float) -> None:
+        """Return when nothing is being said so any more, or the time is over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._quiet.wait()
 
     def close(self) -> None:
         """The server is about to stop: let every stream see what was written last, and end."""

@@ -9,7 +9,7 @@ in the world, so it is always journaled, and `store: false` is refused for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -44,6 +44,8 @@ from remanence.runtime.live import Running
 __all__ = ["Private"]
 
 COALESCE_S = 0.02
+Stopped = Callable[[], Awaitable[None]]
+_STOPPED = "The server stopped before the answer was whole. Nothing was kept of it: ask again."
 
 
 class Private:
@@ -103,17 +105,19 @@ class Private:
         self._position += 1
         self.fold.add(self._record(event, self._position))
 
-    async def events(self) -> AsyncGenerator[Sequence[WireEvent]]:
-        """The events as they happen. Leaving aborts the call: there is nowhere to come back to."""
+    async def events(self, stopped: Stopped | None = None) -> AsyncGenerator[Sequence[WireEvent]]:
+        """The events as they happen. Leaving aborts the call: there is nowhere to come back to. So does `stopped` when
+        it returns: the server waits no longer."""
         fold, call = self.fold, f"model_{self._turn}_1"
         fold.begin()
         yield fold.take_events()
         self._add(ModelCalled(call, self._turn, self._asked.spec.model, 1, 1, ""))
         task = asyncio.create_task(self._call())
+        ending = asyncio.ensure_future(stopped()) if stopped is not None else asyncio.Future[None]()
         try:
-            while not task.done():
+            while not (task.done() or ending.done()):
                 waiter = asyncio.create_task(self._news.wait())
-                await asyncio.wait((task, waiter), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((task, waiter, ending), return_when=asyncio.FIRST_COMPLETED)
                 waiter.cancel()
                 self._news.clear()
                 fold.preview(Preview(call, 1, tuple(self._running.parts), tuple(self._running.calls)))
@@ -124,7 +128,8 @@ class Private:
             yield fold.take_events()
         finally:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            ending.cancel()
+            await asyncio.gather(task, ending, return_exceptions=True)
 
     async def _call(self) -> ModelReply:
         spec = self._asked.spec
@@ -142,6 +147,8 @@ class Private:
 
     def _settle(self, call: str, task: asyncio.Task[ModelReply]) -> None:
         try:
+            if not task.done():
+                raise ModelError(_STOPPED, kind="server")
             made = task.result()
         except ModelError as error:
             self._add(ModelFailed(call, error.kind, error.message))

@@ -35,7 +35,7 @@ from remanence.api.response_private import Private
 from remanence.api.response_request import ResponseBody
 from remanence.api.response_stream import LAST, events_of, obfuscated
 from remanence.api.response_sums import check_fits
-from remanence.api.responses import following_of, meter_of
+from remanence.api.responses import following_of, lookout_of, meter_of
 from remanence.api.router import Face
 from remanence.commands.caller import Caller
 from remanence.content import Message
@@ -171,7 +171,8 @@ class _Connection:
         self._working += 1
         try:
             await _admitted(self._socket)  # each request counts, and a key may have been revoked meanwhile
-            await self._create(message, lane)
+            with lookout_of(self._socket).saying():
+                await self._create(message, lane)
         finally:
             self._working -= 1
 
@@ -227,7 +228,7 @@ class _Connection:
         return await ask(self._socket.app.state.runtime, self._caller, whole)
 
     async def _followed(self, private: Private) -> AsyncGenerator[Sequence[WireEvent]]:
-        async with aclosing(private.events()) as batches:
+        async with aclosing(private.events(lookout_of(self._socket).stopped)) as batches:
             async for events in batches:
                 if private.fold.done and private.fold.status != "failed":
                     self._hold(private)

@@ -121,7 +121,7 @@ async def create_response(
         if idempotency_key is not None:
             refuse("idempotency-key", "with `store: false` no answer is kept that could be given again")
         private = Private(caller, meter_of(request), asked, body, await history_of(caller, asked))
-        return await _answer_private(caller, private, body)
+        return await _answer_private(caller, private, body, following.lookout)
     key = None
     if idempotency_key is not None:
         key = Key(idempotency_key, body_digest(body.model_dump(mode="json", exclude_unset=True, exclude={"stream"})))
@@ -149,9 +149,9 @@ async def _create(request: Request, _: str, body: ResponseBody, caller: Caller) 
 responses_router.lanes.append(Lane("/responses", "", ResponseBody, _create))
 
 
-async def _answer_private(caller: Caller, private: Private, body: ResponseBody) -> Response:
+async def _answer_private(caller: Caller, private: Private, body: ResponseBody, lookout: Lookout) -> Response:
     if body.stream:
-        return _stream(caller, private.events(), _How({}, padded=_padded(body)))
+        return _stream(caller, private.events(lookout.stopped), _How({}, padded=_padded(body)))
     async with aclosing(private.events()) as batches:
         async for _ in batches:
             pass

@@ -248,6 +248,7 @@ async def served(app: FastAPI, listener: socket.socket) -> AsyncGenerator[None, 
     finally:
         up.cancel()
         app.state.lookout.close()  # streams end here; whoever reads them goes on elsewhere, from where they are
+        await app.state.lookout.quiet(HTTP_CLOSE_S)
         server.should_exit = True
         await serving
 
