@@ -20,6 +20,7 @@ import msgspec
 
 __all__ = [
     "LOGPROBS",
+    "Detail",
     "File",
     "Image",
     "Message",
@@ -49,13 +50,21 @@ class Text(msgspec.Struct, frozen=True, tag="text"):
     text: str
 
 
+Detail = Literal["low", "high", "original"]
+
+
 class Image(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
-    """A picture: exactly one of `url`, `data` (base64) or `blob` (digest of a stored blob) is set."""
+    """A picture: exactly one of `url`, `data` (base64) or `blob` (digest of a stored blob) is set.
+
+    `detail` is how closely a model is to look at it; None: as its provider finds best. Providers that have no such
+    thing are sent the picture without a word of it.
+    """
 
     media_type: str
     url: str | None = None
     data: str | None = None
     blob: str | None = None
+    detail: Detail | None = None
 
 
 class File(msgspec.Struct, frozen=True, tag="file", omit_defaults=True):

@@ -47,6 +47,7 @@ from remanence.api.named import Served, named
 from remanence.api.once import IdempotencyKey, digest_of_request, only_once
 from remanence.api.router import Face
 from remanence.api.stream import BEAT, BEAT_S
+from remanence.api.unfit import check_pictures
 from remanence.commands.caller import Caller
 from remanence.commands.given import Key
 from remanence.commands.metering import Meter
@@ -124,6 +125,8 @@ async def create_chat_completion(
     asked, found = asked_of(body), await named(served, caller, body.model)
     if found.agent is None:
         asked = await fitted(served, asked, session=heard.x_session_id is not None)
+    model = found.agent.model if found.agent is not None else asked.model
+    await check_pictures(served, model, asked.messages, body.messages, "messages")
     digest = await digest_of_request(request, heard.x_session_id, heard.x_if_busy) if idempotency_key else ""
     if found.agent is None and heard.x_session_id is None:
 

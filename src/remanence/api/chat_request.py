@@ -222,7 +222,8 @@ def _part(part: ContentPart, path: str) -> Part:
     if given != {part.type}:
         raise _refused(path, f"a part of type {part.type} holds `{part.type}` and nothing else")
     if part.image_url is not None:
-        return _image(part.image_url.url, f"{path}.image_url.url")
+        detail = None if part.image_url.detail == "auto" else part.image_url.detail
+        return replace(_image(part.image_url.url, f"{path}.image_url.url"), detail=detail)
     if part.file is not None:
         return _file(part.file.file_data, part.file.filename, f"{path}.file.file_data")
     return Text(part.text or part.refusal or "")

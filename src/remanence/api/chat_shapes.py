@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from remanence.content import Detail
+
 __all__ = [
     "AllowedTools",
     "ChosenFunction",
@@ -45,7 +47,7 @@ class ImageUrl(_Asked):
     """A picture: an `http(s)` URL, or a `data:` URL with the picture in base64."""
 
     url: str
-    detail: Literal["auto"] = "auto"
+    detail: Literal["auto"] | Detail = "auto"
 
 
 class FileBody(_Asked):

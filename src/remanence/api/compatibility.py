@@ -272,7 +272,8 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         (
             "input",
             "partial",
-            "no files by id, no `detail` of pictures but `auto`, no items of tools that are not served; an item that "
+            f"no files by id; the `detail` of pictures {_WHERE_KNOWN}; no items of tools that are not served; an item "
+            "that "
             "is referred to must still be stored; an `mcp_call` that is brought along is kept as a call of a function, "
             "lists of tools are asked for anew",
         ),
@@ -313,7 +314,8 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         (
             "messages",
             "partial",
-            "no audio, no files by id; a `name` is put before what is said, for most providers have no place for it; "
+            f"no audio, no files by id; the `detail` of pictures {_WHERE_KNOWN}; a `name` is put before what is said, "
+            "for most providers have no place for it; "
             "instructions come first",
         ),
         ("metadata", "full", "kept with the session; without one nothing is kept, and it is shown again"),

@@ -12,11 +12,12 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, cast, get_args
 
 import msgspec
+from msgspec.structs import replace
 
-from remanence.content import File, Image, Message, Part, Text, Thinking, ToolCall, ToolResult
+from remanence.content import Detail, File, Image, Message, Part, Text, Thinking, ToolCall, ToolResult
 from remanence.errors import InvalidInput
 
 __all__ = ["Approval", "Given", "Spoken", "pack", "read_input", "refuse"]
@@ -230,9 +231,8 @@ def _content(part: Mapping[str, Any], path: str) -> Part:
             return Text(_text(part.get("refusal"), f"{path}.refusal"))
         case "input_image":
             _known(part, frozenset({"type", "image_url", "detail"}), path)
-            if part.get("detail") not in (None, "auto"):
-                refuse(f"{path}.detail", "only `auto` is served: what a provider makes of a picture is its own choice")
-            return _image(_text(part.get("image_url"), f"{path}.image_url"), f"{path}.image_url")
+            image = _image(_text(part.get("image_url"), f"{path}.image_url"), f"{path}.image_url")
+            return replace(image, detail=_detail(part.get("detail"), f"{path}.detail"))
         case "input_file":
             _known(part, frozenset({"type", "file_data", "file_url", "filename"}), path)
             return _file(part, path)
@@ -240,6 +240,14 @@ def _content(part: Mapping[str, Any], path: str) -> Part:
             refuse(f"{path}.type", "it is missing")
         case kind:
             refuse(f"{path}.type", f"parts of type {_shown(kind)} are not served")
+
+
+def _detail(given: Any, path: str) -> Detail | None:
+    if given in (None, "auto"):
+        return None
+    if given not in get_args(Detail):
+        refuse(path, f"it is none of auto, {', '.join(get_args(Detail))}")
+    return given
 
 
 def _image(url: str, path: str) -> Image:

@@ -213,10 +213,9 @@ def content_of(parts: Sequence[Part]) -> list[Item]:
         match part:
             case Text(text=text):
                 made.append({"type": "input_text", "text": text})
-            case Image(media_type=media_type, url=url, data=data):
-                made.append(
-                    {"type": "input_image", "detail": "auto", "image_url": url or f"data:{media_type};base64,{data}"}
-                )
+            case Image(media_type=media_type, url=url, data=data, detail=detail):
+                shown = url or f"data:{media_type};base64,{data}"
+                made.append({"type": "input_image", "detail": detail or "auto", "image_url": shown})
             case File(media_type=media_type, name=name, url=url, data=data):
                 made.append({"type": "input_file", "filename": name, "file_url": url} if url else
                             {"type": "input_file", "filename": name,

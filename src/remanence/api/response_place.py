@@ -41,7 +41,7 @@ from remanence.api.response_meaning import meaning_of
 from remanence.api.response_request import AGENT, CountBody, Echo, ResponseBody, echo_of
 from remanence.api.response_spec import paths_of, spec_for, spec_in
 from remanence.api.talks import Talk, add_spoken, find_talk, follow_talk, open_talk
-from remanence.api.unfit import check_settings
+from remanence.api.unfit import check_pictures, check_settings
 from remanence.commands import approvals, sessions
 from remanence.commands.caller import Caller, state_in, state_of
 from remanence.commands.controls import hold_over
@@ -107,6 +107,7 @@ async def ask(
     else:
         spec = spec_for(body, found, spoken, listed, context_window=window)
         echo = echo_of(body if isinstance(body, ResponseBody) else ResponseBody(), model)
+    await check_pictures(served, spec.model, given.messages, body.input, "input")
     if found.agent is None:
         await check_settings(served, spec.model, spec.settings, spec.tools, paths_of(body))
     return Asked(given, spec, echo, carried, previous, talk, listed, guessed is not None)

@@ -39,6 +39,13 @@ __all__ = ["Bridge", "load_libraries"]
 _MODELS_KEPT = 256
 
 
+def _not_looked_at(target: Target, error: Exception) -> None:
+    import structlog  # which takes as long to load as the rest of a command's help
+
+    log = structlog.get_logger("remanence.models")
+    log.info("a model could not be looked at", model=target.name, error=type(error).__name__)
+
+
 def load_libraries() -> None:
     """Import the provider libraries (about two seconds, once). Call it from a thread to keep an event loop alive."""
     for name in ("remanence.models.clients", "remanence.models.dialogue", "remanence.models.failures"):
@@ -83,11 +90,19 @@ class Bridge:
         except Unfit as error:
             return error if error.setting else None
         except Exception as error:  # noqa: BLE001 - it cannot be called at all; the call will say why, in safe words
-            import structlog  # which takes as long to load as the rest of a command's help
-
-            log = structlog.get_logger("remanence.models")
-            log.info("a model could not be looked at", model=target.name, error=type(error).__name__)
+            _not_looked_at(target, error)
         return None
+
+    async def takes_detail(self, target: Target) -> bool:
+        """Whether a model can be told how closely to look at a picture; yes, when it cannot be looked at itself."""
+        await self._load()
+        from remanence.models import clients
+
+        try:
+            return clients.takes_detail(self._model(target))
+        except Exception as error:  # noqa: BLE001 - as above
+            _not_looked_at(target, error)
+            return True
 
     async def aclose(self) -> None:
         """Close every connection. The bridge can be used again afterwards."""
@@ -115,7 +130,9 @@ class Bridge:
         messages = dialogue.to_messages(
             request.messages,
             instructions=request.instructions,
-            receiver=dialogue.Receiver(model.system, lambda thought: clients.takes_back(model, thought)),
+            receiver=dialogue.Receiver(
+                model.system, lambda thought: clients.takes_back(model, thought), clients.takes_detail(model)
+            ),
             blobs=await self._fetch(request.messages),
         )
         settings = asked.settings_of(model, target, request)

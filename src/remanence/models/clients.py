@@ -30,7 +30,7 @@ from pydantic_ai.providers.openai_compatible import OpenAICompatibleProvider
 from remanence.models.no_reply import look_at
 from remanence.models.target import Target
 
-__all__ = ["is_loopback", "library_model", "open_http", "retries_itself", "takes_back"]
+__all__ = ["is_loopback", "library_model", "open_http", "retries_itself", "takes_back", "takes_detail"]
 
 _NO_KEY = "no-key"
 """What a server that needs no key is sent; the SDKs insist on sending something."""
@@ -119,6 +119,15 @@ def _profile(model: str) -> ModelProfile:
     default = OpenAICompatibleProvider.model_profile(model)
     reasons = bool(default and default.get("openai_supports_reasoning", False))
     return merge_profile(default, OpenAIModelProfile(openai_chat_supports_max_completion_tokens=reasons))
+
+
+_WITH_DETAIL = ("groq", "mistral", "xai")
+"""Providers with a format of their own, of which the library knows how it says `detail`."""
+
+
+def takes_detail(model: LibraryModel) -> bool:
+    """Whether the provider can be told how closely to look at a picture."""
+    return isinstance(model, OpenAIChatModel | OpenAIResponsesModel) or model.system in _WITH_DETAIL
 
 
 def takes_back(model: LibraryModel, thought: ThinkingPart) -> bool:

@@ -44,16 +44,26 @@ __all__ = ["Receiver", "arguments_text", "blobs_in", "from_response", "to_messag
 Blobs = Mapping[str, bytes]
 """The content of blobs by their digest, fetched before."""
 
+
+class _Shown(msgspec.Struct, frozen=True):
+    """How pictures and files are shown: the blobs, and whether with their `detail`."""
+
+    blobs: Blobs
+    detail: bool = False
+
+
 _item = pydantic.TypeAdapter[lib.ModelResponsePart](lib.ModelResponsePart)
 _READ_ONLY = frozenset({"logprobs", "timestamp"})
 """What providers attach for reading only; it is never sent back, so it is not kept."""
 
 
 class Receiver(msgspec.Struct, frozen=True):
-    """Who the window is for: the provider's name as our parts carry it, and which of its thoughts it reads again."""
+    """Who the window is for: the provider's name as our parts carry it, which of its thoughts it reads again, and
+    whether it can be told how closely to look at a picture."""
 
     provider: str
     takes_back: Callable[[lib.ThinkingPart], bool]
+    takes_detail: bool = False
 
 
 class _Attached(msgspec.Struct, frozen=True, tag="attached", omit_defaults=True):
@@ -92,6 +102,7 @@ def to_messages(
     results: list[lib.ModelRequestPart] = []
     said: list[lib.ModelRequestPart] = []
     open_calls: dict[str, str] = {}
+    shown = _Shown(blobs, receiver.takes_detail)
 
     def close() -> None:
         if open_calls:
@@ -109,9 +120,9 @@ def to_messages(
                 made.append(reply)
                 open_calls.update(_calls_in(message.parts))
         elif message.role == "tool":
-            results += _results(message.parts, open_calls, blobs)
+            results += _results(message.parts, open_calls, shown)
         else:
-            said += _user_parts(message.parts, blobs)
+            said += _user_parts(message.parts, shown)
     close()
     return _instructed(made, instructions)
 
@@ -132,7 +143,7 @@ def _calls_in(parts: Sequence[Part]) -> dict[str, str]:
     return by_id
 
 
-def _results(parts: Sequence[Part], open_calls: dict[str, str], blobs: Blobs) -> list[lib.ModelRequestPart]:
+def _results(parts: Sequence[Part], open_calls: dict[str, str], shown: _Shown) -> list[lib.ModelRequestPart]:
     made: list[lib.ModelRequestPart] = []
     for part in parts:
         if not isinstance(part, ToolResult):
@@ -142,7 +153,7 @@ def _results(parts: Sequence[Part], open_calls: dict[str, str], blobs: Blobs) ->
         made.append(
             lib.ToolReturnPart(
                 tool_name=part.name,
-                content=_result_content(part.parts, blobs),
+                content=_result_content(part.parts, shown),
                 tool_call_id=part.call,
                 outcome="failed" if part.error else "success",
             )
@@ -150,14 +161,14 @@ def _results(parts: Sequence[Part], open_calls: dict[str, str], blobs: Blobs) ->
     return made
 
 
-def _result_content(parts: Sequence[Part], blobs: Blobs) -> Any:
-    content = _contents(parts, blobs)
+def _result_content(parts: Sequence[Part], shown: _Shown) -> Any:
+    content = _contents(parts, shown)
     texts = [item for item in content if isinstance(item, str)]
     return "\n".join(texts) if len(texts) == len(content) else content
 
 
-def _user_parts(parts: Sequence[Part], blobs: Blobs) -> list[lib.ModelRequestPart]:
-    content = _contents(parts, blobs)
+def _user_parts(parts: Sequence[Part], shown: _Shown) -> list[lib.ModelRequestPart]:
+    content = _contents(parts, shown)
     if not content:
         return []
     if len(content) == 1 and isinstance(content[0], str):
@@ -165,7 +176,7 @@ def _user_parts(parts: Sequence[Part], blobs: Blobs) -> list[lib.ModelRequestPar
     return [lib.UserPromptPart(content)]
 
 
-def _contents(parts: Sequence[Part], blobs: Blobs) -> list[lib.UserContent]:
+def _contents(parts: Sequence[Part], shown: _Shown) -> list[lib.UserContent]:
     made: list[lib.UserContent] = []
     for part in parts:
         match part:
@@ -173,7 +184,7 @@ def _contents(parts: Sequence[Part], blobs: Blobs) -> list[lib.UserContent]:
                 if text:
                     made.append(text)
             case Image() | File():
-                made.append(_media(part, blobs))
+                made.append(_media(part, shown))
             case Opaque():
                 continue
             case Thinking() | ToolCall() | ToolResult():
@@ -181,12 +192,14 @@ def _contents(parts: Sequence[Part], blobs: Blobs) -> list[lib.UserContent]:
     return made
 
 
-def _media(part: Image | File, blobs: Blobs) -> lib.UserContent:
+def _media(part: Image | File, shown: _Shown) -> lib.UserContent:
+    detail = part.detail if shown.detail and isinstance(part, Image) else None
+    beside = {"detail": detail} if detail else None
     if part.url:
         if isinstance(part, Image):
-            return lib.ImageUrl(part.url, media_type=part.media_type or None)
+            return lib.ImageUrl(part.url, media_type=part.media_type or None, vendor_metadata=beside)
         return lib.DocumentUrl(part.url, media_type=part.media_type or None)
-    return lib.BinaryContent(_bytes_of(part, blobs), media_type=part.media_type)
+    return lib.BinaryContent(_bytes_of(part, shown.blobs), media_type=part.media_type, vendor_metadata=beside)
 
 
 def _bytes_of(part: Image | File, blobs: Blobs) -> bytes:

@@ -102,6 +102,14 @@ class Gateway:
             return None  # the call will say so
         return await self._bridge.unfit(found, settings, tools) if isinstance(found, Target) else None
 
+    async def takes_detail(self, model: str) -> bool:
+        """Whether a model can be told how closely to look at a picture, as far as that is known. Sends nothing."""
+        try:
+            found = self.resolve(model)
+        except (NotFound, InvalidConfig):
+            return True  # the call will say so
+        return await self._bridge.takes_detail(found) if isinstance(found, Target) else True
+
     # --- resolving ----------------------------------------------------------------------------------------------------
 
     def resolve(self, model: str) -> Target | Model:
