@@ -13,7 +13,7 @@ import msgspec
 from remanence.cli.command import Format, Group, Invocation, asynchronous, spelled
 from remanence.cli.output import clean, moment, note, red, say, show, table
 from remanence.commands.shapes import AgentShape, CheckedShape, DiffShape, VersionShape
-from remanence.commands.versions import is_trial
+from remanence.commands.versions import standing
 from remanence.errors import InvalidInput, RemanenceError
 from remanence.ports import Version
 from remanence.spec import AgentSpec, spec_digest
@@ -49,7 +49,7 @@ async def list_(call: Invocation, *, output: Format) -> None:
         note(f"The declared agents are left out: {error.message}")
     async with call.reach() as reach:
         versions = await reach.agents.versions()
-    newest = {version.agent: version for version in versions if not is_trial(version)}
+    newest = standing(versions)
     found = [_agent(name, newest.get(name), code.get(name)) for name in sorted({*newest, *code})]
     show(found, output, lambda: _list_table(found))
 

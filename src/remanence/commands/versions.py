@@ -22,6 +22,7 @@ __all__ = [
     "lines_between",
     "lines_of",
     "newest",
+    "standing",
     "versions_of",
 ]
 
@@ -55,8 +56,27 @@ def is_trial(version: Version) -> bool:
 
 
 def newest(versions: Sequence[Version]) -> Version:
-    """The version an agent's name stands for, of those given oldest first: the last that is no trial, if any is not."""
-    return next((version for version in reversed(versions) if not is_trial(version)), versions[-1])
+    """The version an agent's name stands for, of those given oldest first: the last that was pushed or saved.
+
+    Whoever opens a session with changes of its own makes a version for that session, and changes nothing for others. It
+    counts only where there is no other, and a trial only where there is nothing else at all.
+    """
+    proper = [version for version in versions if not is_trial(version)]
+    return next((version for version in reversed(proper) if not _is_of_a_session(version)), (proper or versions)[-1])
+
+
+def standing(versions: Sequence[Version]) -> dict[str, Version]:
+    """What each agent's name stands for, of versions given oldest first; no agent of which there are only trials."""
+    by_agent: dict[str, list[Version]] = {}
+    for version in versions:
+        if not is_trial(version):
+            by_agent.setdefault(version.agent, []).append(version)
+    return {agent: newest(own) for agent, own in by_agent.items()}
+
+
+def _is_of_a_session(version: Version) -> bool:
+    """Whether the Agents API made it for one session: every version of an agent that is saved there has a number."""
+    return "agent" in version.spec.face and "revision" not in version.spec.face
 
 
 async def find_version(caller: Caller, agent: str, which: str) -> Version:

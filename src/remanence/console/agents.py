@@ -93,8 +93,8 @@ async def agents(frame: Looking) -> Response:
     registered, found = await ask(frame, Versions(project), Uses(project))
     uses: dict[str, VersionUse] = {use.version: use for use in found}
     known = known_versions(frame, registered)
-    newest = {version.agent: version for version in known if not versions.is_trial(version)}
-    data = AgentsData([_whole(version, _of(version.agent, known, uses)) for version in newest.values()])
+    newest = versions.standing(known).values()
+    data = AgentsData([_whole(version, _of(version.agent, known, uses)) for version in newest])
     return frame.show("agents.html", "agents", data, ways=_all_agents(frame))
 
 

@@ -137,7 +137,7 @@ async def _data(request: Request, frame: Frame, agent: str, version: str) -> Pla
         return PlaygroundData([], "", 0, [], "", [])
     chosen = agent if agent in names else max(known, key=_made).agent
     own = [one for one in known if one.agent == chosen]
-    shown = next((one for one in own if str(one.number) == version), own[-1])
+    shown = next((one for one in own if str(one.number) == version), versions.newest(own))
     models = sorted({*_gateway(request).names(), *(one.spec.model for one in known)})
     listed = [VersionShape.of(one) for one in reversed(own)]
     return PlaygroundData(names, chosen, shown.number, listed, shown.spec.model, models)
