@@ -111,6 +111,18 @@ def plain() -> None: ...
         ({"tools": [client_tool("pick", {"type": "array"})]}, "JSON Schema with `type` object"),
         ({"rules": [AllowRule("refund")]}, "there is no tool 'refund' here; the tools are: none"),
         ({"limit": Limits()}, "no such option: limit. They are rules, limits, settings"),
+        ({"tools": refund}, "`tools`: a list of tools is needed, and this is <tool refund>"),
+        ({"tools": None}, "`tools`: a list of tools is needed"),
+        ({"tools": "ask_human"}, "`tools`: a list of tools is needed"),
+        ({"rules": None}, "`rules`: a list of `AllowRule`, `AskRule` or `DenyRule` is needed"),
+        ({"rules": ["deny"]}, "`rules[0]`: `AllowRule`, `AskRule` or `DenyRule` is needed, and this is 'deny'"),
+        ({"rules": [{"type": "deny", "tools": "*"}]}, "`rules[0]`: `AllowRule`, `AskRule` or `DenyRule` is needed"),
+        ({"mcp": ["http://a"]}, "`mcp[0]`: `McpServer(...)` is needed, and this is 'http://a'"),
+        ({"limits": {"session_usd_microcents": 5}}, "`limits.session_usd_microcents`: there is no such field"),
+        ({"settings": {"temprature": 0}}, "`settings.temprature`: there is no such field"),
+        ({"memory": "raed"}, "`memory`: 'raed' is not True, False, 'read', 'write' or a `MemoryUse`"),
+        ({"memory": 1}, "`memory`: 1 is not True"),
+        ({"metadata": ["a"]}, "`metadata`: a dict of texts is needed, and this is ['a']"),
     ],
 )
 def test_an_agent_that_cannot_mean_what_it_says_is_refused(arguments: dict[str, Any], says: str) -> None:
@@ -118,6 +130,13 @@ def test_an_agent_that_cannot_mean_what_it_says_is_refused(arguments: dict[str, 
     with pytest.raises(InvalidSpec) as caught:
         Agent(**given)
     assert says in caught.value.message
+
+
+def test_a_table_of_limits_is_read_as_limits() -> None:
+    limits: Any = {"model_calls_per_turn": 3}
+    assert Agent("a", model=MODEL, limits=limits).spec.limits == Limits(model_calls_per_turn=3)
+    everything: Any = {"refund": refund}
+    assert [tool.name for tool in Agent("a", model=MODEL, tools=everything.values()).spec.tools] == ["refund"]
 
 
 # --- declared in a file -----------------------------------------------------------------------------------------------

@@ -12,12 +12,12 @@ import re
 import sys
 import tomllib
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, Literal, NoReturn, TypedDict, Unpack, cast
+from typing import Any, Final, Literal, NoReturn, TypedDict, Unpack, cast, get_args
 
 import msgspec
 
@@ -85,11 +85,20 @@ class Agent:
             raise InvalidSpec(
                 f"Agent {name!r}: no such option: {', '.join(unknown)}. They are {known}.", param=unknown[0]
             )
-        self.servers: tuple[McpServer, ...] = tuple(options.get("mcp", ()))
-        tools = (*tools, *(one for server in self.servers for one in server.offered_now()))
+        source = f"Agent {name!r}"
+        _check_options(source, options)
+        self.servers: tuple[McpServer, ...] = _several(
+            source, "mcp", options.get("mcp", ()), (McpServer,), "`McpServer(...)`"
+        )
+        tools = (
+            *_several(source, "tools", tools, (object,), "tools"),
+            *(one for server in self.servers for one in server.offered_now()),
+        )
         use = memory_use(options.get("memory", False))
         specs = with_memory_tools(tuple(_spec_of(name, given) for given in tools), use)
-        rules = tuple(options.get("rules", ()))
+        rules: tuple[Rule, ...] = _several(
+            source, "rules", options.get("rules", ()), get_args(Rule), "`AllowRule`, `AskRule` or `DenyRule`"
+        )
         said = [rule.tools for rule in rules if isinstance(rule, AllowRule)]
         remote = [AllowRule(spec.name) for spec in specs if spec.kind == "mcp"]
         allows = tuple(rule for rule in remote if not any(fnmatchcase(rule.tools, glob) for glob in said))
@@ -123,6 +132,29 @@ class Agent:
     def version(self) -> str:
         """The digest of the spec, 64 hexadecimal digits."""
         return spec_digest(self.spec)
+
+
+def _several(source: str, name: str, given: Any, kinds: tuple[type, ...], words: str) -> tuple[Any, ...]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        _refuse(source, name, f"a list of {words} is needed, and this is {given!r:.100}")
+    found = tuple(cast("Iterable[object]", given))
+    for index, one in enumerate(found):
+        if not isinstance(one, kinds):
+            _refuse(source, f"{name}[{index}]", f"{words} is needed, and this is {one!r:.100}")
+    return found
+
+
+def _check_options(source: str, options: AgentOptions) -> None:
+    """What would be dropped, or fail in words of Python's, further on. Raises `InvalidSpec`."""
+    for name, kind in (("limits", Limits), ("settings", ModelSettings)):
+        # A dict is read as the struct it describes; a misspelt limit must not be silently left out.
+        _check_fields(options.get(name), kind, f"{name}.", source)
+    memory: object = options.get("memory", False)
+    if not isinstance(memory, bool | MemoryUse | None) and memory not in ("read", "write"):
+        _refuse(source, "memory", f"{memory!r:.100} is not True, False, 'read', 'write' or a `MemoryUse`")
+    metadata: object = options.get("metadata", {})
+    if not isinstance(metadata, Mapping):
+        _refuse(source, "metadata", f"a dict of texts is needed, and this is {metadata!r:.100}")
 
 
 def _spec_of(agent: str, given: Tool | ToolSpec) -> ToolSpec:

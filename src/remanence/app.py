@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from remanence import logs
 from remanence.agent import Agent
@@ -176,6 +176,7 @@ class Remanence:
         worker: bool = True,
         options: Options | None = None,
     ) -> None:
+        _check_arguments(url, agents, models)
         self.url = url
         self.options = options or Options()
         self.shelf = Shelf(agents, self.options.mcp_hosts)
@@ -334,9 +335,14 @@ class Remanence:
         self, agent: Agent | AgentSpec | str, *, user: str = "", title: str = "", opening: Opening | None = None
     ) -> Session:
         """A new session of an agent: an `Agent`, a spec, or the name of one registered here or in the database."""
+        if opening is not None and (user or opening.user, title or opening.title) != (opening.user, opening.title):
+            raise InvalidInput(
+                "The `opening` says another `user` or `title`. Nothing was made; say them there alone.",
+                param="opening",
+            )
+        spec = await self.spec_of(agent)
         if isinstance(agent, Agent):
             self.shelf.put(agent)
-        spec = await self.spec_of(agent)
         opening = opening or Opening(user=user, title=title)
         return Session(self, await sessions.open_session(self.caller, spec, opening), spec.if_busy, opening.user)
 
@@ -350,6 +356,11 @@ class Remanence:
             return agent.spec
         if isinstance(agent, AgentSpec):
             return agent
+        if not isinstance(cast("object", agent), str):
+            raise InvalidInput(
+                f"{agent!r:.100} is no agent. Nothing was made; give an `Agent`, an `AgentSpec` or a name.",
+                param="agent",
+            )
         known = self.shelf.get(agent)
         if known is not None:
             return known.spec
@@ -386,6 +397,22 @@ class Remanence:
         """Raise a limit by an amount; sessions that paused at it go on."""
         unit, amount = _amount(usd, tokens)
         return await controls.raise_budget(self.caller, scope, unit, by=amount)
+
+
+def _check_arguments(url: object, agents: object, models: Mapping[str, object] | None) -> None:
+    """What a type checker would have said, at once and not in the first turn. Raises InvalidConfig."""
+    if not isinstance(url, str):
+        raise InvalidConfig(f"A database is named by a URL, such as sqlite:///support.db, and this is {url!r:.100}.")
+    several = isinstance(agents, Sequence) and not isinstance(agents, str)
+    if not several or not all(isinstance(agent, Agent) for agent in cast("Sequence[object]", agents)):
+        raise InvalidConfig(f"`agents` is a list of `Agent(...)`, and this is {agents!r:.100}.", param="agents")
+    for name, model in (models or {}).items():
+        if not callable(getattr(model, "reply", None)):
+            raise InvalidConfig(
+                f"`models[{name!r}]` is {model!r:.100}, which is no model: it has no `reply`. Names belong to "
+                "agents, and aliases to `model_configs`.",
+                param="models",
+            )
 
 
 def _projections(caller: Caller) -> list[Projection]:

@@ -25,6 +25,7 @@ RemanenceError                      anything we raise on purpose
 │   └── StoreCorrupt                the file or a chain of digests is damaged                  500        exit 1
 ├── McpUnreachable                  an MCP server did not say which tools it has           424        exit 1
 ├── ModelError                      a model call failed (kind, retryable, retry_after_s)       502        exit 1
+├── TurnFailed                      a turn somebody waited for failed, or was cancelled        502        exit 1
 └── ToolError                       a tool said no; the model reads the message                -          -
     └── EffectInDoubt               a tool cannot know whether its effect happened             -          -
 """
@@ -60,6 +61,7 @@ __all__ = [
     "StoreUnavailable",
     "ToolError",
     "TooLarge",
+    "TurnFailed",
     "Unauthenticated",
     "UnknownEvent",
     "Unsupported",
@@ -310,6 +312,26 @@ class ModelError(RemanenceError):
     @property
     def retryable(self) -> bool:
         return self.kind in _RETRYABLE
+
+
+class TurnFailed(RemanenceError):
+    """A turn that was waited for in Python ended without its final text: it failed, or was cancelled (`ended`).
+
+    `cause` is the journal's reason, `said` what the model had said in the turn until then. The session goes on with the
+    next input.
+    """
+
+    code = "turn_failed"
+    status = 502
+
+    def __init__(
+        self, message: str, *, turn: int, ended: Literal["failed", "cancelled"], cause: str, said: str
+    ) -> None:
+        super().__init__(message)
+        self.turn = turn
+        self.ended: Literal["failed", "cancelled"] = ended
+        self.cause = cause
+        self.said = said
 
 
 class ToolError(RemanenceError):

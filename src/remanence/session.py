@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import aclosing
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast
 
 from msgspec.structs import replace
 
@@ -15,6 +15,7 @@ from remanence.commands.follow import follow, follow_batches
 from remanence.commands.memory_handles import SessionMemory
 from remanence.content import Part, text_of
 from remanence.core import state as core
+from remanence.errors import InvalidInput, TurnFailed
 from remanence.events import Event, InputJoined, ModelReplied, Recorded, TurnEnded, TurnStarted
 from remanence.ports import Appended, Delta, Want
 from remanence.runtime.memory_index import MemoryIndex
@@ -55,15 +56,20 @@ class Session:
         """Who says something here: the session's user, when it has one."""
         return self._as(self.user) if self.user else self._caller
 
-    def send(self, text: str | tuple[Part, ...], *, if_busy: IfBusy | None = None, key: str | None = None) -> Reply:
-        """Say something. Iterate over the result for events, or await it for the final text; either one sends it."""
-        return Reply(self._speaker, self.id, text, if_busy or self._if_busy, key)
+    def send(self, text: str | Sequence[Part], *, if_busy: IfBusy | None = None, key: str | None = None) -> Reply:
+        """Say something. Iterate over the result for events, or await it for the final text; either one sends it.
+
+        Awaited, it raises `TurnFailed` when the turn fails or is cancelled, and waits as long as the turn does: for a
+        person, too. Raises `InvalidInput` for what is neither text nor parts.
+        """
+        return Reply(self._speaker, self.id, _parts(text), if_busy or self._if_busy, _key(key))
 
     async def submit(
-        self, text: str | tuple[Part, ...], *, if_busy: IfBusy | None = None, key: str | None = None
+        self, text: str | Sequence[Part], *, if_busy: IfBusy | None = None, key: str | None = None
     ) -> Appended:
         """Say something and do not wait: durable when this returns."""
-        return await sessions.send(self._speaker, self.id, text, if_busy=if_busy or self._if_busy, key=key)
+        busy = if_busy or self._if_busy
+        return await sessions.send(self._speaker, self.id, _parts(text), if_busy=busy, key=_key(key))
 
     @property
     def memory(self) -> SessionMemory:
@@ -123,6 +129,24 @@ class Session:
         return replace(self._caller, actor=actor)
 
 
+def _parts(said: str | Sequence[Part]) -> str | tuple[Part, ...]:
+    if isinstance(said, str):
+        return said
+    given: object = said
+    if isinstance(given, list | tuple) and all(isinstance(part, Part) for part in cast("Sequence[object]", given)):
+        return tuple(said)
+    raise InvalidInput(
+        f"An input is text, or a list of parts (`remanence.content`), and this is {given!r:.100}. Nothing was written.",
+        param="input",
+    )
+
+
+def _key(key: str | None) -> str | None:
+    if isinstance(cast("object", key), str | None):
+        return key
+    raise InvalidInput(f"An idempotency key is text, and this is {key!r:.100}. Nothing was written.", param="key")
+
+
 class Reply:
     """What comes of one input: events while it is answered, the final text when awaited."""
 
@@ -140,11 +164,24 @@ class Reply:
 
     async def _final(self) -> str:
         text = ""
+        last: Recorded | Delta | None = None
         async for batch in self._batches("turns"):
             for item in batch:
+                last = item
                 if isinstance(item, Recorded) and isinstance(item.event, ModelReplied):
                     text = text_of(item.event.parts)
-        return text
+        match last.event if isinstance(last, Recorded) else None:
+            case TurnEnded(turn=turn, status="failed" | "cancelled" as ended, reason=reason):
+                raise TurnFailed(
+                    f"Turn {turn} of session {self._session} {_ended(ended, reason)} The session is kept, and goes "
+                    "on with the next input.",
+                    turn=turn,
+                    ended=ended,
+                    cause=reason,
+                    said=text,
+                )
+            case _:
+                return text
 
     async def __aiter__(self) -> AsyncIterator[Recorded | Delta]:
         async for batch in self._batches("all"):
@@ -188,6 +225,11 @@ class Reply:
             return True
         records = await self._caller.database.store.read(self._session, after=position)
         return not any(_takes(record.event, position) for record in records)
+
+
+def _ended(ended: str, reason: str) -> str:
+    words = "failed" if ended == "failed" else "was cancelled"
+    return f"{words}: {reason.removesuffix('.')}." if reason else f"{words}."
 
 
 def _takes(event: Event, position: int) -> bool:

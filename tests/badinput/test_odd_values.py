@@ -12,7 +12,7 @@ from remanence.app import Options, Session
 from remanence.commands.sessions import Opening
 from remanence.content import Part, Text, ToolCall
 from remanence.core.state import status_of
-from remanence.errors import EffectInDoubt, InvalidInput
+from remanence.errors import EffectInDoubt, InvalidInput, TurnFailed
 from remanence.events import Recorded, ToolLost, ToolReturned, TurnEnded
 from remanence.models.scripted import Scripted, last_user_text, step_of
 from remanence.ports import ModelReply, ModelRequest, Tool, ToolCallContext, ToolOutcome
@@ -91,7 +91,8 @@ async def test_a_reply_of_a_model_that_cannot_be_kept_fails_the_turn_and_says_wh
 
     async with Remanence(f"sqlite:///{tmp_path}/odd.db", options=Options(model=Scripted(broken))) as rt:
         session = await rt.open(Agent("odd", model="scripted"))
-        await session.send("speak")
+        with pytest.raises(TurnFailed):
+            await session.send("speak")
         ended = (await session.history())[-1].event
         assert isinstance(ended, TurnEnded)
         assert ended.status == "failed"

@@ -15,7 +15,7 @@ from remanence.app import Options, Session
 from remanence.commands import controls
 from remanence.commands.sessions import Opening, open_session
 from remanence.content import Text, Usage
-from remanence.errors import InvalidInput, ModelError, NotFound
+from remanence.errors import InvalidInput, ModelError, NotFound, TurnFailed
 from remanence.events import BudgetReached, ModelCalled, ModelFailed, ToolReturned, TurnEnded
 from remanence.models.configuration import ModelConfig
 from remanence.models.prices import listed_price
@@ -54,7 +54,8 @@ async def test_a_provider_that_asks_for_days_is_not_waited_for_in_silence(tmp_pa
     slow = ModelError("slow down", kind="rate_limited", retry_after_s=asked_s)
     async with runtime(tmp_path, Scripted(Flaky(slow))) as rt:
         session = await rt.open(Shop().agent())
-        await session.send("hello")
+        with pytest.raises(TurnFailed):
+            await session.send("hello")
         ended = (await session.history())[-1].event
         assert isinstance(ended, TurnEnded)
         assert "asked to wait" in ended.reason
@@ -96,8 +97,10 @@ async def test_a_refusal_or_too_many_failures_end_the_turn_and_say_why(tmp_path:
     flaky = Flaky(ModelError("no such key", kind="authentication"), *always)
     async with runtime(tmp_path, Scripted(flaky)) as rt:
         session = await rt.open(Shop().agent(limits=Limits(model_attempts=3)))
-        await session.send("hello")
-        await session.send("hello again")
+        with pytest.raises(TurnFailed):
+            await session.send("hello")
+        with pytest.raises(TurnFailed):
+            await session.send("hello again")
         ends = [r.event for r in await session.history() if isinstance(r.event, TurnEnded)]
         assert [(e.status, e.reason) for e in ends] == [("failed", "model: no such key"), ("failed", "model: down")]
         assert len(flaky.errors) == 9 - 3
@@ -143,7 +146,8 @@ async def test_a_connection_that_broke_counts_whole_unless_the_call_never_left(t
 async def test_a_stalled_model_is_given_up_in_time(tmp_path: Path) -> None:
     async with runtime(tmp_path, Scripted((Step(stall=True),))) as rt:
         session = await rt.open(Shop().agent(limits=Limits(model_timeout_s=0.05, model_attempts=2)))
-        await session.send("hello")
+        with pytest.raises(TurnFailed):
+            await session.send("hello")
         records = await session.history()
         assert [r.event.kind for r in records if isinstance(r.event, ModelFailed)] == ["timeout", "timeout"]
         assert isinstance(records[-1].event, TurnEnded)
@@ -160,7 +164,8 @@ async def test_the_same_call_over_and_over_asks_and_model_calls_are_bounded(tmp_
         assert "loop" in state.turn.calls[0].reason
         await session.cancel()
         bounded = await rt.open(shop.agent(limits=Limits(model_calls_per_turn=2)))
-        await bounded.send("again " + call("look", n=2))
+        with pytest.raises(TurnFailed):
+            await bounded.send("again " + call("look", n=2))
         end = (await bounded.history())[-1].event
         assert isinstance(end, TurnEnded)
         assert (end.status, "limit of 2 model calls" in end.reason) == ("failed", True)
