@@ -188,7 +188,9 @@ async def test_shapes_of_answers(tmp_path: Path) -> None:
 
 CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"n": 2}, "n"),
+    ({"n": 0}, "n"),
+    ({"n": 17}, "n"),
+    ({"n": 2, "extra_headers": {"x-session-id": "new"}}, "n"),
     ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
     ({"store": True}, "store"),
     ({"frequency_penalty": 2.5}, "frequency_penalty"),

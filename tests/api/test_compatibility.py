@@ -154,7 +154,6 @@ ASKED: dict[str, Any] = {
     "modalities": ["text", "audio"],
     "moderation": {"model": "m"},
     "multi_agent": {"enabled": True},
-    "n": 2,
     "prediction": {"type": "content", "content": "hi"},
     "prompt": {"id": "p"},
     "prompt_cache_options": {"mode": "explicit"},

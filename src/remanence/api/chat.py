@@ -37,6 +37,7 @@ from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
 from remanence.api.bound_keys import keep_key
 from remanence.api.chat_answer import Heading, Piece, chunks, completion, padded
+from remanence.api.chat_choices import Answers, begun, choices, choices_in_chunks
 from remanence.api.chat_direct import direct
 from remanence.api.chat_place import Tally, beyond
 from remanence.api.chat_request import asked_of, fitted
@@ -131,12 +132,17 @@ async def create_chat_completion(
     if found.agent is None and heard.x_session_id is None:
 
         async def ask_model() -> Response:
-            pieces = direct(_meter(request), caller, asked, live=bool(body.stream))
             name = caller.make_id("chatcmpl").replace("_", "-")
-            heading = _heading(body, name, caller.clock.now())
-            return await _answer(heading, body, pieces, _end_of(request, CLOSE_S), {})
+            heading, end = _heading(body, name, caller.clock.now()), _end_of(request, CLOSE_S)
+            answers = [direct(_meter(request), caller, asked, live=bool(body.stream)) for _ in range(body.n or 1)]
+            if len(answers) > 1:
+                return await _answer_often(heading, body, answers, end)
+            return await _answer(heading, body, answers[0], end, {})
 
         return await (only_once(caller, idempotency_key, digest, ask_model) if idempotency_key else ask_model())
+    if body.n not in (None, 1):
+        words = "a session goes on from one answer, so only 1 is given in one, and by an agent. Nothing was sent."
+        raise InvalidInput(f"n: {words}", param="n")
     key = Key(f"chat:{idempotency_key}", digest) if idempotency_key else None
     tally = _tally(body, key, heard.last_event_id)
     told = await tell(caller, found, asked, Wanted(heard.x_session_id, heard.x_if_busy, key))
@@ -203,6 +209,18 @@ async def _answer(
     if options.include_obfuscation:
         made = padded(made)
     return _Chunks(_events(made, end, tally), headers, held=(made, pieces))
+
+
+async def _answer_often(heading: Heading, body: ChatBody, answers: Answers, end: End) -> Response:
+    """Several answers, as the choices of one."""
+    if not body.stream:
+        made = await _or_status(choices(msgspec.structs.replace(heading, metadata=body.metadata), answers))
+        return Response(made.model_dump_json(), media_type="application/json")
+    told = await _or_status(begun(answers))
+    options = body.stream_options or StreamOptions()
+    pieces = choices_in_chunks(heading, told, usage=bool(options.include_usage))
+    shown = padded(pieces) if options.include_obfuscation else pieces
+    return _Chunks(_events(shown, end, None), {}, held=(shown, pieces, *told, *answers))
 
 
 async def _or_status(made: Awaitable[_T]) -> _T:

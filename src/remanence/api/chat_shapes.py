@@ -210,7 +210,7 @@ class ChatBody(_Asked):
     prompt_cache_options: CacheOptions | None = None
     service_tier: Tier | None = None
     store: Literal[False] | None = None
-    n: Literal[1] | None = None
+    n: int | None = Field(default=None, ge=1, le=16, description="More than one only without a session.")
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20, description="Only with `logprobs`.")
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
@@ -272,9 +272,9 @@ class TokenLogprobs(BaseModel):
 
 
 class Choice(BaseModel):
-    """The one answer."""
+    """One of the answers that were asked for."""
 
-    index: Literal[0] = 0
+    index: int = 0
     message: ReplyMessage
     logprobs: TokenLogprobs | None = None
     finish_reason: Finish
@@ -319,9 +319,9 @@ class ChunkDelta(BaseModel):
 
 
 class ChunkChoice(BaseModel):
-    """The one answer, in pieces; `finish_reason` and `logprobs` come with the last."""
+    """One of the answers, in pieces; `finish_reason` and `logprobs` come with the last."""
 
-    index: Literal[0] = 0
+    index: int = 0
     delta: ChunkDelta
     logprobs: TokenLogprobs | None = None
     finish_reason: Finish | None = None

@@ -321,7 +321,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("metadata", "full", "kept with the session; without one nothing is kept, and it is shown again"),
         ("modalities", "not yet", "only text"),
         ("moderation", "not yet", ""),
-        ("n", "not yet", "only 1"),
+        ("n", "partial", "without a session, up to 16: as many calls, each with its usage; in a session only 1"),
         ("prediction", "not yet", ""),
         ("presence_penalty", "full", _WHERE_KNOWN),
         ("prompt_cache_key", "full", _CACHE_KEY),
