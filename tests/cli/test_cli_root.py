@@ -37,6 +37,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert {name for name in loaded if name.startswith("remanence.")} <= {
         "remanence.cli",
         "remanence.cli.command",
+        "remanence.cli.hanging_up",
         "remanence.cli.output",
         "remanence.cli.root",
         "remanence.errors",

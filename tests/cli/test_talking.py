@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import pty
 import re
-import select
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from a_terminal import Terminal
 from cli_project import BIG_REFUND, SMALL_REFUND, Run, begun, command_line, masked
 from inline_snapshot import snapshot
 
@@ -281,45 +279,6 @@ def test_chat_without_an_agent_says_which_there_are(project: Path, process: Run)
     ran = process("chat")
     assert ran.code == 3
     assert "remanence init" in ran.err
-
-
-class Terminal:
-    """A chat in a terminal of its own."""
-
-    def __init__(self, *args: str) -> None:
-        command = command_line(*args)
-        self._pid, self._fd = pty.fork()
-        if self._pid == 0:
-            os.environ |= {"TERM": "dumb"}
-            os.execv(command[0], command)
-        self.shown = self._rest = ""
-
-    def until(self, words: str) -> str:
-        """Read until the words are shown; what was shown since the last time, up to them."""
-        while words not in self._rest:
-            ready, _, _ = select.select([self._fd], [], [], 30)
-            assert ready, f"{words!r} was not shown after {self._rest!r}"
-            self._rest += os.read(self._fd, 65536).decode(errors="replace")
-        before, found, self._rest = self._rest.partition(words)
-        self.shown += before + found
-        return before
-
-    def type(self, text: str) -> None:
-        os.write(self._fd, text.encode())
-
-    def close(self) -> int:
-        """Read to the end; the exit code."""
-        while True:
-            try:
-                piece = os.read(self._fd, 65536)
-            except OSError:
-                break
-            if not piece:
-                break
-            self._rest += piece.decode(errors="replace")
-        os.close(self._fd)
-        self.shown += self._rest
-        return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
 
 def test_chat_asks_for_approval_on_the_spot(project: Path, cli: Run) -> None:

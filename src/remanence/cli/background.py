@@ -15,6 +15,8 @@ from typing import Any, Self, TypeVar
 import click
 from click.globals import push_context
 
+from remanence.cli.leaving import leave_behind
+
 __all__ = ["Background"]
 
 T = TypeVar("T")
@@ -32,7 +34,10 @@ class Background:
         self._thread.start()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        if kind is KeyboardInterrupt:
+            leave_behind("the loop")  # Ctrl-C while it was closing: at once
+            return
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

@@ -18,7 +18,7 @@ from remanence.cli.answering import Desk, answered
 from remanence.cli.background import Background
 from remanence.cli.command import Command, Invocation, as_text, leave, spelled
 from remanence.cli.output import bold, dim, facts, note, say, usd
-from remanence.cli.talking import Ended, View, exit_code_of, say_rest, speak, until_done
+from remanence.cli.talking import FINISHING, INTERRUPTED, Ended, View, exit_code_of, say_rest, speak, until_done
 from remanence.cli.watching import Watch
 from remanence.core.state import status_of, waiting_on
 from remanence.errors import RemanenceError
@@ -142,6 +142,15 @@ class Conversation:
                 (where.agent, "a new session") if isinstance(where, Unopened) else (where.state.agent, self._session)
             )
             say(f"{bold(named[0])}  {dim(named[1])}\n{dim('/help says what you can do; /quit leaves. All is kept.')}")
+        try:
+            ended = self._converse()
+        except KeyboardInterrupt:
+            say()
+            self._say_kept()
+            return INTERRUPTED
+        return self._leave(ended)
+
+    def _converse(self) -> Ended | None:
         ended = None if isinstance(self._where, Unopened) else self._catch_up()
         while (line := self._read()) is not None:
             if line == "/quit":
@@ -149,12 +158,12 @@ class Conversation:
             ended = self._handle(line) or ended
             if not self._tty and ended is not None and ended.rest is not None and ended.rest.word != "answer":
                 break
-        return self._leave(ended)
+        return ended
 
     def _read(self) -> str | None:
         try:
             line = as_text("A line", input("> ") if self._tty else sys.stdin.readline())
-        except (EOFError, KeyboardInterrupt):
+        except EOFError:
             say()
             return None
         return line.strip() if self._tty or line else None
@@ -201,6 +210,8 @@ class Conversation:
             while self._tty and ended.rest is not None and answered(self._desk, self._watch.state, ended.rest):
                 ended = self._desk.loop.call(until_done(self._watch, None, self._view))
         except KeyboardInterrupt:
+            if not self._tty:
+                raise
             say(dim("\nThe turn goes on. Enter follows it, /cancel stops it, /quit leaves."))
             return None
         return ended
@@ -235,14 +246,20 @@ class Conversation:
     # --- leaving ------------------------------------------------------------------------------------------------------
 
     def _leave(self, ended: Ended | None) -> int:
-        if isinstance(self._where, Unopened):
+        if self._tty:
+            self._say_kept()
             return 0
-        come_back = spelled("chat", *self._place, "--session", self._session)
-        if not self._tty:
-            if ended is None:
-                return 0
-            if ended.rest is not None:
-                say_rest(ended.rest, come_back)
-            return exit_code_of(ended)
-        note(f"The session is kept. Come back with:\n  {come_back}")
-        return 0
+        if isinstance(self._where, Unopened) or ended is None:
+            return 0
+        if ended.rest is not None:
+            say_rest(ended.rest, self._come_back())
+        return exit_code_of(ended)
+
+    def _say_kept(self) -> None:
+        if not isinstance(self._where, Unopened):
+            note(f"The session is kept. Come back with:\n  {self._come_back()}")
+            if not self._reach.url and self._where.state.turn is not None:
+                note(FINISHING)
+
+    def _come_back(self) -> str:
+        return spelled("chat", *self._place, "--session", self._session)

@@ -18,7 +18,7 @@ from remanence.cli.output import note
 from remanence.cli.watchdog import follows
 from remanence.runtime.running import Running
 
-__all__ = ["cut_off", "go", "run"]
+__all__ = ["cut_off", "go", "leave_behind", "run"]
 
 T = TypeVar("T")
 
@@ -31,6 +31,11 @@ def cut_off(calls: Sequence[Running]) -> None:
     for call in calls:
         note(f"The call {follows(call)}: it did not finish in time.")
         _left_behind.append(call.effect_key)
+
+
+def leave_behind(what: str) -> None:
+    """Do not wait for something that still runs in this process."""
+    _left_behind.append(what)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

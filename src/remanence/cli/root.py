@@ -17,6 +17,7 @@ from click.shell_completion import CompletionItem
 
 from remanence import __version__
 from remanence.cli.command import Group, Invocation, as_text
+from remanence.cli.hanging_up import taking_a_hang_up
 from remanence.cli.output import NotPrinted
 from remanence.errors import RemanenceError
 
@@ -118,7 +119,8 @@ class Root(Group):
         _open_what_is_closed()
         try:
             words = [as_text("An argument", arg) for arg in (sys.argv[1:] if args is None else args)]
-            code = super().main(words, prog_name, standalone_mode=False, obj=invocation, **extra)
+            with taking_a_hang_up():
+                code = super().main(words, prog_name, standalone_mode=False, obj=invocation, **extra)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - nobody above would say it in a sentence
             if invocation.debug and not isinstance(error, click.ClickException):
                 _show_traceback()

@@ -107,7 +107,7 @@ async def follow_answer(watch: Watch, position: int, me: str, output: Format, co
     try:
         ended = await until_done(watch, position, View(me) if output == "table" else None)
     except asyncio.CancelledError:
-        await detached(session, come_back)
+        await detached(watch.reach, session, come_back)
         raise
     show(outcome_of(watch, position, ended), output, lambda: None)
     if output == "table":
@@ -148,7 +148,7 @@ async def attach(call: Invocation, session: str, *, agent: str | None, worker: b
         try:
             ended = await until_done(watch, None, view)
         except asyncio.CancelledError:
-            await detached(found, come_back)
+            await detached(reach, found, come_back)
             raise
         if ended.rest is not None:
             say_rest(ended.rest, come_back)

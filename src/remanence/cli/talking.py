@@ -45,9 +45,21 @@ from remanence.events import (
 from remanence.ports import Delta
 from remanence.spec import IfBusy
 
-__all__ = ["Ended", "View", "detached", "exit_code_of", "outcome_of", "say_rest", "speak", "until_done"]
+__all__ = [
+    "FINISHING",
+    "INTERRUPTED",
+    "Ended",
+    "View",
+    "detached",
+    "exit_code_of",
+    "outcome_of",
+    "say_rest",
+    "speak",
+    "until_done",
+]
 
 INTERRUPTED = 130
+FINISHING = "Calls that run are given time to finish (Ctrl-C again leaves at once)."
 PATIENCE = 6
 """After how many quiet moments a wait for a worker is explained."""
 
@@ -272,13 +284,11 @@ def _list_commands(commands: Sequence[str]) -> None:
         note(f"  {command}")
 
 
-async def detached(session: str, come_back: str) -> None:
+async def detached(reach: Reach, session: str, come_back: str) -> None:
     """After Ctrl-C: nothing is lost; say how to come back, and leave."""
     task = asyncio.current_task()
     if task is not None:
         task.uncancel()
-    note(
-        f"\nDetached; session {session} keeps everything. Calls that run are given time to finish (Ctrl-C again leaves "
-        f"at once).\nCome back with:\n  {come_back}"
-    )
+    said = f"goes on at {reach.url}." if reach.url else f"keeps everything. {FINISHING}"
+    note(f"\nDetached; session {session} {said}\nCome back with:\n  {come_back}")
     leave(INTERRUPTED)
