@@ -127,3 +127,33 @@ def test_too_many_requests(tmp_path_factory: pytest.TempPathFactory) -> None:
         assert (statuses, last.status_code, last.headers["retry-after"]) == ([200] * 3, 429, "1")
         assert last.json()["error"]["type"] == "rate_limit_error"
         assert httpx2.get(f"{server.url}/health", timeout=60).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("beta", "served"),
+    [
+        ("agents=v1", True),
+        ("responses_multi_agent=v1, agents=v1", True),
+        ("", True),
+        ("agents=v2", False),
+        ("agents=v10", False),
+        ("assistants=v2", False),
+    ],
+)
+def test_another_version_of_the_api_is_refused(server: WireServer, beta: str, served: bool) -> None:
+    """Whatever way a request takes; and only by who has a key is it heard at all."""
+    headers = {"authorization": f"Bearer {KEY}", "openai-beta": beta}
+    session = {"agent": {"model": "scripted"}, "environment": NONE}
+    with httpx2.Client(base_url=f"{server.url}/v1", headers=headers, timeout=60) as http:
+        asked = [http.get("/agents"), http.post("/agents/sessions", json=session), http.get("/agents/sessions/none")]
+        assert [answer.status_code for answer in asked] == ([200, 200, 404] if served else [400, 400, 400])
+        if not served:
+            error = asked[0].json()["error"]
+            assert (error["type"], error["code"], error["param"]) == (
+                "invalid_request_error",
+                "unsupported",
+                "openai-beta",
+            )
+        http.headers["authorization"] = "Bearer none"
+        assert http.get("/agents").status_code == 401
+        assert http.post("/agents/sessions", json=session).status_code == 401

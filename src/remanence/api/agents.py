@@ -28,7 +28,7 @@ from remanence.commands.caller import Caller, body_digest
 from remanence.commands.saved import SavedAgent
 from remanence.commands.versions import newest
 from remanence.content import digest_of
-from remanence.errors import InvalidConfig, InvalidInput, NotFound
+from remanence.errors import InvalidConfig, InvalidInput, NotFound, Unsupported
 from remanence.spec import AgentSpec, ModelSettings
 
 __all__ = [
@@ -44,7 +44,21 @@ __all__ = [
     "servers_for",
 ]
 
-Asker = Annotated[Caller, Depends(may("api"))]
+
+async def _in_the_beta(request: Request, caller: Annotated[Caller, Depends(may("api"))]) -> Caller:
+    """Who asks. The vendors' client names the version of the API that it speaks; whoever names none means this one."""
+    given = ",".join(request.headers.getlist("openai-beta"))
+    if given and BETA not in (one.strip() for one in given.split(",")):
+        raise Unsupported(
+            f"openai-beta: the Agents API is served as {BETA}, not as {given[:60]!r}. Nothing was done. Leave the "
+            "header out, or name what is served.",
+            param="openai-beta",
+        )
+    return caller
+
+
+BETA = "agents=v1"
+Asker = Annotated[Caller, Depends(_in_the_beta)]
 AgentId = Annotated[str, Path(min_length=1, max_length=200)]
 IdempotencyKey = Annotated[
     str | None, Header(min_length=1, max_length=255, description="The same key and body again: the same answer.")

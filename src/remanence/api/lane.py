@@ -99,6 +99,8 @@ def _authorization(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name in _READ_BY_ROUTES:
             return None
+        if name == b"openai-beta" and value != b"agents=v1":
+            return None
         if name == b"content-type":
             kinds.append(value)
         elif name == b"authorization":
