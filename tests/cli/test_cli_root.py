@@ -225,3 +225,16 @@ def test_completion_knows_the_verbs(folder: Path) -> None:
 def test_a_number_that_is_none_is_called_a_number(project: Path, cli: Run) -> None:
     assert "'ten' is not a valid whole number" in cli("sessions", "list", "--limit", "ten").err
     assert "'soon' is not a valid number" in cli("models", "test", "--timeout-s", "soon").err
+
+
+def test_a_folder_that_is_gone_is_said(tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    words = " ".join(command_line("sessions", "list"))
+    done = subprocess.run(
+        ["sh", "-c", f"rmdir ../gone; {words}"], cwd=tmp_path / "gone", capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == "remanence: The folder you are in does not exist any more. Nothing was done; go to one that does.\n"
+    )

@@ -128,6 +128,17 @@ def test_a_copy_names_what_it_could_not_copy(cli: Run, project: Path) -> None:
     assert (ran.code, f"Not copied: {session}: Record" in ran.err) == (1, True)
 
 
+def test_a_file_of_another_program_is_called_that_by_whoever_looks_at_it(cli: Run, project: Path) -> None:
+    with closing(sqlite3.connect(project / "theirs.db")) as connection, connection:
+        connection.execute("CREATE TABLE theirs (a)")
+    before = (project / "theirs.db").read_bytes()
+    for words in (("db", "status"), ("db", "migrate"), ("db", "stats"), ("sessions", "list"), ("doctor",)):
+        ran = cli("--database", "sqlite:///theirs.db", *words)
+        assert ran.code in (1, 2)
+        assert "theirs.db is a SQLite database of another program. It was left as it is" in ran.out + ran.err
+    assert (project / "theirs.db").read_bytes() == before
+
+
 # --- doctor -----------------------------------------------------------------------------------------------------------
 
 

@@ -26,3 +26,11 @@ def test_a_model_that_is_not_there(folder: Path, cli: Run) -> None:
     ran = cli("demo", "--fast", "--model", "nonsense", "--yes")
     assert ran.code == 3
     assert "nonsense" in ran.err
+
+
+def test_a_folder_that_cannot_be_made_is_named(cli: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ran = cli("demo", "--fast", "--keep", str(tmp_path / "file" / "tour"))
+    assert (ran.code, ran.out) == (1, "")
+    assert f"{tmp_path}/file/tour cannot be used (Not a directory). What was acknowledged is kept" in ran.err
+    assert "should not" not in ran.err

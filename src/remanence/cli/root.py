@@ -153,6 +153,19 @@ def _report(error: BaseException) -> int:
         case click.Abort() | KeyboardInterrupt():
             click.echo("remanence: interrupted. What was acknowledged is kept.", err=True)
             return INTERRUPTED
+        case FileNotFoundError() if _nowhere():
+            click.echo(
+                "remanence: The folder you are in does not exist any more. Nothing was done; go to one that does.",
+                err=True,
+            )
+            return 1
+        case OSError(filename=str() as path, strerror=str() as why):
+            click.echo(
+                f"remanence: {path} cannot be used ({why}). What was acknowledged is kept; check the path, its "
+                "permissions and the disk, and try again. With --debug the command shows what it needed it for.",
+                err=True,
+            )
+            return 1
         case _:
             click.echo(
                 f"remanence: something happened that should not: {type(error).__name__}: {error}\n"
@@ -161,6 +174,14 @@ def _report(error: BaseException) -> int:
                 err=True,
             )
             return 1
+
+
+def _nowhere() -> bool:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return True
+    return False
 
 
 def _show_traceback() -> None:

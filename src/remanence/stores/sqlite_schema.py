@@ -36,6 +36,7 @@ def _look(path: str) -> tuple[Migration, ...]:
         return migrations("sqlite")
     location = located(path)
     with explained(location), closing(connect(location)) as connection:
+        _see_owner(connection, location)
         return _waiting(connection, location)
 
 
@@ -84,11 +85,7 @@ def prepare(location: Location) -> tuple[Migration, ...]:
 
 
 def _claim_file(connection: sqlite3.Connection, location: Location) -> None:
-    # In this order: another process that is making the file right now stamps it before it makes any table.
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    (owner,) = connection.execute("PRAGMA application_id").fetchone()
-    if owner != APPLICATION_ID and tables:
-        raise _foreign(location)
+    owner = _see_owner(connection, location)
     mode = _keep_log(connection)
     if mode != "wal":
         raise InvalidConfig(
@@ -97,6 +94,16 @@ def _claim_file(connection: sqlite3.Connection, location: Location) -> None:
         )
     if owner != APPLICATION_ID:
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _see_owner(connection: sqlite3.Connection, location: Location) -> int:
+    """Whose file it is; an empty one is nobody's. Raises InvalidConfig for another program's."""
+    # In this order: another process that is making the file right now stamps it before it makes any table.
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    (owner,) = connection.execute("PRAGMA application_id").fetchone()
+    if owner != APPLICATION_ID and tables:
+        raise _foreign(location)
+    return owner
 
 
 def _keep_log(connection: sqlite3.Connection) -> str:
