@@ -9,6 +9,9 @@ import pytest
 from chat_server import serving
 
 from remanence import Remanence
+from remanence.api.response_endings import KEPT_BYTES_MAX, ONE_KEPT_BYTES_MAX, Endings
+from remanence.api.response_kept import Kept, make_fold
+from remanence.api.response_request import Echo
 from remanence.api.responses import responses_router
 from remanence.app import Options, open_database
 from remanence.commands import sessions
@@ -126,6 +129,24 @@ async def test_a_response_that_another_server_deleted_is_not_gone_on_from(databa
             await responses.create(model="m", input=then, tools=[TOOL], previous_response_id=one.id)
         assert refused.value.code == "previous_response_not_found"
         assert await rt.database.store.read(session) == before
+
+
+def test_what_is_remembered_of_requests_has_a_limit() -> None:
+    endings, kept = Endings(), [Kept(f"s{number}", 2, 1, "a", 0, Echo("m")) for number in range(300)]
+    for one in kept:
+        fold = make_fold(one)
+        fold.end = 5
+        endings.note(one, fold, ONE_KEPT_BYTES_MAX)
+    known = [ending for one in kept if (ending := endings.of(one)) is not None]
+    assert len(known) == KEPT_BYTES_MAX // ONE_KEPT_BYTES_MAX
+    assert known[-1].kept is kept[-1]
+    # A request that is too large is looked up; and nobody guesses that a chain goes on from an older one.
+    large, later = Kept("t", 2, 1, "a", 0, Echo("m")), Kept("s299", 9, 1, "a", 0, Echo("m"), previous=kept[-1].id)
+    for one, size in ((large, ONE_KEPT_BYTES_MAX + 1), (later, 100)):
+        fold = make_fold(one)
+        fold.end = 5
+        endings.note(one, fold, size)
+    assert [getattr(endings.of(one), "kept", "") for one in (large, kept[-1], later)] == [None, None, later]
 
 
 async def test_calls_that_the_client_answered_elsewhere_are_not_answered_twice(database: str) -> None:

@@ -1,7 +1,7 @@
 """What the parameters of a request for a response come to: the spec that answers it, and the echo it is shown with.
 
-A conversation asks with the same parameters again and again. What they come to is remembered by those parameters as they
-would be written, so that a request that says nothing new costs one look into a table. Only what is said about one
+A conversation asks with the same parameters again and again. What they come to is remembered by those parameters as
+they would be written, so that a request that says nothing new costs one look into a table. Only what is said about one
 request alone (its input, who asks, its metadata) is left out of that.
 """
 
