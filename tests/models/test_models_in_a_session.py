@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from remanence import Agent, Remanence, tool
+from remanence.app import Options
+from remanence.errors import TurnFailed
+from remanence.events import ModelFailed
+from remanence.runtime.services import Times
 from remanence.testing.wire import Answer, WireCall, WireRequest, WireServer
 
 
@@ -41,3 +45,27 @@ async def test_a_session_with_tools_over_an_upstream(api: str, tmp_path: Path, m
     for call, order in (("call_1_1_1", "42"), ("call_1_1_2", "43")):
         assert last.count(call) == 2, "once in the call, once in its result, though the server gave both one id"
         assert f"order {order} is on its way" in last
+
+
+PAGE = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 31\r\n\r\n<title>Sign in first</title>\r\n\r\n"
+ELSEWHERE = b"HTTP/1.1 307 Moved\r\nlocation: https://elsewhere.example/v1\r\ncontent-length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("api", ["chat", "responses", "anthropic"])
+async def test_a_session_goes_on_past_what_is_no_reply(
+    api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [Answer(raw=PAGE), Answer(text="Here I am."), Answer(raw=ELSEWHERE), Answer(text="And here again.")]
+    async with WireServer(answers) as server:
+        monkeypatch.setenv("REMANENCE_UPSTREAM_URL", f"{server.url}/v1")
+        monkeypatch.setenv("REMANENCE_UPSTREAM_API", api)
+        options = Options(times=Times(retry_base_s=0.01))
+        async with Remanence(f"sqlite:///{tmp_path}/r.db", options=options) as rt:
+            session = await rt.open(Agent("support", model="any-name:7b"), user="ada")
+            assert await session.send("Are you there?") == "Here I am."
+            with pytest.raises(TurnFailed, match=r"elsewhere\.example/v1\. Everything before this call is kept"):
+                await session.send("And now?")
+            assert await session.send("Again?") == "And here again."
+            failed = [record.event for record in await session.history() if isinstance(record.event, ModelFailed)]
+    assert [event.kind for event in failed] == ["server", "invalid_request"]
+    assert "Sign in first" in failed[0].message
