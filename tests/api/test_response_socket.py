@@ -102,6 +102,39 @@ async def test_what_is_not_stored_dies_with_the_socket(server: Server, model: Sc
     assert not found_in_files(tmp_path, b"swordfish")
 
 
+LONG: list[Any] = [{"role": "developer", "content": "be brief"}, {"role": "user", "content": "swordfish"}]
+
+
+@pytest.mark.parametrize("store", [True, False])
+async def test_what_is_warmed_up_is_gone_on_from(server: Server, model: Scripted, tmp_path: Path, store: bool) -> None:
+    """Nothing is generated and nothing is written: what comes next begins with what it said, as often as one likes."""
+    client = server.client()
+    async with client.responses.connect() as connection:
+        warm = await ask(connection, input=LONG, store=store, generate=False, tools=TOOLS)
+        assert (warm.status, warm.output, warm.usage, len(model.requests)) == ("completed", [], None, 0)
+        assert not found_in_files(tmp_path, b"swordfish")
+        warmer = await ask(connection, input="more", store=store, generate=False, previous_response_id=warm.id)
+        for before, told in ((warm, ["swordfish", "two"]), (warmer, ["swordfish", "more", "two"])):
+            made = await ask(connection, input="two", store=store, previous_response_id=before.id)
+            assert heard(model) == told
+            assert model.requests[-1].instructions == "be brief"
+        assert found_in_files(tmp_path, b"swordfish") is store
+        later = await ask(connection, store=store, generate=False, previous_response_id=made.id)
+        call = await ask(connection, input="call", store=store, tools=TOOLS, previous_response_id=later.id)
+        assert heard(model) == ["swordfish", "more", "two", "3", "call"]
+        output = {"type": "function_call_output", "call_id": call.output[0].call_id, "output": "done"}
+        warm = await ask(connection, input=[output], store=store, generate=False, previous_response_id=call.id)
+        await ask(connection, input="then?", store=store, tools=TOOLS, previous_response_id=warm.id)
+        assert heard(model)[-2:] in (["", "then?"], ["then?", ""])
+        assert [message.role for message in model.requests[-1].messages].count("tool") == 1
+        for name in ("generate", "conversation"):
+            given: Any = {"generate": False, "conversation": "conv_none"} if name == "conversation" else {"generate": 1}
+            assert (await ask(connection, input="x", **given)).error.param == name
+    async with client.responses.connect() as connection:
+        lost = await ask(connection, input="x", store=store, previous_response_id=warmer.id)
+        assert (lost.status, lost.error.code) == (400, "previous_response_not_found")
+
+
 async def test_what_could_not_be_gone_on_from_is_gone(server: Server) -> None:
     nothing = {"type": "function_call_output", "call_id": "call_nobody_made", "output": "x"}
     async with server.client().responses.connect() as connection:

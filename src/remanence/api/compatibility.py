@@ -150,7 +150,7 @@ _RESPONSES = (
             "connect",
             "partial",
             "WS /responses",
-            "as `responses.create`; no `background` and no `generate: false` on a socket",
+            "as `responses.create`; no `background` on a socket; what `generate: false` made ends with the connection",
         ),
         ("input_items.list", "full", f"GET {_RESPONSE}/input_items"),
         (

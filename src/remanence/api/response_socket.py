@@ -21,6 +21,7 @@ from typing import Any, cast, get_args
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -29,12 +30,13 @@ from remanence.api.complaints import complaint, no_json
 from remanence.api.failures import error_detail, refused
 from remanence.api.response_fold import WireEvent
 from remanence.api.response_history import renamed
-from remanence.api.response_input import Spoken, refuse
+from remanence.api.response_input import refuse
 from remanence.api.response_place import Asked, Submission, ask, history_of, place
 from remanence.api.response_private import Private
 from remanence.api.response_request import ResponseBody
 from remanence.api.response_stream import LAST, events_of, obfuscated
 from remanence.api.response_sums import check_fits
+from remanence.api.response_warm import Held, Warm
 from remanence.api.responses import following_of, lookout_of, meter_of
 from remanence.api.router import Face
 from remanence.commands.caller import Caller
@@ -59,13 +61,6 @@ class _Unforeseen(RemanenceError):
     """A fault of ours."""
 
     code = "internal_error"
-
-
-class _Held(msgspec.Struct, frozen=True):
-    """What can be gone on from without having been stored."""
-
-    messages: tuple[Message, ...]
-    spoken: tuple[Spoken, ...]
 
 
 @socket_router.websocket("/responses")
@@ -108,7 +103,7 @@ class _Connection:
         self._if_busy: IfBusy | None = if_busy
         self._caller = caller
         self._lanes: dict[str | None, asyncio.Lock] = {}
-        self._held: dict[str, _Held] = {}
+        self._held: dict[str, Held] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._working = 0
         self._sending = asyncio.Lock()
@@ -179,11 +174,14 @@ class _Connection:
     async def _create(self, message: dict[str, Any], lane: str | None) -> None:
         if len(self._lanes) >= LANES_MAX and lane not in self._lanes:
             refuse("stream_id", f"at most {LANES_MAX} lanes are served on one connection")
+        generate = message.pop("generate", None)
+        if not isinstance(generate, bool | None):
+            refuse("generate", "true or false is expected")
         body = _body(message)
         async with self._lanes.setdefault(lane, asyncio.Lock()):
             last, padded = "", bool(body.stream_options and body.stream_options.include_obfuscation)
             try:
-                async with aclosing(await self._answer(body)) as batches:
+                async with aclosing(await self._answer(body, generate=generate is not False)) as batches:
                     async for events in batches:
                         for event in events:
                             last = event["type"]
@@ -197,47 +195,53 @@ class _Connection:
             if last not in LAST:
                 await self._socket.close(GOING_AWAY)  # the server is about to stop; the turn goes on elsewhere
 
-    async def _answer(self, body: ResponseBody) -> AsyncGenerator[Sequence[WireEvent]]:
-        served = self._socket.app.state.runtime
+    async def _answer(self, body: ResponseBody, *, generate: bool) -> AsyncGenerator[Sequence[WireEvent]]:
         held = self._held.get(body.previous_response_id or "")
+        if held is not None and body.store is not False and not held.storable:
+            refuse("store", f"{body.previous_response_id} was not stored, so what follows it cannot be either")
         following = following_of(self._socket)
-        asked = await ask(
-            served,
-            self._caller,
-            body.model_copy(update={"previous_response_id": None}) if held else body,
-            endings=None if body.store is False else following.endings,
-        )
-        if held is not None:
-            if body.store is not False:
-                refuse("store", f"{body.previous_response_id} was not stored, so what follows it cannot be either")
+        if not generate and body.input is None:
+            body = body.model_copy(update={"input": []})
+        served, endings = self._socket.app.state.runtime, None if body.store is False else following.endings
+        if held is None:
+            asked = await ask(served, self._caller, body, endings=endings)
+        else:
             asked = await self._after(body, held)
         await check_fits(served, self._caller, asked, following.endings)
+        if not generate:
+            warm = Warm(self._caller, asked, body, held)
+            self._hold(warm.id, warm.held)
+            return warm.events()
         if body.store is not False:
             submission = Submission(body, self._if_busy or asked.spec.if_busy)
             placed = await place(self._caller, asked, submission, following.endings)
             return events_of(self._caller, placed, following)
-        history = held.messages if held else await history_of(self._caller, asked)
+        history = await history_of(self._caller, asked)
         private = Private(self._caller, meter_of(self._socket), asked, body, history)
         return self._followed(private)
 
-    async def _after(self, body: ResponseBody, held: _Held) -> Asked:
-        """The request, answered under what systems and developers said before it too."""
+    async def _after(self, body: ResponseBody, held: Held) -> Asked:
+        """The request with what was said before it, answered under what systems and developers said before it too."""
         spoken = [{"role": one.role, "content": one.text} for one in held.spoken]
+        if body.input is None:
+            refuse("input", "it is missing")
         given: Any = body.input if isinstance(body.input, list) else [{"role": "user", "content": body.input}]
-        whole = body.model_copy(update={"previous_response_id": None, "input": [*spoken, *given]})
-        return await ask(self._socket.app.state.runtime, self._caller, whole)
+        whole = body.model_copy(update={"previous_response_id": held.after, "input": [*spoken, *given]})
+        asked = await ask(self._socket.app.state.runtime, self._caller, whole)
+        messages = (*held.messages, *asked.given.messages)
+        return replace(asked, given=replace(asked.given, messages=messages))
 
     async def _followed(self, private: Private) -> AsyncGenerator[Sequence[WireEvent]]:
         async with aclosing(private.events(lookout_of(self._socket).stopped)) as batches:
             async for events in batches:
                 if private.fold.done and private.fold.status != "failed":
-                    self._hold(private)
+                    reply = renamed(private.kept.session, (Message("assistant", private.said),))
+                    spoken = (*private.kept.carried, *private.kept.spoken)
+                    self._hold(private.kept.id, Held((*private.messages, *reply), spoken))
                 yield events
 
-    def _hold(self, private: Private) -> None:
-        reply = renamed(private.kept.session, (Message("assistant", private.said),))
-        kept = private.kept
-        self._held[kept.id] = _Held((*private.messages, *reply), (*kept.carried, *kept.spoken))
+    def _hold(self, name: str, held: Held) -> None:
+        self._held[name] = held
         while len(self._held) > HELD_MAX:
             del self._held[next(iter(self._held))]
 
@@ -278,8 +282,6 @@ def _decoded(text: str) -> dict[str, Any]:
 
 
 def _body(message: dict[str, Any]) -> ResponseBody:
-    if message.pop("generate", None) is False:
-        refuse("generate", "nothing is prepared ahead here")
     if message.get("background"):
         refuse("background", "over a WebSocket a response is not in the background; it goes on if you leave, too")
     try:
