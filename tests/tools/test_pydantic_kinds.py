@@ -12,11 +12,15 @@ from typing import Annotated, Any, Literal, NamedTuple, NewType, Optional
 import msgspec
 import pydantic
 import pytest
+from agents.tool_context import ToolContext
 from calling import Node, complaint, said
+from mcp.server.mcpserver import Context
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveInt
 from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic_ai import RunContext
 from typing_extensions import TypedDict
 
+from agents import RunContextWrapper
 from remanence.errors import InvalidSpec
 from remanence.tools import FunctionTool, tool
 
@@ -268,6 +272,22 @@ def defaulted(cents: int = Field(default=3, le=5000)) -> None: ...
 )
 def test_what_pydantic_would_drop_is_refused(annotation: Any, says: str) -> None:
     with pytest.raises(InvalidSpec, match=says):
+        taking(annotation)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "name"),
+    [
+        (RunContext[str], "RunContext"),
+        (RunContext, "RunContext"),
+        (RunContextWrapper[str], "RunContextWrapper"),
+        (RunContextWrapper[str] | None, "RunContextWrapper"),
+        (ToolContext[str], "ToolContext"),
+        (Context, "Context"),
+    ],
+)
+def test_what_another_library_would_give_is_not_asked_of_a_model(annotation: Any, name: str) -> None:
+    with pytest.raises(InvalidSpec, match=f"`value` is annotated `{name}`, which another library gives to its tools"):
         taking(annotation)
 
 

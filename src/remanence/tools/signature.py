@@ -28,6 +28,7 @@ from remanence.tools.schema import closed, closed_schemas, shape, unknown_member
 __all__ = ["EFFECT_KEY", "Signature", "read_signature"]
 
 EFFECT_KEY: Final = "effect_key"
+_STRANGERS: Final = ("agents", "fastmcp", "google", "langchain", "langchain_core", "langgraph", "mcp", "pydantic_ai")
 _MOMENTS: Final = {datetime.datetime: "date-time", datetime.time: "time"}
 _ANY_TEXT: Final = {"type": "string"}
 _JSON_WORDS: Final = {"int": "integer", "str": "string", "bool": "boolean", "float": "number"}
@@ -209,6 +210,13 @@ def _pydantics(fields: Mapping[str, Any], where: str) -> dict[str, PydanticKind]
     """What pydantic reads: whatever carries something of its own, and what msgspec has no words for."""
     found: dict[str, PydanticKind] = {}
     for name, annotation in fields.items():
+        stranger = _context_of_another(annotation)
+        _check(
+            not stranger,
+            where,
+            f"`{name}` is annotated `{stranger}`, which another library gives to its tools; here the runtime gives "
+            "what is annotated `remanence.ports.ToolCallContext`",
+        )
         why = "" if needs_pydantic(annotation) else _objection(annotation)
         if not why and not needs_pydantic(annotation):
             continue
@@ -223,6 +231,18 @@ def _pydantics(fields: Mapping[str, Any], where: str) -> dict[str, PydanticKind]
                 "annotated `ToolCallContext`."
             ) from None
     return found
+
+
+def _context_of_another(annotation: Any) -> str:
+    """The class that another library would have filled in. Some are dataclasses or models, and could be read as such:
+    then a model would be asked for what only that library can know."""
+    union = get_origin(annotation) in (Union, types.UnionType)
+    for arm in get_args(annotation) if union else (annotation,):
+        kind = get_origin(arm) or arm
+        home, name = getattr(kind, "__module__", "").partition(".")[0], getattr(kind, "__name__", "")
+        if home in _STRANGERS and any(word in name for word in ("Context", "Runtime")):
+            return name
+    return ""
 
 
 def _objection(annotation: Any) -> str:
