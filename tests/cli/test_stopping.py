@@ -171,3 +171,54 @@ def test_a_thread_that_outlives_everything(way: str, code: int) -> None:
     ran = subprocess.run([sys.executable, "-c", LEAVING, way], check=False, timeout=30, capture_output=True, text=True)
     assert ran.returncode == code
     assert ("leaves_a_thread of session s" in ran.stderr) == (way == "hangs")
+
+
+LOGGING = '''
+import structlog
+
+from remanence import Agent, tool
+
+
+@tool(replay="never")
+async def look() -> str:
+    """Look, and say so in the log."""
+    structlog.get_logger("shop").error("looked")
+    return "looked"
+
+
+shop = Agent("shop", model="default", tools=[look])
+'''
+
+
+@pytest.mark.parametrize("verb", [("worker",), ("serve", "--port", "0")])
+def test_a_log_that_cannot_be_written_holds_nobody_up(verb: tuple[str, ...], project: Path, cli: Run) -> None:
+    """As on a full disk, or after its terminal was closed."""
+    (project / "agent.py").write_text(LOGGING)
+    (project / "remanence.toml").write_text('agents = ["agent.py"]\nlog_level = "debug"\n')
+    session = cli("run", "shop", "/tool look {}", "--no-wait").out.strip()
+    with Path("/dev/full").open("w") as full:
+        server = subprocess.Popen(command_line(*verb), stdout=subprocess.PIPE, stderr=full)
+    try:
+        for _ in range(200):
+            if cli("sessions", "get", session, "-o", "json", "--direct").json["status"] == "idle":
+                break
+            threading.Event().wait(0.1)
+        assert cli("sessions", "get", session, "-o", "json", "--direct").json["status"] == "idle"
+        server.send_signal(signal.SIGTERM)
+        server.communicate(timeout=30)
+        assert server.returncode == 0
+    finally:
+        server.kill()
+        server.communicate()
+    assert cli("doubts", "list", "-o", "json").json == []
+
+
+def test_a_command_whose_notes_nobody_can_read_does_its_work(project: Path, cli: Run) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = command_line("run", "shop", '/tool refund {"order": "42", "cents": 900}')
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=full, timeout=60, check=False)
+        assert (done.returncode, done.stdout) == (0, b"refund returned: refunded 900\n")
+        missing = subprocess.run(command_line("sessions", "get", "nobody"), stderr=full, timeout=60, check=False)
+        assert missing.returncode == 3
+        wrong = subprocess.run(command_line("sessions", "what"), stderr=full, timeout=60, check=False)
+        assert wrong.returncode == 2

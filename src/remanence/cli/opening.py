@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TextIO, cast
 
 import msgspec
 import structlog
@@ -18,6 +19,7 @@ from remanence.cli.output import note
 from remanence.commands.consolidation import Consolidating
 from remanence.core.ledger import usd_to_micros
 from remanence.errors import InvalidConfig, NotFound
+from remanence.logs import StandardError
 from remanence.models.configuration import ModelConfig
 from remanence.models.gateway import Gateway
 from remanence.models.target import Target
@@ -165,7 +167,7 @@ def configure_logs(level: LogLevel) -> None:
     colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", StandardError())),
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,

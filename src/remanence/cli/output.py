@@ -11,7 +11,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from datetime import UTC, datetime
 from typing import IO, Any, Literal, TextIO, cast
 
@@ -151,9 +151,10 @@ def say(text: str = "", *, end: str = "\n") -> None:
 
 
 def note(text: str) -> None:
-    """Print to stderr: what is said about an answer, not part of it."""
+    """Print to stderr: what is said about an answer, not part of it. Where nobody can be told, nothing fails for it."""
     if text:
-        _print(text + "\n", sys.stderr)
+        with suppress(OSError, ValueError):
+            _print(text + "\n", sys.stderr)
 
 
 def _print(text: str, stream: TextIO) -> None:

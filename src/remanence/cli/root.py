@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TextIO
 
 import click
 from click.shell_completion import CompletionItem
@@ -18,7 +19,7 @@ from click.shell_completion import CompletionItem
 from remanence import __version__
 from remanence.cli.command import Group, Invocation, as_text
 from remanence.cli.hanging_up import taking_a_hang_up
-from remanence.cli.output import NotPrinted
+from remanence.cli.output import NotPrinted, note
 from remanence.errors import RemanenceError
 
 __all__ = ["COMMANDS", "Entry", "remanence"]
@@ -101,10 +102,10 @@ class Root(Group):
             answer = super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            _give_up_stdout()
+            _give_up(sys.stdout)
             return 0
         except NotPrinted:
-            _give_up_stdout()
+            _give_up(sys.stdout)
             raise
         return answer
 
@@ -125,6 +126,10 @@ class Root(Group):
             if invocation.debug and not isinstance(error, click.ClickException):
                 _show_traceback()
             code = _report(error)
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _give_up(sys.stderr)
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -136,22 +141,23 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, os.fdopen(file, "w" if mode == os.O_WRONLY else "r", encoding="utf-8"))
 
 
-def _give_up_stdout() -> None:
-    """Python would complain once more when it closes stdout."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _give_up(stream: TextIO) -> None:
+    """What could not be written is lost: Python would complain once more, and change the exit code, at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _report(error: BaseException) -> int:
     """Say what happened on stderr; the exit code."""
     match error:
         case click.ClickException():
-            error.show(sys.stderr)
+            with suppress(OSError):
+                error.show(sys.stderr)
             return error.exit_code
         case RemanenceError():
-            click.echo(f"remanence: {error.message}", err=True)
+            note(f"remanence: {error.message}")
             return error.exit_code
         case click.Abort() | KeyboardInterrupt():
-            click.echo("remanence: interrupted. What was acknowledged is kept.", err=True)
+            note("remanence: interrupted. What was acknowledged is kept.")
             return INTERRUPTED
         case FileNotFoundError() if _nowhere():
             click.echo(
@@ -167,11 +173,10 @@ def _report(error: BaseException) -> int:
             )
             return 1
         case _:
-            click.echo(
+            note(
                 f"remanence: something happened that should not: {type(error).__name__}: {error}\n"
                 "The journal is safe: what was acknowledged is on disk, and a session goes on from its last record.\n"
-                "Please report it, with what the same command prints with --debug, and `remanence doctor`.",
-                err=True,
+                "Please report it, with what the same command prints with --debug, and `remanence doctor`."
             )
             return 1
 

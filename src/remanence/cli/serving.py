@@ -19,7 +19,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, Generator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal, NamedTuple, NoReturn
 
@@ -182,7 +182,8 @@ class Ending:
         if self._asked.is_set():
             note("Stopped at once. What was acknowledged is kept; sessions that were held go on elsewhere, or when")
             note(f"this is run again, after at most {self._runtime.options.times.lease_s:g} s.")
-            sys.stdout.flush()
+            with suppress(OSError):
+                sys.stdout.flush()
             os._exit(128 + number)
         worker = self._runtime.worker
         if worker is not None and worker.sessions:
@@ -275,8 +276,9 @@ def restart(listener: socket.socket, began_at: float) -> NoReturn:
     """Become the same command anew, with the listening socket. Everything else must be closed."""
     listener.set_inheritable(True)
     os.environ[HANDED_ON] = f"{listener.fileno()}:{began_at}"
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

@@ -122,8 +122,11 @@ class View:
     def aside(self, text: str) -> None:
         """One dim line beside the conversation."""
         self._end_line()
-        self._aside.write(dim(text, err=self._aside is sys.stderr) + "\n")
-        self._aside.flush()
+        if self._aside is sys.stderr:
+            note(dim(text, err=True))
+        else:
+            self._aside.write(dim(text) + "\n")
+            self._aside.flush()
 
     def _stream(self, delta: Delta) -> None:
         if delta.call != self._call:
