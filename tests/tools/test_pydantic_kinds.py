@@ -138,6 +138,27 @@ async def test_which_of_several_models_is_meant_is_told_by_its_fields() -> None:
     assert "`value.number`: field required" in await complaint(pay, value={"kind": "card"})
 
 
+async def test_a_whole_number_may_be_written_with_a_point() -> None:
+    assert await said(taking(Line), value={"sku": "A", "count": 2.0}) == repr(Line(sku="A", count=2))
+    assert "valid integer" in await complaint(taking(Line), value={"sku": "A", "count": 2.5})
+    assert await said(taking(Annotated[float, Field(ge=0)]), value=2.0) == "2.0"
+
+
+async def test_a_tuple_is_looked_into() -> None:
+    both = taking(tuple[int, Line])
+    assert await said(both, value=[1, {"sku": "A"}]) == repr((1, Line(sku="A")))
+    words = await complaint(both, value=[1, {"sku": "A", "colour": "red"}])
+    assert "`value[1].colour` is not known there" in words
+    assert "Expected: {value: [integer, {sku: string" in words
+
+
+async def test_the_arms_of_a_union_are_no_places() -> None:
+    words = await complaint(taking(list[Line] | Line), value={"sku": "A", "count": 99})
+    assert "`value.count`: input should be less than or equal to 9" in words
+    assert "value.list" not in words
+    assert "value.Line" not in words
+
+
 async def test_a_model_that_takes_more_than_it_names_does() -> None:
     class Open(BaseModel):
         model_config = ConfigDict(extra="allow")

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["PydanticKind", "is_field", "needs_pydantic"]
 
 ERRORS_MAX: Final = 8
+EXACT: Final = 2**53
+"""Below it a float holds every whole number."""
 _OWN: Final = ("pydantic", "pydantic_core", "annotated_types")
 _MARKS: Final = ("__get_pydantic_core_schema__", "__pydantic_core_schema__", "__pydantic_validator__")
 # pydantic would check these only while the tool goes through them: too late to refuse the call.
@@ -65,7 +67,7 @@ class PydanticKind:
 
     def read(self, value: object) -> Any:
         """The value as the function takes it. Raises `pydantic.ValidationError` (see `complaints`)."""
-        return self._adapter.validate_json(msgspec.json.encode(value), strict=True)
+        return self._adapter.validate_json(msgspec.json.encode(_whole(value)), strict=True)
 
     def complaints(self, value: object, name: str) -> list[str]:
         """One clause for each thing that is wrong with it; none when it fits."""
@@ -75,7 +77,10 @@ class PydanticKind:
             self.read(value)
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False, include_input=False)
-            clauses = (f"`{name}{_path(item['loc'], value)}`: {_lowered(item['msg'])}" for item in found)
+            clauses = (
+                f"`{name}{_path(item['loc'], value, missing=item['type'] == 'missing')}`: {_lowered(item['msg'])}"
+                for item in found
+            )
             return list(dict.fromkeys(clauses))[:ERRORS_MAX]
         return []
 
@@ -96,14 +101,23 @@ def _refuse(at: Any) -> None:
         raise TypeError("what can be gone through only once cannot be checked before the call; take a list")
 
 
-def _path(places: tuple[int | str, ...], value: object) -> str:
+def _whole(value: object) -> object:
+    """Whole numbers as such: to JSON 2.0 is one, to msgspec as well, and to pydantic a number with a fraction."""
+    if isinstance(value, list):
+        return [_whole(item) for item in cast("list[object]", value)]
+    if isinstance(value, dict):
+        return {name: _whole(item) for name, item in cast("dict[object, object]", value).items()}
+    return int(value) if isinstance(value, float) and abs(value) < EXACT and value.is_integer() else value
+
+
+def _path(places: tuple[int | str, ...], value: object, *, missing: bool) -> str:
     """Where it is wrong, without the names that pydantic gives to the arms of a union."""
     path, at = "", value
     for index, place in enumerate(places):
         if isinstance(at, list) and isinstance(place, int):
             items = cast("list[object]", at)
             path, at = f"{path}[{place}]", items[place] if place < len(items) else None
-        elif isinstance(at, dict) and (place in at or index == len(places) - 1):
+        elif isinstance(at, dict) and (place in at or (missing and index == len(places) - 1)):
             path, at = f"{path}.{place}", cast("dict[object, object]", at).get(place)
     return path
 

@@ -114,9 +114,12 @@ def _extra(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any], path:
         fitting = (_extra(value, branch, root, path) for branch in branches if _fits(value, branch, root))
         return min(fitting, key=len, default=list[str]())
     found: list[str] = []
-    if isinstance(value, list) and isinstance(schema.get("items"), Mapping):
+    if isinstance(value, list):
+        first: list[Mapping[str, Any]] = schema.get("prefixItems", [])
         for index, item in enumerate(cast("list[Any]", value)):
-            found += _extra(item, schema["items"], root, f"{path}[{index}]")
+            of_item = first[index] if index < len(first) else schema.get("items")
+            if isinstance(of_item, Mapping):
+                found += _extra(item, cast("Mapping[str, Any]", of_item), root, f"{path}[{index}]")
     if isinstance(value, dict):
         properties, rest = schema.get("properties", {}), schema.get("additionalProperties", True)
         for name, member in cast("dict[str, Any]", value).items():
@@ -168,6 +171,8 @@ def _shape(schema: Any, depth: int) -> str:
             for name, member in node["properties"].items()
         )
         return "{" + ", ".join(members) + "}"
+    if "prefixItems" in node:
+        return f"[{', '.join(_shape(item, depth + 1) for item in node['prefixItems'])}]"
     if node.get("type") == "array":
         return f"[{_shape(node.get('items'), depth + 1)}]"
     if isinstance(node.get("additionalProperties"), Mapping):
