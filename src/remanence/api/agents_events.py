@@ -15,7 +15,7 @@ from remanence.api.agents_sessions import BusyChoice, SessionId, event_stream, v
 from remanence.api.agents_stream import StreamChoice
 from remanence.api.agents_traces import trace_object
 from remanence.api.bodies import JsonRoute
-from remanence.api.described import answers
+from remanence.api.described import REFUSES, answers
 from remanence.api.lane import Lane
 from remanence.api.lists import After, Limit, Order, Ordered, list_answer
 from remanence.api.lists import answer as answered
@@ -232,24 +232,26 @@ async def _nothing(caller: Caller, session: str, after: str | None) -> Response:
     return list_answer([], has_more=False)
 
 
-@events_router.get("/subagents/{subagent_id}", summary="One subagent")
-@events_router.get("/subagents/{subagent_id}/items", summary="What a subagent said and did")
-@events_router.get("/subagents/{subagent_id}/turns", summary="Turns of a subagent")
+@events_router.get("/subagents/{subagent_id}", summary="One subagent", openapi_extra=REFUSES)
+@events_router.get("/subagents/{subagent_id}/items", summary="What a subagent said and did", openapi_extra=REFUSES)
+@events_router.get("/subagents/{subagent_id}/turns", summary="Turns of a subagent", openapi_extra=REFUSES)
 async def retrieve_subagent(session_id: SessionId, subagent_id: OwnId, caller: Asker) -> Response:
     """Not found: sessions have no subagents in this release."""
     return await _none(caller, session_id, "subagent", subagent_id)
 
 
-@events_router.get("/subagents/{subagent_id}/turns/{turn_id}", summary="One turn of a subagent")
-@events_router.get("/subagents/{subagent_id}/turns/{turn_id}/items", summary="What was said and done in it")
+@events_router.get("/subagents/{subagent_id}/turns/{turn_id}", summary="One turn of a subagent", openapi_extra=REFUSES)
+@events_router.get(
+    "/subagents/{subagent_id}/turns/{turn_id}/items", summary="What was said and done in it", openapi_extra=REFUSES
+)
 async def retrieve_subagent_turn(session_id: SessionId, subagent_id: OwnId, turn_id: TurnId, caller: Asker) -> Response:
     """Not found: sessions have no subagents in this release."""
     return await _none(caller, session_id, "subagent", subagent_id)
 
 
-@events_router.get("/artifacts/{artifact_id}", summary="One artifact")
-@events_router.get("/artifacts/{artifact_id}/content", summary="The content of an artifact")
-@events_router.delete("/artifacts/{artifact_id}", summary="Remove an artifact")
+@events_router.get("/artifacts/{artifact_id}", summary="One artifact", openapi_extra=REFUSES)
+@events_router.get("/artifacts/{artifact_id}/content", summary="The content of an artifact", openapi_extra=REFUSES)
+@events_router.delete("/artifacts/{artifact_id}", summary="Remove an artifact", openapi_extra=REFUSES)
 async def retrieve_artifact(session_id: SessionId, artifact_id: OwnId, caller: Asker) -> Response:
     """Not found: sessions publish no files in this release."""
     return await _none(caller, session_id, "artifact", artifact_id)

@@ -14,6 +14,7 @@ from fastapi import Request, Response
 
 from remanence.api.agents import Asker
 from remanence.api.bodies import JsonRoute
+from remanence.api.described import REFUSES
 from remanence.api.router import Face
 from remanence.errors import NotAvailable
 
@@ -83,5 +84,8 @@ for _what, _operations in MISSING.items():
             methods=[_method],
             summary=f"{_what.removesuffix(' are')} are not available yet",
             operation_id=f"missing_{_method}{_path}".lower(),
-            openapi_extra={"parameters": [{**_PARAMETER, "name": name} for name in re.findall(r"{(\w+)}", _path)]},
+            openapi_extra={
+                **REFUSES,
+                "parameters": [{**_PARAMETER, "name": name} for name in re.findall(r"{(\w+)}", _path)],
+            },
         )

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
 from remanence.api.bound_keys import keep_key
+from remanence.api.described import answers
 from remanence.api.item_pages import Placed, find_said, items_said, said_page, with_outcomes
 from remanence.api.item_references import with_items
 from remanence.api.once import IdempotencyKey, digest_of_request, found_before, once, remember
@@ -77,7 +78,7 @@ def _shown(talk: Talk) -> Item:
     }
 
 
-@conversations_router.post("/conversations", summary="Create a conversation")
+@conversations_router.post("/conversations", summary="Create a conversation", openapi_extra=answers("Conversation"))
 @once
 async def create_conversation(body: ConversationBody, caller: Asking) -> Response:
     """An empty conversation, or one that begins with up to twenty items."""
@@ -88,13 +89,17 @@ async def create_conversation(body: ConversationBody, caller: Asking) -> Respons
     return _json(_shown(talk))
 
 
-@conversations_router.get("/conversations/{conversation_id}", summary="Retrieve a conversation")
+@conversations_router.get(
+    "/conversations/{conversation_id}", summary="Retrieve a conversation", openapi_extra=answers("Conversation")
+)
 async def retrieve_conversation(conversation_id: str, caller: Asking) -> Response:
     """A conversation, without its items."""
     return _json(_shown(await find_talk(caller, conversation_id)))
 
 
-@conversations_router.post("/conversations/{conversation_id}", summary="Update a conversation")
+@conversations_router.post(
+    "/conversations/{conversation_id}", summary="Update a conversation", openapi_extra=answers("Conversation")
+)
 @once
 async def update_conversation(conversation_id: str, body: MetadataBody, caller: Asking) -> Response:
     """Replace what is attached to a conversation."""
@@ -102,7 +107,11 @@ async def update_conversation(conversation_id: str, body: MetadataBody, caller: 
     return _json(_shown(talk))
 
 
-@conversations_router.delete("/conversations/{conversation_id}", summary="Delete a conversation")
+@conversations_router.delete(
+    "/conversations/{conversation_id}",
+    summary="Delete a conversation",
+    openapi_extra=answers("ConversationDeletedResource"),
+)
 async def delete_conversation(conversation_id: str, caller: Asking) -> Response:
     """Remove a conversation. Its items are not erased: delete them first if they must be."""
     talk = await find_talk(caller, conversation_id)
@@ -113,7 +122,9 @@ async def delete_conversation(conversation_id: str, caller: Asking) -> Response:
 # --- items ------------------------------------------------------------------------------------------------------------
 
 
-@conversations_router.post("/conversations/{conversation_id}/items", summary="Add items")
+@conversations_router.post(
+    "/conversations/{conversation_id}/items", summary="Add items", openapi_extra=answers("ConversationItemList")
+)
 async def create_items(
     request: Request,
     conversation_id: str,
@@ -143,7 +154,9 @@ async def create_items(
     return _json(page_of(added, more=False))
 
 
-@conversations_router.get("/conversations/{conversation_id}/items", summary="List items")
+@conversations_router.get(
+    "/conversations/{conversation_id}/items", summary="List items", openapi_extra=answers("ConversationItemList")
+)
 async def list_items(
     conversation_id: str,
     caller: Asking,
@@ -159,7 +172,11 @@ async def list_items(
     return _json(page_of(shown, more=more))
 
 
-@conversations_router.get("/conversations/{conversation_id}/items/{item_id}", summary="Retrieve an item")
+@conversations_router.get(
+    "/conversations/{conversation_id}/items/{item_id}",
+    summary="Retrieve an item",
+    openapi_extra=answers("ConversationItem"),
+)
 async def retrieve_item(conversation_id: str, item_id: str, caller: Asking, include: Include = None) -> Response:
     """One item."""
     check_include(include)
@@ -167,7 +184,9 @@ async def retrieve_item(conversation_id: str, item_id: str, caller: Asking, incl
     return _json(item)
 
 
-@conversations_router.delete("/conversations/{conversation_id}/items/{item_id}", summary="Delete an item")
+@conversations_router.delete(
+    "/conversations/{conversation_id}/items/{item_id}", summary="Delete an item", openapi_extra=answers("Conversation")
+)
 async def delete_item(conversation_id: str, item_id: str, caller: Asking) -> Response:
     """Erase the record an item came from; answers the conversation."""
     talk = await find_talk(caller, conversation_id)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from fastapi import Depends, Header, Query, Request, Response
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
 from remanence.api.bound_keys import keep_key
+from remanence.api.described import answers
 from remanence.api.lane import Lane
 from remanence.api.lookout import Lookout
 from remanence.api.named import Served
@@ -99,7 +100,7 @@ def _json(value: object, headers: dict[str, str] | None = None) -> Response:
     return Response(msgspec.json.encode(value), headers=headers, media_type="application/json")
 
 
-@responses_router.post("/responses", summary="Create a response")
+@responses_router.post("/responses", summary="Create a response", openapi_extra=answers("Response", streams=True))
 async def create_response(
     request: Request,
     body: ResponseBody,
@@ -179,21 +180,29 @@ def _stream(caller: Caller, batches: AsyncGenerator[Sequence[WireEvent]], how: _
     return EventStream(paced(caller.clock, frames), on_end=how.on_end, headers=how.headers)
 
 
-@responses_router.post("/responses/input_tokens", summary="Estimate the tokens of an input")
+@responses_router.post(
+    "/responses/input_tokens",
+    summary="Estimate the tokens of an input",
+    openapi_extra=answers("InputTokenCountResponse"),
+)
 async def count_input_tokens(request: Request, body: CountBody, caller: Asking) -> Response:
     """An estimate: no provider's tokenizer is at hand. Four bytes are taken for a token."""
     asked = await ask(request.app.state.runtime, caller, body)
     return _json(counted(asked, await history_of(caller, asked)))
 
 
-@responses_router.post("/responses/compact", summary="Sum up a conversation")
+@responses_router.post(
+    "/responses/compact", summary="Sum up a conversation", openapi_extra=answers("CompactedResponse")
+)
 @once
 async def compact_response(request: Request, body: CompactBody, caller: Asking) -> Response:
     """One item that stands for a conversation, written by the model. Nothing of it is kept here."""
     return _json(await compact(request.app.state.runtime, caller, meter_of(request), body))
 
 
-@responses_router.get("/responses/{response_id}", summary="Retrieve a response")
+@responses_router.get(
+    "/responses/{response_id}", summary="Retrieve a response", openapi_extra=answers("Response", streams=True)
+)
 async def retrieve_response(
     request: Request,
     response_id: str,
@@ -220,7 +229,9 @@ async def retrieve_response(
     return _stream(caller, batches, how)
 
 
-@responses_router.post("/responses/{response_id}/cancel", summary="Cancel a response")
+@responses_router.post(
+    "/responses/{response_id}/cancel", summary="Cancel a response", openapi_extra=answers("Response")
+)
 async def cancel_response(request: Request, response_id: str, caller: Asking) -> Response:
     """Stop a response that has not ended; what happened already stays."""
     kept = await find(caller, response_id)
@@ -263,7 +274,17 @@ async def _ended(request: Request, caller: Caller, kept: Kept) -> Any:
     return await fold_of(caller, kept)
 
 
-@responses_router.delete("/responses/{response_id}", summary="Delete a response")
+class DeletedResponse(BaseModel):
+    """It is gone."""
+
+    id: str
+    object: Literal["response"]
+    deleted: Literal[True]
+
+
+@responses_router.delete(
+    "/responses/{response_id}", summary="Delete a response", responses={200: {"model": DeletedResponse}}
+)
 async def delete_response(response_id: str, caller: Asking) -> Response:
     """Remove a response. It is not found any more, and nothing can go on from it.
 
@@ -300,7 +321,11 @@ async def _erase_if_last(caller: Caller, kept: Kept, end: int) -> None:
     )
 
 
-@responses_router.get("/responses/{response_id}/input_items", summary="List the input of a response")
+@responses_router.get(
+    "/responses/{response_id}/input_items",
+    summary="List the input of a response",
+    openapi_extra=answers("ResponseItem", many=True),
+)
 async def list_input_items(
     response_id: str,
     caller: Asking,
