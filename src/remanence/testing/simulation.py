@@ -102,7 +102,7 @@ class Simulation:
         self.compacted: Outcome | None = None
         self.in_flight: dict[str, Dispatch] = {}
         self._outcomes: dict[str, Event] = {}
-        self._asked: set[str] = set()
+        self._asked: set[tuple[str, int]] = set()
         self.may_compact = True
         self._reload()
 
@@ -204,11 +204,11 @@ class Simulation:
         self._outcomes[call] = outcome
 
     def reconcile(self, call: str) -> None:
-        """Ask the tool about a doubt, once for each worker."""
+        """Ask the tool about a doubt, once for each worker and each time that it is due."""
         doubt = next((doubt for doubt in self.state.doubts if doubt.call == call), None)
-        if doubt is None or call in self._asked:
+        if doubt is None or (call, doubt.asked) in self._asked:
             return
-        self._asked.add(call)
+        self._asked.add((call, doubt.asked))
         found = self.script.reconcile(doubt, any(p.effect_key == doubt.effect_key for p in self.performed))
         if found is not None:
             known = self.state.call(call)

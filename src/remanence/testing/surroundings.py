@@ -22,6 +22,7 @@ from remanence.events import (
     ModelCalled,
     ModelFailed,
     ModelReplied,
+    ToolLost,
     ToolResolved,
     ToolReturned,
     ToolStarted,
@@ -87,7 +88,7 @@ class Script(msgspec.Struct, frozen=True):
     model: ModelScript
     inputs: tuple[Event, ...] = ()
     tool: Callable[[ToolStarted, str], Event] = _answers
-    reconcile: Callable[[Doubt, bool], ToolResolved | None] = _unknown
+    reconcile: Callable[[Doubt, bool], ToolLost | ToolResolved | None] = _unknown
     person: Callable[[Session], Sequence[Event]] = _nobody
     budgets: Mapping[tuple[str, Unit], int] = {}
     versions: tuple[AgentSpec, ...] = ()
