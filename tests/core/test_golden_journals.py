@@ -32,7 +32,7 @@ JOURNALS = Path(__file__).resolve().parent.parent / "journals"
 NAMES = sorted(path.stem for path in JOURNALS.glob("*.jsonl"))
 WANTED = (
     "plain_chat one_tool parallel_tools approval_granted approval_denied approval_expired doubt_reconciled "
-    "doubt_asked_again doubt_asked_in_vain "
+    "doubt_asked_again doubt_asked_in_vain doubt_that_will_be_asked_again "
     "doubt_resolved doubt_given_up retry budget_reached_and_raised cancel interrupt steer fork upgrade "
     "frozen_and_thawed compaction redaction timer question"
 )
