@@ -286,7 +286,7 @@ def load(
     models: dict[str, ModelConfig] = {}
     if file is not None:
         tree = _parse(file)
-        models = parse_models(tree.pop("models", {}))
+        models = parse_models(tree.pop("models", {}), source=file.name)
         given |= _flat(tree, Settings, "", file.name)
     given |= _from_environment(environment, {config.key_env for config in models.values()})
     given |= {name: _Given(text, f"--{name.replace('_', '-')}", text=True) for name, text in (options or {}).items()}

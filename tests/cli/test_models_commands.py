@@ -150,3 +150,17 @@ def test_a_default_that_cannot_be_found(project: Path, cli: Run) -> None:
     ran = cli("run", "shop", "hello")
     assert ran.code == 2
     assert "remanence.toml: `model`: There is no model 'nonsense'" in ran.err
+
+
+def test_a_model_that_cannot_be_is_said_with_its_file_and_what_was_kept(project: Path, cli: Run) -> None:
+    before = Path("remanence.toml").read_text()
+    ran = cli("models", "add", "x", "--base-url", "http://127.0.0.1:99999/v1")
+    assert (ran.code, ran.err.endswith("a port is at most 65535. Nothing was written.\n")) == (2, True)
+    assert Path("remanence.toml").read_text() == before
+    Path("remanence.toml").write_text(before + '\n[models.x]\nbase_url = "nowhere"\n')
+    for words in (("agents", "list"), ("sessions", "list"), ("models", "list")):
+        ran = cli(*words)
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.startswith("remanence: remanence.toml: models.x.base_url must begin with http://")
+        assert ran.err.endswith("Nothing was started.\n")
+    Path("remanence.toml").write_text(before)

@@ -43,8 +43,9 @@ async def list_(call: Invocation, *, output: Format) -> None:
     from remanence.cli.opening import agents_of
 
     code: dict[str, AgentSpec] = {}
+    configuration = call.configuration
     try:
-        code = {name: _spec(agent) for name, agent in agents_of(call.configuration).items()}
+        code = {name: _spec(agent) for name, agent in agents_of(configuration).items()}
     except RemanenceError as error:
         note(f"The declared agents are left out: {error.message}")
     async with call.reach() as reach:

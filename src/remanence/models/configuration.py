@@ -67,14 +67,21 @@ def read_models(path: Path) -> dict[str, ModelConfig]:
     """The models a configuration file names; none when the file does not exist. Raises `InvalidConfig`."""
     if not path.exists():
         return {}
-    return parse_models(_parse(_read(path), path).get("models", {}))
+    return parse_models(_parse(_read(path), path).get("models", {}), source=path.name)
 
 
-def parse_models(tables: Any) -> dict[str, ModelConfig]:
-    """The parsed `models` table of a configuration file as values, by name. Raises `InvalidConfig`."""
-    if not isinstance(tables, Mapping):
-        raise InvalidConfig("`models` must be tables, one for each model: [models.NAME].", param="models")
-    return {str(name): _parse_one(str(name), table) for name, table in tables.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+def parse_models(tables: Any, *, source: str = "", kept: str = "Nothing was started.") -> dict[str, ModelConfig]:
+    """The parsed `models` table of a configuration file as values, by name.
+
+    Raises `InvalidConfig`, which begins with `source` (where it stands) and ends with `kept`.
+    """
+    try:
+        if not isinstance(tables, Mapping):
+            raise InvalidConfig("`models` must be tables, one for each model: [models.NAME].", param="models")
+        return {str(name): _parse_one(str(name), table) for name, table in tables.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    except InvalidConfig as error:
+        said = f"{source}: {error.message}" if source else error.message
+        raise InvalidConfig(f"{said} {kept}", param=error.param) from None
 
 
 def _parse_one(name: str, table: Any) -> ModelConfig:
@@ -93,7 +100,7 @@ def _parse_one(name: str, table: Any) -> ModelConfig:
         config = msgspec.convert({"model": name, **given, "name": name}, ModelConfig)
     except msgspec.ValidationError as error:
         words = plain_words(str(error))
-        raise InvalidConfig(f"{where} cannot be used: {words}. Nothing was started.", param=where) from None
+        raise InvalidConfig(f"{where} cannot be used: {words}.", param=where) from None
     return _checked(config, where)
 
 
@@ -180,11 +187,11 @@ def add_model(path: Path, config: ModelConfig, *, replace: bool = False) -> str:
     be used; in both cases the file is as it was.
     """
     meant = _value_of(config)
-    table = table_of(parse_models({config.name: meant})[config.name])
+    table = table_of(parse_models({config.name: meant}, kept="Nothing was written.")[config.name])
     text = _read(path)
     before = _parse(text, path)
     models = before.get("models", {})
-    taken = config.name in parse_models(models)
+    taken = config.name in parse_models(models, source=path.name, kept="Nothing was written.")
     if taken and not replace:
         raise Conflict(
             f"{path} already names a model {config.name!r}. It was left as it is; choose another name, or replace it.",
