@@ -16,7 +16,7 @@ _KEY = "x-answer"
 _PREFIX = "Answer_"
 _PLACE = "#/components/schemas/"
 REFUSES: dict[str, Any] = {_KEY: {}}
-"""For `openapi_extra` of an operation that is only there to say that what it is about is not served, or is not there."""
+"""For `openapi_extra` of an operation that is only there to say that its subject is not served, or is not there."""
 _MODULES = {
     "Agent": "openai.types.beta.agent",
     "AgentDeleted": "openai.types.beta.agent_deleted",
