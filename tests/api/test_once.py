@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from fastapi import Request, Response
 from wire_server import KEY, OTHER, WireServer
 
 from remanence import Agent
-from remanence.api.bound_keys import BOUND_S, bind_key, free_key, keep_key
+from remanence.api.bound_keys import BOUND_S, bind_key
 from remanence.api.bound_keys import KIND as BOUND
 from remanence.api.once import DEAD_S, KEPT_S, KIND, only_once
 from remanence.app import make_id, open_database
@@ -240,110 +239,25 @@ def test_each_session_has_keys_of_its_own(server: WireServer) -> None:
         assert len(turns) == 1
 
 
-WRONG: dict[str, Callable[[Any, str], Any]] = {
-    "a shape": lambda client, key: client.responses.create(model="test", input=7, **keyed(key)),
-    "a value": lambda client, key: client.responses.create(model="nobody", input="hello", **keyed(key)),
-    "a place": lambda client, key: client.conversations.items.create("conv_none", items=USER, **keyed(key)),
-    "a chat": lambda client, key: client.chat.completions.create(model="nobody", messages=USER, **keyed(key)),
-    "a session": lambda client, key: client.beta.agents.sessions.create(
-        agent_id="nobody", environment=NO_PLACE, **keyed(key)
-    ),
-    "a freeze": lambda client, key: client.responses.create(model="test", input="hello", **keyed(key)),
-}
-
-
-@pytest.mark.parametrize("wrong", WRONG)
-def test_a_request_that_was_refused_frees_its_key(server: WireServer, wrong: str) -> None:
-    client = server.client()
-    if wrong == "a freeze":
-        server.do(lambda rt: rt.freeze("all"))
-    with pytest.raises(openai.APIStatusError) as caught:
-        WRONG[wrong](client, "one")
-    assert 400 <= caught.value.status_code < 500
-    if wrong == "a freeze":
-        server.do(lambda rt: rt.thaw("all"))
-    assert client.conversations.create(metadata={"a": "b"}, **keyed("one")).metadata == {"a": "b"}
-    refused(lambda: client.responses.create(model="test", input="hello", **keyed("one")))
-
-
-def test_what_a_busy_session_refused_is_said_later_under_the_same_key(tmp_path: Path) -> None:
-    """The session is in a turn, then it is not: the same request under the same key is not refused for ever."""
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slow(request: ModelRequest) -> ModelReply:
-        said = text_of(request.messages[-1].parts)
-        if said == "first":
-            begun.set()
-            assert go_on.wait(30)
-        return ModelReply((Text(f"reply to {said}"),))
-
-    class Slow(Scripted):
-        async def reply(self, request: ModelRequest, on_delta: Any) -> ModelReply:
-            return await asyncio.to_thread(slow, request)
-
-    server = Server(str(tmp_path / "a.db"), {"test": Slow(slow)}, [Agent("support", model="test")])
-    try:
-        client = server.client()
-        talk = client.conversations.create()
-        first = client.responses.create(model="test", input="first", conversation=talk.id, background=True)
-        assert begun.wait(30)
-
-        def say(model: str = "test") -> Any:
-            more = keyed("one", **{"x-if-busy": "reject"})
-            return client.responses.create(model=model, input="second", conversation=talk.id, **more)
-
-        def add() -> Any:
-            return client.conversations.items.create(talk.id, items=USER, **keyed("two"))
-
-        for asked in (say, add, lambda: say("other")):
-            with pytest.raises(openai.APIStatusError) as caught:
-                asked()
-            assert caught.value.status_code in (404, 409)
-            assert caught.value.code != "idempotency_key_reused"
-        go_on.set()
-        while client.responses.retrieve(first.id).status == "in_progress":
-            pass
-        second = say()
-        assert second.output_text == "reply to second"
-        assert say().id == second.id
-        assert [item.id for item in add().data] == [item.id for item in add().data]
-        refused(lambda: client.conversations.create(**keyed("one")))
-    finally:
-        go_on.set()
-        server.stop()
+def test_agents_and_sessions_are_changed_once(server: WireServer) -> None:
+    agents = server.client().beta.agents
+    agent = agents.create(model="test")
+    session = agents.sessions.create(agent_id=agent.id, environment=NO_PLACE)
+    first = agents.update(agent.id, instructions="one", **keyed("a")).to_dict()
+    assert agents.sessions.update(session.id, metadata={"a": "1"}, **keyed("s")).metadata == {"a": "1"}
+    agents.update(agent.id, instructions="two")
+    agents.sessions.update(session.id, metadata={"a": "2"})
+    assert agents.update(agent.id, instructions="one", **keyed("a")).to_dict() == first
+    assert agents.sessions.update(session.id, metadata={"a": "1"}, **keyed("s")).metadata == {"a": "1"}
+    assert agents.retrieve(agent.id).instructions == "two"
+    assert agents.sessions.retrieve(session.id).metadata == {"a": "2"}
+    refused(lambda: agents.update(agent.id, instructions="three", **keyed("a")))
+    refused(lambda: agents.sessions.update(session.id, metadata={}, **keyed("s")))
 
 
 def asking(path: str, key: str) -> Request:
     headers = [(b"idempotency-key", key.encode())]
     return Request({"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers})
-
-
-async def test_a_key_is_not_freed_by_one_that_failed_when_another_may_have_succeeded(tmp_path: Path) -> None:
-    database = await open_database(f"sqlite:///{tmp_path}/a.db")
-    caller = Caller(database, Hub(clock := FakeClock()), clock, make_id)
-    try:
-        first, again = asking("/v1/responses", "1"), asking("/v1/responses", "1")
-        await bind_key(caller, first)
-        await bind_key(caller, again)
-        await free_key(again)  # it did not bind it
-        await free_key(first)
-        with pytest.raises(KeyReused):
-            await bind_key(caller, asking("/v1/conversations", "1"))
-        done = asking("/v1/responses", "2")
-        await bind_key(caller, done)
-        keep_key(done)
-        await free_key(done)
-        with pytest.raises(KeyReused):
-            await bind_key(caller, asking("/v1/conversations", "2"))
-        alone = asking("/v1/responses", "3")
-        await bind_key(caller, alone)
-        await free_key(alone)
-        await free_key(alone)
-        await bind_key(caller, asking("/v1/conversations", "3"))
-        with pytest.raises(KeyReused):
-            await bind_key(caller, asking("/v1/responses", "3"))
-    finally:
-        await database.close()
 
 
 async def test_a_bound_key_is_free_again_after_a_day_and_is_forgotten(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from remanence.api.bodies import JsonRoute
 from remanence.api.described import answers
 from remanence.api.lists import After, Limit, Ordered, answer, list_answer
 from remanence.api.named import Served, known_names
+from remanence.api.once import once
 from remanence.api.router import Face
 from remanence.api.unfit import check_settings
 from remanence.commands import saved
@@ -100,6 +101,7 @@ async def retrieve_agent(agent_id: AgentId, caller: Asker, served: Serves) -> Re
 
 
 @agents_router.post("/{agent_id}", summary="Change an agent", openapi_extra=answers("Agent"))
+@once
 async def update_agent(agent_id: AgentId, body: AgentChanges, caller: Asker, served: Serves) -> Response:
     """What is left out stays. Sessions keep the version they were opened with."""
     known = await saved_agent(served, caller, agent_id)

@@ -35,6 +35,7 @@ from remanence.api.described import answers
 from remanence.api.lists import After, Limit, Order, Ordered, answer, list_answer
 from remanence.api.lookout import Lookout
 from remanence.api.named import Served
+from remanence.api.once import once
 from remanence.api.router import Face
 from remanence.api.stream import EventStream, Place, paced
 from remanence.commands import controls, sessions
@@ -95,6 +96,7 @@ async def retrieve_session(session_id: SessionId, caller: Asker) -> Response:
 
 
 @sessions_router.post("/{session_id}", summary="Change a session", openapi_extra=answers("AgentSession"))
+@once
 async def update_session(session_id: SessionId, body: SessionChanges, caller: Asker, served: Serves) -> Response:
     """Model, reasoning and tools hold from the next model call on. What is left out stays."""
     s = await visible_session(caller, session_id)

@@ -355,6 +355,8 @@ HEADERS: tuple[Header, ...] = (
             "beta.agents.create",
             "beta.agents.sessions.create",
             "beta.agents.sessions.events.create",
+            "beta.agents.sessions.update",
+            "beta.agents.update",
             "chat.completions.create",
             "conversations.create",
             "conversations.items.create",

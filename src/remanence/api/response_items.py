@@ -31,6 +31,7 @@ __all__ = [
     "call_off_wire",
     "call_item",
     "call_on_wire",
+    "calls_on_wire",
     "content_of",
     "input_item",
     "items_of_session",
@@ -49,6 +50,7 @@ __all__ = [
 
 Item = dict[str, Any]
 _OURS = re.compile(r"call_(\d+_\d+_\d+)")
+_OURS_SAID = re.compile(rf"\b{_OURS.pattern}\b")
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -75,6 +77,11 @@ def call_on_wire(session: str, call: str) -> str:
     """A call's id as clients see it."""
     found = _OURS.fullmatch(call)
     return f"call_{_mark(session)}_{found[1]}" if found else call
+
+
+def calls_on_wire(session: str, words: str) -> str:
+    """Words for a client that name calls of a session: with their ids as it sees them."""
+    return _OURS_SAID.sub(lambda found: call_on_wire(session, found[0]), words)
 
 
 def call_off_wire(sessions: Collection[str], call: str) -> str:

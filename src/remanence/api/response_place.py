@@ -25,7 +25,7 @@ from remanence.api.response_endings import Endings
 from remanence.api.response_fold import Fold, Pending
 from remanence.api.response_history import renamed, said_before
 from remanence.api.response_input import Approval, Given, Spoken, read_input, refuse
-from remanence.api.response_items import approval_id, call_off_wire
+from remanence.api.response_items import approval_id, call_off_wire, calls_on_wire
 from remanence.api.response_kept import (
     Kept,
     Offer,
@@ -43,10 +43,12 @@ from remanence.api.response_spec import paths_of, spec_for, spec_in
 from remanence.api.talks import Talk, add_spoken, find_talk, follow_talk, open_talk
 from remanence.api.unfit import check_pictures, check_settings
 from remanence.commands import approvals, sessions
+from remanence.commands.approvals import Ruling
 from remanence.commands.caller import Caller, state_in, state_of
 from remanence.commands.controls import hold_over
 from remanence.commands.given import Key, bound, calls_with_client, check, said_under, say
 from remanence.commands.sessions import Opening
+from remanence.commands.together import Judged, together
 from remanence.content import Message, ToolCall
 from remanence.core.session import fold as fold_state
 from remanence.core.state import CLIENT_EPOCH, Session
@@ -181,7 +183,7 @@ async def place(caller: Caller, asked: Asked, submission: Submission, endings: E
                 asked = replace(asked, talk=await find_talk(caller, asked.talk.id))
             if (again := await _journaled(caller, asked, submission)) is not None:
                 return again  # it is this very request, sent twice at once, that the session is busy with
-            if isinstance(error, Busy):
+            if isinstance(error, Busy) or asked.given.approvals:  # which were judged as often as the session moved
                 raise
     raise Conflict(f"The session changed {_TRIES} times meanwhile; nothing was written. Try again.")
 
@@ -405,11 +407,15 @@ async def _submit(
     response is kept by that."""
     key = submission.key
     if asked.given.approvals:
-        return *await _decide(caller, s, asked), False
+        return *await _decide(caller, s, asked, key), False
     answers = bool(calls_with_client(s))
     if answers or (s.turn is None and not s.queue):
         echo.turn = s.turns if answers else None
-        appended = await say(caller, s, messages, spec=spec_in(asked.spec, s), key=key, beside=echo)
+        try:
+            appended = await say(caller, s, messages, spec=spec_in(asked.spec, s), key=key, beside=echo)
+        except InvalidInput as error:
+            error.message = calls_on_wire(s.id, error.message)
+            raise
         return appended, echo.turn, not appended.replayed
     if len(messages) != 1 or messages[0].role != "user":
         raise Busy("A turn is running, and only one message of a user can wait for it. Nothing was written.")
@@ -425,9 +431,9 @@ async def _submit(
     return appended, s.turns if asks else None, False
 
 
-async def _decide(caller: Caller, s: Session, asked: Asked) -> tuple[Appended, int | None]:
-    """Answers to approvals, and nothing else. They hold under the rules they were asked under; what else the request
-    says goes for the rest of the turn when those are the same."""
+async def _decide(caller: Caller, s: Session, asked: Asked, key: Key | None) -> tuple[Appended, int | None]:
+    """Answers to approvals, and nothing else: all of them, or none. They hold under the rules they were asked under;
+    what else the request says goes for the rest of the turn when those are the same."""
     given, spec = asked.given, spec_in(asked.spec, s)
     if given.messages:
         refuse("input", "answers to approvals come alone")
@@ -436,11 +442,11 @@ async def _decide(caller: Caller, s: Session, asked: Asked) -> tuple[Appended, i
     same = spec.name == AGENT and policy_digest(spec) == s.policy and all(c and c.state == "asked" for c in open_calls)
     if same and spec_digest(spec) != s.version:
         await sessions.upgrade(caller, s.id, spec)
-    appended: list[Appended] = []
+    judged: list[Judged] = []
     for call, answer in zip(calls, given.approvals, strict=True):
-        decision = "approve" if answer.approve else "deny"
-        appended.append(await approvals.approve(caller, s.id, call, decision=decision, note=answer.reason))
-    return appended[0], s.turns
+        ruling = Ruling("approve" if answer.approve else "deny", answer.reason)
+        judged.append(lambda s, _, call=call, ruling=ruling: approvals.ruled(caller, s, call, ruling))
+    return await together(caller, s.id, *judged, once=bound(caller, key) if key else None), s.turns
 
 
 async def history_of(caller: Caller, asked: Asked) -> tuple[Message, ...]:
