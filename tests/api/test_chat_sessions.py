@@ -202,8 +202,10 @@ async def test_an_agent_runs_its_own_tools(database: str) -> None:
 async def test_a_turn_that_waits_for_a_person_says_so(stream: bool, database: str) -> None:
     support = Agent("support", model="test", tools=[refund])
     async with chatting(database, agent_script(), agents=[support]) as server:
-        with pytest.raises(openai.ConflictError, match="waits for an approval"):
+        with pytest.raises(openai.ConflictError, match="waits for an approval") as refused:
             await ask(server, [user("money")], model="support", stream=stream)
+        session = refused.value.response.headers["x-session-id"]
+        assert session in refused.value.message, "where it goes on is said to programs too"
 
 
 async def test_other_projects_and_unknown_sessions_are_not_there(database: str) -> None:

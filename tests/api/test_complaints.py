@@ -59,6 +59,8 @@ def session(**more: Any) -> Any:
         (response(tools=[{"type": None}]), "tools[0].type", "Input should be one of 'function', 'mcp'"),
         (response(prompt={"id": "p"}), "prompt", "it is not served here; leave it out"),
         (chat(store=True), "store", "Input should be false"),
+        (response(metadata={str(n): "" for n in range(17)}), "metadata", "Object should have at most 16 items. N"),
+        (chat(messages=[]), "messages", "List should have at least 1 item. Nothing"),
         # numbers beyond any count
         (response(max_output_tokens=10**400), "max_output_tokens", "less than 9007199254740992"),
         (response(max_output_tokens=2**53), "max_output_tokens", "less than 9007199254740992"),

@@ -43,6 +43,7 @@ from remanence.api.chat_place import Tally, beyond
 from remanence.api.chat_request import asked_of, fitted
 from remanence.api.chat_session import Wanted, answer, tell
 from remanence.api.chat_shapes import ChatAnswer, ChatBody, ChatChunk, StreamOptions
+from remanence.api.failures import known
 from remanence.api.lookout import CLOSE_S, Lookout
 from remanence.api.named import Served, named
 from remanence.api.once import IdempotencyKey, digest_of_request, only_once
@@ -149,7 +150,13 @@ async def create_chat_completion(
     keep_key(request)
     pieces = answer(caller, told) if not tally.begun else beyond(answer(caller, told), tally)
     heading = _heading(body, f"chatcmpl-{told.session}-{told.position}".replace("_", "-"), told.at)
-    return await _answer(heading, body, pieces, _end_of(request, 0), {"x-session-id": told.session}, tally)
+    named_in = {"x-session-id": told.session}
+    try:
+        return await _answer(heading, body, pieces, _end_of(request, 0), named_in, tally)
+    except RemanenceError as error:  # what was said is kept: where, whoever said it in a new session must hear
+        refusal = await known(request, error)
+        refusal.headers.update(named_in)
+        return refusal
 
 
 def _heading(body: ChatBody, name: str, at: int) -> Heading:

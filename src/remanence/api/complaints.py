@@ -27,6 +27,7 @@ _WORDS = {
 _SHOULD_BE = "Input should be "
 _JSON = {"True": "true", "False": "false", "None": "null"}
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_PYDANTIC = re.compile(r" after validation, not \w+$")
 _PYTHON = re.compile(r"\b(?:True|False|None)\b")
 
 
@@ -70,7 +71,7 @@ def _words_of(error: Mapping[str, Any]) -> str:
         case "literal_error":
             return _PYTHON.sub(lambda found: _JSON[found[0]], str(error["msg"]))
         case kind:
-            return str(_WORDS.get(kind, error["msg"]))
+            return _WORDS.get(kind) or _PYDANTIC.sub("", str(error["msg"])).replace("Dictionary", "Object")
 
 
 def _path(loc: tuple[str | int, ...], body: Any, *, absent: bool) -> str:
