@@ -20,6 +20,9 @@ from remanence.errors import NotFound, StoreFull, StoreUnavailable
 from remanence.events import InputReceived, ToolReturned
 from remanence.models.scripted import Scripted
 from remanence.stores.sqlite import SqliteDatabase, open_sqlite
+from remanence.stores.sqlite_read_only import located
+from remanence.stores.sqlite_read_only import on_a_full_disk as on_full
+from remanence.stores.sqlite_readers import Readers
 
 ROOM_BYTES = 300_000
 """Beyond what an empty database takes."""
@@ -49,8 +52,60 @@ import asyncio, resource, sys
 from remanence.stores.sqlite import open_sqlite
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, 16_384))
-asyncio.run(open_sqlite(sys.argv[1]))
+asyncio.run(open_sqlite(sys.argv[1], writing=True))
 """
+SHORT = """
+import resource, sys
+from remanence.cli import main
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, 16_384))
+main()
+"""
+"""The command line where no file may grow: not the database, and not the 32 KB that the index of its log takes."""
+
+
+def on_a_full_disk(folder: Path, *words: str) -> tuple[int, str, str]:
+    command = [sys.executable, "-c", SHORT, "--database", f"sqlite:///{folder}/full.db", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=folder)
+    return done.returncode, done.stdout, done.stderr
+
+
+async def test_what_a_full_disk_holds_can_be_read_while_nobody_has_it_open(tmp_path: Path) -> None:
+    database = await opened(tmp_path, None)
+    async with runtime(database, Shop()) as rt:
+        session = await rt.open("shop", opening=Opening(session="s1"))
+        await session.send("hello")
+    await database.close()
+    before = (tmp_path / "full.db").read_bytes()
+    assert not (tmp_path / "full.db-wal").exists()
+    for words in (("sessions", "list"), ("sessions", "verify", "--all"), ("sessions", "tail", "s1")):
+        code, out, err = await asyncio.to_thread(on_a_full_disk, tmp_path, *words)
+        assert (code, "s1" in out or "hello" in out) == (0, True), err
+    code, _, err = await asyncio.to_thread(on_a_full_disk, tmp_path, "sessions", "send", "s1", "more")
+    assert (code, "can only be read here: there is no space left on its disk" in err) == (1, True), err
+    # With something in the log it would not be the whole of it.
+    (tmp_path / "full.db-wal").write_bytes(b"something")
+    code, _, err = await asyncio.to_thread(on_a_full_disk, tmp_path, "sessions", "list")
+    assert (code, "There is no space left" in err) == (1, True), err
+    (tmp_path / "full.db-wal").unlink()
+    assert (tmp_path / "full.db").read_bytes() == before
+
+
+async def test_who_reads_on_a_full_disk_hears_that_somebody_wrote_meanwhile(tmp_path: Path) -> None:
+    path = str(tmp_path / "full.db")
+    await (await open_sqlite(path)).close()
+    location = on_full(located(path))
+    assert location is not None
+    readers = Readers(location)
+    assert await readers.run(lambda connection: connection.execute("SELECT 1").fetchone()) == (1,)
+    async with Remanence(f"sqlite:///{path}", agents=[Shop().agent()], worker=False) as rt:
+        await rt.open("shop")
+        for ask in (readers.run, readers.at_once):
+            with pytest.raises(StoreUnavailable, match="somebody has written to it since"):
+                await ask(lambda connection: connection.execute("SELECT 1").fetchone())
+    with pytest.raises(StoreUnavailable, match="run this again"):
+        await readers.run(lambda connection: connection.execute("SELECT 1").fetchone())
+    await readers.close()
 
 
 async def test_a_disk_without_room_for_the_index_of_the_log_is_called_full(tmp_path: Path) -> None:

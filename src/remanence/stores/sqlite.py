@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from remanence.content import Usage
-from remanence.errors import Conflict
+from remanence.errors import Conflict, StoreFull
 from remanence.events import Recorded
 from remanence.ports import (
     Appended,
@@ -47,7 +47,7 @@ from remanence.stores.rows import draft
 from remanence.stores.sqlite_connect import LOCK_TIMEOUT_S, Location, explained
 from remanence.stores.sqlite_memory import SqliteMemories
 from remanence.stores.sqlite_no_writer import NoWriter
-from remanence.stores.sqlite_read_only import located, refused
+from remanence.stores.sqlite_read_only import located, on_a_full_disk, refused
 from remanence.stores.sqlite_readers import Readers
 from remanence.stores.sqlite_registry import SqliteRegistry
 from remanence.stores.sqlite_schema import check, prepare
@@ -338,5 +338,12 @@ async def open_sqlite(
     location = await asyncio.to_thread(located, path, ephemeral, bytes_max, lock_timeout_s)
     if location.read_only and writing:
         raise refused(path, location.read_only)
-    await asyncio.to_thread(check if location.read_only else prepare, location)
+    try:
+        await asyncio.to_thread(check if location.read_only else prepare, location)
+    except StoreFull:
+        left = None if writing else await asyncio.to_thread(on_a_full_disk, location)
+        if left is None:
+            raise
+        location = left
+        await asyncio.to_thread(check, location)
     return SqliteDatabase(url, location, folder)

@@ -25,6 +25,8 @@ __all__ = [
     "durability_of",
     "explain",
     "explained",
+    "has_log",
+    "looks_of",
     "means_locked",
 ]
 
@@ -48,6 +50,7 @@ class Location(msgspec.Struct, frozen=True):
     """Which file, and how it is kept. `ephemeral` gives up durability; `bytes_max` refuses to grow past a size.
 
     `read_only` says why it cannot be written (empty: it can); `whole`: then, that there is no log beside the file.
+    Where somebody may write all the same, because room is made, `seen` is when the file was changed last, and its size.
     """
 
     path: str
@@ -56,6 +59,27 @@ class Location(msgspec.Struct, frozen=True):
     lock_timeout_s: float = LOCK_TIMEOUT_S
     read_only: str = ""
     whole: bool = False
+    seen: tuple[int, int] | None = None
+
+    def check(self) -> None:
+        """See that a file that is read as it lies is as it was. Raises StoreUnavailable."""
+        if self.seen is not None and (looks_of(self.path) != self.seen or has_log(self.path)):
+            raise StoreUnavailable(
+                f"The database {self.path} could only be read, its disk being full, and somebody has written to it "
+                "since. What was read is not to be relied on, and nothing was changed; run this again."
+            )
+
+
+def looks_of(path: str) -> tuple[int, int]:
+    """When a file was changed last, in nanoseconds, and its size in bytes."""
+    found = os.stat(path)
+    return found.st_mtime_ns, found.st_size
+
+
+def has_log(path: str) -> bool:
+    """Whether something lies in the log beside a database, which SQLite keeps where the file is, not a link to it."""
+    log = Path(f"{Path(path).resolve()}-wal")
+    return log.exists() and log.stat().st_size > 0
 
 
 def connect(location: Location, *, writer: bool = False) -> sqlite3.Connection:

@@ -4,6 +4,9 @@ A file in WAL mode is read together with its log and the index of that (`-wal`, 
 are missing. Where they cannot be made there are two cases. Without a log the file is whole, and nobody changes it: it
 is read as it lies (`immutable`). With a log but without its index it cannot be read in place, and a copy can.
 
+A disk that is full is such a place, too, while nobody has the file open: there is no room for the index of its log.
+The file is read as it lies then, if its log holds nothing, and each read looks afterwards whether it is as it was.
+
 What may be looked at is asked for by name, never by opening the file: a process that closes any descriptor of a file
 gives up all its locks on it.
 """
@@ -13,10 +16,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from remanence.errors import StoreReadOnly
-from remanence.stores.sqlite_connect import LOCK_TIMEOUT_S, Location
+import msgspec
 
-__all__ = ["located", "read_only", "refused"]
+from remanence.errors import StoreReadOnly
+from remanence.stores.sqlite_connect import LOCK_TIMEOUT_S, Location, has_log, looks_of
+
+__all__ = ["located", "on_a_full_disk", "read_only", "refused"]
 
 _EFFECTIVE = os.access in os.supports_effective_ids
 
@@ -45,6 +50,14 @@ def located(
     path = str(Path(path).absolute())
     why = read_only(path)
     return Location(path, ephemeral, bytes_max, lock_timeout_s, why, bool(why) and _lies_whole(path))
+
+
+def on_a_full_disk(location: Location) -> Location | None:
+    """The file as it can still be read where there is no room beside it; None when its log would be needed for that."""
+    if has_log(location.path):
+        return None
+    why, seen = "there is no space left on its disk", looks_of(location.path)
+    return msgspec.structs.replace(location, read_only=why, whole=True, seen=seen)
 
 
 def _lies_whole(path: str) -> bool:

@@ -79,7 +79,9 @@ class Readers:
                 if self._here is None:
                     self._here = connect(self._location)
                     self._here.execute("PRAGMA busy_timeout = 0")
-                return query(self._here)
+                found = query(self._here)
+                self._location.check()
+                return found
             except sqlite3.OperationalError as error:
                 if not means_locked(error):
                     raise
@@ -123,6 +125,7 @@ class Readers:
                     with explained(self._location):
                         connection = connection or connect(self._location)
                         read.found = _read(connection, read.query)
+                        self._location.check()
                 except Exception as error:  # noqa: BLE001 - it is told to whoever asked; the thread must outlive it
                     read.error = error
             try:
