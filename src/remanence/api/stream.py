@@ -158,8 +158,6 @@ async def _heard(
     items = [*await reader.take(BEAT_S)]
     await asyncio.sleep(0)  # whoever made them goes first: it has effects to send, or a reply to journal
     stirred = not items
-    if any(isinstance(item, Recorded) and isinstance(item.event, ToolStarted) for item in items):
-        items += await reader.take(OUTCOME_S)
     running = caller.live.running(session)
     if running is not None and running.answered:
         sent_at = clock.now()
@@ -171,7 +169,15 @@ async def _heard(
         items += more
         if not more and (clock.now() - sent_at) / _MICROS < COALESCE_S:
             return items, True
+    if any(_starts(item) for item in items):
+        items += await reader.take(OUTCOME_S)
+        await asyncio.sleep(0)  # the model call that its outcome led to goes first
     return items, stirred
+
+
+def _starts(item: Recorded | Delta) -> bool:
+    """Whether a tool of ours starts with this."""
+    return isinstance(item, Recorded) and isinstance(item.event, ToolStarted) and not item.event.client
 
 
 def _preview(caller: Caller, session: str) -> Preview | None:
