@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,14 @@ import pytest
 import structlog
 from fastapi import APIRouter
 from structlog.testing import capture_logs
+from wire_server import serve
 
 from remanence import Remanence
 from remanence.api.app import build_app
 from remanence.api.stream import EventStream
 from remanence.cli.opening import configure_logs
 from remanence.errors import StoreUnavailable
+from remanence.models.scripted import Step
 
 router = APIRouter()
 
@@ -68,3 +71,36 @@ def test_a_traceback_in_the_log_is_a_plain_one(capsys: pytest.CaptureFixture[str
     said = capsys.readouterr().err
     assert "RuntimeError: 100 things are at hand" in said
     assert len(said.splitlines()) < 12
+
+
+@pytest.mark.parametrize("face", ["responses", "chat"])
+def test_whoever_leaves_what_is_not_stored_leaves_no_task_behind(face: str, tmp_path: Path) -> None:
+    """A model call that nobody waits for any more is cut off, with everything that waited for it."""
+    complaints: list[str] = []
+
+    async def listen(rt: Remanence) -> int:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+        return len(asyncio.all_tasks())
+
+    async def tasks(rt: Remanence) -> int:
+        await asyncio.sleep(0)
+        gc.collect()
+        return len(asyncio.all_tasks())
+
+    with serve(tmp_path / "a.db", [Step(text="One two three.", piece_s=60.0)]) as server, server.client() as client:
+        before = server.do(listen)
+        for _ in range(3):
+            if face == "responses":
+                stream = client.responses.create(model="scripted", input="hello", store=False, stream=True)
+                while next(stream).type != "response.output_text.delta":
+                    pass
+            else:
+                said = [{"role": "user", "content": "hello"}]
+                stream = client.chat.completions.create(model="scripted", messages=said, stream=True)
+                next(stream)
+            stream.close()
+        for _ in range(1_000):
+            if server.do(tasks) <= before:
+                break
+        assert server.do(tasks) <= before, "a task is left"
+    assert not complaints

@@ -114,6 +114,7 @@ class Private:
         self._add(ModelCalled(call, self._turn, self._asked.spec.model, 1, 1, ""))
         task = asyncio.create_task(self._call())
         ending = asyncio.ensure_future(stopped()) if stopped is not None else asyncio.Future[None]()
+        waiter = ending
         try:
             while not (task.done() or ending.done()):
                 waiter = asyncio.create_task(self._news.wait())
@@ -127,9 +128,9 @@ class Private:
             self._settle(call, task)
             yield fold.take_events()
         finally:
-            task.cancel()
-            ending.cancel()
-            await asyncio.gather(task, ending, return_exceptions=True)
+            for one in (task, ending, waiter):  # whoever leaves does so while all three are waited for
+                one.cancel()
+            await asyncio.gather(task, ending, waiter, return_exceptions=True)
 
     async def _call(self) -> ModelReply:
         spec = self._asked.spec
