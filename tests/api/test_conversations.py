@@ -16,7 +16,7 @@ from remanence.api.conversations import conversations_router
 from remanence.api.responses import responses_router
 from remanence.content import Text, ToolCall, text_of
 from remanence.models.scripted import Scripted
-from remanence.ports import ModelReply, ModelRequest
+from remanence.ports import EntryQuery, ModelReply, ModelRequest
 
 USER: Any = {"type": "message", "role": "user", "content": "my name is Ada"}
 BOT: Any = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hello Ada"}]}
@@ -167,3 +167,5 @@ async def test_what_an_item_lacks_is_named_by_its_own_path(server: Server) -> No
         with pytest.raises(openai.BadRequestError) as caught:
             await conversations.create(items=[item])
         assert caught.value.param == param
+    # Nor is a conversation made that nobody was told of.
+    assert not await server.rt.database.registry.list(EntryQuery("conversation"))

@@ -7,6 +7,8 @@ then show `[redacted]` in its place. Deleting a conversation removes it from the
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import msgspec
@@ -28,7 +30,7 @@ from remanence.api.response_request import Metadata, check_include
 from remanence.api.router import Face
 from remanence.api.talks import GONE, KIND, Talk, add_spoken, change_talk, find_talk, make_talk, open_talk, resting
 from remanence.commands.caller import Caller, state_of
-from remanence.commands.given import Key, erase, keep
+from remanence.commands.given import Key, check_kept, erase, keep
 from remanence.errors import Busy, Conflict, Frozen, InvalidInput, KeyReused, NotFound
 
 __all__ = ["conversations_router"]
@@ -83,6 +85,8 @@ def _shown(talk: Talk) -> Item:
 async def create_conversation(body: ConversationBody, caller: Asking) -> Response:
     """An empty conversation, or one that begins with up to twenty items."""
     given = await _read(caller, Talk("", 0), body.items or [])
+    with _named():
+        check_kept(caller, given.messages)
     talk = Talk(caller.make_id("conv"), caller.clock.now(), metadata=body.metadata or {})
     await make_talk(caller, talk)
     await _add(caller, talk, given)
@@ -232,6 +236,17 @@ async def _add(caller: Caller, talk: Talk, given: Given, *, key: Key | None = No
     return positions, names
 
 
+@contextmanager
+def _named() -> Generator[None]:
+    """What is `input` elsewhere is `items` here."""
+    try:
+        yield
+    except InvalidInput as error:
+        if error.param == "input":
+            error.param = "items"
+        raise
+
+
 async def _add_messages(caller: Caller, talk: Talk, given: Given, key: Key | None) -> set[int]:
     for _ in range(_TRIES):
         s = await open_talk(caller, talk, resting())
@@ -239,9 +254,8 @@ async def _add_messages(caller: Caller, talk: Talk, given: Given, key: Key | Non
             raise Busy("A turn of this conversation is running. Nothing was added; wait until it has ended.")
         spec = await caller.database.specs.get(s.version)
         try:
-            appended = await keep(caller, s, given.messages, spec=spec, key=key)
-        except InvalidInput as error:  # said of what is `input` elsewhere
-            raise InvalidInput(error.message, param="items") from None
+            with _named():
+                appended = await keep(caller, s, given.messages, spec=spec, key=key)
         except (Busy, Frozen, KeyReused):
             raise
         except Conflict:  # somebody else added something just now; this comes after it

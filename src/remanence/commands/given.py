@@ -37,7 +37,19 @@ from remanence.events import (
 from remanence.ports import Appended, Entry, Write
 from remanence.spec import AgentSpec, policy_digest
 
-__all__ = ["GIVEN", "Beside", "Key", "bound", "calls_with_client", "check", "erase", "keep", "said_under", "say"]
+__all__ = [
+    "GIVEN",
+    "Beside",
+    "Key",
+    "bound",
+    "calls_with_client",
+    "check",
+    "check_kept",
+    "erase",
+    "keep",
+    "said_under",
+    "say",
+]
 
 GIVEN = "given"
 """The model of a reply that was brought along."""
@@ -64,6 +76,11 @@ def calls_with_client(s: Session) -> tuple[Call, ...]:
 def check(caller: Caller, messages: Sequence[Message]) -> tuple[Event, ...]:
     """What these messages would be journaled as in a new session. Raises InvalidInput when they cannot be answered."""
     return _Past(caller, Session(""), 0, None).answered(messages)
+
+
+def check_kept(caller: Caller, messages: Sequence[Message]) -> None:
+    """Raise what `keep` would of these messages in a new session: InvalidInput, TooLarge."""
+    check_size(caller, len(msgspec.json.encode(_Past(caller, Session(""), 0, None).closed(messages))))
 
 
 async def say(
