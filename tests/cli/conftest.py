@@ -17,6 +17,7 @@ BOTH_WAYS = {
     "test_agents_commands",
     "test_if_busy",
     "test_money_commands",
+    "test_moving_commands",
     "test_people_commands",
     "test_sessions_commands",
 }

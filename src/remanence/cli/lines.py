@@ -101,9 +101,9 @@ class Lines:
             case _:
                 return f"{self.call(event.call)}{_call_words_of(event)}"
 
-    def ending(self, event: TurnEnded) -> str:
-        """Why a turn ended, and what it leaves behind in the world when it was cut short."""
-        said = _after(event.reason)
+    def ending(self, event: TurnEnded, length: int = 120) -> str:
+        """Why a turn ended, in so many characters, and what it leaves behind in the world when it was cut short."""
+        said = f": {shortened(event.reason, length)}" if event.reason else ""
         if event.happened and event.status != "completed":
             said += f"; already happened: {', '.join(self.call(key.rpartition(':')[2]) for key in event.happened)}"
         return said + (f"; {len(event.in_doubt)} in doubt" if event.in_doubt else "")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -60,6 +61,7 @@ __all__ = [
 
 INTERRUPTED = 130
 FINISHING = "Calls that run are given time to finish (Ctrl-C again leaves at once)."
+REASON_MAX = 1_000
 PATIENCE = 6
 """After how many quiet moments a wait for a worker is explained."""
 
@@ -107,7 +109,8 @@ class View:
             case CallJudged(verdict="allow") | TurnEnded(status="completed"):
                 pass
             case TurnEnded(status=status):
-                self.aside(f"turn {status}{self._lines.ending(event)}")
+                # Whole: its last words say what to do next.
+                self.aside(f"turn {status}{self._lines.ending(event, REASON_MAX)}")
             case ToolStarted():
                 self.aside(f"> {self._lines.words(event)}")
             case ToolReturned():
@@ -236,7 +239,11 @@ def _turn_of(s: Session, record: Recorded, position: int | None) -> int | None:
 async def _explain(watch: Watch, rest: Rest | None, view: View) -> None:
     """Why nothing happens: a timer, or a session that another worker has, or none. A slow model explains itself."""
     s = watch.state
-    if rest is not None:
+    step = s.turn.model if s.turn is not None else None
+    if rest is None and step is not None and not step.running and (step.retry_at or 0) > time.time_ns() // 1_000:
+        # Between two attempts nobody holds the session, and nobody has to.
+        view.aside(f"The model is asked again at {clock_time(step.retry_at or 0)}; the input is kept.")
+    elif rest is not None:
         view.aside(f"{rest.sentence} It costs nothing; leave with Ctrl-C whenever you like.")
     else:
         holder = await watch.reach.journals.holder(s.id)
