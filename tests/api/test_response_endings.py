@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 import openai
@@ -16,8 +17,9 @@ from remanence.api.responses import responses_router
 from remanence.app import Options, open_database
 from remanence.commands import sessions
 from remanence.content import Text, ToolCall, Usage, text_of
+from remanence.events import ModelReplied
 from remanence.models.scripted import Scripted
-from remanence.ports import Database, ModelReply, ModelRequest
+from remanence.ports import Appended, Database, ModelReply, ModelRequest, Store, Write
 
 BUSY_ALL_THE_TIME = {"store.claim", "store.wait", "store.renew", "store.behind", "store.load", "store.release"}
 """What a worker and the projections ask by themselves."""
@@ -76,6 +78,38 @@ async def test_a_chain_takes_no_look_and_one_commit_before_the_model_is_called(d
     # The input with the response's echo, and the worker's intent. (A projection may look at the journal in the midst of
     # one of them.)
     assert ["store.append", "store.append"] in at_model[1:]
+
+
+class SlowDisk:
+    """A database whose disk takes as long as it is told to write down what a model replied."""
+
+    def __init__(self, part: object, written: asyncio.Event) -> None:
+        self._part, self._written = part, written
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._part, name)
+        return SlowDisk(found, self._written) if name == "store" else found
+
+    async def append(self, write: Write) -> Appended:
+        if any(isinstance(event, ModelReplied) for event in write.events):
+            await self._written.wait()
+        return await cast("Store", self._part).append(write)
+
+
+async def test_the_last_pieces_of_a_reply_do_not_wait_for_a_slow_disk(database: str) -> None:
+    written = asyncio.Event()
+    inner = await open_database(database)
+    options = Options(database=cast("Database", SlowDisk(inner, written)))
+    rt = Remanence(database, models={"m": Scripted(script)}, options=options)
+    heard: list[str] = []
+    async with asyncio.timeout(20), rt, serving(rt, FACES) as server:
+        async for event in await server.client().responses.create(model="m", input="one two three", stream=True):
+            heard.append(event.type)
+            if event.type == "response.output_text.delta" and event.delta.endswith("three"):
+                written.set()
+    await inner.close()
+    assert heard[-1] == "response.completed"
+    assert heard.count("response.output_text.delta") >= 1
 
 
 async def test_a_chain_does_not_go_on_under_a_freeze(database: str) -> None:
