@@ -157,6 +157,10 @@ class Shelf:
     def agents(self) -> Sequence[str]:
         return tuple(self._agents)
 
+    def specs(self) -> dict[str, AgentSpec]:
+        """What each of them declares."""
+        return {name: agent.spec for name, agent in self._agents.items()}
+
 
 class Remanence:
     """A runtime over one database. Use it as an async context manager.

@@ -86,6 +86,23 @@ def test_push_versions_diff(project: Path, cli: Run) -> None:
     assert cli("agents", "diff", "shop@2", "agent.py").out == "shop@2 and agent.py say the same.\n"
 
 
+def test_which_version_answers(folder: Path, project: Path, cli: Run) -> None:
+    cli("agents", "push")
+    for declared in (DECLARED, DECLARED.replace("Be brief.", "Be brief and kind.")):
+        (folder / "clerk.toml").write_text(declared)
+        cli("agents", "push", "clerk.toml")
+    share = {"version": "DIGEST", "percent": 100}
+    clerk = {"agent": "clerk", "environment": "default", "declared": "registered", "shares": [{**share, "number": 2}]}
+    shop = {"agent": "shop", "environment": "default", "declared": "code", "shares": [{**share, "number": 1}]}
+    assert masked(cli("deploy", "list", "-o", "json").json) == [clerk, shop]
+    assert cli("deploy", "list", "shop").out.splitlines()[1].split()[:3] == ["shop", "default", "shop@1"]
+    newest = cli("agents", "versions", "clerk", "-o", "json").json[-1]["version"]
+    assert cli("deploy", "list", "clerk", "-o", "json").json[0]["shares"][0]["version"] == newest
+    ran = cli("deploy", "list", "nobody")
+    assert (ran.code, ran.out) == (3, "")
+    assert "There is no agent called 'nobody'" in ran.err
+
+
 def test_versions_are_named_by_number_and_by_digest(project: Path, cli: Run) -> None:
     digest = cli("agents", "push", "-o", "json").json[0]["version"]
     change(project)

@@ -62,9 +62,8 @@ async def sum_usage(
 
 @money_router.get("/agents", summary="List agents", response_model=listed(VersionShape))
 async def list_agents(caller: Admin) -> Response:
-    """Each agent of the project with its newest version."""
-    known = [version for version in await versions.versions_of(caller) if not versions.is_trial(version)]
-    newest = {version.agent: version for version in known}
+    """Each agent of the project with the version that its name stands for."""
+    newest = versions.standing(await versions.versions_of(caller))
     return page_answer([VersionShape.of(version) for version in newest.values()])
 
 

@@ -15,6 +15,7 @@ from remanence.api.bodies import JsonRoute
 from remanence.api.once import once
 from remanence.api.router import Face
 from remanence.commands import keys, versions
+from remanence.commands.deployments import DeploymentShape, deployments
 from remanence.commands.keys import CreatedKey, Key
 from remanence.commands.shapes import RegisteredShape, VersionShape
 from remanence.core.registry import checked
@@ -62,6 +63,12 @@ async def register_version(caller: Admin, body: PushBody) -> Response:
     before = {version.version for version in await caller.database.specs.versions(caller.project, spec.name)}
     made = await caller.database.specs.put(spec, project=caller.project, at=caller.clock.now())
     return json_answer(VersionShape.of(made, created=made.version not in before), status=201)
+
+
+@versions_router.get("/deployments", summary="List deployments", response_model=listed(DeploymentShape))
+async def list_deployments(request: Request, caller: Admin, agent: str | None = None) -> Response:
+    """Which version answers the new sessions of each agent, or of one."""
+    return page_answer(await deployments(caller, request.app.state.runtime.shelf.specs(), agent))
 
 
 @versions_router.get("/versions/{digest}", summary="Get a version", response_model=shown(RegisteredShape))

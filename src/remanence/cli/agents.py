@@ -21,7 +21,7 @@ from remanence.spec import AgentSpec, spec_digest
 if TYPE_CHECKING:
     from remanence.cli.reach import Reach
 
-__all__ = ["agents"]
+__all__ = ["agents", "specs_of_code"]
 
 
 @click.group(cls=Group)
@@ -40,19 +40,24 @@ def agents() -> None:
 @asynchronous
 async def list_(call: Invocation, *, output: Format) -> None:
     """Agents that are registered, and those the setting `agents` declares."""
-    from remanence.cli.opening import agents_of
-
-    code: dict[str, AgentSpec] = {}
-    configuration = call.configuration
-    try:
-        code = {name: _spec(agent) for name, agent in agents_of(configuration).items()}
-    except RemanenceError as error:
-        note(f"The declared agents are left out: {error.message}")
+    code = specs_of_code(call)
     async with call.reach() as reach:
         versions = await reach.agents.versions()
     newest = standing(versions)
     found = [_agent(name, newest.get(name), code.get(name)) for name in sorted({*newest, *code})]
     show(found, output, lambda: _list_table(found))
+
+
+def specs_of_code(call: Invocation) -> dict[str, AgentSpec]:
+    """What the setting `agents` declares, by name; said and left out when that cannot be read."""
+    from remanence.cli.opening import agents_of
+
+    configuration = call.configuration
+    try:
+        return {name: _spec(agent) for name, agent in agents_of(configuration).items()}
+    except RemanenceError as error:
+        note(f"The declared agents are left out: {error.message}")
+        return {}
 
 
 def _agent(name: str, version: Version | None, code: AgentSpec | None) -> AgentShape:

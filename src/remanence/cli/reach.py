@@ -9,7 +9,7 @@ no further than its project; and work that this process has to do because no ser
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from remanence.cli.reach_memory import Remembering
     from remanence.commands.approvals import Ruling
     from remanence.commands.controls import Unit
+    from remanence.commands.deployments import DeploymentShape
     from remanence.commands.keys import CreatedKey, Key
     from remanence.commands.lists import Listed
     from remanence.commands.prompts import PromptShape
@@ -142,6 +143,10 @@ class Agents(Protocol):
     """Versions of agents."""
 
     async def versions(self, agent: str | None = None) -> Sequence[Version]: ...
+
+    async def deployments(self, agent: str | None, declared: Mapping[str, AgentSpec]) -> list[DeploymentShape]:
+        """What answers for one agent or all. `declared` is what this process has in code: a server has its own."""
+        ...
 
     async def push(self, spec: AgentSpec) -> VersionShape: ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, unquote
@@ -20,6 +20,7 @@ from remanence.cli.reach import Holder, Reach, Resolution, Said
 from remanence.cli.reach_memory import MemoryAtServer
 from remanence.commands.approvals import Ruling
 from remanence.commands.controls import Unit
+from remanence.commands.deployments import DeploymentShape
 from remanence.commands.keys import CreatedKey, Key
 from remanence.commands.lists import Listed
 from remanence.commands.prompts import PromptShape
@@ -247,6 +248,9 @@ class _Agents:
     async def versions(self, agent: str | None = None) -> Sequence[Version]:
         found, _ = await self._client.listed("/versions", RegisteredShape, agent=agent)
         return [_version(shape) for shape in found]
+
+    async def deployments(self, agent: str | None, declared: Mapping[str, AgentSpec]) -> list[DeploymentShape]:
+        return (await self._client.listed("/deployments", DeploymentShape, agent=agent))[0]
 
     async def push(self, spec: AgentSpec) -> VersionShape:
         return await self._client.post("/versions", VersionShape, {"spec": spec})

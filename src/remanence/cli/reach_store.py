@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -13,6 +13,7 @@ from remanence.commands import approvals, controls, keys, sessions, transfer, us
 from remanence.commands.approvals import Ruling
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.controls import Unit
+from remanence.commands.deployments import DeploymentShape, deployments
 from remanence.commands.follow import follow
 from remanence.commands.keys import CreatedKey, Key
 from remanence.commands.lists import Listed, list_sessions
@@ -168,6 +169,9 @@ class _Agents:
 
     async def versions(self, agent: str | None = None) -> Sequence[Version]:
         return await self._specs.versions(self._caller.project, agent)
+
+    async def deployments(self, agent: str | None, declared: Mapping[str, AgentSpec]) -> list[DeploymentShape]:
+        return await deployments(self._caller, declared, agent)
 
     async def push(self, spec: AgentSpec) -> VersionShape:
         before = {version.version for version in await self._specs.versions(self._caller.project, spec.name)}

@@ -51,6 +51,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "approvals": Entry("approvals", "Answer calls that wait for a person."),
         "doubts": Entry("doubts", "Settle effects nobody can vouch for."),
         "agents": Entry("agents", "Check, register and compare versions of agents."),
+        "deploy": Entry("deploy", "Which version of an agent answers new sessions, and where."),
         "memory": Entry("memory", "What agents remember: search, read, edit, forget."),
         "models": Entry("models", "See, choose, add and try models."),
         "cost": Entry("cost", "What was spent, by agent, user, model or day."),
