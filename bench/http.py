@@ -9,7 +9,8 @@ of its own, the server in a process of its own:
   late; the server says by how much) is the overhead of a call: the request, the key, the input, the intent and the
   reply made durable, the stream, and the client's own reading. `responses` is one streamed response after another, each
   continuing the one before. `agents` is a turn with a tool of the server (two model calls) heard on a stream of the
-  session that stays open.
+  session that stays open. The calls of all sessions are evenly apart; by chance (`paced_by_chance`) their moments are
+  drawn, so that some fall together.
 * *flat out*: the model answers at once, so that only our work is measured: turns a second.
 * *idle*: what a thousand streams cost that have nothing to say.
 
@@ -24,6 +25,7 @@ import argparse
 import asyncio
 import json
 import os
+import random
 import re
 import resource
 import statistics
@@ -218,17 +220,21 @@ def server(kind: str, delay_s: float) -> Generator[tuple[dict[str, Any], int]]:
             process.wait(30)
 
 
-async def repeat(turn: Turn, sessions: int, seconds: float, *, spread_s: float, pid: int) -> tuple[list[Took], float]:
-    """Turn after turn in every session for so long; the sessions begin spread over `spread_s`.
+async def repeat(
+    turn: Turn, arguments: argparse.Namespace, *, spread_s: float, pid: int, by_chance: bool
+) -> tuple[list[Took], float]:
+    """Turn after turn in every session for so long. The sessions begin evenly spread over `spread_s`, or by chance.
 
     Answers the turns, and the processor time in seconds that the server (`pid`) took for them. What comes in the first
     `WARM_S` is not among them: it opens the sessions, and a server that has just started lays its log down for the
     first time, which costs each commit a write of the file's size.
     """
     turns: list[Took] = []
+    sessions, dice = arguments.sessions, random.Random(1)
+    begins_s = [spread_s * (dice.random() if by_chance else number / sessions) for number in range(sessions)]
 
     async def one(number: int) -> None:
-        await asyncio.sleep(spread_s * number / sessions)
+        await asyncio.sleep(begins_s[number])
         while time.perf_counter() < until:
             turns.append(await turn(number))
 
@@ -236,7 +242,7 @@ async def repeat(turn: Turn, sessions: int, seconds: float, *, spread_s: float, 
     until = time.perf_counter() + WARM_S
     await asyncio.gather(*map(one, range(sessions)))
     turns.clear()
-    until, used_s = time.perf_counter() + seconds, _processor_s(pid)
+    until, used_s = time.perf_counter() + arguments.seconds, _processor_s(pid)
     await asyncio.gather(*map(one, range(sessions)))
     return turns, _processor_s(pid) - used_s
 
@@ -259,17 +265,19 @@ def summed(turns: list[Took], processor_s: float, seconds: float, *, calls: int)
 KINDS = {"responses": (responding, 1), "agents": (conversing, 2), "floor": (echoing, 1)}
 
 
-def paced(url: str, name: str, delay_s: float, arguments: argparse.Namespace) -> dict[str, float]:
-    """One kind of turn, against a server of its own."""
+def paced(
+    url: str, name: str, delay_s: float, arguments: argparse.Namespace, *, by_chance: bool = False
+) -> dict[str, float]:
+    """One kind of turn, against a server of its own. A session of several calls a turn begins within the first, so
+    that no two calls come at one moment."""
     make, calls = KINDS[name]
-    sessions, seconds = arguments.sessions, arguments.seconds
 
     async def run(said: dict[str, Any], pid: int) -> tuple[list[Took], float]:
-        turn = await make(said["port"], said.get("key", ""), sessions)
-        return await repeat(turn, sessions, seconds, spread_s=calls * delay_s, pid=pid)
+        turn = await make(said["port"], said.get("key", ""), arguments.sessions)
+        return await repeat(turn, arguments, spread_s=delay_s, pid=pid, by_chance=by_chance)
 
     with server("echo" if name == "floor" else url, delay_s) as (said, pid):
-        return summed(*asyncio.run(run(said, pid)), seconds, calls=calls)
+        return summed(*asyncio.run(run(said, pid)), arguments.seconds, calls=calls)
 
 
 async def idle(said: dict[str, Any], pid: int, streams: int) -> dict[str, float]:
@@ -313,6 +321,10 @@ def measure(make_url: Callable[[str], str], arguments: argparse.Namespace) -> di
         "sessions": arguments.sessions,
         "model_delay_s": arguments.delay,
         "paced": {name: paced(make_url(name), name, arguments.delay, arguments) for name in KINDS},
+        "paced_by_chance": {
+            name: paced(make_url(f"chance_{name}"), name, arguments.delay, arguments, by_chance=True)
+            for name in ("responses", "agents")
+        },
         "flat_out": {name: paced(make_url(f"flat_{name}"), name, 0.0, arguments) for name in KINDS},
     }
     with server(make_url("idle"), 0.0) as (said, pid):
