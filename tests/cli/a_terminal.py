@@ -39,6 +39,17 @@ class Terminal:
         """Ctrl-C."""
         self.type("\x03")
 
+    def interrupt_until(self, words: str) -> None:
+        """Ctrl-C, and again after a while as a person would, until the words are shown: what comes in the instant in
+        which a prompt is being drawn is heard at the next key."""
+        self.interrupt()
+        while words not in self._rest:
+            if select.select([self._fd], [], [], 3)[0]:
+                self._rest += os.read(self._fd, 65536).decode(errors="replace")
+            else:
+                self.interrupt()
+        self.until(words)
+
     def hang_up(self) -> int:
         """Close the terminal as its window is closed; the exit code."""
         os.close(self._fd)

@@ -66,7 +66,7 @@ def test_chat_is_left_at_the_prompt(project: Path, cli: Run) -> None:
     chat.type("hello\n")
     chat.until("You said: hello")
     chat.until("> ")
-    chat.interrupt()
+    chat.interrupt_until("Come back with:")
     assert chat.close() == 130
     assert re.search(r"The session is kept. Come back with:\r\n  remanence chat --session sess_", chat.shown)
     assert "given time" not in chat.shown, "nothing runs"
@@ -78,7 +78,7 @@ def test_chat_is_left_in_a_call(times: int, project: Path, cli: Run) -> None:
     chat.interrupt()
     chat.until("The turn goes on. Enter follows it")
     chat.until("> ")
-    threading.Event().wait(0.3)  # until it listens: what comes while a prompt is being made is heard at the next key
+    threading.Event().wait(1)  # until it listens: what comes while a prompt is being made is heard at the next key
     chat.interrupt()
     chat.until("Come back with:")
     chat.until("Calls that run are given time to finish (Ctrl-C again leaves at once).")

