@@ -18,18 +18,20 @@ from remanence.errors import StoreUnavailable
 from remanence.models.scripted import Scripted
 from remanence.testing.postgres import OwnServer, own_server, postgres_database
 
-# How it is refused, and how it is allowed again.
+ANEW = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'clerk'"
+# How it is refused, and how it is allowed again. What a role is set to holds for its connections from then on; a server
+# that reads its settings again tells nobody when each of its connections has.
 WAYS = {
     "read only": (
-        "ALTER SYSTEM SET default_transaction_read_only = on; SELECT pg_reload_conf()",
-        "ALTER SYSTEM RESET default_transaction_read_only; SELECT pg_reload_conf()",
+        f"ALTER ROLE clerk SET default_transaction_read_only = on; {ANEW}",
+        f"ALTER ROLE clerk RESET default_transaction_read_only; {ANEW}",
     ),
     "no rights": (
         "REVOKE ALL ON ALL TABLES IN SCHEMA remanence FROM clerk",
         "GRANT ALL ON ALL TABLES IN SCHEMA remanence TO clerk",
     ),
     "no login": (
-        "ALTER ROLE clerk NOLOGIN; SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'clerk'",
+        f"ALTER ROLE clerk NOLOGIN; {ANEW}",
         "ALTER ROLE clerk LOGIN",
     ),
 }
@@ -75,7 +77,7 @@ async def test_a_refusal_in_mid_turn_loses_nothing(way: str, url: str) -> None:
         with pytest.raises(StoreUnavailable, match="What was acknowledged"):
             await session.submit("are you there?")
         await asyncio.sleep(0.5)
-        await run(url, "SET default_transaction_read_only = off; " + allow)
+        await run(url, allow)
         await settled(session, 1)
         state = await session.state()
         assert (state.doubts, state.last_turn, shop.calls["hold"]) == ((), "completed", 1)
