@@ -32,7 +32,9 @@ async def row_says_what_the_journal_says(rt: Remanence, session: Session) -> Non
         spec = await rt.database.specs.get(state.version)
         row = await rt.database.views.session(session.id)
         resting = isinstance(decide(state, spec, now=rt.options.clock.now(), epoch=row.epoch), Rest)
-        if resting and status_of(state) != "in_progress" and row.head == state.head:
+        # What a person did makes a session due: until a worker has looked it is shown as queued, for a moment only.
+        looked_at = row.summary.status == status_of(state) or row.summary.status != "queued"
+        if resting and looked_at and status_of(state) != "in_progress" and row.head == state.head:
             said = summary_of(state, spec)
             if state.turn is not None:  # the totals follow at the end of the turn
                 said = replace(said, tokens=row.summary.tokens, usd_micros=row.summary.usd_micros)
