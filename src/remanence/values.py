@@ -1,4 +1,4 @@
-"""What passes through the doors of `ports.py`: values of the store, of models and of tools. Frozen, no behaviour."""
+"""What passes through the doors of `ports`: values of the store, of models and of tools. Frozen, no behaviour."""
 
 from __future__ import annotations
 

@@ -19,8 +19,9 @@ from remanence.api.responses import responses_router
 from remanence.app import Options, open_database
 from remanence.commands.caller import state_of
 from remanence.content import Text, ToolCall, text_of
+from remanence.events import Recorded
 from remanence.models.scripted import Scripted
-from remanence.ports import Database, ModelReply, ModelRequest, Recorded
+from remanence.ports import Database, ModelReply, ModelRequest
 
 FACES = [("/v1", responses_router), ("/v1", conversations_router)]
 USER: Any = {"type": "message", "role": "user", "content": "my name is Ada"}

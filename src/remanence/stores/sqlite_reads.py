@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-from remanence.ports import Cursor, Fork, Loaded, RawRecord, Recorded, Summary
+from remanence.events import Recorded
+from remanence.ports import Cursor, Fork, Loaded, RawRecord, Summary
 from remanence.stores.refusals import no_blob, no_session
 from remanence.stores.rows import Row, raw_record, recorded
 from remanence.stores.sqlite_tables import HEAD_TABLES, POSITION_MASK, SUMMARY_COLUMNS, place_of

@@ -1,4 +1,4 @@
-"""The doors of long-term memory: its index, the vectors beside it, and what makes them. `ports.py` names them too."""
+"""Long-term memory: its index, the vectors beside it, and what makes them."""
 
 from __future__ import annotations
 
