@@ -1,5 +1,23 @@
-"""The events: what can be journaled (`kinds`), and how it is written, read, chained and redacted (`codec`)."""
+"""The events: what can be journaled (`kinds`), and how it is written, read, chained and redacted (`codec`).
 
+An event stands with its like: the `life` of a session, `turns`, `calls`, `windows`, `memories`.
+"""
+
+from remanence.events.calls import (
+    ApprovalExpired,
+    ApprovalGiven,
+    CallJudged,
+    ModelCalled,
+    ModelFailed,
+    ModelReplied,
+    QuestionAsked,
+    TimerFired,
+    TimerSet,
+    ToolLost,
+    ToolResolved,
+    ToolReturned,
+    ToolStarted,
+)
 from remanence.events.codec import (
     GENESIS,
     chain_digest,
@@ -10,29 +28,10 @@ from remanence.events.codec import (
     payload_digest,
     skeleton,
 )
-from remanence.events.kinds import (
-    KINDS,
-    ApprovalExpired,
-    ApprovalGiven,
-    BlocksShown,
+from remanence.events.kinds import KINDS, Event, Recorded
+from remanence.events.life import (
     BudgetRaised,
     BudgetReached,
-    CallJudged,
-    CancelAsked,
-    CompactionBegun,
-    CompactionFailed,
-    ContextCompacted,
-    Event,
-    InputJoined,
-    InputReceived,
-    MemoryForgotten,
-    MemoryKept,
-    MemoryRecalled,
-    ModelCalled,
-    ModelFailed,
-    ModelReplied,
-    QuestionAsked,
-    Recorded,
     Redacted,
     SessionAnnotated,
     SessionDeleted,
@@ -41,17 +40,18 @@ from remanence.events.kinds import (
     SessionOpened,
     SessionThawed,
     SessionUpgraded,
-    TimerFired,
-    TimerSet,
-    ToolLost,
-    ToolResolved,
-    ToolReturned,
-    ToolStarted,
-    TurnEnded,
-    TurnStarted,
 )
+from remanence.events.memories import MemoryForgotten, MemoryKept
 from remanence.events.sealing import Renames, renamed, seal_of
-from remanence.events.windows import Recalled
+from remanence.events.turns import CancelAsked, InputJoined, InputReceived, TurnEnded, TurnStarted
+from remanence.events.windows import (
+    BlocksShown,
+    CompactionBegun,
+    CompactionFailed,
+    ContextCompacted,
+    MemoryRecalled,
+    Recalled,
+)
 
 __all__ = [
     "ApprovalExpired",

@@ -18,7 +18,8 @@ import msgspec
 from msgspec.structs import replace
 
 from remanence.events.codec import chain_digest, payload_digest
-from remanence.events.kinds import Event, MemoryKept
+from remanence.events.kinds import Event
+from remanence.events.memories import MemoryKept
 
 __all__ = ["Renames", "renamed", "seal_of"]
 

@@ -2,8 +2,6 @@
 
 What is shown is journaled by reference: a `Recalled` names the record in which the text stands, so that no text is
 stored twice and an erased one is gone from every later prompt.
-
-    CompactionBegun -> ContextCompacted | CompactionFailed
 """
 
 from __future__ import annotations
@@ -13,12 +11,9 @@ from typing import Literal
 import msgspec
 
 from remanence.content import Part, Usage
+from remanence.events.fact import Fact
 
 __all__ = ["BlocksShown", "CompactionBegun", "CompactionFailed", "ContextCompacted", "MemoryRecalled", "Recalled"]
-
-
-class _Fact(msgspec.Struct, frozen=True, tag=True, omit_defaults=True, forbid_unknown_fields=True):
-    """Root of these events, as in `kinds.py`."""
 
 
 class Recalled(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -36,7 +31,7 @@ class Recalled(msgspec.Struct, frozen=True, omit_defaults=True):
     why: tuple[str, ...] = ()
 
 
-class MemoryRecalled(_Fact, frozen=True):
+class MemoryRecalled(Fact, frozen=True):
     """What came to mind before the first model call of a turn; it stays with that turn. Empty when nothing did.
 
     `note` says so when the memory could not be asked.
@@ -47,13 +42,13 @@ class MemoryRecalled(_Fact, frozen=True):
     note: str = ""
 
 
-class BlocksShown(_Fact, frozen=True):
+class BlocksShown(Fact, frozen=True):
     """The memory blocks that stand behind the instructions of every model call from here on; they replace the last."""
 
     items: tuple[Recalled, ...] = ()
 
 
-class CompactionBegun(_Fact, frozen=True):
+class CompactionBegun(Fact, frozen=True):
     """Intent: a model call that summarises the oldest part of the window is about to leave.
 
     It covers the turns up to `through_turn`, and the first `skipped` messages after the inputs of the turn that
@@ -79,7 +74,7 @@ class CompactionBegun(_Fact, frozen=True):
     opens: bool = False
 
 
-class CompactionFailed(_Fact, frozen=True):
+class CompactionFailed(Fact, frozen=True):
     """Outcome: no summary. The window stays as it is until it is full, and is then cut without a model.
 
     `kind` is that of a failed model call, `lost` when the worker died in mid-call, or `identifiers` when the summary
@@ -95,7 +90,7 @@ class CompactionFailed(_Fact, frozen=True):
     model: str = ""
 
 
-class ContextCompacted(_Fact, frozen=True):
+class ContextCompacted(Fact, frozen=True):
     """The turns up to `through_turn` are represented by `summary` in later windows.
 
     So are the first `skipped` messages after the inputs of the turn that follows. `call` is the `CompactionBegun` it is
