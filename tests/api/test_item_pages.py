@@ -14,6 +14,7 @@ from remanence import Agent, Remanence, tool
 from remanence.api.agents_history import item_page
 from remanence.api.conversations import conversations_router
 from remanence.api.item_pages import items_said
+from remanence.api.item_references import with_items
 from remanence.api.response_lists import Order
 from remanence.api.responses import responses_router
 from remanence.app import Options, open_database
@@ -152,6 +153,8 @@ async def test_a_page_of_a_conversation_costs_the_same_however_long_it_is(databa
                 lambda talk=talk, middle=middle: items.list(talk, after=middle, order="asc"),
                 lambda talk=talk, middle=middle: items.retrieve(middle, conversation_id=talk),
                 lambda talk=talk: items.create(talk, items=[USER]),
+                lambda middle=middle: with_items(rt.caller, [{"type": "item_reference", "id": middle}]),
+                lambda said=said: with_items(rt.caller, [{"id": name} for name in said[40:140]]),
                 lambda talk=talk, middle=middle: items.delete(middle, conversation_id=talk),
                 lambda talk=talk: items.list(talk, limit=1),
                 lambda talk=talk: session_page(rt, talk, "desc"),

@@ -1,7 +1,9 @@
 """What is put into a session: messages, results, answers, cancels; those of one request together, and once.
 
 A request is one append. Each of its events is judged by the session as the ones before it leave it; when one cannot be,
-none happens. A key belongs to the whole of a request.
+none happens. Whether the session is busy is asked once, of the session as it is before the request: the messages of one
+request are one submission, and the first of them is not what keeps the second out. A key belongs to the whole of a
+request.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from remanence.api.agents_bodies import (
@@ -114,13 +116,19 @@ async def perform(
         return
     judged = [_judged(caller, event, f"events[{number}]", if_busy) for number, event in enumerate(events)]
     try:
-        await together(caller, s.id, *judged, once=bound)
+        await together(caller, s.id, *judged, check=_check(events, if_busy), once=bound)
     except UnknownPendingCall:
         raise  # the vendors' client knows these very words
     except RemanenceError as error:
         if len(events) > 1:
             error.message += f" None of the {len(events)} events of the request happened."
         raise
+
+
+def _check(events: Sequence[InputEvent], if_busy: IfBusy) -> Callable[[Session], None] | None:
+    """What is asked of the session before any of the events, if anything is."""
+    says = any(isinstance(event, MessageInput) for event in events)
+    return sessions.check_idle if says and if_busy == "reject" else None
 
 
 def _bound(s: Session, events: Sequence[InputEvent], if_busy: IfBusy, key: str) -> Bound:
@@ -136,7 +144,7 @@ def _judged(caller: Caller, event: InputEvent, path: str, if_busy: IfBusy) -> Ju
         case MessageInput():
             parts, counts = parts_of(caller, event.input, f"{path}.input"), messages_in(event.input)
             given = InputReceived(caller.make_id("in"), parts, user=caller.actor, if_busy=if_busy, messages=counts)
-            return lambda s, spec: sessions.said(caller, s, spec, given)
+            return lambda _, spec: sessions.said(caller, spec, given)
         case CancelInput():
             return lambda s, _: sessions.cancelled(caller, s)
         case ToolResultInput():

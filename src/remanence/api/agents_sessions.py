@@ -68,7 +68,12 @@ sessions_router = Face(prefix="/agents/sessions", tags=["agent sessions"], route
 
 @sessions_router.post("", summary="Open a session", openapi_extra=answers("AgentSession"))
 async def create_session(
-    body: SessionBody, request: Request, caller: Asker, served: Serves, idempotency_key: IdempotencyKey = None
+    body: SessionBody,
+    request: Request,
+    caller: Asker,
+    served: Serves,
+    idempotency_key: IdempotencyKey = None,
+    if_busy: BusyChoice = None,
 ) -> Response:
     """A session of a saved agent (`agent_id`), changed for this session by `agent`, or of `agent` alone.
 
@@ -81,7 +86,8 @@ async def create_session(
     keep_key(request)
     await _limit(caller, session, body.spend_control)
     if said is not None and body.input is not None:
-        await sessions.send(caller, session, said, key=idempotency_key, messages=messages_in(body.input))
+        counts, busy = messages_in(body.input), if_busy or "queue"
+        await sessions.send(caller, session, said, if_busy=busy, key=idempotency_key, messages=counts)
     if not body.stream:
         return answer(await shown_session(caller, await state_of(caller, session)))
     options = body.stream_options

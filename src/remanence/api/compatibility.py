@@ -368,8 +368,15 @@ HEADERS: tuple[Header, ...] = (
     Header(
         "x-if-busy",
         "What a message does while a turn runs: `queue`, `steer`, `interrupt` or `reject`; by default as the agent "
-        "says. Over a WebSocket it is read once, with the handshake.",
-        ("beta.agents.sessions.events.create", "chat.completions.create", "responses.create"),
+        "says. Over a WebSocket it is read once, with the handshake. A word that is none of these is refused. Where no "
+        "turn can be running (a session that is being opened, a fork, a chat without a session, a response that is not "
+        "stored) each of them holds by itself. Results that a turn waits for go to it whatever is said.",
+        (
+            "beta.agents.sessions.create",
+            "beta.agents.sessions.events.create",
+            "chat.completions.create",
+            "responses.create",
+        ),
     ),
     Header(
         "x-session-id",

@@ -23,7 +23,7 @@ from remanence.core.state import Session
 from remanence.errors import NotFound
 from remanence.events import ModelReplied, Recorded, SessionOpened, SessionUpgraded, ToolReturned, TurnStarted
 
-__all__ = ["Placed", "find_said", "items_said", "said_page", "with_outcomes"]
+__all__ = ["Placed", "find_said", "items_said", "said_beside", "said_page", "with_outcomes"]
 
 Placed = tuple[Item, int]
 """An item, and the position of the record it comes from."""
@@ -45,11 +45,19 @@ async def items_said(caller: Caller, s: Session, *, encrypted: bool = False, aft
 
 async def find_said(caller: Caller, s: Session, name: str) -> Placed | None:
     """The item of this id, with its position; None when the session has none, or it was erased."""
+    return next((one for one in await said_beside(caller, s, name) if one[0]["id"] == name), None)
+
+
+async def said_beside(caller: Caller, s: Session, name: str, *, encrypted: bool = False) -> list[Placed]:
+    """The items of the turn that an item of this id lies in, itself among them if there is one; none where no turn is.
+
+    They cost that turn, whatever else the session says.
+    """
     position = await _position(caller, s, name)
     if position is None:
-        return None
+        return []
     records = await anext(_back(caller, s, await _end_of_turn(caller, s, position)))
-    return next((one for one in await _shown(caller, s, records) if one[0]["id"] == name), None)
+    return await _shown(caller, s, records, encrypted=encrypted)
 
 
 async def said_page(

@@ -3,8 +3,9 @@
     {"type": "item_reference", "id": "msg_..."}
 
 An id says in which session, or with which response or conversation, its item is. So a reference is put in its place as
-the item that lists would show, reasoning with all that its provider wants back, before the input is read. What was
-erased, what belongs to another project and what never was is not found, all in the same words.
+the item that lists would show, reasoning with all that its provider wants back, before the input is read: that costs
+the turn it lies in, however long its session is. What was erased, what belongs to another project and what never was is
+not found, all in the same words.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import re
 from collections.abc import Iterator
 from typing import Any, cast
 
-from remanence.api.item_pages import items_said
+from remanence.api.item_pages import said_beside
 from remanence.api.response_input import refuse
 from remanence.api.response_items import Item, spoken_item
 from remanence.api.response_kept import find
 from remanence.api.talks import GONE, find_talk
 from remanence.commands.caller import Caller, state_of
+from remanence.core.state import Session
 from remanence.errors import NotFound
 
 __all__ = ["with_items"]
@@ -37,18 +39,19 @@ async def with_items(caller: Caller, given: Any, *, path: str = "input") -> Any:
         return cast("Any", given)
     if named > _REFERENCES_MAX:
         refuse(path, f"at most {_REFERENCES_MAX:,} items are referred to at once")
-    found: list[Any] = []
     seen = _Seen(caller)
-    for index, one in enumerate(items):
+    found: list[Any] = []
+    for one in reversed(items):  # the last first: a look shows what was said before it too
         name = _name(one)
-        item = await seen.item(name) if name else one
-        if item is None:
+        found.append(await seen.item(name) if name else one)
+    found.reverse()
+    for index, (one, item) in enumerate(zip(items, found, strict=True)):
+        if item is None and (name := _name(one)):
             raise NotFound(
                 f"Item with id '{name[:200]}' not found. Nothing was written. Items of responses that are not stored, "
                 "and those that were deleted, cannot be referred to: send the item itself.",
                 param=f"{path}[{index}].id",
             )
-        found.append(item)
     return found
 
 
@@ -63,22 +66,27 @@ def _name(item: Any) -> str:
 
 
 class _Seen:
-    """The items of the sessions that were looked into for one request: each session is read once."""
+    """What was looked into for one request: each session once, and of it the turns that are referred to, once."""
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
-        self._items: dict[str, dict[str, Item]] = {}
+        self._sessions: dict[str, Session | None] = {}
+        self._items: dict[str, Item] = {}
 
     async def item(self, name: str) -> Item | None:
         """The item of this id, if the caller's project has it."""
         spoken = _SPOKEN.fullmatch(name)
         if spoken is not None:
             return await self._spoken(name, spoken[1], int(spoken[3]))
+        if name in self._items:
+            return self._items[name]
         for session in _sessions(name):
-            if session not in self._items:
-                self._items[session] = await self._of_session(session)
-            if name in self._items[session]:
-                return self._items[session][name]
+            s = await self._session(session)
+            if s is not None:
+                said = await said_beside(self._caller, s, name, encrypted=True)
+                self._items.update((item["id"], item) for item, _ in said)
+            if name in self._items:
+                return self._items[name]
         return None
 
     async def _spoken(self, name: str, owner: str, index: int) -> Item | None:
@@ -94,15 +102,16 @@ class _Seen:
         item = spoken_item(owner, index, said[index].role, said[index].text)
         return item if item["id"] == name else None
 
-    async def _of_session(self, session: str) -> dict[str, Item]:
-        try:
-            s = await state_of(self._caller, session)
-        except NotFound:
-            return {}
-        if s.project != self._caller.project or s.deleted:
-            return {}
-        said = await items_said(self._caller, s, encrypted=True)
-        return {item["id"]: item for item, _ in said}
+    async def _session(self, name: str) -> Session | None:
+        """The session of this id, if the caller's project has it and it was not deleted."""
+        if name not in self._sessions:
+            try:
+                s = await state_of(self._caller, name)
+            except NotFound:
+                s = None
+            ours = s is not None and s.project == self._caller.project and not s.deleted
+            self._sessions[name] = s if ours else None
+        return self._sessions[name]
 
 
 def _sessions(name: str) -> Iterator[str]:

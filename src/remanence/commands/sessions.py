@@ -53,6 +53,7 @@ __all__ = [
     "annotate",
     "cancel",
     "cancelled",
+    "check_idle",
     "check_input",
     "delete",
     "fork",
@@ -167,7 +168,11 @@ async def send(
     bound = Bound(f"send:{session}:{key}", body_digest(said)) if isinstance(key, str) else key
     expect = seen.head if seen is not None else None
     if if_busy == "reject":
-        expect = _idle_head(seen or await state_of(caller, session))
+        s = seen or await state_of(caller, session)
+        if not _idle(s) and (before := await told_before(caller, session, bound)) is not None:
+            return before  # what keeps the session busy is this very input
+        check_idle(s)
+        expect = s.head
     shown = await _shown(caller, seen or session, parts)
     event = InputReceived(
         caller.make_id("in"), parts, user=caller.actor, if_busy=if_busy, shown=shown, messages=messages
@@ -188,11 +193,9 @@ async def send(
     )
 
 
-def said(caller: Caller, s: Session, spec: AgentSpec, given: InputReceived) -> InputReceived:
-    """An input, as a session of this version takes it as it stands. Raises as `send`."""
+def said(caller: Caller, spec: AgentSpec, given: InputReceived) -> InputReceived:
+    """An input, as a session of this version takes it; whether the session is busy is `check_idle`'s to say."""
     check_input(caller, given.parts)
-    if given.if_busy == "reject":
-        _idle_head(s)
     return msgspec.structs.replace(given, shown=shown_bytes(spec, given.parts))
 
 
@@ -221,14 +224,14 @@ async def _shown(caller: Caller, session: str | Session, parts: tuple[Part, ...]
     return shown_bytes(await caller.database.specs.get(s.version), parts)
 
 
-def _idle_head(s: Session) -> int:
-    if s.turn is not None or s.queue:
+def check_idle(s: Session) -> None:
+    """What `if_busy=reject` asks of a session. Raises Busy when a turn of it runs or waits to begin."""
+    if not _idle(s):
         doing = "has inputs that wait for a turn" if s.turn is None else f"is in turn {s.turns}"
         raise Busy(
             f"Session {s.id} {doing} and the input said if_busy=reject. Nothing was written. "
             "Send it again later, or with if_busy queue, steer or interrupt."
         ).because("busy", session=s.id)
-    return s.head
 
 
 class Once(msgspec.Struct, frozen=True):
@@ -258,7 +261,7 @@ async def tell(
             payload_of(session, event)  # what is no event of ours cannot be folded either
             after = evolve(after, Recorded(session, after.head + 1, now, 0, caller.actor, event))
         summary = summary_of(after, await caller.database.specs.get(after.version))
-        wake = not (_rests(seen) and _rests(after))
+        wake = not (_idle(seen) and _idle(after))
     bound = _bound(session, once)
     write = Write(
         session,
@@ -287,7 +290,7 @@ async def tell_surely(caller: Caller, session: str, event: Event, check: Callabl
     return await tell(caller, session, event)
 
 
-def _rests(s: Session) -> bool:
+def _idle(s: Session) -> bool:
     return s.turn is None and not s.queue
 
 

@@ -25,8 +25,16 @@ Judged = Callable[[Session, AgentSpec], Event]
 _TRIES = 8
 
 
-async def together(caller: Caller, session: str, *judged: Judged, once: Once | Bound | None = None) -> Appended:
+async def together(
+    caller: Caller,
+    session: str,
+    *judged: Judged,
+    check: Callable[[Session], object] | None = None,
+    once: Once | Bound | None = None,
+) -> Appended:
     """Let these happen, in order. Under an idempotency key, the same again is what it was.
+
+    `check` is asked about the session as it is before all of them, and raises when none may happen.
 
     Raises what the first of them raises that cannot be, and Conflict when the session moves all the time; then nothing
     was journaled.
@@ -35,6 +43,8 @@ async def together(caller: Caller, session: str, *judged: Judged, once: Once | B
         return before
     for _ in range(_TRIES):
         s = await state_of(caller, session)
+        if check is not None:
+            check(s)
         spec, now = await caller.database.specs.get(s.version), caller.clock.now()
         events: list[Event] = []
         after = s
