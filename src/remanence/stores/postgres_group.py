@@ -1,4 +1,7 @@
-"""A group of plain appends as the arguments of `append_group`: one array per column, one entry per write."""
+"""A group of plain appends as the arguments of `append_group`: one array per column, one entry per write.
+
+A group of one goes to `append_one`, which has the same rules and takes values where the other takes arrays.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ _TYPES = (
     # the whole group: whether any starts an effect, the scopes of its charges
     *("boolean", "text[]"),
 )
+_TYPES_OF_ONE = (*(kind.removesuffix("[]") for kind in _TYPES[:-1]), _TYPES[-1])
 _ENTRY = ("bigint[]", "text[]", "text[]", "text[]", "bigint[]", "bigint[]", "bytea[]")
 
 
@@ -31,10 +35,11 @@ def _numbered(kinds: Sequence[str], after: int = 0) -> str:
     return ", ".join(f"${n}::{kind}" for n, kind in enumerate(kinds, start=after + 1))
 
 
-def _statement(*, keeps: bool, trails: bool) -> str:
+def _statement(*, one: bool, keeps: bool, trails: bool) -> str:
     """Append a group; with the entries of those writes that went down; and what trails behind them, if all did."""
-    group = f"SELECT append_group({_numbered(_TYPES)}) AS done"
-    behind = f"append_group({_numbered(_TYPES, len(_TYPES) + keeps * len(_ENTRY))})"
+    name, types = ("append_one", _TYPES_OF_ONE) if one else ("append_group", _TYPES)
+    group = f"SELECT {name}({_numbered(types)}) AS done"
+    behind = f"{name}({_numbered(types, len(types) + keeps * len(_ENTRY))})"
     found = f"done, done IS NULL, CASE WHEN done IS NULL THEN {behind} END" if trails else "done"
     if not keeps:
         return f"SELECT {found} FROM ({group} OFFSET 0) AS moved" if trails else group
@@ -48,11 +53,15 @@ def _statement(*, keeps: bool, trails: bool) -> str:
     ) SELECT {found} FROM moved"""
 
 
+_EITHER = (False, True)
 STATEMENTS = {
-    (keeps, trails): _statement(keeps=keeps, trails=trails) for keeps in (False, True) for trails in (False, True)
+    (one, keeps, trails): _statement(one=one, keeps=keeps, trails=trails)
+    for one in _EITHER
+    for keeps in _EITHER
+    for trails in _EITHER
 }
-"""By whether writes of the group have entries, and whether anything trails. Each answers one row: the sessions that
-moved (null: all), then whether what trails was sent, and of those the sessions that moved."""
+"""By whether it is a group of one, whether writes of it have entries, and whether anything trails. Each answers one
+row: the sessions that moved (null: all), then whether what trails was sent, and of those the sessions that moved."""
 
 
 def is_plain(pending: Pending, known: Known) -> bool:
@@ -90,8 +99,9 @@ def makes_due(write: Write) -> bool:
     return wakes or (release is not None and release.wake_at is not None and release.wake_at <= write.at)
 
 
-def arguments(batch: Sequence[tuple[Pending, Known]]) -> list[Any]:
-    """What to call `append_group` with. Moves each head past its write and leaves the rows in the `Pending`."""
+def arguments(batch: Sequence[tuple[Pending, Known]], *, one: bool) -> list[Any]:
+    """What to call `append_group` with, or `append_one`. Moves each head past its write and leaves the rows in the
+    `Pending`."""
     writes: list[tuple[Any, ...]] = []
     scopes: set[str] = set()
     gated = False
@@ -106,6 +116,8 @@ def arguments(batch: Sequence[tuple[Pending, Known]]) -> list[Any]:
         gated = gated or write.effects or write.unless_frozen
         for charge in write.charges:
             scopes.update(charge.scopes)
+    if one:
+        return [*writes[0], gated, list(scopes) if scopes else None]
     # A column nobody has anything to say in is sent as null, which `unnest` fills up: arrays are what costs.
     columns = [None if column.count(None) == len(writes) else column for column in zip(*writes, strict=True)]
     return [*columns, gated, list(scopes) if scopes else None]

@@ -7,10 +7,10 @@ time, so its writes keep their order. One large group costs much less than two s
 when those under way are late (`LATE_S`), which they are when commits are slow.
 
 **Plain appends** are sent as the process believes the session to be: it remembers the head and the digest of sessions
-it wrote or loaded, chains the digests itself, and `append_group` moves the row only if it still is like that. A belief
-is a cache: when the row did not match, or nothing is known, or the write does more than append (it opens or forks a
-session, carries a key, moves a budget, redacts, is large, changes what the session is called), it goes the **careful**
-way, on the same lane: lock the rows, look, decide, write (`postgres_careful.py`).
+it wrote or loaded, chains the digests itself, and `append_group` (or `append_one`) moves the row only if it still is
+like that. A belief is a cache: when the row did not match, or nothing is known, or the write does more than append (it
+opens or forks a session, carries a key, moves a budget, redacts, is large, changes what the session is called), it goes
+the **careful** way, on the same lane: lock the rows, look, decide, write (`postgres_careful.py`).
 
 **When the answer to a commit is lost** nobody knows whether it landed. The write is then *in doubt*, and stays on
 its lane until a connection is had again (for `PATIENCE_S`). The careful way locks its session's row, which
@@ -159,10 +159,12 @@ class _Lane:
         of the batch that need a closer look, and those behind that are still to be made."""
         behind: list[tuple[Pending, Known]] = []
         try:
-            entries, given = entry_arguments(batch), arguments(batch)
-            behind = self._plain(trailing)
-            statement = await self._prepared(STATEMENTS[entries is not None, bool(behind)])
-            found: Any = await statement.fetchrow(*given, *(entries or ()), *(arguments(behind) if behind else ()))
+            one = len(batch) == 1
+            entries, given = entry_arguments(batch), arguments(batch, one=one)
+            behind = self._plain(trailing)[: 1 if one else None]
+            statement = await self._prepared(STATEMENTS[one, entries is not None, bool(behind)])
+            trails = arguments(behind, one=one) if behind else ()
+            found: Any = await statement.fetchrow(*given, *(entries or ()), *trails)
         except DRIVER_ERRORS as error:
             group = [pending for pending, _ in batch]
             sent = [pending for pending, _ in behind]
