@@ -17,8 +17,8 @@ from wire_server import serve
 from remanence import Remanence
 from remanence.api.app import build_app
 from remanence.api.stream import EventStream
-from remanence.cli.opening import configure_logs
 from remanence.errors import StoreUnavailable
+from remanence.logs import configure_for_people
 from remanence.models.scripted import Step
 
 router = APIRouter()
@@ -61,7 +61,7 @@ async def test_a_stream_that_the_store_fails_is_cut_and_told_in_a_line(tmp_path:
 def test_a_traceback_in_the_log_is_a_plain_one(capsys: pytest.CaptureFixture[str]) -> None:
     """Drawn with every local in it, one took a busy server minutes."""
     held = [{"a": list(range(1_000))} for _ in range(100)]
-    configure_logs("error")
+    configure_for_people("error")
     try:
         raise RuntimeError(f"{len(held)} things are at hand")
     except RuntimeError:

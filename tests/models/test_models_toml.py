@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remanence.errors import Conflict, InvalidConfig
-from remanence.models.configuration import ModelConfig, add_model, parse_models, read_models, table_of, use_model
+from remanence.models.configuration import ModelConfig, add_model, parse_models, table_of, use_model
 from remanence.models.prices import Prices
 
 FULL = """\
@@ -47,11 +47,14 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "remanence.toml"
 
 
+def read_models(path: Path) -> dict[str, ModelConfig]:
+    return parse_models(tomllib.loads(path.read_text()).get("models", {}))
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def test_models_are_read_from_a_file(path: Path) -> None:
-    assert read_models(path) == {}
     path.write_text(FULL)
     good = ModelConfig("good", "claude-sonnet-5-5", provider="anthropic", cache=True)
     assert read_models(path) == {"fast": FAST, "good": good}
@@ -87,10 +90,10 @@ def test_what_cannot_be_used_is_named(table: object, names: str) -> None:
 def test_a_file_that_is_not_toml_is_named(path: Path) -> None:
     path.write_text("models = [")
     with pytest.raises(InvalidConfig, match=r"remanence\.toml"):
-        read_models(path)
+        add_model(path, FAST)
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(InvalidConfig, match="UTF-8"):
-        read_models(path)
+        add_model(path, FAST)
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

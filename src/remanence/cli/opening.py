@@ -7,7 +7,6 @@ import sys
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TextIO, cast
 
 import msgspec
 import structlog
@@ -19,19 +18,18 @@ from remanence.cli.output import note
 from remanence.commands.consolidation import Consolidating
 from remanence.core.ledger import usd_to_micros
 from remanence.errors import InvalidConfig, NotFound
-from remanence.logs import StandardError
+from remanence.logs import configure_for_people
 from remanence.models.configuration import ModelConfig
 from remanence.models.gateway import Gateway
 from remanence.models.target import Target
 from remanence.ports import Embedder, Model
 from remanence.runtime.services import Times
-from remanence.settings import FILE_NAME, Configuration, LogLevel, Settings
+from remanence.settings import FILE_NAME, Configuration, Settings
 from remanence.spec import AgentSpec
 
 __all__ = [
     "DEFAULT_MODEL",
     "agents_of",
-    "configure_logs",
     "declared",
     "is_target",
     "models_of",
@@ -42,8 +40,6 @@ __all__ = [
 
 DEFAULT_MODEL = "default"
 """The name under which an agent asks for the model of the setting `model`, whatever that is at the time."""
-
-_LEVELS: dict[LogLevel, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 @asynccontextmanager
@@ -59,7 +55,7 @@ async def opened(
     if not create:
         _check_place(configuration)
     level = configuration.settings.log_level
-    configure_logs(level if "log_level" in configuration.sources else "warning")
+    configure_for_people(level if "log_level" in configuration.sources else "warning")
     _say_if_read_only(configuration.settings.database)
     rt = runtime_of(configuration, actor=person, worker=worker, agents=agents)
     try:
@@ -160,22 +156,6 @@ def models_of(configuration: Configuration) -> tuple[Mapping[str, Model], Mappin
         return {DEFAULT_MODEL: found}, configs
     fields = {name: getattr(found, name) for name in ModelConfig.__struct_fields__ if name != "name"}
     return {}, {**configs, DEFAULT_MODEL: ModelConfig(name=DEFAULT_MODEL, **fields)}
-
-
-def configure_logs(level: LogLevel) -> None:
-    """Log to stderr, so that what a command answers on stdout stays clean."""
-    colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", StandardError())),
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="%Y-%m-%d %H:%M:%S", utc=False),
-            # Plain: a traceback with every local in it takes a busy server minutes to draw, and nothing else runs.
-            structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback),
-        ],
-    )
 
 
 def _say_if_read_only(url: str) -> None:

@@ -99,11 +99,12 @@ async def worker(call: Invocation) -> None:
 
 def _prepared(call: Invocation, *, quiet: bool = False) -> tuple[Configuration, list[Agent]]:
     """The settings and the agents, with logs as the settings say (`quiet`: warnings, unless they say)."""
-    from remanence.cli.opening import agents_of, configure_logs, with_functions
+    from remanence.cli.opening import agents_of, with_functions
+    from remanence.logs import configure_for_people
 
     configuration = call.configuration
     level = configuration.settings.log_level
-    configure_logs("warning" if quiet and "log_level" not in configuration.sources else level)
+    configure_for_people("warning" if quiet and "log_level" not in configuration.sources else level)
     return configuration, with_functions(agents_of(configuration).values())
 
 

@@ -47,8 +47,6 @@ __all__ = [
     "visitor_of",
 ]
 
-_BODY_BYTES_MAX = 8 * 1024 * 1024
-
 entry_router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
 

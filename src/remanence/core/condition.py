@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final, cast
 
-__all__ = ["Condition", "ConditionError", "holds", "names", "parse", "unknown_names"]
+__all__ = ["Condition", "ConditionError", "holds", "parse", "unknown_names"]
 
 LENGTH_MAX: Final = 1_000
 DEPTH_MAX: Final = 24
@@ -79,11 +79,6 @@ def holds(condition: Condition, arguments: Arguments) -> bool:
         return condition.test(arguments)
     except RecursionError:
         raise ConditionError("the arguments are nested too deeply to be compared") from None
-
-
-def names(condition: Condition) -> tuple[str, ...]:
-    """The argument paths the condition reads, dotted, each once."""
-    return tuple(".".join(path) for path in condition.paths)
 
 
 def unknown_names(condition: Condition, parameters: Mapping[str, Any]) -> tuple[str, ...]:

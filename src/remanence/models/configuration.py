@@ -32,7 +32,7 @@ from remanence.errors import Conflict, InvalidConfig, plain_words
 from remanence.models.prices import Prices, micros_per_million
 from remanence.models.providers import PROVIDERS
 
-__all__ = ["Api", "ModelConfig", "add_model", "is_address", "parse_models", "read_models", "table_of", "use_model"]
+__all__ = ["Api", "ModelConfig", "add_model", "is_address", "parse_models", "table_of", "use_model"]
 
 Api = Literal["chat", "responses", "anthropic"]
 """The wire format of a server: OpenAI's Chat Completions, OpenAI's Responses, or Anthropic's Messages."""
@@ -61,13 +61,6 @@ class ModelConfig(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
-
-
-def read_models(path: Path) -> dict[str, ModelConfig]:
-    """The models a configuration file names; none when the file does not exist. Raises `InvalidConfig`."""
-    if not path.exists():
-        return {}
-    return parse_models(_parse(_read(path), path).get("models", {}), source=path.name)
 
 
 def parse_models(tables: Any, *, source: str = "", kept: str = "Nothing was started.") -> dict[str, ModelConfig]:

@@ -27,7 +27,7 @@ from remanence.events import (
 from remanence.ports import Database, RawRecord
 from remanence.stores.rows import kind_in
 
-__all__ = ["Flaw", "Verified", "Verifier", "digest_at", "verify_chain", "verify_session"]
+__all__ = ["Flaw", "Verified", "Verifier", "digest_at", "verify_session"]
 
 PAGE = 1_000
 TRIES = 5
@@ -164,12 +164,6 @@ def _missing(first: int, last: int) -> list[Flaw]:
     if first > last:
         return []
     return [Flaw(first, "it is missing" if first == last else f"it and the records up to {last} are missing")]
-
-
-def verify_chain(rows: Iterable[RawRecord], *, head: int, previous: bytes = GENESIS, after: int = 0) -> list[Flaw]:
-    """What is wrong with a session's own records, given whole."""
-    verifier = Verifier(previous=previous, after=after)
-    return verifier.feed(rows) + verifier.finish(head)
 
 
 async def verify_session(database: Database, session: str) -> Verified:
