@@ -146,6 +146,15 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.input_tokens + self.output_tokens
 
 
+COUNT_END = 2**53
+"""Counts from here on are more than JSON says exactly, and their sums soon more than a database counts."""
+
+
+def is_amount(count: object) -> bool:
+    """Whether a number that somebody reports can be counted: tokens, or micro-USD. Servers report -1, and worse."""
+    return type(count) is int and 0 <= count < COUNT_END
+
+
 class _Likely(msgspec.Struct, frozen=True):
     """How likely the tokens of the part at `index` were."""
 

@@ -360,8 +360,8 @@ class ToolCallContext(msgspec.Struct, frozen=True):
 class ToolOutcome(msgspec.Struct, frozen=True):
     """What a tool call came to. `error` is for the model to read; `untrusted`: strangers may have written it.
 
-    `facts` are journaled in the same write as the outcome. Only the runtime's own tools have any. `started`: see
-    `NOT_STARTED`.
+    `facts` are journaled in the same write as the outcome. Only the runtime's own tools have any. `started` is False
+    for a call that was refused before anything happened, and `parts` say why; with no parts, see `NOT_STARTED`.
     """
 
     parts: tuple[Part, ...]

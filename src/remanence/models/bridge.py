@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from remanence.content import Message, Text, ToolCall, Usage
+from remanence.content import Message, Text, ToolCall, Usage, is_amount
 from remanence.errors import ModelError, RemanenceError
 from remanence.models import asked
 from remanence.models.asked import Unfit
@@ -30,6 +30,8 @@ from remanence.ports import Blobs, ModelReply, ModelRequest, OnDelta
 from remanence.spec import ModelSettings, ToolSpec
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     import httpx2
     from pydantic_ai import messages as lib
     from pydantic_ai.models import Model as LibraryModel
@@ -280,7 +282,7 @@ def _reply(response: lib.ModelResponse, request: ModelRequest) -> ModelReply:
     return ModelReply(
         parts,
         _usage(usage, request, parts),
-        cost_usd_micros=None if usage.cost is None else int(-(-usage.cost * 1_000_000 // 1)),
+        cost_usd_micros=_cost(usage.cost),
         stop=stop,
         model=response.model_name or "",
         provider_id=response.provider_response_id or "",
@@ -288,18 +290,28 @@ def _reply(response: lib.ModelResponse, request: ModelRequest) -> ModelReply:
     )
 
 
+def _cost(usd: Decimal | None) -> int | None:
+    """What a server says a call cost, rounded up; None for what is no price."""
+    if usd is None or not usd.is_finite():
+        return None
+    micros = int(-(-usd * 1_000_000 // 1))
+    return micros if is_amount(micros) else None
+
+
 def _usage(counted: Any, request: ModelRequest, parts: tuple[Any, ...]) -> Usage:
-    if not (counted.input_tokens or counted.output_tokens):
-        # Some servers do not count. Four bytes to a token is a fair guess, and better for a budget than nothing.
-        sent = len(request.instructions.encode()) + len(msgspec.json.encode((request.messages, request.tools)))
-        return Usage(input_tokens=-(-sent // 4), output_tokens=-(-len(msgspec.json.encode(parts)) // 4))
-    return Usage(
+    usage = Usage(
         input_tokens=counted.input_tokens,
         output_tokens=counted.output_tokens,
         cached_tokens=counted.cache_read_tokens,
         cache_write_tokens=counted.cache_write_tokens,
         reasoning_tokens=counted.output_reasoning_tokens,
     )
+    if not usage.total_tokens or not all(is_amount(getattr(usage, field)) for field in usage.__struct_fields__):
+        # Some servers do not count, or say -1. Four bytes to a token is a fair guess, and better for a budget than
+        # nothing.
+        sent = len(request.instructions.encode()) + len(msgspec.json.encode((request.messages, request.tools)))
+        return Usage(input_tokens=-(-sent // 4), output_tokens=-(-len(msgspec.json.encode(parts)) // 4))
+    return usage
 
 
 def _no_key(model: str, variable: str) -> ModelError:

@@ -53,8 +53,18 @@ def describe(error: Exception, model: str, secrets: Sequence[str] = ()) -> Model
         then = _NOT_THERE if error.status_code == 404 else then
     words = f"{model} {what}{status}{': ' + said if said else ''}"
     message = f"{words.rstrip('.')}. Everything before this call is kept. {then}"
-    retry_after_s = error.retry_after if isinstance(error, lib.ModelAPIError) else None
-    return ModelError(message, kind=kind, retry_after_s=retry_after_s, sent=not _never_left(error))
+    return ModelError(message, kind=kind, retry_after_s=_retry_after_s(error), sent=not _never_left(error))
+
+
+def _retry_after_s(error: Exception) -> float | None:
+    """How long the provider asked to wait. The library reads whole seconds and dates; some servers say 1.5."""
+    if not isinstance(error, lib.ModelHTTPError) or error.retry_after is not None:
+        return error.retry_after if isinstance(error, lib.ModelAPIError) else None
+    try:
+        asked_s = float((error.headers or {}).get("retry-after", ""))
+    except ValueError:
+        return None
+    return asked_s if 0 <= asked_s < float("inf") else None
 
 
 def _blotted(said: str, secrets: Sequence[str]) -> str:

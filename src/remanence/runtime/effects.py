@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import msgspec
 import structlog
@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from remanence.content import Message, Part, Text, ToolCall, ToolResult, text_of
 from remanence.core.context import reopens, turns_line, with_reopening
 from remanence.core.state import Doubt, Session, said
-from remanence.errors import EffectInDoubt, ModelError, StoreError, plain_words
+from remanence.errors import EffectInDoubt, ModelError, StoreError
 from remanence.events import (
     CompactionBegun,
     CompactionFailed,
@@ -31,9 +31,9 @@ from remanence.events import (
     ToolResolved,
     ToolReturned,
     ToolStarted,
-    encode_readable,
 )
 from remanence.ports import Delta, DeltaKind, ModelReply, ModelRequest, OnDelta, Tool, ToolCallContext, ToolOutcome
+from remanence.runtime import keepable
 from remanence.runtime.compacting import SUMMARY_TOKENS
 from remanence.runtime.patience import StillRunning, within
 from remanence.runtime.services import Services
@@ -116,7 +116,7 @@ async def call_model(services: Services, s: Session, spec: AgentSpec, called: Mo
         return _failed(services, spec, called, error, billed=True)
     except ModelError as error:
         return _failed(services, spec, called, error, billed=error.maybe_billed or bool(streamed))
-    except Exception as error:
+    except (Exception, SystemExit, BaseExceptionGroup) as error:
         log.exception("a model raised something other than ModelError", model=called.model)
         words = f"the model failed in an unforeseen way ({type(error).__name__}: {error})"
         return _failed(services, spec, called, ModelError(words, kind="invalid_request"), billed=bool(streamed))
@@ -130,20 +130,14 @@ async def call_model(services: Services, s: Session, spec: AgentSpec, called: Mo
             billed_tokens=called.reserved_tokens,
         )
     services.live.answered(s.id)
+    if why := keepable.no_reply(reply):
+        error = ModelError(f"the model's reply cannot be kept: {why}", kind="invalid_request")
+        return _failed(services, spec, called, error, billed=True)
     replied = _replied(services, called, reply, request.settings)
-    if unfit := _unfit(replied):
+    if unfit := keepable.unfit(replied):
         error = ModelError(f"the model's reply cannot be kept: {unfit}", kind="invalid_request")
         return _failed(services, spec, called, error, billed=True)
     return replied
-
-
-def _unfit(event: Event) -> str:
-    """Why an outcome could not be read back from the journal; empty when it can. Models and tools are handed in."""
-    try:
-        encode_readable(event)
-    except ValueError as error:
-        return plain_words(str(error))
-    return ""
 
 
 async def summarise(
@@ -176,12 +170,14 @@ async def summarise(
         return _no_summary(begun, "timeout", f"no reply within {request.timeout_s:g} s", billed=True)
     except ModelError as error:
         return _no_summary(begun, error.kind, error.message, billed=error.maybe_billed)
-    except Exception as error:
+    except (Exception, SystemExit, BaseExceptionGroup) as error:
         log.exception("a model raised something other than ModelError", model=begun.model)
         words = f"the model failed in an unforeseen way ({type(error).__name__}: {error})"
         return _no_summary(begun, "invalid_request", words, billed=True)
     except asyncio.CancelledError:
         return _no_summary(begun, "cancelled", "cancelled while the model was answering", billed=True)
+    if why := keepable.no_reply(reply):
+        return _no_summary(begun, "invalid_reply", f"the model's reply cannot be kept: {why}", billed=True)
     cost = reply.cost_usd_micros
     cost = _cost(services, begun.model, reply, settings) if cost is None else cost
     words = text_of(reply.parts).strip()
@@ -196,10 +192,15 @@ async def summarise(
 
 def _no_summary(begun: CompactionBegun, kind: str, message: str, *, billed: bool) -> CompactionFailed:
     if not billed:
-        return CompactionFailed(begun.call, kind, message)
+        return CompactionFailed(begun.call, kind, keepable.words(message))
     cost = begun.reserved_usd_micros or None
     return CompactionFailed(
-        begun.call, kind, message, cost_usd_micros=cost, billed_tokens=begun.reserved_tokens, model=begun.model
+        begun.call,
+        kind,
+        keepable.words(message),
+        cost_usd_micros=cost,
+        billed_tokens=begun.reserved_tokens,
+        model=begun.model,
     )
 
 
@@ -245,7 +246,7 @@ def _with_our_ids(called: ModelCalled, parts: tuple[Part, ...]) -> tuple[Part, .
 def _failed(
     services: Services, spec: AgentSpec, called: ModelCalled, error: ModelError, *, billed: bool
 ) -> ModelFailed:
-    retry_at, message, asked_s = None, error.message, _asked_s(error)
+    retry_at, message, asked_s = None, keepable.words(error.message), keepable.seconds(error.retry_after_s)
     if asked_s > RETRY_AFTER_MAX_S:
         most = f"a turn waits {RETRY_AFTER_MAX_S // 3_600} hours at most"
         message += f" The provider asked to wait {asked_s:.10g} s; {most}, so it was not asked again."
@@ -264,12 +265,6 @@ def _failed(
     )
 
 
-def _asked_s(error: ModelError) -> float:
-    """How long the provider asked to wait. Some say when instead of how long, or what is no number at all."""
-    asked_s = error.retry_after_s
-    return asked_s if asked_s is not None and asked_s > 0 else 0.0
-
-
 # --- tools ------------------------------------------------------------------------------------------------------------
 
 
@@ -286,8 +281,7 @@ async def run_tool(
     if known is not None and known.kind == "mcp" and (tool is None or tool.spec.kind != "mcp"):
         tool = services.tools.remote(known)  # a function of that name is another tool
     if tool is None:
-        words = f"This worker does not have the tool {started.tool}; nothing was run."
-        return ToolReturned(started.call, said(words), error=True, started=False)
+        return _refused(started, said(f"This worker does not have the tool {started.tool}; nothing was run."))
     context = ToolCallContext(
         session=s.id,
         project=s.project,
@@ -317,9 +311,11 @@ async def run_tool(
     except Exception as error:
         log.exception("a tool raised instead of reporting an outcome", tool=started.tool)
         return _overdue(started, f"the tool failed in an unforeseen way ({type(error).__name__}: {error})")
+    if not isinstance(cast("object", outcome), ToolOutcome):
+        return _overdue(started, f"the tool returned a {type(outcome).__name__}, which says nothing of its outcome")
     if not outcome.started:
-        return None
-    if unfit := _unfit(ToolReturned(started.call, outcome.parts, outcome.error)):
+        return _refused(started, outcome.parts) if outcome.parts else None
+    if unfit := keepable.unfit(ToolReturned(started.call, outcome.parts, outcome.error)):
         words = f"The tool ran, and its effects stand, but its result cannot be kept: {unfit}"
         return ToolReturned(started.call, said(words), error=True)
     returned = await _returned(services, spec, started, outcome)
@@ -338,7 +334,16 @@ def _progress(services: Services, session: str, call: str) -> Callable[[str], No
     return on_progress
 
 
+def _refused(started: ToolStarted, words: tuple[Part, ...]) -> Event:
+    """A start that came to nothing. What an earlier one of the same call may have done, it does not know: `keyed` calls
+    alone are started again without anybody having learned that (and one that is `safe` has done nothing)."""
+    if started.replay == "keyed" and started.attempt > 1:
+        return ToolLost(started.call, started.effect_key, started.tool, f"started again: {text_of(words)}")
+    return ToolReturned(started.call, words, error=True, started=False)
+
+
 def _overdue(started: ToolStarted, why: str) -> Event:
+    why = keepable.words(why)
     if started.replay == "safe":
         return ToolReturned(started.call, said(f"The tool gave no result: {why}."), error=True)
     return ToolLost(started.call, started.effect_key, started.tool, why)
@@ -391,8 +396,17 @@ async def reconcile_doubt(services: Services, tool: Tool, doubt: Doubt) -> ToolR
     if found is None:
         return None
     if isinstance(found, ToolOutcome):
-        return ToolResolved(doubt.call, "happened", "reconcile", found.parts, found.error)
-    return ToolResolved(doubt.call, "run_again", "reconcile")
+        return _settled(services, doubt, found)
+    if found == "not_happened":
+        return ToolResolved(doubt.call, "run_again", "reconcile")
+    return _asked_in_vain(services, doubt, f"reconcile answered {found!r:.100}, which means nothing here")
+
+
+def _settled(services: Services, doubt: Doubt, found: ToolOutcome) -> ToolResolved | ToolLost:
+    resolved = ToolResolved(doubt.call, "happened", "reconcile", found.parts, found.error)
+    if unfit := keepable.unfit(resolved):
+        return _asked_in_vain(services, doubt, f"what reconcile answered cannot be kept: {unfit}")
+    return resolved
 
 
 def _asked_in_vain(services: Services, doubt: Doubt, why: str) -> ToolLost:
@@ -400,5 +414,4 @@ def _asked_in_vain(services: Services, doubt: Doubt, why: str) -> ToolLost:
     if asked < RECONCILES_MAX:
         pause_s = min(RECONCILE_LAST_S, RECONCILE_FIRST_S * 3**doubt.asked)
         retry_at = services.clock.now() + int(pause_s * services.dice.uniform(0.75, 1.25) * _MICROS)
-    why = why.encode(errors="replace").decode()[:REASON_MAX_CHARS]
-    return ToolLost(doubt.call, doubt.effect_key, doubt.tool, why, asked, retry_at)
+    return ToolLost(doubt.call, doubt.effect_key, doubt.tool, keepable.words(why)[:REASON_MAX_CHARS], asked, retry_at)

@@ -25,7 +25,7 @@ from remanence.errors import EffectInDoubt, InvalidSpec, ToolError
 from remanence.ports import ToolCallContext, ToolOutcome
 from remanence.spec import AskRule, ToolSpec
 from remanence.tools.declaration import ToolOptions, approval_of, check_reconcile, function_of, spec_of
-from remanence.tools.results import failure, outcome_of
+from remanence.tools.results import failure, outcome_of, refusal
 from remanence.tools.signature import read_signature
 from remanence.tools.threads import Threads
 from remanence.values import NOT_STARTED
@@ -99,7 +99,7 @@ class FunctionTool(Generic[P, R]):
         try:
             arguments = self._signature.bind(call.arguments)
         except Exception as error:  # noqa: BLE001 - a dataclass may run code of its own when it is made
-            return failure(f"The arguments of {self._spec.name} are not valid, so it was not run: {_said(error)}")
+            return refusal(f"The arguments of {self._spec.name} are not valid, so it was not run: {_said(error)}")
         arguments |= self._signature.hidden(_reporting_on_loop(context) if self._blocking else context)
         action = functools.partial(_in_time, functools.partial(self._function, **arguments), context.may_start)
         value, error = await _attempt(action, self._blocking)

@@ -32,7 +32,7 @@ from remanence.content import Image, Part, Text, ToolCall, parse_arguments
 from remanence.errors import EffectInDoubt, InvalidInput, InvalidSpec, McpUnreachable, RemanenceError
 from remanence.ports import ToolCallContext, ToolOutcome
 from remanence.spec import Replay, ToolSpec
-from remanence.tools.results import failure
+from remanence.tools.results import failure, refusal
 from remanence.values import NOT_STARTED
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ class McpTool:
             line = self.server.line()
             client = await line.client()
         except (ValueError, McpUnreachable) as error:
-            return failure(f"{self._spec.name} was not run: {error}")
+            return refusal(f"{self._spec.name} was not run: {error}")
         if context.may_start is not None and not context.may_start():
             return NOT_STARTED  # connecting outlasted the lease
         meta: Any = {**self._metadata, EFFECT_KEY: context.effect_key}

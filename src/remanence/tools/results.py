@@ -9,11 +9,12 @@ from pathlib import PurePath
 from typing import Any, Final, cast
 
 import msgspec
+from msgspec.structs import replace
 
 from remanence.content import File, Image, Part, Text
 from remanence.ports import ToolOutcome
 
-__all__ = ["failure", "outcome_of"]
+__all__ = ["failure", "outcome_of", "refusal"]
 
 MESSAGE_MAX: Final = 4_000
 _HOLD_ITEMS: Final = (Sequence, Set, ValuesView, deque)
@@ -26,6 +27,11 @@ def failure(words: str) -> ToolOutcome:
     """An outcome the model treats as a failure. Cut to 4,000 characters, and always storable."""
     text = words if len(words) <= MESSAGE_MAX else f"{words[:MESSAGE_MAX]}... [cut]"
     return ToolOutcome((Text(text.encode(errors="replace").decode()),), error=True)
+
+
+def refusal(words: str) -> ToolOutcome:
+    """The same of a call that was not begun: nothing happened by this start of it."""
+    return replace(failure(words), started=False)
 
 
 def outcome_of(value: object) -> ToolOutcome:
