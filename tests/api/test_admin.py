@@ -14,6 +14,7 @@ from chat_server import KEY, OTHER, READER, serving
 from remanence import Agent, Remanence, tool
 from remanence.api.admin import admin_router
 from remanence.commands.sessions import Opening
+from remanence.commands.versions import TRIAL
 from remanence.core.builtins import ASK_HUMAN
 from remanence.models.scripted import Scripted
 from remanence.spec import AgentSpec
@@ -263,6 +264,29 @@ async def test_versions(tmp_path: Path) -> None:
         assert same["same"] is True
         await admin.ask("GET", "/agents/writer/diff", 404, params={"a": "7"})
         await admin.ask("GET", "/agents/nobody/versions", 404)
+
+
+async def test_what_sessions_changed_for_themselves_is_no_version_of_the_line(tmp_path: Path) -> None:
+    """It is compared when it is named, with the version before it; by itself a diff is of what was registered."""
+    async with administering(tmp_path) as admin:
+        specs, own = admin.rt.database.specs, {"agent": {}}
+        trial = AgentSpec("writer", "other", "Be kind.", metadata={TRIAL: "1"})
+        made = (
+            AgentSpec("writer", "test", "Be kind.", face={**own, "revision": 1}),
+            AgentSpec("writer", "test", "Shout.", face=own),
+            AgentSpec("writer", "test", "Be brief.", face={**own, "revision": 2}),
+            trial,
+            AgentSpec("writer", "test", "Whisper.", face=own),
+        )
+        for number, spec in enumerate(made[:2], 1):
+            await specs.put(spec, project="default", at=number)
+        error = (await admin.ask("GET", "/agents/writer/diff", 400))["error"]
+        assert "no version before 1" in error["message"]
+        for number, spec in enumerate(made[2:], 3):
+            await specs.put(spec, project="default", at=number)
+        for b, between in (({}, (1, 3)), ({"b": "5"}, (3, 5)), ({"b": "2"}, (1, 2)), ({"b": "4"}, (3, 4))):
+            diff = await admin.ask("GET", "/agents/writer/diff", params=b)
+            assert (diff["a"], diff["b"]) == tuple(f"writer@{number}" for number in between)
 
 
 async def test_other_projects_and_smaller_keys(tmp_path: Path) -> None:

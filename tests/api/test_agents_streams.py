@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from typist import Attempt, Frame, Reader, Typist, parsed, reading, settled_of, told
 
 from remanence import Remanence
@@ -18,7 +20,7 @@ from remanence.api.stream import BEAT_S, Place
 from remanence.app import Options
 from remanence.content import Text, Thinking
 from remanence.errors import InvalidInput
-from remanence.ports import DeltaKind
+from remanence.ports import Database, DeltaKind
 from remanence.runtime.services import Times
 from remanence.spec import AgentSpec, ToolSpec
 
@@ -220,6 +222,41 @@ async def test_pieces_that_come_together_are_sent_together(tmp_path: Path) -> No
             deltas = [frame for frame in reader.frames if frame.type.endswith(".delta")]
     assert sum(len(frame.event["delta"]) for frame in deltas) == 2_000
     assert len(deltas) < 60
+
+
+class Counting:
+    """A database whose budgets count how often they are asked for."""
+
+    def __init__(self, part: object, asked: list[str]) -> None:
+        self._part, self._asked = part, asked
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._part, name)
+        if name == "controls":
+            return Counting(found, self._asked)
+        if name == "budgets":
+            return lambda scope: self._asked.append(scope) or found(scope)
+        return found
+
+
+async def test_what_is_written_together_asks_for_the_budgets_once(tmp_path: Path) -> None:
+    """Each event that shows the session shows its limit; a long past costs one look at it, not one for each."""
+    typist = Typist([Attempt([], reply=[Text("yes")])])
+    typist.let(5)
+    async with runtime(tmp_path, typist) as rt:
+        session = await rt.open(SPEC)
+        for _ in range(5):
+            assert await session.send("Well?") == "yes"
+        asked: list[str] = []
+        caller = replace(rt.caller, database=cast("Database", Counting(rt.caller.database, asked)))
+        stream = SessionStream(caller, session.id)
+        await stream.begin(Place(0, 0))
+        frames = stream.frames(Lookout(caller))
+        pending = await anext(frames)
+        stream.close()
+        await frames.aclose()
+    shown = [frame for frame in pending if b'"object":"agent.session"' in frame]
+    assert (len(shown) >= 5, asked) == (True, [f"session:{session.id}"])
 
 
 @pytest.mark.parametrize("place", ["", "7", "a.b", "1.2~x", "99.0", "1.1.1", "-1.0", "1.0~a.1.t1-", "9" * 40 + ".0"])

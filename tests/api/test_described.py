@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from wire_server import KEY, serve
 from remanence.api.compatibility import OPERATIONS
 
 JSON = "application/json"
+REFUSED_429 = "#/components/responses/Refused_429"
 STREAMS = {("post", "/v1/responses"), ("get", "/v1/responses/{response_id}"), ("post", "/v1/chat/completions")}
 """What answers with JSON, or with a stream when the request asks for one."""
 
@@ -75,3 +77,18 @@ def test_what_is_said_to_be_empty_is_empty(http: httpx2.Client) -> None:
     said = http.get("/openapi.json").json()["paths"]["/v1/agents/sessions/{session_id}/events"]["post"]["responses"]
     assert (answer.status_code, answer.content) == (202, b"")
     assert "content" not in said["202"]
+
+
+def test_what_all_operations_share_is_said_once(http: httpx2.Client) -> None:
+    """The refusals, and the second mount, which is the first again. People still read each where it applies."""
+    told = http.get("/openapi.json")
+    document = told.json()
+    assert len(told.content) < 550_000
+    for kind, name in re.findall(r'"\$ref":"#/components/(\w+)/([^"]+)"', told.text):
+        assert name in document["components"][kind], name
+    assert not [path for path in document["paths"] if path.startswith("/openai")]
+    busy = document["components"]["responses"]["Refused_429"]
+    assert busy["content"][JSON]["schema"]
+    refusing = [one for _, one in operations(document) if one["responses"].get("429") == {"$ref": REFUSED_429}]
+    assert len(refusing) > 100
+    assert http.get("/docs").text.count(busy["description"]) == len(refusing)

@@ -23,7 +23,7 @@ from remanence.core.session import decode_snapshot
 from remanence.core.state import Session
 from remanence.errors import InvalidInput
 from remanence.events import ModelReplied, Recorded, TurnEnded
-from remanence.ports import Subscription
+from remanence.ports import Budget, Subscription
 from remanence.spec import AgentSpec
 
 __all__ = ["SessionStream", "StreamChoice", "shown_session"]
@@ -38,10 +38,14 @@ class StreamChoice(msgspec.Struct, frozen=True):
     until_rest: bool = False
 
 
-async def shown_session(caller: Caller, s: Session, spec: AgentSpec | None = None) -> dict[str, Any]:
+async def shown_session(caller: Caller, s: Session) -> dict[str, Any]:
     """A session as it is shown."""
-    spec = spec or await caller.database.specs.get(s.version)
-    return session_object(s, spec, await caller.database.controls.budgets(f"session:{s.id}"))
+    spec = await caller.database.specs.get(s.version)
+    return session_object(s, spec, await _budgets_of(caller, s.id))
+
+
+async def _budgets_of(caller: Caller, session: str) -> Sequence[Budget]:
+    return await caller.database.controls.budgets(f"session:{session}")
 
 
 class SessionStream:
@@ -56,6 +60,7 @@ class SessionStream:
         self._place = Place(0, 0)
         self._pending: list[bytes] = []
         self._specs: dict[str, AgentSpec] = {}
+        self._budgets: Sequence[Budget] | None = None
         self._over = False
 
     def close(self) -> None:
@@ -126,6 +131,7 @@ class SessionStream:
                 return
 
     async def _batch(self, batch: Batch) -> list[bytes]:
+        self._budgets = None  # what is written together was asked for together
         written: list[bytes] = []
         for record in batch.records:
             written += await self._taken(record, 0)
@@ -178,7 +184,9 @@ class SessionStream:
         data = {**event, "event_id": event_id}
         state = event.get("session")
         if isinstance(state, Session):
-            data["session"] = await shown_session(self._caller, state, await self._spec(state.version))
+            if self._budgets is None:
+                self._budgets = await _budgets_of(self._caller, state.id)
+            data["session"] = session_object(state, await self._spec(state.version), self._budgets)
         if self._choice.obfuscation and "delta" in event:
             data["obfuscation"] = padding(event["delta"])
         return frame(event["type"], event_id, data)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from remanence.api.auth import Access
-from remanence.api.described import describe
+from remanence.api.described import describe, shorten
 from remanence.api.failures import REFUSALS, answer_failures
 from remanence.api.guard import BODY_BYTES_MAX, Guard
 from remanence.api.held import Held
@@ -259,5 +259,6 @@ def _document(app: FastAPI) -> dict[str, Any]:
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
         describe(document)
+        shorten(document)
         app.openapi_schema = document
     return app.openapi_schema

@@ -6,15 +6,17 @@ package is imported when somebody asks for the document, not when the server sta
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, cast
 
-__all__ = ["REFUSES", "answers", "describe"]
+__all__ = ["REFUSES", "answers", "describe", "shorten"]
 
 _KEY = "x-answer"
 _PREFIX = "Answer_"
 _PLACE = "#/components/schemas/"
+_REFUSALS = "#/components/responses/"
 REFUSES: dict[str, Any] = {_KEY: {}}
 """For `openapi_extra` of an operation that is only there to say that its subject is not served, or is not there."""
 _MODULES = {
@@ -61,6 +63,35 @@ def describe(document: dict[str, Any]) -> None:
         answer["content"] = {kind: {"schema": _page(schema) if wanted["many"] else schema}}
         if wanted["streams"]:
             answer["content"]["text/event-stream"] = {}
+
+
+def shorten(document: dict[str, Any]) -> None:
+    """Say once what is said often: refusals that many operations share are referred to, and a field has no title, which
+    would only be its name again."""
+    operations = [operation for path in document["paths"].values() for operation in path.values()]
+    refusals = [
+        (operation["responses"], status)
+        for operation in operations
+        for status in operation["responses"]
+        if not status.startswith("2")
+    ]
+    often = Counter((status, repr(responses[status])) for responses, status in refusals)
+    common: dict[str, str] = {}
+    for (status, told), times in often.most_common():
+        if times > 1:
+            common.setdefault(status, told)
+    shared = document["components"].setdefault("responses", {})
+    for responses, status in refusals:
+        if repr(responses[status]) == common.get(status):
+            shared[f"Refused_{status}"] = responses[status]
+            responses[status] = {"$ref": f"{_REFUSALS}Refused_{status}"}
+    fields = [
+        field
+        for schema in document["components"]["schemas"].values()
+        for field in schema.get("properties", {}).values()
+    ]
+    for field in (*fields, *(one["schema"] for operation in operations for one in operation.get("parameters", ()))):
+        field.pop("title", None)
 
 
 def _schemas(names: Sequence[str]) -> dict[str, Any]:

@@ -37,7 +37,9 @@ def render(document: dict[str, Any]) -> str:
     """An OpenAPI document as HTML: every operation with its parameters, body, answers and the curl line."""
     info = document["info"]
     title = f"{escape(info['title'])} {escape(info['version'])}"
-    schemas: dict[str, Any] = document.get("components", {}).get("schemas", {})
+    components = document.get("components", {})
+    schemas: dict[str, Any] = components.get("schemas", {})
+    shared: dict[str, Any] = components.get("responses", {})
     operations = [
         (path, method, operation) for path, item in document["paths"].items() for method, operation in item.items()
     ]
@@ -47,7 +49,7 @@ def render(document: dict[str, Any]) -> str:
         f"<title>{title}</title><style>{_STYLE}</style></head><body><main>",
         f"<h1>{title}</h1><p>{_text(info.get('summary', ''))}</p><p>{_text(info.get('description', ''))}</p>",
         "<p>For programs: <a href=/openapi.json>/openapi.json</a></p>",
-        *(_operation(*operation) for operation in operations),
+        *(_operation(*operation, shared) for operation in operations),
         "<h2 id=errors>Errors</h2>",
         *_errors(),
         "<h2 id=schemas>Schemas</h2>",
@@ -57,8 +59,12 @@ def render(document: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
-    rows = "".join(_answer(status, answer) for status, answer in sorted(operation["responses"].items()))
+def _operation(path: str, method: str, operation: dict[str, Any], shared: dict[str, Any]) -> str:
+    answers = {
+        status: shared[answer["$ref"].rpartition("/")[2]] if "$ref" in answer else answer
+        for status, answer in operation["responses"].items()
+    }
+    rows = "".join(_answer(status, answer) for status, answer in sorted(answers.items()))
     return (
         f'<article id="{escape(operation.get("operationId", path), quote=True)}">'
         f"<h2><span class=method>{escape(method.upper())}</span> <code>{escape(path)}</code></h2>"

@@ -13,7 +13,7 @@ import msgspec
 from remanence.cli.command import Format, Group, Invocation, asynchronous, spelled
 from remanence.cli.output import clean, moment, note, red, say, show, table
 from remanence.commands.shapes import AgentShape, CheckedShape, DiffShape, VersionShape
-from remanence.commands.versions import standing
+from remanence.commands.versions import before, standing
 from remanence.errors import InvalidInput, RemanenceError
 from remanence.ports import Version
 from remanence.spec import AgentSpec, spec_digest
@@ -179,7 +179,7 @@ def _spec(agent: object) -> AgentSpec:
 async def diff(call: Invocation, first: str, second: str | None, *, output: Format) -> None:
     """What changed from A to B: versions (NAME@1, a digest) or places (agent.py).
 
-    With a name alone: from its registered version before the last to the last.
+    With a name alone: to the version it stands for, from the one that was registered before.
     """
     async with call.reach() as reach:
         if second is None:
@@ -208,13 +208,13 @@ async def _last_two(reach: Reach, name: str) -> list[tuple[str, AgentSpec]]:
     from remanence.cli.choosing import version_called
 
     last = await version_called(reach, name)
-    known = [v for v in await reach.agents.versions(last.agent) if v.number <= last.number]
-    if len(known) < 2:
+    earlier = before(await reach.agents.versions(last.agent), last)
+    if earlier is None:
         push_line = spelled("agents", "push")
         raise InvalidInput(
             f"Agent {last.agent} has one version; there is nothing to compare. Register one: {push_line}"
         )
-    return [(f"{version.agent}@{version.number}", version.spec) for version in known[-2:]]
+    return [(f"{version.agent}@{version.number}", version.spec) for version in (earlier, last)]
 
 
 def _lines(spec: AgentSpec) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Sequence
+from itertools import takewhile
 
 import msgspec
 
@@ -16,6 +17,7 @@ from remanence.spec import AgentSpec
 __all__ = [
     "TRIAL",
     "Diff",
+    "before",
     "difference",
     "find_version",
     "is_trial",
@@ -62,7 +64,21 @@ def newest(versions: Sequence[Version]) -> Version:
     counts only where there is no other, and a trial only where there is nothing else at all.
     """
     proper = [version for version in versions if not is_trial(version)]
-    return next((version for version in reversed(proper) if not _is_of_a_session(version)), (proper or versions)[-1])
+    return (_line(versions) or proper or versions)[-1]
+
+
+def before(versions: Sequence[Version], version: Version) -> Version | None:
+    """The version that was pushed or saved last before this one, of those given oldest first; None when none was.
+
+    Of a version that a session made for itself that is the one it changed, or a later one.
+    """
+    earlier = _line(list(takewhile(lambda one: one.version != version.version, versions)))
+    return earlier[-1] if earlier else None
+
+
+def _line(versions: Sequence[Version]) -> list[Version]:
+    """Those that were pushed or saved."""
+    return [version for version in versions if not (is_trial(version) or _is_of_a_session(version))]
 
 
 def standing(versions: Sequence[Version]) -> dict[str, Version]:
@@ -93,14 +109,16 @@ async def find_version(caller: Caller, agent: str, which: str) -> Version:
 
 
 async def difference(caller: Caller, agent: str, a: str | None = None, b: str | None = None) -> Diff:
-    """What changed from version `a` to `b`; by default from the one before the last to the last."""
+    """What changed from version `a` to `b`; by default to the one the agent's name stands for, from the one before.
+
+    What sessions made for themselves, and trials, are compared when they are named.
+    """
     known = await versions_of(caller, agent)
-    last = known[-1] if b is None else await find_version(caller, agent, b)
+    last = newest(known) if b is None else await find_version(caller, agent, b)
     if a is None:
-        earlier = [v for v in known if v.number < last.number]
-        if not earlier:
+        first = before(known, last)
+        if first is None:
             raise InvalidInput(f"Agent {agent} has no version before {last.number}; there is nothing to compare.")
-        first = earlier[-1]
     else:
         first = await find_version(caller, agent, a)
     return Diff(first, last, tuple(lines_between(first, last)))

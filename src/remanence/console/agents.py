@@ -109,8 +109,7 @@ async def agent_page(frame: Looking, agent: str, version: str = "", against: str
             "no_agent", agent=agent[:80]
         )
     shown = version_of(known, version) if version else versions.newest(known)
-    earlier = known[: known.index(shown)]
-    base = version_of(known, against) if against else (earlier[-1] if earlier else None)
+    base = version_of(known, against) if against else versions.before(known, shown)
     lines = [] if base is None else versions.lines_between(base, shown)
     uses: dict[str, VersionUse] = {use.version: use for use in found}
     data = VersionData(
