@@ -95,7 +95,7 @@ class Fork(msgspec.Struct, frozen=True):
 
 
 class Write(msgspec.Struct, frozen=True):
-    """One transaction on one session. See the head of this file for what each field promises."""
+    """One transaction on one session. See the head of `ports/store.py` for what each field promises."""
 
     session: str
     events: tuple[Event, ...]

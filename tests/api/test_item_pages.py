@@ -15,7 +15,7 @@ from remanence.api.agents_history import item_page
 from remanence.api.conversations import conversations_router
 from remanence.api.item_pages import items_said
 from remanence.api.item_references import with_items
-from remanence.api.response_lists import Order
+from remanence.api.lists import Order
 from remanence.api.responses import responses_router
 from remanence.app import Options, open_database
 from remanence.commands.caller import state_of

@@ -22,10 +22,11 @@ from remanence.api.bound_keys import keep_key
 from remanence.api.described import answers
 from remanence.api.item_pages import Placed, find_said, items_said, said_page, with_outcomes
 from remanence.api.item_references import with_items
+from remanence.api.lists import Limit, Order, Ordered
 from remanence.api.once import IdempotencyKey, digest_of_request, found_before, once, remember
 from remanence.api.response_input import Given, read_input, refuse
 from remanence.api.response_items import Item, call_off_wire, spoken_item
-from remanence.api.response_lists import Order, page_of, unknown
+from remanence.api.response_lists import page_of, unknown
 from remanence.api.response_request import Metadata, check_include
 from remanence.api.router import Face
 from remanence.api.talks import GONE, KIND, Talk, add_spoken, change_talk, find_talk, make_talk, open_talk, resting
@@ -165,8 +166,8 @@ async def list_items(
     conversation_id: str,
     caller: Asking,
     after: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    order: Order = "desc",
+    limit: Limit = 20,
+    order: Ordered = "desc",
     include: Include = None,
 ) -> Response:
     """The items of a conversation."""

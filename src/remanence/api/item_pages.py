@@ -13,8 +13,8 @@ from bisect import bisect_right
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
+from remanence.api.lists import Order
 from remanence.api.response_items import Item, Shown, items_of_session
-from remanence.api.response_lists import Order
 from remanence.api.response_mcp import remotes_of
 from remanence.api.turn_starts import start_of
 from remanence.commands.caller import Caller, state_in

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
+from remanence.api.lists import Order
 from remanence.api.response_items import Item
 from remanence.errors import InvalidInput
 
-__all__ = ["Order", "page", "page_of", "unknown"]
-
-Order = Literal["asc", "desc"]
+__all__ = ["page", "page_of", "unknown"]
 
 
 def page(items: Sequence[Item], *, after: str | None, limit: int, order: Order) -> Item:

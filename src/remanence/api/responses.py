@@ -22,6 +22,7 @@ from remanence.api.bodies import JsonRoute
 from remanence.api.bound_keys import keep_key
 from remanence.api.described import answers
 from remanence.api.lane import Lane
+from remanence.api.lists import Limit, Ordered
 from remanence.api.lookout import Lookout
 from remanence.api.named import Served
 from remanence.api.once import IdempotencyKey, once
@@ -30,7 +31,7 @@ from remanence.api.response_fold import Fold, WireEvent
 from remanence.api.response_input import refuse
 from remanence.api.response_items import Item, input_item, spoken_item
 from remanence.api.response_kept import Kept, find, fold_of, forget, make_fold, read_all, response_object
-from remanence.api.response_lists import Order, page
+from remanence.api.response_lists import page
 from remanence.api.response_place import Placed, Submission, ask, history_of, place
 from remanence.api.response_private import Private
 from remanence.api.response_request import CompactBody, CountBody, ResponseBody, check_include
@@ -330,8 +331,8 @@ async def list_input_items(
     response_id: str,
     caller: Asking,
     after: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = 20,
-    order: Order = "desc",
+    limit: Limit = 20,
+    order: Ordered = "desc",
     include: Include = None,
 ) -> Response:
     """What was put in for this response, without what was said before it."""

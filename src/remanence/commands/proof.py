@@ -14,15 +14,17 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
+from remanence.commands.bundle import Origin
 from remanence.commands.caller import Caller
 from remanence.commands.entries import entries_of
+from remanence.commands.lineage import own_pages
 from remanence.commands.pseudonyms import BLOCK, Pseudonyms
 from remanence.commands.receipts import Reached, Receipt, flaw_of_signature, tracer_of
 from remanence.commands.traces import Tracer, file_chunks
 from remanence.core.memory.journal import owner_of
 from remanence.errors import NotFound
 from remanence.events import decode_event, encode_event, skeleton
-from remanence.ports import SessionQuery
+from remanence.ports import RawRecord, SessionQuery
 from remanence.recollections import MemoryListing
 
 __all__ = ["Check", "check_receipt"]
@@ -89,21 +91,22 @@ async def _records_left(caller: Caller, records: Iterable[Reached]) -> list[str]
     left: list[str] = []
     for session, digests in wanted.items():
         seen: set[int] = set()
-        after = min(digests) - 1
         try:
-            while rows := await caller.database.raw(session, after=after, limit=_PAGE):
-                after = rows[-1].position
-                for row in rows:
-                    if row.position in digests:
-                        seen.add(row.position)
-                        digest = row.payload_digest.hex() if row.payload_digest else ""
-                        bare = digest and encode_event(skeleton(decode_event(row.payload))) == row.payload
-                        if not bare or digest != digests[row.position]:
-                            left.append(f"{session}#{row.position}")
+            async for rows in own_pages(caller.database, Origin(session, min(digests), max(digests))):
+                here = [row for row in rows if row.position in digests]
+                seen |= {row.position for row in here}
+                left += [f"{session}#{row.position}" for row in here if not _bare(row, digests[row.position])]
         except NotFound:
             continue  # the whole session is gone
         left += [f"{session}#{position} (missing)" for position in digests.keys() - seen]
     return left
+
+
+def _bare(row: RawRecord, digest: str) -> bool:
+    """Whether a record says nothing any more, and is the one of this digest (hexadecimal; never an empty one)."""
+    if row.payload_digest is None or row.payload_digest.hex() != digest:
+        return False
+    return bool(digest) and encode_event(skeleton(decode_event(row.payload))) == row.payload
 
 
 async def _memories_left(caller: Caller, receipt: Receipt) -> list[str]:
@@ -150,9 +153,7 @@ async def _said_elsewhere(caller: Caller, tracer: Tracer, prints: frozenset[str]
     query = SessionQuery(opened="oldest_first", limit=_PAGE)
     while rows := await database.views.sessions(query):
         for row in rows:
-            after = 0
-            while records := await database.raw(row.session, after=after, limit=_PAGE):
-                after = records[-1].position
+            async for records in own_pages(database, Origin(row.session, 1, _ALL)):
                 for record in records:
                     # As it is, and as its texts lie in an index: a person may have said some JSON.
                     said = (record.payload, record.payload.replace(b'\\"', b'"'), record.actor.encode())

@@ -14,7 +14,7 @@ from remanence.stores.postgres_connect import Row as Fields
 from remanence.stores.postgres_journal import INSERT_RECORDS, NO_END, fetch, pack, runs
 from remanence.stores.postgres_known import Known, KnownSessions
 from remanence.stores.postgres_rows import SESSION, can_name, chain, fork_of, head_of, minute_of, summary_of
-from remanence.stores.postgres_statements import INSERT_BLOBS, INSERT_USES
+from remanence.stores.postgres_statements import INSERT_BLOBS, INSERT_USES, summary_values
 from remanence.stores.refusals import bad_fork, no_session, session_exists
 from remanence.stores.rows import RESTED, Row, blobs_named, raw_record, recorded, row_of_raw, standing_freeze
 
@@ -167,17 +167,7 @@ async def _lay_session(connection: Connection, session: str, rows: Sequence[RawR
         rows[0].at,
         latest,
         minute_of(latest),
-        summary.project,
-        summary.agent,
-        summary.version,
-        summary.user,
-        summary.status,
-        summary.waiting_on,
-        summary.title,
-        summary.turns,
-        summary.usd_micros,
-        summary.tokens,
-        summary.needs,
+        *summary_values(summary),
         rows[0].at if summary.status in RESTED else None,
     )
     if sid is None:

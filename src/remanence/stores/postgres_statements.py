@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from remanence.ports import Entry
+from remanence.ports import Entry, Summary
 from remanence.stores.postgres_known import Known, Pending
 from remanence.stores.postgres_rows import effect_position, minute_of
 
@@ -20,6 +20,7 @@ __all__ = [
     "UPDATE_SESSIONS",
     "entry_values",
     "session_values",
+    "summary_values",
 ]
 
 _VALUES = (
@@ -68,6 +69,13 @@ def session_values(pending: Pending, known: Known) -> tuple[Any, ...]:
         minute_of(head.updated_at),
         head.frozen,
         effect,
+        *summary_values(summary),
+    )
+
+
+def summary_values(summary: Summary) -> tuple[Any, ...]:
+    """What a session's row says for lists, in the order of the columns from `project` to `needs`."""
+    return (
         summary.project,
         summary.agent,
         summary.version,
