@@ -45,6 +45,7 @@ from remanence.runtime.live import Hub
 from remanence.runtime.memory_index import MemoryIndex
 from remanence.runtime.projector import Projection, Projector
 from remanence.runtime.recollector import MemoryRecollector
+from remanence.runtime.relay import Relay
 from remanence.runtime.running import Running
 from remanence.runtime.services import Services, Times
 from remanence.runtime.worker import Worker
@@ -193,6 +194,7 @@ class Remanence:
         self._memory_index: MemoryIndex | None = None
         self._chores: list[asyncio.Task[None]] = []
         self._gateway: Gateway | None = None
+        self._relay: Relay | None = None
         self._caller: Caller | None = None
         self.cut: list[Running] = []
         """Tool calls that had not finished when it was stopped. Their intents are in the journal."""
@@ -219,6 +221,8 @@ class Remanence:
             database = EmbeddingDatabase(database, options.embedder)
         self._database = database
         hub = Hub(options.clock)
+        self._relay = Relay(hub, database.bus, database.store, options.clock)
+        self._relay.start(works=self._with_worker)
         self._gateway = Gateway(
             self._model_configs, models=self._models, root=options.root, clock=options.clock, blobs=database.blobs
         )
@@ -278,6 +282,8 @@ class Remanence:
             await self._projector.stop()
         if self._worker is not None:
             self.cut = await self._worker.stop() or self.cut
+        if self._relay is not None:
+            await self._relay.close()
         await self.shelf.close()
         if self._gateway is not None:
             await self._gateway.aclose()
@@ -285,7 +291,7 @@ class Remanence:
             await self.options.embedder.close()
         if self._database is not None and self.options.database is None:
             await self._database.close()
-        self._worker = self._projector = self._database = self._caller = None
+        self._worker = self._projector = self._relay = self._database = self._caller = None
 
     @property
     def caller(self) -> Caller:

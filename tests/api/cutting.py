@@ -8,6 +8,7 @@ test likes; and one beside it that never ends, where somebody listens to everyth
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -23,13 +24,15 @@ from remanence.api.auth import Access, development_principal
 from remanence.api.lookout import Lookout
 from remanence.api.responses import responses_router
 from remanence.api.router import Face
-from remanence.app import Options
+from remanence.app import Options, open_database
 from remanence.content import Part, Text, Thinking, ToolCall, Usage
 from remanence.errors import ModelError
-from remanence.ports import ModelReply, ModelRequest, OnDelta
+from remanence.ports import Database, ModelReply, ModelRequest, OnDelta
+from remanence.runtime.around import DatabaseAround
 from remanence.runtime.clock import SystemClock
 from remanence.runtime.services import Times
 from remanence.spec import Limits
+from remanence.testing.bus import UnreliableBus
 
 __all__ = ["Event", "Line", "Request", "Stage", "Told", "events_in"]
 
@@ -119,7 +122,8 @@ class Voice:
 
 
 class Stage:
-    """A database, the server that works on it, and one beside it."""
+    """A database, the server that works on it, and one beside it, to which messages come as they may: not at all,
+    twice, or late."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -129,16 +133,20 @@ class Stage:
 
     async def open(self) -> None:
         self.near, self.near_app = await self._server(worker=True)
-        self.far, self.far_app = await self._server(worker=False)
+        self._beside = await open_database(self.url)
+        around = DatabaseAround(self._beside)
+        around.bus = UnreliableBus(self._beside.bus, random.Random(7))
+        self.far, self.far_app = await self._server(worker=False, database=around)
 
     async def close(self) -> None:
         await self.hang_up(self.far_app)
         await self.hang_up(self.near_app)
         await self.far.stop()
+        await self._beside.close()
         await self.near.stop()
 
-    async def _server(self, *, worker: bool) -> tuple[Remanence, FastAPI]:
-        options = Options(times=TIMES, clock=self.clock)
+    async def _server(self, *, worker: bool, database: Database | None = None) -> tuple[Remanence, FastAPI]:
+        options = Options(times=TIMES, clock=self.clock, database=database)
         rt = Remanence(self.url, agents=[self.agent], models={"voice": self.voice}, worker=worker, options=options)
         await rt.start()
         face = Face(prefix="/v1")

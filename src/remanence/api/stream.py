@@ -43,7 +43,7 @@ from remanence.api.lookout import Lookout
 from remanence.commands.caller import Caller
 from remanence.commands.follow import next_items
 from remanence.errors import InvalidInput, RemanenceError
-from remanence.events import Recorded, ToolStarted
+from remanence.events import ModelFailed, ModelReplied, Recorded, ToolStarted
 from remanence.ports import Clock, Delta, DeltaKind, Subscription
 
 __all__ = ["BEAT", "BEAT_S", "NAMED", "Batch", "EventStream", "Place", "Preview", "frame", "paced", "watch"]
@@ -126,7 +126,7 @@ async def watch(
     # What a model is saying is heard at once, not only with the next piece of it.
     behind = reader is None or (not reader.waits and caller.live.running(session) is not None)
     reader = reader or caller.live.subscribe(session, want="latest")
-    sent_at = 0
+    sent_at = settled_at = 0
     try:
         with lookout.following(session, lambda: after):
             while True:
@@ -134,7 +134,8 @@ async def watch(
                     records = await caller.database.store.read(session, after=after, limit=_PAGE)
                     behind = len(records) == _PAGE
                     after = records[-1].position if records else after
-                    preview = None if behind else _preview(caller, session)
+                    settled_at = _settled_at(records, settled_at)
+                    preview = None if behind else _preview(caller, session, settled_at)
                     if records or (preview is not None and not sent_at):
                         yield Batch(records, preview)
                 if lookout.closed:
@@ -143,7 +144,9 @@ async def watch(
                 fresh, after, gap = next_items(items, after)
                 behind = gap or stirred
                 sent_at = caller.clock.now()
-                yield Batch([item for item in fresh if not isinstance(item, Delta)], _preview(caller, session))
+                records = [item for item in fresh if not isinstance(item, Delta)]
+                settled_at = _settled_at(records, settled_at)
+                yield Batch(records, _preview(caller, session, settled_at))
     finally:
         reader.close()
 
@@ -161,7 +164,8 @@ async def _heard(
     running = caller.live.running(session)
     if running is not None and running.answered:
         sent_at = clock.now()
-    while items and all(isinstance(item, Delta) for item in items):
+    here = bool(caller.live.driver_of(session))  # pieces from another process have gathered there
+    while here and items and all(isinstance(item, Delta) for item in items):
         left_s = COALESCE_S - (clock.now() - sent_at) / _MICROS
         if not 0 < left_s <= COALESCE_S:
             break
@@ -180,9 +184,15 @@ def _starts(item: Recorded | Delta) -> bool:
     return isinstance(item, Recorded) and isinstance(item.event, ToolStarted) and not item.event.client
 
 
-def _preview(caller: Caller, session: str) -> Preview | None:
+def _settled_at(records: Sequence[Recorded], before: int) -> int:
+    """Where the last reply stands that was read: this reader may be ahead of those who tell what runs."""
+    answers = (record.position for record in reversed(records) if isinstance(record.event, ModelReplied | ModelFailed))
+    return next(answers, before)
+
+
+def _preview(caller: Caller, session: str, settled_at: int) -> Preview | None:
     running = caller.live.running(session)
-    if running is None:
+    if running is None or running.position < settled_at:
         return None
     return Preview(running.call, running.attempt, tuple(running.parts), tuple(running.calls))
 

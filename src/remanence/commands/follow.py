@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 
 from remanence.commands.caller import Caller
-from remanence.events import Recorded
+from remanence.events import ModelCalled, ModelFailed, ModelReplied, Recorded
 from remanence.ports import Delta, Subscription
 
 __all__ = ["follow", "follow_batches", "next_items"]
@@ -33,23 +33,54 @@ async def follow_batches(
     caller: Caller, session: str, *, after: int = 0, poll_s: float = 0.25, reader: Subscription | None = None
 ) -> AsyncGenerator[Sequence[Recorded | Delta]]:
     """As `follow`, in the pieces in which things happen."""
-    behind = reader is None
+    behind, settled = reader is None, _Settled()
     reader = reader or caller.live.subscribe(session)
     try:
+        later: Sequence[Recorded | Delta] = ()
         while True:
             while behind:
                 records = await caller.database.store.read(session, after=after, limit=_PAGE)
                 behind = len(records) == _PAGE
                 if records:
                     after = records[-1].position
-                    yield records
-            items = await reader.take(None if caller.live.driver_of(session) else poll_s)
-            fresh, after, behind = next_items(items, after)
-            behind = behind or not items
-            if fresh:
+                    yield settled.without_old(records)
+            # What came behind a gap goes on after what the journal had to say: pieces that were told once, say.
+            items = later or await reader.take(None if caller.live.driver_of(session) else poll_s)
+            fresh, after, gap = next_items(items, after)
+            later = _behind_gap(items, after) if gap and items is not later else ()
+            behind = gap or not items
+            if fresh := settled.without_old(fresh):
                 yield fresh
     finally:
         reader.close()
+
+
+class _Settled:
+    """Knows the model call that was answered last: no piece of it says anything new."""
+
+    def __init__(self) -> None:
+        self._call = ""
+
+    def without_old(self, items: Sequence[Recorded | Delta]) -> Sequence[Recorded | Delta]:
+        """The items without pieces of a call whose reply stands before them."""
+        kept: list[Recorded | Delta] = []
+        for item in items:
+            match item.event if isinstance(item, Recorded) else None:
+                case ModelReplied(call=call) | ModelFailed(call=call):
+                    self._call = call
+                case ModelCalled():
+                    self._call = ""
+                case _:
+                    pass
+            if not isinstance(item, Delta) or item.call != self._call:
+                kept.append(item)
+        return kept
+
+
+def _behind_gap(items: Sequence[Recorded | Delta], after: int) -> Sequence[Recorded | Delta]:
+    """The items from the first record on that does not follow."""
+    place = next(i for i, item in enumerate(items) if isinstance(item, Recorded) and item.position > after + 1)
+    return items[place:]
 
 
 def next_items(items: Sequence[Recorded | Delta], after: int) -> tuple[list[Recorded | Delta], int, bool]:

@@ -6,11 +6,13 @@
     database  one backend, opened: the three above
     effects   models and tools
     live      what is happening now
+    bus       the way it takes to other processes
     clock     time
 
 What goes through a door is spelled in `values`; both are imported from here.
 """
 
+from remanence.ports.bus import Bus
 from remanence.ports.clock import Clock, Signal, Waiter
 from remanence.ports.database import Database
 from remanence.ports.effects import Model, Tool, Toolbox
@@ -51,6 +53,7 @@ __all__ = [
     "Appended",
     "Blobs",
     "Budget",
+    "Bus",
     "Charge",
     "Clock",
     "Controls",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from remanence.ports.bus import Bus
 from remanence.ports.memory import Memories, MemoryVectors
 from remanence.ports.store import Blobs, Controls, Specs, Store
 from remanence.ports.views import Registry, Screens, Views
@@ -37,6 +38,8 @@ class Database(Protocol):
     def memories(self) -> Memories: ...
     @property
     def memory_vectors(self) -> MemoryVectors: ...
+    @property
+    def bus(self) -> Bus: ...
 
     async def raw(self, session: str, *, after: int = 0, limit: int = 1_000) -> Sequence[RawRecord]:
         """The session's own stored rows as they are, undecoded, without those a fork inherits. Raises NotFound."""

@@ -38,7 +38,7 @@ class Live(Protocol):
         ...
 
     def running(self, session: str) -> Streaming | None:
-        """The model call of this session that runs in this process, if one does."""
+        """The model call of this session that runs here, or of which another process told, if one does."""
         ...
 
     def stir(self, session: str) -> None:
@@ -53,6 +53,11 @@ class Streaming(Protocol):
     def call(self) -> str: ...
     @property
     def attempt(self) -> int: ...
+    @property
+    def position(self) -> int:
+        """Where its record stands."""
+        ...
+
     @property
     def answered(self) -> bool: ...
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from remanence.ports import Blobs, Database, Memories, Store
+from remanence.ports import Blobs, Bus, Database, Memories, Store
 
 __all__ = ["DatabaseAround"]
 
@@ -21,6 +21,7 @@ class DatabaseAround:
         self.memories: Memories = database.memories
         self.memory_vectors = database.memory_vectors
         self.registry = database.registry
+        self.bus: Bus = database.bus
         self.raw = database.raw
         self.snapshots = database.snapshots
         self.drop_snapshots = database.drop_snapshots

@@ -4,20 +4,23 @@ Nothing here is truth. A reader that is too slow loses deltas (they are only a p
 told so by a missing record position, upon which it reads the journal; a writer never waits for a reader.
 
 Whoever comes late, or lost deltas, can see what a running model call has said so far (`running`): it is kept for as
-long as the call runs here.
+long as the call runs.
+
+What happens in another process is heard through `Peers` (`runtime/relay.py`), in the same order as if it happened here:
+a call's record before its first piece, and no piece after its reply.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Protocol, cast
 
 from remanence.events import ModelCalled, ModelFailed, ModelReplied, Recorded, TurnEnded
 from remanence.ports import Clock, Delta, DeltaKind, Want, Write
 from remanence.runtime.bell import Bell
 
-__all__ = ["Hub", "Running"]
+__all__ = ["Hub", "Peers", "Running"]
 
 _ANSWERS = (ModelReplied, ModelFailed)
 QUEUE_ITEMS_MAX = 4_096
@@ -25,20 +28,29 @@ QUEUE_ITEMS_MAX = 4_096
 
 
 class Running:
-    """A model call that streams in this process: what it has said so far, by the index of the part in its reply."""
+    """A model call that streams: what it has said so far, by the index of the part in its reply.
 
-    __slots__ = ("_fresh", "_named", "_whole", "answered", "attempt", "call")
+    `position` is that of its record, `said` how many characters it has said in all.
+    """
 
-    def __init__(self, call: str, attempt: int) -> None:
+    __slots__ = ("_fresh", "_log", "_named", "_whole", "answered", "attempt", "call", "position", "said")
+
+    def __init__(self, call: str, attempt: int, position: int = 0) -> None:
         self.call = call
         self.attempt = attempt
+        self.position = position
         self.answered = False
+        self.said = 0
+        self._log: list[Delta] | None = None
         self._fresh: dict[int, tuple[DeltaKind, list[str]]] = {}
         self._whole: dict[int, str] = {}
         self._named: dict[int, tuple[str, str]] = {}
 
     def add(self, delta: Delta) -> None:
         """Take one more piece."""
+        self.said += len(delta.text)
+        if self._log is not None:
+            self._log.append(delta)
         if delta.kind == "text" or delta.kind == "thinking":
             self._fresh.setdefault(delta.index, (delta.kind, []))[1].append(delta.text)
         elif delta.kind == "tool_name" or delta.kind == "tool_arguments":
@@ -56,12 +68,48 @@ class Running:
         return [(self._fresh[index][0], self._whole[index]) for index in sorted(self._whole)]
 
     @property
+    def log(self) -> Sequence[Delta]:
+        """All it has said, in an order in which it can be told again. It is kept from the first time it is asked for,
+        and only grows; what was said before that stands in it part by part."""
+        if self._log is None:
+            told = {index: self._told(index) for index in sorted({*self._fresh, *self._named})}
+            self._log = [delta for deltas in told.values() for delta in deltas if delta.text]
+        return self._log
+
+    def _told(self, index: int) -> Sequence[Delta]:
+        if index in self._fresh:
+            kind, pieces = self._fresh[index]
+            return [Delta(self.call, index, kind, self._whole.get(index, "") + "".join(pieces))]
+        name, arguments = self._named[index]
+        return [Delta(self.call, index, "tool_name", name), Delta(self.call, index, "tool_arguments", arguments)]
+
+    @property
     def calls(self) -> Sequence[tuple[int, str, str]]:
         """The calls so far: how many texts and thoughts stand before it, its tool, its arguments."""
         return [
             (sum(said < index for said in self._fresh), name, arguments)
             for index, (name, arguments) in sorted(self._named.items())
         ]
+
+
+class Peers(Protocol):
+    """The other processes over the same database. Nothing of this waits."""
+
+    def follow(self, session: str, *, pieces: bool) -> None:
+        """Somebody here follows a session from now on; without `pieces`, only what is journaled of it."""
+        ...
+
+    def leave(self, session: str) -> None:
+        """Nobody here follows it any more."""
+        ...
+
+    def tell(self, session: str, items: Sequence[Recorded | Delta]) -> None:
+        """This happened here."""
+        ...
+
+    def look(self, session: str) -> None:
+        """Something about a followed session may have changed elsewhere."""
+        ...
 
 
 class Hub:
@@ -73,6 +121,7 @@ class Hub:
         self._listeners: list[Callable[[Recorded], None]] = []
         self._strangers: list[Callable[[Recorded], None]] = []
         self._running: dict[str, Running] = {}
+        self._peers: Peers | None = None
         self._driver_of: Callable[[str], str] = lambda session: ""
         self._foresee: Callable[[Write], None] = lambda write: None
 
@@ -88,6 +137,10 @@ class Hub:
         for listeners in (self._listeners, self._strangers):
             if listener in listeners:
                 listeners.remove(listener)
+
+    def join(self, peers: Peers) -> None:
+        """From now on tell these of what happens here, and let them tell of what happens elsewhere."""
+        self._peers = peers
 
     def driven_by(self, driver_of: Callable[[str], str], foresee: Callable[[Write], None]) -> None:
         """Tell the hub how to know which worker of this process holds a session, and how to tell it what is coming."""
@@ -112,13 +165,19 @@ class Hub:
 
     def show(self, session: str, items: Sequence[Recorded | Delta]) -> None:
         """Tell everybody who follows this session; its driver is the one who tells."""
+        if isinstance(items[0], Recorded):
+            for listener in self._listeners:
+                for record in cast("Sequence[Recorded]", items):
+                    listener(record)
+        self.hear(session, items)
+        if self._peers is not None:
+            self._peers.tell(session, items)
+
+    def hear(self, session: str, items: Sequence[Recorded | Delta]) -> None:
+        """Tell everybody who follows this session here of what happened, wherever it did."""
         readers = self._readers.get(session, ())
         if isinstance(items[0], Recorded):
-            records = cast("Sequence[Recorded]", items)
-            for listener in self._listeners:
-                for record in records:
-                    listener(record)
-            self._follow_calls(session, records)
+            self._follow_calls(session, cast("Sequence[Recorded]", items))
             for reader in readers:
                 reader.put(items)
         else:
@@ -135,12 +194,12 @@ class Hub:
         for record in records:
             event = record.event
             if isinstance(event, ModelCalled):
-                self._running[session] = Running(event.call, event.attempt)
+                self._running[session] = Running(event.call, event.attempt, record.position)
             elif isinstance(event, _ANSWERS):
                 self._running.pop(session, None)
 
     def running(self, session: str) -> Running | None:
-        """The model call of this session that runs in this process, if one does."""
+        """The model call of this session that runs here, or of which another process told, if one does."""
         return self._running.get(session)
 
     def answered(self, session: str) -> None:
@@ -149,11 +208,23 @@ class Hub:
         if running is not None:
             running.answered = True
 
+    def left(self, session: str) -> None:
+        """Who drove it here has left: what it said of a running call is void, and the journal knows the rest."""
+        self.void(session)
+        self.stir(session)
+
+    def void(self, session: str) -> None:
+        """Forget what its running call has said."""
+        self._running.pop(session, None)
+
     def stir(self, session: str) -> None:
-        """Let everybody who follows this session look at the journal: who drove it here has left, or another process
-        wrote."""
-        if not self._driver_of(session):
-            self._running.pop(session, None)
+        """Let everybody who follows this session look at the journal: another process wrote."""
+        if self._peers is not None:
+            self._peers.look(session)
+        self.rouse(session)
+
+    def rouse(self, session: str) -> None:
+        """Let everybody who follows this session here look at the journal."""
         for reader in self._readers.get(session, ()):
             reader.stir()
 
@@ -161,6 +232,8 @@ class Hub:
         """A new reader; it sees what is published from now on, and must be closed."""
         reader = Reader(self, session, self._clock, want)
         self._readers.setdefault(session, []).append(reader)
+        if self._peers is not None:
+            self._peers.follow(session, pieces=want in ("all", "latest"))
         return reader
 
     def drop(self, reader: Reader) -> None:
@@ -168,8 +241,8 @@ class Hub:
         readers = self._readers.get(reader.session, [])
         if reader in readers:
             readers.remove(reader)
-        if not readers:
-            self._readers.pop(reader.session, None)
+        if not readers and self._readers.pop(reader.session, None) is not None and self._peers is not None:
+            self._peers.leave(reader.session)
 
 
 class Reader:

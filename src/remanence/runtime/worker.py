@@ -186,7 +186,7 @@ class Worker:
             if self._drivers.get(session) is driver:
                 del self._drivers[session]
                 del self._tasks[session]
-                self.services.live.stir(session)
+                self.services.live.left(session)
 
     async def _give_up(self, driver: Driver) -> None:
         self._failed[driver.lease.session] = driver.lease.epoch

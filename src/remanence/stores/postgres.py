@@ -18,10 +18,12 @@ from remanence.events import Recorded
 from remanence.ports import Appended, Cursor, Database, Fork, Lease, Loaded, RawRecord, Summary, Write
 from remanence.stores.known_specs import KnownSpecs
 from remanence.stores.postgres_access import Access
+from remanence.stores.postgres_bus import NotifyBus
 from remanence.stores.postgres_connect import open_pool, shown
 from remanence.stores.postgres_controls import PostgresBlobs, PostgresControls, PostgresSpecs
 from remanence.stores.postgres_known import KnownSessions
 from remanence.stores.postgres_leases import Leases, Wakes
+from remanence.stores.postgres_listener import Listener
 from remanence.stores.postgres_memory import PostgresMemories
 from remanence.stores.postgres_reads import Journals
 from remanence.stores.postgres_registry import PostgresRegistry
@@ -106,7 +108,9 @@ class PostgresDatabase:
         self._open_url = url
         self._url = shown(url)
         known = KnownSessions()
-        wakes = Wakes(url, access)
+        self._listener = Listener(url)
+        wakes = Wakes(access, self._listener)
+        self.bus = NotifyBus(access, self._listener)
         lanes = Writers(url, lanes=writers, known=known, on_due=wakes.due)
         self.store = PostgresStore(access, lanes, wakes, known)
         self.specs = KnownSpecs(PostgresSpecs(access))
@@ -157,5 +161,7 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         """Finish what is under way, then hang up. May be called twice."""
+        await self.bus.close()
         await self.store.close()
+        await self._listener.close()
         await self._access.close()

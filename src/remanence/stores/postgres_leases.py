@@ -19,11 +19,10 @@ import secrets
 from collections.abc import Sequence
 from contextlib import suppress
 
-from remanence.errors import RemanenceError, StoreError
+from remanence.errors import StoreError
 from remanence.ports import Lease
 from remanence.stores.postgres_access import Access
-from remanence.stores.postgres_connect import Connection, connect, hang_up
-from remanence.stores.postgres_errors import DRIVER_ERRORS
+from remanence.stores.postgres_listener import Listener
 from remanence.stores.refusals import fenced, no_session, released_unseen
 from remanence.stores.rows import LEASE_FAR_US, TTL_MAX_S
 from remanence.stores.unseen import MARK_US, spoken_to
@@ -125,13 +124,13 @@ class Leases:
 class Wakes:
     """Tells this process and the others that something is due, and waits for being told."""
 
-    def __init__(self, url: str, access: Access) -> None:
-        self._url = url
+    def __init__(self, access: Access, listener: Listener) -> None:
         self._access = access
         self._name = secrets.token_hex(8)
         self._due = asyncio.Event()
-        self._listener: Connection | None = None
-        self._listening: asyncio.Task[None] | None = None
+        # What becomes due before anybody listens here is told to nobody.
+        listener.hear(CHANNEL, self._told, self._due.set)
+        self._listener = listener
         self._telling: asyncio.Task[None] | None = None
         self._untold = False
         self._closed = False
@@ -149,8 +148,8 @@ class Wakes:
 
     async def wait(self, *, timeout_s: float) -> None:
         """Return when something may have become due since the last claim, or at the time-out."""
-        if self._listener is None and self._listening is None and not self._closed:
-            self._listening = asyncio.create_task(self._listen())
+        if not self._closed:
+            self._listener.open()  # without it `wait` is a poll
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await self._due.wait()
@@ -158,11 +157,8 @@ class Wakes:
     async def close(self) -> None:
         self._closed = True
         self._due.set()
-        for task in (self._telling, self._listening):
-            if task is not None:
-                await task
-        if self._listener is not None:
-            await hang_up(self._listener)
+        if self._telling is not None:
+            await self._telling
 
     async def _tell(self) -> None:
         try:
@@ -179,24 +175,6 @@ class Wakes:
         finally:
             self._telling = None
 
-    async def _listen(self) -> None:
-        try:
-            listener = await connect(self._url, at_work=True)
-            listener.add_termination_listener(self._deaf)
-            await listener.add_listener(CHANNEL, self._told)
-        except (RemanenceError, *DRIVER_ERRORS):
-            # Without a listener `wait` is a poll, and tries again; a claim meets the server's trouble and says so.
-            return
-        finally:
-            self._listening = None
-        self._listener = listener
-        # What became due before we listened was told to nobody here.
-        self._due.set()
-
-    def _deaf(self, _connection: object) -> None:
-        self._listener = None
-        self._due.set()
-
-    def _told(self, _connection: object, _pid: int, _channel: str, name: object) -> None:
+    def _told(self, name: str) -> None:
         if name != self._name:
             self._due.set()

@@ -44,6 +44,7 @@ from remanence.spec import AgentSpec
 from remanence.stores import sqlite_changes, sqlite_leases, sqlite_reads, sqlite_renaming, sqlite_usage, sqlite_views
 from remanence.stores.known_specs import KnownSpecs
 from remanence.stores.rows import draft
+from remanence.stores.sqlite_bus import bus_beside
 from remanence.stores.sqlite_connect import LOCK_TIMEOUT_S, Location, explained
 from remanence.stores.sqlite_memory import SqliteMemories
 from remanence.stores.sqlite_no_writer import NoWriter
@@ -246,6 +247,7 @@ class SqliteDatabase:
         self.registry = SqliteRegistry(writer, readers)
         self.memories = SqliteMemories(writer, readers)
         self.memory_vectors = SqliteMemoryVectors(writer, readers)
+        self.bus = bus_beside(location)
 
     @property
     def url(self) -> str:
@@ -297,6 +299,7 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         """Finish what is queued and close. May be called twice."""
+        await self.bus.close()
         await self._readers.close()
         # Last and alone: whoever closes last takes the log into the file, and two at once leave it to each other.
         await self._writer.close()
