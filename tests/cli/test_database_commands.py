@@ -180,6 +180,25 @@ def test_doctor_on_what_is_well(cli: Run, project: Path, port: int, monkeypatch:
     assert (shown.code, "to look at" in shown.out) == (0, True)
 
 
+def test_doctor_finds_what_lists_do_not_show(cli: Run, project: Path, port: int) -> None:
+    """A session whose journal is damaged is listed as it was when it was last written."""
+    begun(cli, "hello")
+    path = project / DATABASE
+    assert {examined(cli)[name]["state"] for name in ("pages", "journals")} == {"ok"}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE records SET actor = 'mallory' WHERE place & 0xffffffff = 3")
+        page = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'snapshots'").fetchone()[0]
+    assert cli("sessions", "list").code == 0
+    journals = examined(cli, 1)["journals"]
+    assert (journals["state"], "damaged at record 3" in journals["found"]) == ("wrong", True)
+    assert "sessions verify --all" in journals["advice"]
+    with path.open("r+b") as file:
+        file.seek((page - 1) * 4_096)
+        file.write(b"\xa5" * 4_096)
+    pages = examined(cli, 1)["pages"]
+    assert (pages["state"], str(page) in pages["found"]) == ("wrong", True)
+
+
 def test_doctor_misses_the_key_of_the_default_model(
     cli: Run, project: Path, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,8 @@ from remanence.errors import Conflict, InvalidConfig, NotFound, RemanenceError
 from remanence.ports import Database, SessionQuery, SessionRow
 
 if TYPE_CHECKING:
+    from remanence.commands.caller import Caller
+    from remanence.commands.verification import Verification
     from remanence.settings import Configuration
 
 __all__ = ["Finding", "check_agents", "check_data", "check_installation", "check_models", "check_port"]
@@ -38,6 +40,8 @@ CLOCK_SLACK_US = 60_000_000
 STALE_US = 60_000_000
 CLOCK_MIN_US = 1_750_000_000_000_000
 """The summer of 2025: no clock that is right says less."""
+PAGES_S, JOURNALS_S = 5.0, 3.0
+"""How long the pages of a file, and the journals of sessions, are looked at: `sessions verify --all` sees them all."""
 SHOWN_MAX = 500
 """How many sessions of one status are looked at."""
 
@@ -160,9 +164,7 @@ def check_port(configuration: Configuration) -> Iterator[Finding]:
 # --- where the data lies ----------------------------------------------------------------------------------------------
 
 
-async def check_data(
-    configuration: Configuration, open_database: Callable[[], Any], now: int
-) -> AsyncIterator[Finding]:
+async def check_data(configuration: Configuration, open_caller: Callable[[], Any], now: int) -> AsyncIterator[Finding]:
     """The database, its disk, the clock, and the sessions in it. `now` in microseconds."""
     from remanence.stores.schema_state import schema_state
 
@@ -184,9 +186,12 @@ async def check_data(
         yield Finding("database", "warning", found, f"Make a backup, then: {spelled('db', 'migrate')}")
         return
     try:
-        async with open_database() as database:
-            async for finding in _check_database(database, now):
+        async with open_caller() as caller:
+            async for finding in _check_database(caller.database, now):
                 yield finding
+            if url.startswith("sqlite:///"):
+                yield await asyncio.to_thread(_check_pages, url.removeprefix("sqlite:///"))
+            yield await _check_journals(caller)
     except RemanenceError as error:
         yield Finding("database", "wrong", error.message, "See the message; what was acknowledged is kept.")
 
@@ -275,6 +280,47 @@ async def _check_database(database: Database, now: int) -> AsyncIterator[Finding
         yield Finding("clock and journal", "warning", f"a record is {ahead_s:,.0f} s in the future", advice)
     async for finding in _check_sessions(database, now):
         yield finding
+
+
+def _check_pages(path: str) -> Finding:
+    """What nobody asks for nobody misses: a page that is damaged may lie under a session of last year."""
+    from remanence.stores.sqlite_pages import look_at_pages
+
+    pages = look_at_pages(path, timeout_s=PAGES_S)
+    if pages.fault:
+        advice = f"Which sessions are whole: {spelled('sessions', 'verify', '--all')}"
+        return Finding("pages", "wrong", pages.fault, advice)
+    if not pages.all_seen:
+        return Finding("pages", "ok", f"what could be looked at in {PAGES_S:g} s is as it should be")
+    return Finding("pages", "ok", "every page of the file is one of a database")
+
+
+async def _check_journals(caller: Caller) -> Finding:
+    """Whether the journals of the sessions that changed last are what was written: lists do not read them."""
+    from remanence.commands.verification import sessions_all, verify_session
+
+    whole, everything = 0, True
+    try:
+        async with asyncio.timeout(JOURNALS_S):
+            async for session in sessions_all(caller):
+                found = await verify_session(caller, session)
+                if not found.sound:
+                    return _unsound(found)
+                whole += 1
+    except TimeoutError:
+        everything = False
+    words = f"{whole} sessions are as they were written" + ("" if everything else ", those that changed last")
+    return Finding("journals", "ok", words)
+
+
+def _unsound(found: Verification) -> Finding:
+    advice = f"What is wrong, and where else: {spelled('sessions', 'verify', '--all')}"
+    if found.fault is not None:
+        words = f"session {found.session} is listed, and its journal is damaged at record {found.fault.position}: "
+        return Finding("journals", "wrong", words + found.fault.what, advice)
+    wrong = found.wrong_snapshots[0]
+    words = f"a snapshot of session {found.session} is wrong, at record {wrong.position}: {wrong.what}"
+    return Finding("journals", "wrong", words, advice)
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------

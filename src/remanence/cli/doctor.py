@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 
 import click
 
@@ -19,7 +17,6 @@ from remanence.cli.checks import (
 from remanence.cli.command import Command, Format, Invocation, asynchronous, leave
 from remanence.cli.output import bold, clean, dim, red, say, show
 from remanence.errors import RemanenceError
-from remanence.ports import Database
 
 __all__ = ["doctor"]
 
@@ -30,8 +27,8 @@ async def doctor(call: Invocation, *, output: Format) -> None:
     """Check this installation and say what to mend.
 
     Looks at Python, the settings, agents, models and their keys (which are never shown), the port, the disk, the clock,
-    the database and the sessions that wait. Nothing is changed and nothing is spent. Exit code 1 when something is
-    wrong.
+    the database, its pages, some journals, and the sessions that wait. Nothing is changed and nothing is spent. Exit
+    code 1 when something is wrong.
     """
     findings = await _findings(call)
     show(findings, output, lambda: _print(findings))
@@ -53,12 +50,7 @@ async def _findings(call: Invocation) -> list[Finding]:
     found += [finding async for finding in check_models(configuration, os.environ)]
     found += check_port(configuration)
 
-    @asynccontextmanager
-    async def database() -> AsyncGenerator[Database, None]:
-        async with call.caller() as caller:
-            yield caller.database
-
-    found += [finding async for finding in check_data(configuration, database, SystemClock().now())]
+    found += [finding async for finding in check_data(configuration, call.caller, SystemClock().now())]
     return found
 
 

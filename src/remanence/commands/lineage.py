@@ -69,7 +69,13 @@ async def own_pages(database: Database, origin: Origin) -> AsyncIterator[Sequenc
     """The records of one stretch, a few at a time: the larger they are, the fewer."""
     after, limit = origin.first - 1, FIRST_PAGE_RECORDS
     while after < origin.last:
-        rows = await database.raw(origin.session, after=after, limit=min(limit, origin.last - after))
+        try:
+            rows = await database.raw(origin.session, after=after, limit=min(limit, origin.last - after))
+        except StoreCorrupt:
+            if limit == 1:
+                raise
+            limit = 1  # up to the very record that cannot be read
+            continue
         rows = [row for row in rows if row.position <= origin.last]
         if not rows:
             return

@@ -45,6 +45,7 @@ class SnapshotCheck:
         self._readable = True
         self._coming: list[tuple[int, bytes]] = []
         self._asked: tuple[str, int] = ("", 0)
+        self._unread: set[str] = set()
 
     def give_up(self) -> None:
         """The records themselves are damaged: nothing follows from them."""
@@ -71,15 +72,27 @@ class SnapshotCheck:
 
     async def finish(self, session: str, head: int) -> None:
         """No record follows the head of the session itself."""
-        for position, _ in await self._database.snapshots(session, after=head):
+        for position, _ in await self._read(session, head, _PAGE):
             self.wrong.append(WrongSnapshot(session, position, "it is of a position that the journal has not come to"))
+
+    async def _read(self, session: str, after: int, limit: int) -> Sequence[tuple[int, bytes]]:
+        """The next snapshots. Where the database cannot read them they are as if they were not there, and named."""
+        if session in self._unread:
+            return []
+        try:
+            return await self._database.snapshots(session, after=after, limit=limit)
+        except StoreCorrupt as error:
+            self._unread.add(session)
+            what = f"from here on they cannot be read, and nobody uses them. {error.message}"
+            self.wrong.append(WrongSnapshot(session, after + 1, what))
+            return []
 
     async def _stored(self, session: str, position: int) -> bytes | None:
         """The snapshot that was taken at a position, if one was. Positions are asked for in order."""
         if self._asked[0] != session:
             self._asked, self._coming = (session, position - 1), []
         if not self._coming and self._asked[1] < position:
-            found = await self._database.snapshots(session, after=position - 1, limit=_PAGE)
+            found = await self._read(session, position - 1, _PAGE)
             self._coming = list(found)
             # With fewer than were asked for there is none left to come.
             self._asked = session, found[-1][0] if len(found) == _PAGE else _NO_END

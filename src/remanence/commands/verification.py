@@ -93,7 +93,10 @@ async def mend_session(caller: Caller, session: str, *, inherited: bool = True) 
     found = await verify_session(caller, session, inherited=inherited)
     if not found.intact or not found.wrong_snapshots:
         return found
-    await drop(caller, found.wrong_snapshots)
+    try:
+        await drop(caller, found.wrong_snapshots)
+    except StoreCorrupt:
+        return found  # they lie under a damaged page, as the finding says: only another file is rid of that
     return msgspec.structs.replace(found, dropped=True)
 
 
@@ -205,9 +208,11 @@ class _Reading:
         position = flaw.position
         if position > self.journal.row.head:
             return Fault(self.journal.row.session, position, flaw.what)
-        origin = self.journal.owner(position)
-        rows = [row async for rows in own_pages(self.database, _around(origin, position)) for row in rows]
-        what = flaw.what
+        origin, what = self.journal.owner(position), flaw.what
+        try:
+            rows = [row async for rows in own_pages(self.database, _around(origin, position)) for row in rows]
+        except StoreCorrupt:
+            return Fault(origin.session, position, what)  # the database cannot read there: that is what is wrong
         if rows and rows[0].position == position and "digest does not fit" in what:
             what = self._diagnosis(origin, await self._digest_at(position - 1), rows)
         return Fault(origin.session, position, what)

@@ -161,6 +161,11 @@ def means_locked(error: sqlite3.Error) -> bool:
     return _primary_code(error) in _MEANS_LOCKED
 
 
+def means_damaged(error: sqlite3.Error) -> bool:
+    """Whether a page that was asked for cannot be what was written."""
+    return _primary_code(error) in _MEANS_DAMAGED
+
+
 def _primary_code(error: sqlite3.Error) -> int:
     # An error of the driver itself (a closed connection) carries no code; the low byte is the primary one.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF

@@ -9,6 +9,7 @@ from remanence.events import Recorded
 from remanence.ports import Cursor, Fork, Loaded, RawRecord, Summary
 from remanence.stores.refusals import no_blob, no_session
 from remanence.stores.rows import Row, raw_record, recorded
+from remanence.stores.sqlite_connect import means_damaged
 from remanence.stores.sqlite_tables import HEAD_TABLES, POSITION_MASK, SUMMARY_COLUMNS, place_of
 
 __all__ = ["behind", "blob", "load", "raw", "read", "snapshots", "unread"]
@@ -55,7 +56,12 @@ def load(connection: sqlite3.Connection, session: str, upto: int | None) -> Load
     fork = None if source is None else Fork(source, fork_position)
     position, state = 0, None
     for id_, low, high in _past(connection, session, last):
-        found = connection.execute(_SNAPSHOT, (place_of(id_, low), place_of(id_, high))).fetchone()
+        try:
+            found = connection.execute(_SNAPSHOT, (place_of(id_, low), place_of(id_, high))).fetchone()
+        except sqlite3.DatabaseError as error:
+            if not means_damaged(error):
+                raise
+            break  # snapshots are a cache: what lies under a damaged page of theirs is folded from the records
         if found is not None:
             position, state = found
             break

@@ -21,6 +21,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from remanence.errors import RemanenceError, StoreCorrupt, StoreUnavailable
 from remanence.ports import Appended
 from remanence.stores.handover import Handover
@@ -57,6 +59,15 @@ class Job:
         self.future = future
         self.outcome: Any = None
         self.error: Exception | None = None
+
+
+def _spares_snapshot(job: Job) -> bool:
+    """Whether the write can do without its snapshot, which it then does: a cache must not hold up what it is made of.
+    Where snapshots are to be forgotten, they must be."""
+    if not isinstance(job.work, Draft) or not job.work.write.snapshot:
+        return False
+    job.work = replace(job.work, write=replace(job.work.write, snapshot=None))
+    return True
 
 
 def rewrite(ledger: Ledger) -> None:
@@ -228,7 +239,9 @@ class Writer:
         """The group was rolled back: say so, or give each job a try of its own."""
         self._ledger.roll_back()
         shown = explain(error, self._location) if isinstance(error, sqlite3.Error) else error
-        if len(group) == 1 or isinstance(shown, StoreUnavailable | StoreCorrupt):
+        if isinstance(shown, StoreCorrupt) and len(group) == 1 and _spares_snapshot(group[0]):
+            return self._commit(group)
+        if len(group) == 1 or isinstance(shown, StoreUnavailable):
             for job in group:
                 job.error = shown
             return False

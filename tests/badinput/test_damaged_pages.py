@@ -1,0 +1,131 @@
+"""One page of a SQLite file that is no page any more: what lies under it is named, everything else goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from tests.runtime.shop import Shop, runtime
+
+from remanence.app import Remanence, open_database
+from remanence.commands.sessions import Opening
+from remanence.commands.verification import mend_session, verify_session
+from remanence.errors import StoreCorrupt
+from remanence.ports import Write
+from remanence.stores.sqlite_pages import Pages, look_at_pages
+from remanence.testing.conformance.harness import said
+
+NAMES = ("one", "two", "three")
+TURNS = 40
+"""Enough for a snapshot or two, and for pages of records that hold one session's only."""
+T0 = 2_000_000_000_000_000
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("written")
+
+    async def write() -> None:
+        async with runtime(folder, None, Shop().agent()) as rt:
+            for name in NAMES:
+                session = await rt.open("shop", opening=Opening(session=name))
+                for number in range(TURNS):
+                    await session.send(f"hello {number} " + "and more " * 30)
+
+    asyncio.run(write())
+    return folder
+
+
+def root_of(path: Path, table: str) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)).fetchone()[0]
+
+
+def ruin(path: Path, page: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(16)
+        size = int.from_bytes(file.read(2)) % 65_535
+        file.seek((page - 1) * size)
+        file.write(b"\xa5" * size)
+
+
+def leaf_of(path: Path, table: str, number: int) -> int:
+    """One of the pages below the root of a table, by its place."""
+    root = root_of(path, table)
+    with path.open("rb") as file:
+        file.seek(16)
+        size = int.from_bytes(file.read(2)) % 65_535
+        file.seek((root - 1) * size)
+        page = file.read(size)
+    assert page[0] == 5, "the root has pages below it"
+    cell = int.from_bytes(page[12 + 2 * number : 14 + 2 * number])
+    return int.from_bytes(page[cell : cell + 4])
+
+
+@pytest.fixture
+def copied(written: Path, tmp_path: Path) -> Path:
+    """A copy of the database, in a folder of its own."""
+    shutil.copy(written / "shop.db", tmp_path / "shop.db")
+    return tmp_path
+
+
+def opened(folder: Path) -> Remanence:
+    return runtime(folder, None, Shop().agent())
+
+
+async def test_without_its_snapshots_a_session_goes_on(copied: Path) -> None:
+    """Snapshots are a cache: a page of theirs that is gone must not take the sessions along that they were made of."""
+    await asyncio.to_thread(ruin, copied / "shop.db", root_of(copied / "shop.db", "snapshots"))
+    async with opened(copied) as rt:
+        for name in NAMES:
+            session = await rt.get(name)
+            assert (await session.state()).turns == TURNS
+            assert await asyncio.wait_for(session.send("hello?"), 20) == "hello? -> "
+            found = await verify_session(rt.caller, name)
+            assert (found.intact, found.sound) == (True, False)
+            assert "cannot be read, and nobody uses them" in found.wrong_snapshots[0].what
+        assert not (await mend_session(rt.caller, "two")).dropped
+        fork = await (await rt.get("two")).fork(turn=TURNS - 1)
+        assert await asyncio.wait_for(fork.send("hello!"), 20) == "hello! -> "
+
+
+async def test_one_sessions_damage_is_not_the_others(copied: Path) -> None:
+    """Verifying says of each session how it is, also where the database cannot read on."""
+    await asyncio.to_thread(ruin, copied / "shop.db", leaf_of(copied / "shop.db", "records", 3))
+    async with opened(copied) as rt:
+        found = {name: await verify_session(rt.caller, name) for name in NAMES}
+        assert [name for name in NAMES if found[name].intact] == ["two", "three"]
+        fault = found["one"].fault
+        assert fault is not None
+        assert "is damaged" in fault.what
+        assert fault.position > 1
+        assert await (await rt.get("two")).send("hello?") == "hello? -> "
+
+
+async def test_a_write_that_meets_a_damaged_page_fails_alone(copied: Path) -> None:
+    """What is committed together with it is somebody else's, and lands."""
+    await asyncio.to_thread(ruin, copied / "shop.db", root_of(copied / "shop.db", "snapshots"))
+    database = await open_database(f"sqlite:///{copied}/shop.db")
+    try:
+        forgets = Write(session="one", events=(said("a"),), at=T0, actor="ada", snapshot=b"")
+        writes = [Write(session=name, events=(said("b"),), at=T0, actor="ada") for name in ("two", "three")]
+        results = await asyncio.gather(
+            *(database.store.append(write) for write in (writes[0], forgets, writes[1])), return_exceptions=True
+        )
+        assert [isinstance(result, StoreCorrupt) for result in results] == [False, True, False]
+        heads = {name: (await database.views.session(name)).head for name in NAMES}
+        assert heads["two"] == heads["three"] == heads["one"] + 1
+    finally:
+        await database.close()
+
+
+async def test_pages_are_looked_at(written: Path, copied: Path) -> None:
+    path = copied / "shop.db"
+    assert await asyncio.to_thread(look_at_pages, str(path), timeout_s=60.0) == Pages()
+    assert not (await asyncio.to_thread(look_at_pages, str(path), timeout_s=-1.0)).all_seen
+    await asyncio.to_thread(ruin, path, leaf_of(path, "records", 2))
+    assert "page" in (await asyncio.to_thread(look_at_pages, str(path), timeout_s=60.0)).fault.lower()
