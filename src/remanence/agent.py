@@ -378,4 +378,8 @@ def _import_failure(error: BaseException, target: str, folder: Path) -> InvalidS
     place = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
     if isinstance(error, SyntaxError) and error.filename:
         what, place = f"SyntaxError: {error.msg}", f" ({Path(error.filename).name}, line {error.lineno})"
-    return InvalidSpec(f"{target} cannot be imported{place}: {what}")
+    if isinstance(error, RuntimeError) and "asyncio.run() cannot" in what:
+        mend = 'importing a file runs it, so what starts something belongs under `if __name__ == "__main__":`'
+    else:
+        mend = "mend the file and try again"
+    return InvalidSpec(f"{target} cannot be imported{place}: {what.removesuffix('.')}. Nothing was kept; {mend}.")

@@ -213,7 +213,6 @@ async def test_freezes(tmp_path: Path) -> None:
 
 async def test_money_and_figures(tmp_path: Path) -> None:
     async with administering(tmp_path) as admin:
-        await admin.ask("GET", "/metrics")
         session = (await admin.rt.open("support", user="ada")).id
         body = {"scope": f"session:{session}", "unit": "tokens", "limit": 0}
         await admin.ask("PUT", "/budgets", json=body)

@@ -127,3 +127,13 @@ def test_what_nothing_can_be_called_is_not_found(store: str, tmp_path: Path, req
         asked = http.post("/v1/responses", json=said | {"previous_response_id": "\0"})
         assert (asked.status_code, error_of(asked)["code"]) == (400, "previous_response_not_found")
         assert http.post("/v1/responses", json=said | {"conversation": "\0"}).status_code == 404
+
+
+def test_a_path_that_lacks_its_beginning_is_told(http: httpx2.Client) -> None:
+    for method, path in (("POST", "/responses"), ("GET", "/models"), ("GET", "/agents/sessions/asess_1/events")):
+        answer = http.request(method, path)
+        message = f"There is nothing at {path}. There is /v1{path}: a client's base URL ends in /v1."
+        assert (answer.status_code, error_of(answer)["message"]) == (404, message)
+    admin = "There is nothing at /metrics. There is /admin/v1/metrics: it wants a key of the scope admin."
+    assert error_of(http.get("/metrics"))["message"] == admin
+    assert error_of(http.get("/nowhere", headers={"accept": "application/json"}))["message"].endswith("what there is.")

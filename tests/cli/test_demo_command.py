@@ -18,8 +18,8 @@ def test_a_folder_that_holds_a_tour_is_left_alone(folder: Path, cli: Run) -> Non
 
 def test_money_is_not_spent_unasked(folder: Path, cli: Run) -> None:
     ran = cli("demo", "--fast", "--model", "openai:gpt-6-luna", text="n\n")
-    assert ran.code == 130
-    assert "may cost money. Go on? [y/N]" in ran.out
+    assert ran.code == 2
+    assert "there is no terminal to ask in. Nothing was sent; say --yes." in ran.err
 
 
 def test_a_model_that_is_not_there(folder: Path, cli: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO, TextIOWrapper
 
+import pytest
 from rich.console import Console
 
 from remanence.content import Text, ToolCall
@@ -46,3 +47,17 @@ async def test_journal_lines_stay_on_one_line_and_leave_out_the_bookkeeping() ->
     assert [line.split()[:2] for line in lines] == [["#2", "InputReceived"], ["#3", "ModelReplied"]]
     assert '"[bold]a b[/bold]"' in lines[0]
     assert 'refund {"order":"O-1001"}' in lines[1]
+
+
+async def test_a_command_is_spelled_as_this_reader_can_type_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `make demo` nothing is on the path: the command is where it was called."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("sys.argv", [".venv/bin/remanence", "demo"])
+    stage, raw = stage_in("utf-8")
+    await stage.command("KEY=... remanence demo --keep tour && remanence --config tour/remanence.toml sessions list")
+    spelled = ".venv/bin/remanence"
+    expected = f"     KEY=... {spelled} demo --keep tour && {spelled} --config tour/remanence.toml sessions list\n"
+    assert raw.getvalue().decode() == expected
+    monkeypatch.setattr("sys.argv", ["pytest"])
+    await stage.command("remanence demo")
+    assert raw.getvalue().decode() == f"{expected}     remanence demo\n"

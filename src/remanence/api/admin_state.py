@@ -6,14 +6,12 @@ from typing import Any
 
 from fastapi import Request, Response
 from pydantic import Field
-from starlette.datastructures import State
 
 from remanence.api.admin_access import REFUSALS, Admin
 from remanence.api.app import Ready, Served, check_all
 from remanence.api.bodies import JsonRoute
 from remanence.api.router import Face
-from remanence.commands.metrics import Tally, exposition
-from remanence.runtime.live import Hub
+from remanence.commands.metrics import exposition
 
 __all__ = ["HealthAnswer", "state_router"]
 
@@ -43,14 +41,5 @@ async def metrics(request: Request, caller: Admin) -> Response:
     """Sessions by status, turns, model calls, tokens, money, claims: of the whole server."""
     served: Served = request.app.state.runtime
     held = served.worker.sessions if served.worker is not None else None
-    text = await exposition(caller, _tally(request.app.state, caller.live), held=held)
+    text = await exposition(caller, request.app.state.tally, held=held)
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
-
-
-def _tally(state: State, live: object) -> Tally:
-    """What this process counts, from the first time somebody asks."""
-    if not hasattr(state, "tally"):
-        state.tally = Tally()
-        if isinstance(live, Hub):
-            live.listen(state.tally.take)
-    return state.tally

@@ -28,7 +28,9 @@ from remanence.api.lookout import Lookout
 from remanence.api.pages import docs_page
 from remanence.api.router import Face
 from remanence.commands.caller import Caller
+from remanence.commands.metrics import Tally
 from remanence.errors import RemanenceError
+from remanence.runtime.live import Hub
 from remanence.runtime.worker import Worker
 from remanence.stores.schema_state import SchemaState
 
@@ -122,6 +124,9 @@ def build_app(
     app.state.access = access or Access(runtime.caller)
     app.state.lookout = Lookout(runtime.caller)
     app.state.held = Held(app.state.access.identify, runtime.caller.clock)
+    app.state.tally = Tally()
+    if isinstance(runtime.caller.live, Hub):
+        runtime.caller.live.listen(app.state.tally.take)
     answer_failures(app)
     lanes = [lane for face in faces if isinstance(face, Face) for lane in face.lanes]
     lane = Lanes(app.beneath, lanes=lanes)

@@ -206,7 +206,7 @@ async def _http(request: Request, error: Exception) -> Response:
         return page
     path, method = request.url.path, request.method
     code, message = {
-        HTTPStatus.NOT_FOUND: ("not_found", f"There is nothing at {path}. See /docs for what there is."),
+        HTTPStatus.NOT_FOUND: ("not_found", f"There is nothing at {path}. {_meant(request)}"),
         HTTPStatus.BAD_REQUEST: (InvalidInput.code, f"{error.detail}. Nothing was written."),
         HTTPStatus.METHOD_NOT_ALLOWED: ("method_not_allowed", f"{path} does not take {method}. See /docs."),
     }.get(HTTPStatus(error.status_code), ("http_error", str(error.detail)))
@@ -215,6 +215,15 @@ async def _http(request: Request, error: Exception) -> Response:
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         answer.headers["allow"] = ", ".join(_allowed(request))
     return answer
+
+
+def _meant(request: Request) -> str:
+    """What to do about a path that is none: most often its beginning is missing."""
+    for mount, hint in (("/v1", "a client's base URL ends in /v1"), ("/admin/v1", "it wants a key of the scope admin")):
+        scope = {**request.scope, "path": f"{mount}{request.url.path}"}
+        if any(one.matches(scope)[0] is Match.FULL for one in request.app.router.routes):
+            return f"There is {scope['path']}: {hint}."
+    return "See /docs for what there is."
 
 
 def _allowed(request: Request) -> list[str]:

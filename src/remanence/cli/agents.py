@@ -14,7 +14,7 @@ from remanence.cli.command import Format, Group, Invocation, asynchronous, spell
 from remanence.cli.output import clean, moment, note, red, say, show, table
 from remanence.commands.shapes import AgentShape, CheckedShape, DiffShape, VersionShape
 from remanence.commands.versions import before, standing
-from remanence.errors import InvalidInput, RemanenceError
+from remanence.errors import InvalidInput, NotFound, RemanenceError
 from remanence.ports import Version
 from remanence.spec import AgentSpec, spec_digest
 
@@ -127,6 +127,9 @@ def validate(call: Invocation, places: tuple[str, ...], *, output: Format) -> No
             say(f"{checked.agent}@{checked.version[:12]} is valid: {checked.model}, {tools}")
 
     show(found, output, told)
+    for checked in found:
+        if missing := _missing_model(call, checked.model):
+            note(f"Where {checked.agent} runs, its model has to be known; here it is not. {missing}")
 
 
 @agents.command("push", shape=list[VersionShape])
@@ -147,6 +150,19 @@ async def push(call: Invocation, places: tuple[str, ...], *, output: Format) -> 
             say(f"{version.agent}@{version.number} {state}: {version.version[:12]}")
 
     show(found, output, told)
+
+
+def _missing_model(call: Invocation, model: str) -> str:
+    """Why this project cannot reach a model; empty when it can. A version is valid without it: it may run elsewhere."""
+    from remanence.cli.opening import models_of
+    from remanence.models.gateway import Gateway
+
+    ready, configs = models_of(call.configuration)
+    try:
+        Gateway(configs, models=ready, root=call.configuration.root).resolve(model)
+    except NotFound as error:
+        return str(error)
+    return ""
 
 
 def _declared(call: Invocation, places: Sequence[str]) -> list[AgentSpec]:

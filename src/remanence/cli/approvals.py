@@ -103,7 +103,7 @@ class AnswerOptions(TypedDict, total=False):
 @approvals.command("approve", shape=SettledShape)
 @click.argument("session", metavar="ID")
 @click.argument("called", metavar="[CALL]", required=False)
-@click.option("--note", default="", help="A remark; it is journaled.")
+@click.option("--note", "--reason", "note", default="", help="A remark; it is journaled.")
 @click.option(
     "--expires-s",
     type=Number(0, min_open=True),
@@ -123,7 +123,7 @@ async def approve(call: Invocation, session: str, called: str | None, **options:
 @approvals.command("deny", shape=SettledShape)
 @click.argument("session", metavar="ID")
 @click.argument("called", metavar="[CALL]", required=False)
-@click.option("--note", default="", help="Why; the agent reads it.")
+@click.option("--note", "--reason", "note", default="", help="Why; the agent reads it.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask back when CALL is left out.")
 @asynchronous
 async def deny(call: Invocation, session: str, called: str | None, **options: Unpack[AnswerOptions]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from remanence.cli.command import Command, Invocation, leave
+from remanence.cli.output import sure
 
 __all__ = ["demo"]
 
@@ -37,5 +38,8 @@ def demo(call: Invocation, *, fast: bool, keep: Path | None, model: str | None, 
         # A misspelt name is better found now than in each of the eight scenes.
         Gateway(configs, root=configuration.root).resolve(model)
         if not model.startswith("scripted") and not yes:
-            click.confirm(f"The tour makes about 60 calls to {model}, and they may cost money. Go on?", abort=True)
+            sure(
+                f"The tour makes about 60 calls to {model}, and they may cost money. Go on?",
+                otherwise="Nothing was sent",
+            )
     leave(tour.main(fast=fast, keep=keep, model=model, configs=configs))

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from remanence.cli.command import Command, Format, Invocation, asynchronous, leave, spelled
-from remanence.cli.output import counted, moment, note, say, show, table
+from remanence.cli.output import counted, moment, note, say, show, sure, table
 from remanence.commands.erasure import LegalHold
 from remanence.commands.proof import Check
 from remanence.commands.receipts import Receipt, What, read_receipt
@@ -44,7 +44,7 @@ async def erase(call: Invocation, what: What, name: str, **order: Unpack[Order])
     and the pages of the files go with it. There is no way back. A legal hold over any of it refuses the whole order.
     """
     if not order["yes"]:
-        click.confirm(f"Erase {what} {name} for good?", abort=True, err=True)
+        sure(f"Erase {what} {name} for good?", otherwise="Nothing was erased")
     async with call.reach(indexed=True) as reach:
         receipt = await reach.memory.erase(what, name, order["reason"])
     _write(receipt, order["file"])

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from remanence.cli.command import Format, Group, Invocation, Number, Whole, asynchronous, leave, spelled
-from remanence.cli.output import clean, note, say, shortened, show, table, usd
+from remanence.cli.output import clean, note, say, shortened, show, sure, table, usd
 from remanence.errors import NotFound
 from remanence.models.configuration import Api, ModelConfig, add_model, use_model
 from remanence.models.detect import LOOPBACK_PORTS, Detected, detect, try_model
@@ -276,7 +276,7 @@ async def test(call: Invocation, model: str | None, *, timeout_s: float, yes: bo
     try:
         gateway.resolve(name)
         if not yes and not name.startswith("scripted") and os.isatty(0):
-            click.confirm(f"One tiny call to {name}; it may cost a fraction of a cent. Send it?", abort=True)
+            sure(f"One tiny call to {name}; it may cost a fraction of a cent. Send it?", otherwise="Nothing was sent")
         report = await try_model(gateway, name, timeout_s=timeout_s)
     finally:
         await gateway.aclose()

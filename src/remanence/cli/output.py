@@ -17,6 +17,8 @@ from typing import IO, Any, Literal, TextIO, cast
 
 import click
 
+from remanence.errors import InvalidInput
+
 __all__ = [
     "Format",
     "NotPrinted",
@@ -34,6 +36,7 @@ __all__ = [
     "shortened",
     "show",
     "stdout",
+    "sure",
     "table",
     "usd",
 ]
@@ -172,6 +175,13 @@ def _to_stdout() -> Generator[None]:
         raise
     except OSError as error:
         raise NotPrinted(error) from error
+
+
+def sure(question: str, *, otherwise: str) -> None:
+    """Ask before what cannot be taken back, on stderr. No is Ctrl-C; where nobody can be asked, it is refused."""
+    if not sys.stdin.isatty():
+        raise InvalidInput(f"Somebody has to say yes, and there is no terminal to ask in. {otherwise}; say --yes.")
+    click.confirm(question, abort=True, err=True)
 
 
 def clean(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
@@ -11,14 +12,15 @@ import click
 from remanence.cli.command import Command, Format, Invocation, as_text, asynchronous, leave, spelled
 from remanence.cli.output import bold, dim, note, say, show
 from remanence.cli.talking import Ended, View, detached, exit_code_of, outcome_of, say_rest, speak, until_done
-from remanence.cli.watching import Watch
+from remanence.cli.watching import Rest, Watch, hold_over, rest_of
 from remanence.commands.shapes import OutcomeShape
+from remanence.errors import InvalidInput, RemanenceError
 from remanence.spec import IfBusy
 
 if TYPE_CHECKING:
     from remanence.cli.reach import Reach
 
-__all__ = ["attach", "follow_answer", "input_text", "is_own", "run"]
+__all__ = ["attach", "follow_answer", "freeze_over", "input_text", "is_own", "run", "say_accepted"]
 
 
 class RunOptions(TypedDict):
@@ -81,7 +83,7 @@ async def run(call: Invocation, agent: str, text: str, **options: Unpack[RunOpti
         answer = outcome_of(watch, sent.position, Ended(None, "accepted"))
         show(answer, output, lambda: say(session))
         if output == "table":
-            note(f"Accepted as record {sent.position}; a worker answers it. See it with:\n  {come_back}")
+            say_accepted(f"Accepted as record {sent.position}", await freeze_over(reach, session), come_back, say=note)
 
 
 def _come_back(call: Invocation, session: str, agent: str | None) -> str:
@@ -96,9 +98,32 @@ def is_own(call: Invocation, agent: str | None) -> bool:
     return agent is not None and is_target(agent) and agent not in call.configuration.settings.agents
 
 
+async def freeze_over(reach: Reach, session: str) -> Rest | None:
+    """The freeze that an input of this session waits behind, if one stands."""
+    try:
+        s = (await Watch.of(reach, session)).state
+        rest = rest_of(s) or hold_over(s, await reach.journals.freezes(s.project))
+    except RemanenceError as error:
+        note(f"Whether a freeze stands could not be seen: {error}")  # the input is kept all the same
+        return None
+    return rest if rest is not None and rest.word == "thaw" else None
+
+
+def say_accepted(words: str, freeze: Rest | None, come_back: str, *, say: Callable[[str], None] = say) -> None:
+    """That an input is kept, who answers it, and how to see the answer. A frozen session is answered by nobody."""
+    say(f"{words}; a worker answers it{' once the freeze is lifted' if freeze else ''}.")
+    if freeze is not None:
+        say_rest(freeze, come_back)
+    else:
+        note(f"See it with:\n  {come_back}")
+
+
 def input_text(text: str) -> str:
-    """What was said: the text, or for `-` what stdin holds."""
-    return as_text("What stdin holds", sys.stdin.read()) if text == "-" else text
+    """What was said: the text, or for `-` what stdin holds. Refused when it is empty, before anything is opened."""
+    said = as_text("What stdin holds", sys.stdin.read()) if text == "-" else text
+    if not said.strip():
+        raise InvalidInput("The input is empty. Nothing was written; say something.", param="input")
+    return said
 
 
 async def follow_answer(watch: Watch, position: int, me: str, output: Format, come_back: str) -> None:

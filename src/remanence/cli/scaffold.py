@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -78,4 +79,5 @@ def init(name: str) -> None:
             f"{folder} could not be written: {error.strerror}. Check the path and its permissions."
         ) from None
     say(f"Made {folder}: {', '.join(files)}\n")
-    say(f"  cd {folder}\n  remanence chat     talk with it in the terminal\n  remanence dev      run the server")
+    say(f"  cd {shlex.quote(str(folder))}")
+    say("  remanence chat     talk with it in the terminal\n  remanence dev      run the server")

@@ -15,7 +15,7 @@ from remanence.cli.moving import export, import_, verify
 from remanence.cli.output import counted, facts, moment, note, say, show, table, usd
 from remanence.cli.prompts import prompt
 from remanence.cli.reach import Reach, Said
-from remanence.cli.run import follow_answer, input_text
+from remanence.cli.run import follow_answer, freeze_over, input_text, say_accepted
 from remanence.cli.watching import Rest, Watch, hold_over, rest_of
 from remanence.commands.lists import tag_of
 from remanence.commands.shapes import PieceShape, RecordShape, SentShape, SessionRowShape, SessionShape
@@ -296,13 +296,13 @@ async def send(call: Invocation, session: str, text: str, **options: Unpack[Send
                 watch = await Watch.before(reach, found, shape.position)
             come_back = spelled("attach", found)
             await follow_answer(watch, shape.position, call.person, options["output"], come_back)
-    show(shape, options["output"], lambda: _print_sent(shape))
+        freeze = await freeze_over(reach, found) if options["output"] == "table" else None
+    show(shape, options["output"], lambda: _print_sent(shape, freeze))
 
 
-def _print_sent(shape: SentShape) -> None:
+def _print_sent(shape: SentShape, freeze: Rest | None) -> None:
     words = "Was accepted before" if shape.replayed else "Accepted"
-    say(f"{words} as record {shape.position} of {shape.session}; a worker answers it.")
-    note(f"See it with:\n  {spelled('attach', shape.session)}")
+    say_accepted(f"{words} as record {shape.position} of {shape.session}", freeze, spelled("attach", shape.session))
 
 
 @sessions.command("cancel", shape=SentShape)

@@ -164,9 +164,10 @@ async def revoke_key(caller: Caller, identity: str) -> Key:
     except NotFound:
         entry = None
     if entry is None or entry.project != caller.project:
-        raise NotFound(f"There is no key {identity!r} in project {caller.project}. Nothing was changed.").because(
-            "no_key"
-        )
+        raise NotFound(
+            f"There is no key {identity!r} in project {caller.project}. Nothing was changed; "
+            "`remanence keys list` shows those there are, each with its id."
+        ).because("no_key")
     body = msgspec.json.decode(entry.body, type=_Body)
     if body.revoked_at is not None:
         raise Conflict(f"Key {identity!r} was revoked before. It stays so.").because("key_revoked_before")

@@ -322,7 +322,7 @@ async def freeze(caller: Caller, session: str, *, reason: str = "") -> Session:
 
     def check(s: Session) -> None:
         if s.frozen is not None:
-            words = f"Session {session} is frozen already ({s.frozen})."
+            words = f"Session {session} is frozen already ({s.frozen}), and stays so until it is thawed."
             raise Conflict(words).because("frozen_already", session=session)
 
     await tell_surely(caller, session, SessionFrozen(caller.actor, reason), check)

@@ -46,7 +46,6 @@ from remanence.events import (
 )
 from remanence.ports import RawRecord
 from remanence.spec import AgentSpec
-from remanence.stores.refusals import session_exists
 from remanence.stores.rows import RESTED, blobs_named
 from remanence.stores.verify import Flaw, Verifier
 
@@ -264,7 +263,10 @@ async def _import(caller: Caller, bundle: BundleReader, as_session: str | None, 
         session = chosen_id(caller.project, session)
     check_new_session(session)
     if await _exists(caller, session):
-        raise session_exists(session)
+        raise Conflict(
+            f"There is a session {session!r} already; it was left as it is, and nothing was imported. Import the file "
+            "under another id (`--as-session`; over HTTP `as_session`), or go on with the one that is there."
+        )
     checked = await asyncio.to_thread(_check, caller, bundle, session)
     state = checked.state
     if state.project != caller.project:

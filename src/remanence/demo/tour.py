@@ -102,8 +102,8 @@ async def close(stage: Stage, keep: Path | None) -> int:
         await stage.say(f"Scene {scene}: {claim.text}")
     if keep is None:
         await stage.say("The files were removed. To keep them and look around:")
-        await stage.command("remanence demo --fast --keep tour && cd tour && remanence sessions list")
+        await stage.command("remanence demo --fast --keep tour && remanence --config tour/remanence.toml sessions list")
     else:
         await stage.say(f"The files are in {keep}. To look around:")
-        await stage.command(f"cd {keep} && remanence sessions list")
+        await stage.command(f"remanence --config {keep / 'remanence.toml'} sessions list")
     return 1 if stage.failed else 0
