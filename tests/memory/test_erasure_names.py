@@ -32,9 +32,10 @@ from remanence.core.session import fold
 from remanence.core.state import Session as State
 from remanence.events import Redacted
 from remanence.models.scripted import Scripted, last_user_text
-from remanence.ports import ModelReply, ModelRequest, SessionQuery, UsageQuery, Write
+from remanence.ports import EntryQuery, ModelReply, ModelRequest, SessionQuery, UsageQuery, Write
 from remanence.recollections import Place
 from remanence.spec import Limits
+from remanence.tools.memory_claims import CLAIM_KIND, Step, claim
 
 ADA = "ada.quokkawell@example.org"
 NAME = b"quokkawell"
@@ -267,3 +268,17 @@ async def test_an_operator_recycles_the_log_of_postgresql_as_the_page_says(postg
         await server.execute("SELECT pg_reload_conf()")
         await server.close()
     assert left == []
+
+
+@pytest.mark.parametrize("what", ["user", "session"])
+async def test_a_memory_that_was_claimed_and_never_written_names_nobody(rt: Remanence, what: Any) -> None:
+    session, registry = await told(rt, user=ADA), rt.database.registry
+    hers, shared, bens = (f"block/default/{place}" for place in ("user:ada/mia", "agent:support/mia", "user:ben/mia"))
+    hers = hers.replace("user:ada", f"user:{ADA}")
+    for memory, by in ((hers, "sess_elsewhere"), (shared, session.id), (bens, "sess_elsewhere")):
+        assert await claim(registry, "default", Step(memory, 1), by=f"{by}:1:call_1_1_1", now=1)
+    await rt.memory.erase(what, ADA if what == "user" else session.id, reason="asked to")
+    left = {entry.id for entry in await registry.list(EntryQuery(CLAIM_KIND, "default"))}
+    assert left == {f"default/{bens}"} | ({f"default/{hers}"} if what == "session" else set())
+    if what == "user":
+        assert await bytes_with(rt, NAME) == []

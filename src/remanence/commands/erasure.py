@@ -24,6 +24,7 @@ import base64
 import binascii
 import re
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -42,10 +43,10 @@ from remanence.commands.traces import Tracer, is_framed, texts_of
 from remanence.core.memory.projection import MEMORY
 from remanence.errors import Conflict, NotFound, RemanenceError
 from remanence.events import MemoryKept, payload_digest
-from remanence.ports import Entry, RawRecord, SessionRow, Write
+from remanence.ports import Entry, RawRecord, SessionQuery, SessionRow, Write
 from remanence.recollections import MemorySelector
 from remanence.stores.rows import blobs_named
-from remanence.tools.memory_claims import drop_claims
+from remanence.tools.memory_claims import CLAIM_KIND, claimed_by
 
 __all__ = ["KIND", "LegalHold", "carry_on", "erase", "hold", "holds", "receipt_of", "receipts", "resume", "unhold"]
 
@@ -98,7 +99,6 @@ async def erase(caller: Caller, what: What, name: str, *, reason: str) -> Receip
     the kind, Conflict when a legal hold stands over any of it: then nothing was erased.
     """
     check_name(what, name)
-    await _index_follows(caller)
     order = Order(caller.make_id("erasure"), caller.project, what, name, caller.actor, reason, caller.clock.now())
     receipt = await _Work(caller, _State(order), await tracer_of(caller)).carry_out()
     if not receipt.records and not receipt.memories:
@@ -182,6 +182,7 @@ class _Work:
         caller = self._caller
         if self._state.unsigned is not None:
             return await self._finish(self._state.unsigned)
+        await _index_follows(caller)
         await self._erase_written()
         await self._erase_all()
         late = await calls_after(caller, dict.fromkeys(one.session for one in self._state.records))
@@ -194,6 +195,7 @@ class _Work:
             return receipt
         await self._empty_answers()
         await self._remove_echoes()
+        await self._drop_claims()
         receipt = self._names.receipt(replace(receipt, order=self._names.order(), removed=self._state.removed))
         receipt = replace(receipt, prints=self._telling_prints(receipt))
         # Before the files are written anew, because the order holds names up to here.
@@ -344,8 +346,6 @@ class _Work:
         memories, project = self._caller.database.memories, self._state.order.project
         if ids:
             self._count((await memories.remove(MemorySelector(project=project, ids=ids))).rows)
-            written = tuple(name for name in ids if "#" not in name)  # episodes have no versions to claim
-            await drop_claims(self._caller.database.registry, project, written)
         for session, records in reach.records.items():
             selector = MemorySelector(project=project, session=session, positions=tuple(records))
             self._count((await memories.remove(selector)).rows)
@@ -379,6 +379,19 @@ class _Work:
                     await self._caller.database.registry.remove(kind, entry.id)
                     removed += 1
         self._count({"responses and conversations": removed})
+
+    async def _drop_claims(self) -> None:
+        """The id of a memory may name somebody, also of one that was claimed and never written."""
+        caller, order, names = self._caller, self._state.order, self._names
+        gone, sessions = {*self._state.memories, *names.blocks}, {order.name} if order.what == "session" else set[str]()
+        if names.user:
+            theirs = SessionQuery(project=order.project, user=names.of(names.user))
+            sessions = {row.session async for row in self._reach().sessions(theirs)}
+        for entry in await entries_of(caller, CLAIM_KIND, project=order.project):
+            memory, session = claimed_by(entry)
+            if memory in gone or session in sessions or names.is_theirs(memory):
+                with suppress(NotFound):  # whoever carries out the same order was faster
+                    await caller.database.registry.remove(CLAIM_KIND, entry.id)
 
     def _count(self, rows: dict[str, int]) -> None:
         removed = dict(self._state.removed)

@@ -64,8 +64,11 @@ class Pseudonyms:
         """Blocks of the erased user that an event names: they may have been erased before, and kept their names."""
         items = getattr(event, "items", ())
         ids = [getattr(event, "memory", ""), *(item.memory for item in items)]
-        if self.user:
-            self.know(one for one in ids if f"/user:{self.user}/" in one)
+        self.know(one for one in ids if self.is_theirs(one))
+
+    def is_theirs(self, memory: str) -> bool:
+        """Whether a memory is a block of the erased user."""
+        return bool(self.user) and memory.startswith(BLOCK) and f"/user:{self.user}/" in memory
 
     @property
     def blocks(self) -> Sequence[str]:

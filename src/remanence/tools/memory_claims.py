@@ -19,7 +19,7 @@ from remanence.errors import Conflict, NotFound
 from remanence.ports import Entry, Registry
 from remanence.tools.memory_access import registry_id
 
-__all__ = ["CLAIM_KIND", "LAPSE_S", "Step", "claim", "drop_claims"]
+__all__ = ["CLAIM_KIND", "LAPSE_S", "Step", "claim", "claimed_by"]
 
 CLAIM_KIND: Final = "memory_version"
 LAPSE_S: Final = 60.0
@@ -63,13 +63,10 @@ async def claim(registry: Registry, project: str, step: Step, *, by: str, now: i
     return await _put(registry, replace(fresh, at=entry.at), entry.revision)
 
 
-async def drop_claims(registry: Registry, project: str, memories: tuple[str, ...]) -> None:
-    """Forget the claims to memories that are erased: an id may name somebody."""
-    for memory in memories:
-        try:
-            await registry.remove(CLAIM_KIND, registry_id(project, memory))
-        except NotFound:
-            continue  # it was never corrected
+def claimed_by(entry: Entry) -> tuple[str, str]:
+    """Of a claim as it is kept: the memory, and the session that was about to write it."""
+    held = msgspec.json.decode(entry.body, type=_Claim)
+    return entry.id.removeprefix(registry_id(entry.project, "")), held.by.partition(":")[0]
 
 
 async def _put(registry: Registry, entry: Entry, expect: int) -> bool:
