@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import signal
 import termios
 
 from cli_project import command_line
@@ -18,6 +19,7 @@ class Terminal:
         self._pid, self._fd = pty.fork()
         if self._pid == 0:
             os.environ |= {"TERM": "dumb"}
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have turned it off
             os.execv(command[0], command)
         self.shown = self._rest = ""
         self._settings = termios.tcgetattr(self._fd)
