@@ -34,7 +34,8 @@ from remanence.commands.usage import bring_up_to_date
 from remanence.console.entry import Doors
 from remanence.console.router import console_router, open_console
 from remanence.content import Text, Usage
-from remanence.core.session import encode_snapshot, fold
+from remanence.core.session import fold
+from remanence.core.snapshots import encode_snapshot
 from remanence.core.state import Session
 from remanence.events import (
     Event,

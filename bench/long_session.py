@@ -9,7 +9,8 @@ from remanence.commands.caller import Caller
 from remanence.commands.sessions import open_session
 from remanence.content import Text
 from remanence.core.context import Transcript, prompt_of
-from remanence.core.session import encode_snapshot, evolve, fold
+from remanence.core.session import evolve, fold
+from remanence.core.snapshots import encode_snapshot
 from remanence.core.state import Session, effect_key
 from remanence.events import (
     CallJudged,

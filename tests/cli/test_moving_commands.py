@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from cli_project import SMALL_REFUND, Run, begun, command_line
 
-from remanence.core.session import decode_snapshot, encode_snapshot
+from remanence.core.snapshots import decode_snapshot, encode_snapshot
 
 
 def test_export_and_import(project: Path, cli: Run, tmp_path: Path) -> None:

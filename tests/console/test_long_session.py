@@ -14,7 +14,8 @@ from remanence import Remanence
 from remanence.commands.caller import state_of
 from remanence.commands.sessions import Opening, open_session
 from remanence.content import Text, ToolCall, Usage
-from remanence.core.session import encode_snapshot, evolve
+from remanence.core.session import evolve
+from remanence.core.snapshots import encode_snapshot
 from remanence.events import (
     CallJudged,
     Event,

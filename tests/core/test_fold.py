@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from remanence.content import Text
 from remanence.core.builtins import ASK_HUMAN
 from remanence.core.decide import CallModel, Rest, RunTool, decide
-from remanence.core.session import decode_snapshot, encode_snapshot, evolve, fold
+from remanence.core.session import evolve, fold
+from remanence.core.snapshots import decode_snapshot, encode_snapshot
 from remanence.core.state import Session, status_of, waiting_on
 from remanence.core.summary import summary_of
 from remanence.events import (

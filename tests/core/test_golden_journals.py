@@ -9,7 +9,8 @@ import pytest
 from msgspec.structs import replace
 
 from remanence.core.context import rebuild_prompt, remembered
-from remanence.core.session import decode_snapshot, encode_snapshot, evolve, fold
+from remanence.core.session import evolve, fold
+from remanence.core.snapshots import decode_snapshot, encode_snapshot
 from remanence.core.state import Session
 from remanence.events import (
     KINDS,

@@ -21,7 +21,8 @@ from remanence.commands.reach import Reach
 from remanence.commands.receipts import Order, Receipt, tracer_of
 from remanence.commands.verification import verify_session
 from remanence.content import Text, ToolCall, ToolResult, text_of
-from remanence.core.session import encode_snapshot, evolve
+from remanence.core.session import evolve
+from remanence.core.snapshots import encode_snapshot
 from remanence.errors import Conflict, NotFound, StoreUnavailable
 from remanence.events import ContextCompacted, InputReceived, Recorded, Redacted, SessionAnnotated
 from remanence.models.scripted import Scripted, last_user_text

@@ -15,12 +15,12 @@ from remanence import Remanence
 from remanence.commands import sessions
 from remanence.commands.caller import Caller, state_in, state_of
 from remanence.content import Text, Usage
-from remanence.core.session import encode_snapshot, evolve, fold
+from remanence.core.session import evolve, fold
+from remanence.core.snapshots import SNAPSHOT_EVERY_RECORDS, encode_snapshot
 from remanence.core.state import Session
 from remanence.errors import InvalidInput, NotFound
 from remanence.events import Event, InputReceived, ModelCalled, ModelReplied, Recorded, TurnEnded, TurnStarted
 from remanence.ports import Appended, Database, Loaded, Store, Write
-from remanence.runtime.driver import SNAPSHOT_EVERY_RECORDS
 from remanence.spec import AgentSpec
 from remanence.testing.postgres import postgres_database
 

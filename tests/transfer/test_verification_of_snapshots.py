@@ -20,7 +20,7 @@ from remanence.commands.caller import state_of
 from remanence.commands.sessions import Opening, fork
 from remanence.commands.transfer import verify_session
 from remanence.commands.verification import mend_session
-from remanence.core.session import decode_snapshot, encode_snapshot
+from remanence.core.snapshots import decode_snapshot, encode_snapshot
 
 TURNS = 70
 """So many that the worker leaves two snapshots."""

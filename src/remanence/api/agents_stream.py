@@ -19,7 +19,7 @@ from remanence.api.lookout import Lookout
 from remanence.api.padding import padding
 from remanence.api.stream import Batch, Place, frame, watch
 from remanence.commands.caller import Caller
-from remanence.core.session import decode_snapshot
+from remanence.core.snapshots import decode_snapshot
 from remanence.core.state import Session
 from remanence.errors import InvalidInput
 from remanence.events import ModelReplied, Recorded, TurnEnded

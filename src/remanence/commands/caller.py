@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from remanence.core.session import decode_snapshot, evolve, fold
+from remanence.core.session import evolve, fold
+from remanence.core.snapshots import decode_snapshot
 from remanence.core.state import Session
 from remanence.errors import Conflict, InvalidInput, KeyReused, TooLarge
 from remanence.events import CancelAsked, Recorded, Redacted, SessionDeleted

@@ -19,7 +19,8 @@ import msgspec
 from remanence.commands.caller import Bound, Caller, check_size, commit, kept_under
 from remanence.content import Message, Text, ToolCall, ToolResult
 from remanence.core.context import shown_bytes
-from remanence.core.session import encode_snapshot, fold
+from remanence.core.session import fold
+from remanence.core.snapshots import SNAPSHOT_EVERY_RECORDS, encode_snapshot
 from remanence.core.state import CLIENT_EPOCH, Call, Session
 from remanence.core.summary import summary_of
 from remanence.errors import InvalidInput
@@ -53,7 +54,6 @@ __all__ = [
 
 GIVEN = "given"
 """The model of a reply that was brought along."""
-_SNAPSHOT_EVERY_RECORDS = 100
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -175,7 +175,7 @@ async def _append(caller: Caller, s: Session, spec: AgentSpec, events: tuple[Eve
 
 def _worth_a_snapshot(before: Session, after: Session) -> bool:
     """Whether so much was said without a worker, which takes them elsewhere, that a look should begin here."""
-    return after.turn is None and before.head // _SNAPSHOT_EVERY_RECORDS < after.head // _SNAPSHOT_EVERY_RECORDS
+    return after.turn is None and before.head // SNAPSHOT_EVERY_RECORDS < after.head // SNAPSHOT_EVERY_RECORDS
 
 
 def _results(caller: Caller, s: Session, spec: AgentSpec, messages: Sequence[Message]) -> list[Event]:

@@ -24,7 +24,8 @@ from remanence.commands.caller import (
 )
 from remanence.content import Part, Text
 from remanence.core.context import shown_bytes
-from remanence.core.session import encode_snapshot, evolve
+from remanence.core.session import evolve
+from remanence.core.snapshots import encode_snapshot
 from remanence.core.state import Session
 from remanence.core.summary import summary_of
 from remanence.errors import Busy, Conflict, InvalidInput, NotFound

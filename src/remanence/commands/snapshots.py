@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import msgspec
 
 from remanence.commands.caller import Caller
-from remanence.core.session import decode_snapshot, evolve
+from remanence.core.session import evolve
+from remanence.core.snapshots import decode_snapshot
 from remanence.core.state import Session
 from remanence.errors import StoreCorrupt, UnknownEvent
 from remanence.events import Recorded, decode_event

@@ -1,7 +1,7 @@
 """One session, driven: fold what is new, decide, journal the intent, dispatch it, journal the outcome.
 
-The driver holds the session's lease for as long as it runs. Everything it knows can be thrown away and read again; what
-it must get right is the order of things:
+The driver holds the session's lease for as long as it runs. Everything it knows can be thrown away and read again (see
+`following.py`); what it must get right is the order of things:
 
 * An effect is dispatched only after its intent is durable, and begins only while the lease holds by this clock: that is
   looked at in the effect's own task, with nothing awaited in between, and again by a tool that waits before it begins.
@@ -23,9 +23,7 @@ import structlog
 from remanence.content import text_of
 from remanence.core.context import Transcript
 from remanence.core.decide import Rest
-from remanence.core.session import decode_snapshot, encode_snapshot, evolve, fold
-from remanence.core.state import Session, effect_key, status_of, waiting_on
-from remanence.core.summary import summary_of
+from remanence.core.state import Session, effect_key
 from remanence.errors import BudgetExceeded, Conflict, Fenced, Frozen, StoreCorrupt, StoreError
 from remanence.events import (
     BudgetRaised,
@@ -37,16 +35,14 @@ from remanence.events import (
     ModelCalled,
     Recalled,
     Recorded,
-    Redacted,
-    ToolStarted,
 )
-from remanence.ports import Lease, Summary, Write
+from remanence.ports import Lease, Write
 from remanence.runtime.bell import Bell
 from remanence.runtime.effects import Report, Sent, call_model, reconcile_doubt, run_tool, summarise
-from remanence.runtime.foresight import foreseen
+from remanence.runtime.following import Followed
 from remanence.runtime.pausing import end_of_pause, refuse_unpriced, still_held
 from remanence.runtime.plan import Dispatch, Ground, Outcome, Plan, make_plan, undispatched
-from remanence.runtime.recall import read_transcript, recall, understand
+from remanence.runtime.recall import recall, understand
 from remanence.runtime.running import Running
 from remanence.runtime.services import Services
 from remanence.spec import AgentSpec
@@ -60,9 +56,7 @@ _MICROS = 1_000_000
 _EXPIRED_LEASE_POLL_S = 0.05
 LAST_PART = 10
 """Nothing begins in the last tenth of a lease, which a worker that lives renews at its first third."""
-SNAPSHOT_EVERY_RECORDS = 100
 Effect = Coroutine[Any, Any, Event | Report | None]
-INTENTS = (ModelCalled, ToolStarted, CompactionBegun)
 
 
 class Driver:
@@ -71,51 +65,49 @@ class Driver:
     def __init__(self, services: Services, lease: Lease) -> None:
         self.services = services
         self.lease = lease
-        self.state = Session(lease.session)
-        self.spec = AgentSpec("", "")
-        self.text = Transcript()
+        self.followed = Followed(services.database, lease.session)
         self.draining = False
         self._fenced = False
-        self._loaded = False
-        self._stale = False
         self._orphans = False
         self._held_until = 0
         self._last_part_us = services.times.lease_s * _MICROS / LAST_PART
         self._stirred = Bell()
-        self._news: list[Recorded] = []
-        self._digest = b""
         self._rests = False
-        self._foreseen: Recorded | None = None
         self._facts: list[Outcome] = []
         self._compacted: Outcome | None = None
         self._may_compact = True
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._reconciled: set[tuple[str, int]] = set()
-        self._snapshot_at = 0
-        self._erased = False
         self._planned: Plan | None = None
-        self._version = ""
-        self._summary: Summary | None = None
         self._failures = 0
+
+    @property
+    def state(self) -> Session:
+        return self.followed.state
+
+    @property
+    def spec(self) -> AgentSpec:
+        return self.followed.spec
+
+    @property
+    def text(self) -> Transcript:
+        return self.followed.text
 
     # --- what others tell the driver ----------------------------------------------------------------------------------
 
     def tell(self, record: Recorded) -> None:
         """A record of this session was committed in this process."""
-        if record.position > self.state.head:
-            self._news.append(record)
+        if self.followed.tell(record):
             self._stirred.set()
 
     def foresee(self, write: Write) -> None:
         """A write is about to be queued in this process: a session at rest begins with it before it is there."""
-        if self._rests and not self._news and self._foreseen is None:
-            self._foreseen = foreseen(self.state, self.spec, self._digest, write)
-            if self._foreseen is not None:
-                self._stirred.set()
+        if self._rests and self.followed.foresee(write):
+            self._stirred.set()
 
     def nudge(self) -> None:
         """Something about this session changed elsewhere: read the journal again."""
-        self._stale = True
+        self.followed.nudge()
         self._stirred.set()
 
     def drain(self) -> None:
@@ -158,11 +150,11 @@ class Driver:
     async def _round(self) -> bool:
         """One round; True when the driver is done with the session."""
         try:
-            await self._absorb()
+            await self.followed.absorb()
             plan = self._planned = self._plan(await self._blocks(self.state), self.state, tuple(self._facts))
             if plan.rest.why == "recall":
                 plan = self._planned = await self._recalled(plan)
-            if self._foreseen is not None and (plan.unpriced or not plan.events):
+            if self.followed.foreseen is not None and (plan.unpriced or not plan.events):
                 self._reload()  # nothing begins with it: whoever commits it will tell
                 return False
             if plan.unpriced:
@@ -224,40 +216,12 @@ class Driver:
         return plan.followed_by(self._plan(await self._blocks(plan.state), plan.state, (Outcome(fact),)))
 
     async def _commit(self, plan: Plan) -> None:
-        s = plan.state
-        summary = self._changed_summary(s)
-        snapshot = None
-        if s.turn is None and s.head - self._snapshot_at >= SNAPSHOT_EVERY_RECORDS:
-            snapshot = encode_snapshot(s)
-        appended = await self.services.database.store.append(
-            Write(
-                session=s.id,
-                events=plan.events,
-                at=s.at,
-                actor=self.services.worker,
-                expect=self.state.head,
-                follows=self._foreseen.digest if self._foreseen else None,
-                lease=self.lease,
-                effects=any(isinstance(event, INTENTS) for event in plan.events),
-                charges=plan.charges,
-                summary=summary,
-                snapshot=snapshot,
-            )
-        )
-        self.state, self._digest, self._foreseen = s, appended.records[-1].digest, None
+        write = self.followed.write_of(plan, self.lease, self.services.worker)
+        appended = await self.services.database.store.append(write)
+        self.followed.landed(plan.state, write, appended.records[-1].digest)
         self._reached()
         del self._facts[: plan.facts]
-        self._summary = summary or self._summary
-        if snapshot is not None:
-            self._snapshot_at = s.head
-        self.services.live.show(s.id, appended.records)
-
-    def _changed_summary(self, s: Session) -> Summary | None:
-        """The row's summary when it says something new: a status, or the totals of a finished turn."""
-        old = self._summary
-        if old is not None and (old.status, old.waiting_on, old.turns) == (status_of(s), waiting_on(s), s.turns):
-            return None
-        return summary_of(s, self.spec)
+        self.services.live.show(plan.state.id, appended.records)
 
     def _settle_in(self, plan: Plan) -> None:
         """The plan is durable: dispatch its effects."""
@@ -299,7 +263,8 @@ class Driver:
     async def _spec_of(self, s: Session) -> AgentSpec:
         """The version under which the running model call was meant to leave."""
         version = s.turn.model.version if s.turn and s.turn.model else ""
-        return self.spec if version in ("", self._version) else await self.services.database.specs.get(version)
+        known = version in ("", self.followed.version)
+        return self.spec if known else await self.services.database.specs.get(version)
 
     def _may_act(self) -> bool:
         """Whether an effect may begin. Not in the last part of the lease: the next worker's clock may be ahead."""
@@ -357,7 +322,7 @@ class Driver:
 
     async def _rest(self, rest: Rest) -> bool:
         """Wait for news, an outcome or a date; True when the lease was given back."""
-        if self._facts or self._news or (self._compacted and not _model_runs(self.state)):
+        if self._facts or self.followed.news or (self._compacted and not _model_runs(self.state)):
             return False
         now = self.services.clock.now()
         wake_at = rest.wake_at
@@ -400,7 +365,7 @@ class Driver:
         except Fenced:
             raise
         except Conflict:
-            self._stale = True
+            self.followed.nudge()
             return False
         return True
 
@@ -418,70 +383,10 @@ class Driver:
         self._reload()
         await self.services.clock.sleep(delay_s * self.services.dice.uniform(0.5, 1.0))
 
-    # --- reading ------------------------------------------------------------------------------------------------------
-
     def _reload(self) -> None:
         """Forget everything that was folded provisionally; the next round reads the journal."""
-        self._loaded = False
-        self._foreseen = None
+        self.followed.forget()
         self._orphans = True
-
-    async def _absorb(self) -> None:
-        if not self._loaded:
-            await self._load()
-            return
-        news, self._news = self._news, []
-        if self._foreseen is not None and (news or self._stale or self._foreseen.position != self.state.head + 1):
-            self._foreseen = None
-        elif self._foreseen is not None:
-            news = [self._foreseen]
-        if news:
-            await understand(self.services.database.store, self.text, news)
-        for record in news:
-            if record.position == self.state.head + 1:
-                self._take(record)
-            elif record.position > self.state.head:
-                self._stale = True
-        if self._stale:
-            self._stale = False
-            records = await self.services.database.store.read(self.lease.session, after=self.state.head)
-            await understand(self.services.database.store, self.text, records)
-            for record in records:
-                self._take(record)
-        if self._erased:
-            await self._load()  # what was erased is still in the messages at hand
-        if self.state.version != self._version:
-            await self._load_spec()
-
-    def _take(self, record: Recorded) -> None:
-        self._erased = self._erased or isinstance(record.event, Redacted)
-        if not record.epoch:
-            self._summary = None  # what a person did may have changed the row
-        self.state, self._digest = evolve(self.state, record), record.digest
-        self.text.add(record)
-
-    async def _load(self) -> None:
-        store = self.services.database.store
-        self._news.clear()
-        self._stale = self._erased = False
-        loaded = await store.load(self.lease.session)
-        s = decode_snapshot(loaded.snapshot, self.lease.session, loaded.snapshot_position)
-        records = loaded.records
-        self._snapshot_at = loaded.snapshot_position if s is not None else 0
-        if s is None:
-            s = Session(self.lease.session)
-            records = await store.read(self.lease.session) if loaded.snapshot_position else records
-        self.state = fold(s, records)
-        await self._load_spec()
-        self.text = await read_transcript(store, self.state, self.spec.model)
-        self._summary = loaded.summary
-        self._digest = records[-1].digest if records else b""
-        self._loaded = True
-
-    async def _load_spec(self) -> None:
-        if self._version != self.state.version:
-            self.spec = await self.services.database.specs.get(self.state.version)
-            self._version = self.state.version
 
 
 def _model_runs(s: Session) -> bool:

@@ -19,7 +19,8 @@ from remanence.core.memory.consolidation import AGENT as CONSOLIDATION
 from remanence.core.memory.grants import Grant, Subject, access_of
 from remanence.core.memory.journal import owner_of
 from remanence.core.memory.projection import MEMORY, Names, changes_of
-from remanence.core.session import decode_snapshot, fold
+from remanence.core.session import fold
+from remanence.core.snapshots import decode_snapshot
 from remanence.core.state import Session
 from remanence.errors import StoreCorrupt, StoreReadOnly, UnknownEvent
 from remanence.events import (

@@ -23,7 +23,8 @@ from typing import Literal
 from remanence.content import Message
 from remanence.core.context import Place, Remembered, Transcript, remembered
 from remanence.core.decide import Rest
-from remanence.core.session import decode_snapshot, encode_snapshot, evolve, fold
+from remanence.core.session import evolve, fold
+from remanence.core.snapshots import decode_snapshot, encode_snapshot
 from remanence.core.state import Session, effect_key, said, waiting_on
 from remanence.errors import BudgetExceeded
 from remanence.events import (
