@@ -18,7 +18,8 @@ from remanence.commands.caller import state_of
 from remanence.commands.memory import Looking
 from remanence.commands.proof import check_receipt
 from remanence.commands.receipts import tracer_of
-from remanence.events import MemoryKept
+from remanence.content import text_of
+from remanence.events import InputReceived, MemoryKept, ToolReturned
 from remanence.ports import SessionQuery
 from remanence.recollections import Memory
 from remanence.runtime.clock import SystemClock
@@ -41,9 +42,11 @@ _LONG = 10_000
 class MemoryFigures(Sums):
     """What came of the notes and erasures of runs. The stories are of receipts that do not hold."""
 
-    KEPT = ("runs", "kills", "notes", "erased")
+    KEPT = ("runs", "kills", "notes", "given_up", "erased")
 
     notes: int = 0
+    given_up: int = 0
+    """Sessions in which a worker died so often in one call that the model was told so, and nothing was noted."""
     erased: int = 0
     lost_notes: int = 0
     duplicate_notes: int = 0
@@ -148,15 +151,26 @@ class _Run:
         author = f"agent:{AGENT.spec.name}"
         for user, number in talks:
             found = [m for m in await self._notes(user) if m.author == author and f"number {number} " in m.text]
-            wanted = texts_of(user, number)
+            wanted = await self._wanted(user, number)
+            self._figures.given_up += not wanted
             self._figures.notes += len(found)
             self._figures.lost_notes += len(wanted - {memory.text for memory in found})
-            self._figures.duplicate_notes += max(0, len(found) - len(wanted))
+            self._figures.duplicate_notes += max(0, len(found) - len(texts_of(user, number)))
         for user in {user for user, _ in talks}:
             for row in await self._rows(user):
                 facts = [r.event for r in await self._rt.database.store.read(row) if isinstance(r.event, MemoryKept)]
                 twice = Counter((fact.memory, fact.version) for fact in facts)
                 self._figures.duplicate_notes += sum(count - 1 for count in twice.values())
+
+    async def _wanted(self, user: str, number: int) -> frozenset[str]:
+        """What has to be noted; nothing where a call was given up, which the journal says and the model knows."""
+        said = inputs_of(user, number)[0]
+        for row in await self._rows(user):
+            facts = [record.event for record in await self._rt.database.store.read(row)]
+            if any(isinstance(fact, InputReceived) and text_of(fact.parts) == said for fact in facts):
+                failed = [text_of(fact.parts) for fact in facts if isinstance(fact, ToolReturned) and fact.error]
+                return frozenset() if any("worker died" in text for text in failed) else texts_of(user, number)
+        raise AssertionError(f"The session of {user} with number {number} is gone.")
 
     async def _check_erased(self, rows: Sequence[str]) -> None:
         """Nothing of the one who was erased is found, nor who it was; all of the other's is; every receipt holds."""
@@ -168,7 +182,8 @@ class _Run:
         self._figures.traces_left += len(await self._notes(self._ada))
         hits = await self._rt.memory.search(rare_word(self._ada), Looking(closed=True))
         self._figures.traces_left += sum(rare_word(self._ada) in hit.memory.text for hit in hits)
-        self._figures.lost_notes += len(texts_of(self._ben, 3) - {m.text for m in await self._notes(self._ben)})
+        wanted = await self._wanted(self._ben, 3)
+        self._figures.lost_notes += len(wanted - {m.text for m in await self._notes(self._ben)})
         tracer = await tracer_of(self._rt.caller)
         for receipt in await erasure.receipts(self._rt.caller):
             if receipt.order.name == tracer.pseudonym(receipt.order.id, self._ada):
