@@ -17,6 +17,7 @@ from remanence import Remanence
 from remanence.api.app import build_app
 from remanence.api.auth import Access, development_principal
 from remanence.api.router import Face
+from remanence.cli.serving import KEEP_ALIVE_S
 from remanence.commands.keys import Principal
 
 KEY = "rmn_test_key"
@@ -58,7 +59,9 @@ async def serving(rt: Remanence, faces: Sequence[tuple[str, APIRouter]]) -> Asyn
     app = build_app(rt, faces=mounted, access=Access(rt.caller, own=own))
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            app, log_level="warning", lifespan="off", timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=2
+        )
         server = uvicorn.Server(config)
         running = asyncio.create_task(server.serve(sockets=[listening]))
         async with asyncio.timeout(60):

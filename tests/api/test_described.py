@@ -92,3 +92,20 @@ def test_what_all_operations_share_is_said_once(http: httpx2.Client) -> None:
     refusing = [one for _, one in operations(document) if one["responses"].get("429") == {"$ref": REFUSED_429}]
     assert len(refusing) > 100
     assert http.get("/docs").text.count(busy["description"]) == len(refusing)
+
+
+def test_a_query_parameter_that_nobody_knows_is_refused_everywhere(http: httpx2.Client) -> None:
+    """Also where an operation takes none: it was misspelled, or meant for the body, and would be ignored."""
+    ignored: list[str] = []
+    for (method, path), operation in operations(http.get("/openapi.json").json()):
+        if not operation.get("security"):
+            continue
+        place = re.sub(r"{[^}]*}", "x", path)
+        body = b"{}" if method in ("post", "put", "patch") else None
+        headers = {"content-type": JSON} if body else {}
+        answer = http.request(method, place, params={"colour": "true"}, content=body, headers=headers)
+        if answer.status_code < 400 or answer.json()["error"].get("param") is None:
+            ignored.append(f"{method} {path}: {answer.status_code} {answer.text[:80]}")
+    assert not ignored
+    refused = http.post("/v1/conversations", json={}, params={"colour": "true"}).json()["error"]
+    assert (refused["param"], "there are none" in refused["message"]) == ("colour", True)

@@ -22,6 +22,7 @@ from remanence.api.app import Serving, build_app
 from remanence.api.auth import Access, Rate, development_principal
 from remanence.api.faces import faces
 from remanence.app import Options
+from remanence.cli.serving import KEEP_ALIVE_S
 from remanence.commands.keys import Principal
 from remanence.ports import Model
 from remanence.runtime.services import Times
@@ -152,7 +153,9 @@ class WireServer:
             rt, faces=(*faces(), *self._extra), serving=Serving(), access=Access(rt.caller, own=own, rate=self._rate)
         )
         self._app = app
-        config = uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=3)
+        config = uvicorn.Config(
+            app, log_level="error", lifespan="off", timeout_keep_alive=KEEP_ALIVE_S, timeout_graceful_shutdown=3
+        )
         server = uvicorn.Server(config)
         server.install_signal_handlers = lambda: None  # pyright: ignore[reportAttributeAccessIssue]
         return server

@@ -1,5 +1,5 @@
 """What comes in, read strictly: a body that could not be journaled as UTF-8, or is nested without end, is refused as a
-bad body; so is a query parameter that nobody knows, where a route takes any.
+bad body; so is a query parameter that nobody knows, also where a route takes none.
 
 Routers of faces are made with `APIRouter(route_class=JsonRoute)`.
 """
@@ -85,15 +85,17 @@ def _queries_of(dependant: Dependant) -> list[str]:
 
 
 def check_query(request: Request) -> None:
-    """Refuse query parameters that the route does not know, when it takes any: a misspelled one would be ignored."""
+    """Refuse query parameters that the route does not know: one that is misspelled, or misplaced, would be ignored."""
     route = request.scope.get("route")
-    known = route.queries if isinstance(route, JsonRoute) else frozenset[str]()
-    if not known:
+    if not isinstance(route, JsonRoute):
         return
+    known = route.queries
     for name in request.query_params:
         several = f"{name.partition('[')[0]}[" if name.endswith("]") else ""
         if name not in known and several not in known and name != _ANY:
-            shown = ", ".join(f"{one}...]" if one.endswith("[") else one for one in sorted(known))
+            shown = (
+                ", ".join(f"{one}...]" if one.endswith("[") else one for one in sorted(known)) or "none in the query"
+            )
             raise InvalidInput(
                 f"{name[:100]}: there is no such parameter here; there are {shown}. Nothing was done.",
                 param=name[:100],

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from remanence.runtime.running import Running
 
 __all__ = [
+    "KEEP_ALIVE_S",
     "Ending",
     "Handed",
     "answers_to",
@@ -55,6 +56,9 @@ HANDED_ON = "_REMANENCE_LISTENER"
 """The variable through which a restarted process learns of the socket it inherits, and when the restart began."""
 HTTP_CLOSE_S = 5
 """How long open connections may take to finish once the worker has drained."""
+KEEP_ALIVE_S = 75
+"""How long a connection may say nothing between two requests. It must be longer than clients keep one to use it again
+(the vendors' five seconds, proxies' sixty), or a request meets a connection that is being closed and is lost."""
 
 Reason = Literal["signal", "changed", "worker died"]
 
@@ -237,6 +241,7 @@ async def served(app: FastAPI, listener: socket.socket) -> AsyncGenerator[None, 
         lifespan="off",
         server_header=False,
         http=GatheringProtocol,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=HTTP_CLOSE_S,
     )
     server = _Server(config)
