@@ -140,7 +140,7 @@ async def test_an_input_that_is_sent_again_under_its_key_begins_nothing(url: str
 
 
 async def test_an_input_under_a_freeze_is_accepted_and_begins_nothing(url: str) -> None:
-    async with Remanence(url, options=Options(model=Scripted(echo), times=LONG)) as rt:
+    async with Remanence(url, options=Options(model=Scripted(echo), times=Times(linger_s=60.0, held_s=0.5))) as rt:
         session = await rested(rt)
         await rt.freeze("all", reason="look")
         accepted = await session.submit("while frozen")
