@@ -61,6 +61,21 @@ BIG_REFUND = '/tool refund {"order": "42", "cents": 9000}'
 SMALL_REFUND = '/tool refund {"order": "42", "cents": 900}'
 
 
+LOADED = (
+    "remanence.cli.serving",
+    "remanence.cli.serve",
+    "remanence.api.faces",
+    "remanence.console.router",
+    "remanence.app",
+    "remanence.stores.sqlite",
+    "uvicorn.lifespan.on",
+    "uvicorn.protocols.http.httptools_impl",
+    "uvicorn.protocols.websockets.websockets_sansio_impl",
+    "websockets.server",
+)
+"""What a server has loaded before it is forked: all that it would load."""
+
+
 class Ran(NamedTuple):
     """How a command ended."""
 
@@ -124,7 +139,7 @@ def cli(folder: Path, way: str) -> Iterator[Run]:
 def started(folder: Path) -> BaseProcess:
     """A server that answers, in a process of its own. They are forked from one that has loaded everything."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["remanence.cli.serving", "remanence.api.faces", "remanence.console.router"])
+    context.set_forkserver_preload(list(LOADED))
     environment = {name: os.environ[name] for name in ("REMANENCE_USER", "NO_COLOR", "TZ")}
     server = context.Process(target=serve_in, args=(str(folder), environment), daemon=True)
     server.start()

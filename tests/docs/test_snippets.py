@@ -122,6 +122,16 @@ def leads_somewhere(page: Path, link: str) -> bool:
     return target.exists() and (not anchor or anchor in anchors_of(text_of(target)))
 
 
+PROOF = re.compile(r"\[`(?P<name>\w+)`\]\((?P<path>[\w./-]+\.py)\)")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_link_to_a_proof_leads_to_the_file_that_holds_it(page: Path) -> None:
+    found = [(match["name"], (page.parent / match["path"]).resolve()) for match in PROOF.finditer(text_of(page))]
+    assert [name for name, path in found if name not in functions_of(path)] == []
+    assert found or name_of(page) != "README.md"
+
+
 def test_every_page_can_be_reached_from_the_index() -> None:
     found: set[Path] = set()
     waiting = [DOCS / "index.md"]
