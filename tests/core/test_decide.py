@@ -422,8 +422,18 @@ def test_a_turn_says_what_happened_and_what_nobody_knows() -> None:
 def test_a_deleted_session_ends_its_turn_and_starts_nothing(state: CallState) -> None:
     s = msgspec.structs.replace(a_session(a_call(state)), deleted=True)
     assert kind(decide(s, SPEC, now=NOW, epoch=1)) == EACH_STATE[state][1]
-    resting = Session("s", turns=1, queue=queue("queue"), deleted=True)
+    resting = Session("s", turns=1, deleted=True)
     assert decide(resting, SPEC, now=NOW, epoch=1) == Rest("deleted")
+
+
+@pytest.mark.parametrize("frozen", [None, "ada"])
+def test_what_is_said_to_a_deleted_session_is_answered_by_a_turn_that_is_cancelled(frozen: str | None) -> None:
+    """Whoever waits for it hears so; nothing starts."""
+    said = Session("s", turns=1, queue=queue("queue"), deleted=True, frozen=frozen)
+    action = decide(said, SPEC, now=NOW, epoch=1)
+    assert kind(action) == "TurnStarted"
+    begun = msgspec.structs.replace(said, turns=2, turn=Turn(2, NOW, 9), queue=())
+    assert decide(begun, SPEC, now=NOW, epoch=1) == Note(TurnEnded(2, "cancelled", "the session was deleted"))
 
 
 @pytest.mark.parametrize(("replay", "follows"), [("safe", "ToolReturned"), ("keyed", "ToolLost")])

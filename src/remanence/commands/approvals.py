@@ -121,9 +121,14 @@ def ruled(caller: Caller, s: Session, call: str, ruling: Ruling) -> ApprovalGive
             param="expires_s",
         )
     known = _known(s, call)
-    if known.state != "asked":
+    if s.turn is not None and s.turn.cancel is not None:
         raise Conflict(
-            f"Call {call} does not wait for approval (it is {known.state}); your answer was not recorded."
+            f"The turn of call {call} is being cancelled, so it will not start; your answer was not recorded."
+        ).because("not_asked", call=call)
+    if known.state != "asked":
+        then = " To stop it before it starts, cancel the turn." if known.state == "approved" else ""
+        raise Conflict(
+            f"Call {call} does not wait for approval (it is {known.state}); your answer was not recorded.{then}"
         ).because("not_asked", call=call)
     _check_approver(caller, known)
     now = caller.clock.now()

@@ -97,9 +97,9 @@ def decide(s: Session, spec: AgentSpec, *, now: int, epoch: int) -> Action:
     if s.compacting is not None and s.compacting.epoch < epoch:
         return Note(_lost_compaction(spec, s.compacting))
     if turn is None:
-        if s.deleted:
+        if s.deleted and not s.queue:
             return Rest("deleted")
-        if s.frozen is not None or not s.queue:
+        if not s.deleted and (s.frozen is not None or not s.queue):
             ask, dates = _reconcile(s, [doubt.call for doubt in s.doubts], now)
             return Rest("frozen" if s.queue else "idle", wake_at=min(dates, default=None), reconcile=ask)
         return Note(TurnStarted(s.turns + 1, _taken(s.queue)))
