@@ -15,6 +15,8 @@ RUNS = {
     "console-sqlite": ["bench.console"],
     "console-postgres": ["bench.console", "--store", "postgres"],
     "store-postgres": ["bench.store_postgres", "--parked", "1000000"],
+    "relay-sqlite": ["bench.relay", "--store", "sqlite"],
+    "relay-postgres": ["bench.relay", "--store", "postgres"],
     "http-sqlite": ["bench.http", "--store", "sqlite"],
     "http-postgres": ["bench.http", "--store", "postgres"],
 }

@@ -21,8 +21,9 @@ __all__ = ["NotifyBus"]
 
 CHANNEL = "remanence_live"
 NOTIFY_EVERY_S = 0.005
-PAYLOAD_BYTES_MAX = 7_900
-"""The server takes less than 8,000."""
+NAME_BYTES = 8
+MESSAGE_BYTES_MAX = 7_900
+"""The server takes less than 8,000; what is for all has the name of its sender before it, who hears it too."""
 WAITING_MAX = 2_000
 
 _NOTIFY = """
@@ -34,10 +35,10 @@ FROM unnest($1::text[], $2::text[]) AS told(channel, payload)
 class NotifyBus:
     """`ports.Bus` over LISTEN and NOTIFY."""
 
-    bytes_max = PAYLOAD_BYTES_MAX
+    bytes_max = MESSAGE_BYTES_MAX
 
     def __init__(self, access: Access, listener: Listener) -> None:
-        self.name = secrets.token_hex(8)
+        self.name = secrets.token_hex(NAME_BYTES)
         self._access = access
         self._listener = listener
         self._waiting: list[tuple[str, str]] = []
@@ -46,18 +47,21 @@ class NotifyBus:
 
     def listen(self, heard: Callable[[bytes], None], ready: Callable[[], None]) -> None:
         """Hear both channels, on the connection of this process for that."""
-        told = partial(_told, heard)
-        self._listener.hear(_channel(), told, _nothing)
-        self._listener.hear(_channel(self.name), told, ready)
+        self._listener.hear(_channel(), partial(self._told_all, heard), _nothing)
+        self._listener.hear(_channel(self.name), partial(_told, heard), ready)
         self._listener.open()
 
     def send(self, message: bytes, *, to: str = "") -> None:
         """Have it told with what else waits."""
         if self._closed or len(self._waiting) >= WAITING_MAX:
             return
-        self._waiting.append((_channel(to), message.decode()))
+        self._waiting.append((_channel(to), f"{'' if to else self.name}{message.decode()}"))
         if self._telling is None:
             self._telling = asyncio.create_task(self._tell())
+
+    def _told_all(self, heard: Callable[[bytes], None], payload: str) -> None:
+        if not payload.startswith(self.name):
+            _told(heard, payload[2 * NAME_BYTES :])
 
     async def close(self) -> None:
         """Tell nothing more. May be called twice."""

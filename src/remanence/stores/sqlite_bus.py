@@ -67,13 +67,14 @@ class SocketBus:
         self._closed = False
 
     @property
-    def _path(self) -> Path:
+    def path(self) -> Path:
+        """Where the socket of this process is, or would be."""
         return self._folder / self.name
 
     def listen(self, heard: Callable[[bytes], None], ready: Callable[[], None]) -> None:
         """Make the socket, unless it is there."""
         self._heard = heard
-        if self._closed or self._refused or (self._socket is not None and self._path.exists()):
+        if self._closed or self._refused or (self._socket is not None and self.path.exists()):
             return
         self._hang_up()
         try:
@@ -93,7 +94,7 @@ class SocketBus:
             for _ in range(_TRIES):
                 with suppress(FileNotFoundError):  # the last one to leave has removed the folder just now
                     own_folder(self._folder)
-                    made.bind(str(self._path))
+                    made.bind(str(self.path))
                     return made
             raise FileNotFoundError(f"{self._folder} goes as fast as it is made")
         except BaseException:
@@ -139,7 +140,7 @@ class SocketBus:
             self._socket.close()
             self._socket = None
             with suppress(OSError):
-                self._path.unlink()
+                self.path.unlink()
 
     async def close(self) -> None:
         """Leave. May be called twice."""

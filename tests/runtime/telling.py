@@ -1,0 +1,48 @@
+"""A worker in a process of its own, which says a word again and again, piece by piece, until it is killed or has done.
+
+python telling.py URL WORD
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from remanence import Agent, Remanence
+from remanence.app import Options
+from remanence.content import Text, Usage
+from remanence.ports import ModelReply, ModelRequest, OnDelta
+from remanence.runtime.services import Times
+
+TIMES = Times(lease_s=1.0, linger_s=0.1, poll_s=0.02)
+PIECES = 40
+PAUSE_S = 0.004
+
+
+class Telling:
+    """The model."""
+
+    def __init__(self, word: str) -> None:
+        self._word = word
+
+    async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+        for _ in range(PIECES):
+            if on_delta is not None:
+                on_delta(0, "text", self._word)
+            await asyncio.sleep(PAUSE_S)
+        return ModelReply((Text(self._word * PIECES),), Usage(3, 5), stop="stop")
+
+    def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
+        return 0
+
+
+async def main(url: str, word: str) -> None:
+    agents, models = [Agent("teller", model="telling")], {"telling": Telling(word)}
+    async with Remanence(url, agents=agents, models=models, options=Options(times=TIMES)):
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        await asyncio.get_running_loop().create_future()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
