@@ -62,19 +62,23 @@ class _Settled:
         self._call = ""
 
     def without_old(self, items: Sequence[Recorded | Delta]) -> Sequence[Recorded | Delta]:
-        """The items without pieces of a call whose reply stands before them."""
-        kept: list[Recorded | Delta] = []
+        """The items without pieces of a call whose reply stands before them. Most of the time there are none."""
+        call, old = self._call, False
         for item in items:
-            match item.event if isinstance(item, Recorded) else None:
-                case ModelReplied(call=call) | ModelFailed(call=call):
-                    self._call = call
-                case ModelCalled():
-                    self._call = ""
-                case _:
-                    pass
-            if not isinstance(item, Delta) or item.call != self._call:
-                kept.append(item)
-        return kept
+            old = self._is_old(item) or old
+        if not old:
+            return items
+        self._call = call
+        return [item for item in items if not self._is_old(item)]
+
+    def _is_old(self, item: Recorded | Delta) -> bool:
+        if isinstance(item, Delta):
+            return item.call == self._call
+        if isinstance(item.event, ModelReplied | ModelFailed):
+            self._call = item.event.call
+        elif isinstance(item.event, ModelCalled):
+            self._call = ""
+        return False
 
 
 def _behind_gap(items: Sequence[Recorded | Delta], after: int) -> Sequence[Recorded | Delta]:

@@ -13,7 +13,7 @@ a call's record before its first piece, and no piece after its reply.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Protocol, cast
 
 from remanence.events import ModelCalled, ModelFailed, ModelReplied, Recorded, TurnEnded
@@ -95,6 +95,11 @@ class Running:
 class Peers(Protocol):
     """The other processes over the same database. Nothing of this waits."""
 
+    @property
+    def wished(self) -> Container[str]:
+        """The sessions of which they wish to be told, always as it stands: whoever tells pieces looks here first."""
+        ...
+
     def follow(self, session: str, *, pieces: bool) -> None:
         """Somebody here follows a session from now on; without `pieces`, only what is journaled of it."""
         ...
@@ -122,6 +127,7 @@ class Hub:
         self._strangers: list[Callable[[Recorded], None]] = []
         self._running: dict[str, Running] = {}
         self._peers: Peers | None = None
+        self._wished: Container[str] = ()
         self._driver_of: Callable[[str], str] = lambda session: ""
         self._foresee: Callable[[Write], None] = lambda write: None
 
@@ -140,7 +146,7 @@ class Hub:
 
     def join(self, peers: Peers) -> None:
         """From now on tell these of what happens here, and let them tell of what happens elsewhere."""
-        self._peers = peers
+        self._peers, self._wished = peers, peers.wished
 
     def driven_by(self, driver_of: Callable[[str], str], foresee: Callable[[Write], None]) -> None:
         """Tell the hub how to know which worker of this process holds a session, and how to tell it what is coming."""
@@ -165,12 +171,13 @@ class Hub:
 
     def show(self, session: str, items: Sequence[Recorded | Delta]) -> None:
         """Tell everybody who follows this session; its driver is the one who tells."""
-        if isinstance(items[0], Recorded):
+        is_record = isinstance(items[0], Recorded)
+        if is_record:
             for listener in self._listeners:
                 for record in cast("Sequence[Recorded]", items):
                     listener(record)
         self.hear(session, items)
-        if self._peers is not None:
+        if self._peers is not None and (is_record or session in self._wished):
             self._peers.tell(session, items)
 
     def hear(self, session: str, items: Sequence[Recorded | Delta]) -> None:
@@ -232,9 +239,13 @@ class Hub:
         """A new reader; it sees what is published from now on, and must be closed."""
         reader = Reader(self, session, self._clock, want)
         self._readers.setdefault(session, []).append(reader)
-        if self._peers is not None:
+        if self._peers is not None and not self._driver_of(session):
             self._peers.follow(session, pieces=want in ("all", "latest"))
         return reader
+
+    def is_read(self, session: str, *, pieces: bool = False) -> bool:
+        """Whether somebody follows it here; with `pieces`, also the pieces of its calls."""
+        return any(not pieces or reader.want in ("all", "latest") for reader in self._readers.get(session, ()))
 
     def drop(self, reader: Reader) -> None:
         """Forget a reader."""

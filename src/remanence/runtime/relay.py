@@ -18,7 +18,7 @@ a worker of its own waits a moment with a wish: most of what is read there is dr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import cast
 
 import structlog
@@ -87,6 +87,10 @@ class Relay:
 
     # --- what the hub says: `live.Peers` ------------------------------------------------------------------------------
 
+    @property
+    def wished(self) -> Container[str]:
+        return self._wishes.sessions
+
     def follow(self, session: str, *, pieces: bool) -> None:
         self._listen()
         if not self._listens:
@@ -120,8 +124,12 @@ class Relay:
             self._soon(urgent=isinstance(items[0], Recorded))
 
     def look(self, session: str) -> None:
+        if self._hub.driver_of(session):
+            return
         known = self._followed.get(session)
-        if known is None or self._hub.driver_of(session):
+        if known is None:
+            if self._hub.is_read(session):  # from the time when it was driven here
+                self.follow(session, pieces=self._hub.is_read(session, pieces=True))
             return
         if not known.wished:
             self._want(known)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import cast
 
 from remanence.events import Recorded
@@ -65,6 +65,11 @@ class Wishes:
         self._spoken: set[str] = set()
         self._looks: set[tuple[str, str]] = set()
         self._swept_until = 0
+
+    @property
+    def sessions(self) -> Container[str]:
+        """Those that somebody wishes for, always as it stands."""
+        return self._of
 
     @property
     def due(self) -> bool:
