@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 
+import asyncpg
 import pytest
 from msgspec.structs import replace
 from test_erasure import AGENT, RARE, SECRET, Broken, bytes_with, commanded, holds, told
@@ -177,6 +178,23 @@ async def test_what_moving_rows_left_between_them_goes_too(rt: Remanence) -> Non
     receipt = await rt.memory.erase("user", "ada", reason="asked to")
     assert await bytes_with(rt, b"the spare key lies") == []
     assert all((await holds(rt, receipt)).values())
+
+
+async def test_what_another_transaction_could_still_see_goes_when_it_has_ended(postgres_database: str) -> None:
+    async with Remanence(postgres_database, options=Options(model=Scripted(commanded))) as rt:
+        await told(rt)
+        reader = await asyncpg.connect(postgres_database)
+        reading = reader.transaction(isolation="repeatable_read")
+        await reading.start()
+        await reader.execute("SELECT 1")  # it locks nothing, and could look at everything as it was
+        erasing = asyncio.create_task(rt.memory.erase("user", "ada", reason="asked to"))
+        done, _ = await asyncio.wait([erasing], timeout=3)
+        await reading.rollback()
+        await erasing
+        await reader.close()
+        assert not done, "it waits"
+        paths = await rt.database.files()
+        assert [path.name for path in paths if RARE in path.read_bytes().lower()] == []
 
 
 @pytest.mark.parametrize("what", ["memory", "subject"])

@@ -6,6 +6,9 @@ gap. Only VACUUM FULL writes a new file without them (the planner's statistics q
 the table takes; erasures are rare. The planner's table itself is written anew where we may, as the owner of the
 database, and a checkpoint is asked for, so that what is searched on the disk is what the server has in memory. What the
 server's write-ahead log, its replicas and its backups hold is beyond our reach: they forget when they are recycled.
+
+A table that is written anew keeps every row that some transaction could still see. So those that began before, whoever
+they are of, are waited for first.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from remanence.errors import StoreUnavailable
 from remanence.stores.postgres_connect import SCHEMA, Connection, connect, hang_up
 from remanence.stores.postgres_errors import DRIVER_ERRORS, explain
 
@@ -28,6 +32,14 @@ SELECT rolsuper OR EXISTS (
     SELECT FROM pg_roles r WHERE r.rolname = 'pg_checkpoint' AND pg_has_role(current_user, r.oid, 'USAGE'))
 FROM pg_roles WHERE rolname = current_user
 """
+_OLDER = """
+SELECT pid, application_name, xact_start FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+    AND greatest(age(backend_xmin), age(backend_xid)) > age($1::text::xid)
+ORDER BY xact_start LIMIT 1
+"""
+OLDER_S_MAX, _LOOK_S = 30.0, 0.05
+"""How long a transaction that began before is waited for, and how often it is looked for."""
 _FOLDER = """
 SELECT current_setting('data_directory', true) || '/base/' || oid FROM pg_database WHERE datname = current_database()
 """
@@ -37,6 +49,7 @@ async def rewrite_tables(url: str) -> None:
     """Rewrite every table of ours. Raises StoreError; the tables done by then stay rewritten."""
     connection = await connect(url, patient=True)
     try:
+        await _wait_for_older(connection)
         for row in await connection.fetch(_TABLES, SCHEMA):
             await connection.execute(f'VACUUM (FULL) {SCHEMA}."{row["relname"]}"')
         await connection.execute("VACUUM (FULL) pg_catalog.pg_statistic")  # a warning, unless the database is ours
@@ -46,6 +59,22 @@ async def rewrite_tables(url: str) -> None:
         raise explain(error, "rewriting the tables") from error
     finally:
         await hang_up(connection)
+
+
+async def _wait_for_older(connection: Connection) -> None:
+    """Wait until no transaction can see what is there no more. Raises StoreUnavailable when one goes on and on."""
+    now = await connection.fetchval("SELECT pg_current_xact_id()::xid::text")
+    looks = int(OLDER_S_MAX / _LOOK_S)
+    while (older := await connection.fetchrow(_OLDER, now)) is not None:
+        looks -= 1
+        if not looks:
+            raise StoreUnavailable(
+                f"PostgreSQL keeps what was deleted for a transaction that began before: process {older['pid']} of the "
+                f"server, {older['application_name'] or 'without a name'}, since {older['xact_start']}. What was to go "
+                "is in no journal and no index any more, and the files are written anew when that has ended; an "
+                "erasure tries again by itself. See pg_stat_activity."
+            )
+        await asyncio.sleep(_LOOK_S)
 
 
 async def table_files(connection: Connection) -> Sequence[Path]:
