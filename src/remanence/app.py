@@ -18,12 +18,12 @@ import random
 import secrets
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self, cast
+from typing import Any, Self, cast
 
 from remanence import logs
 from remanence.agent import Agent
@@ -242,34 +242,33 @@ class Remanence:
             states,
         )
         if self._with_worker:
-            services = Services(
-                database=database,
-                model=self.model,
-                tools=self.shelf,
-                recollector=MemoryRecollector(database, options.clock, index),
-                builtins={
-                    **memory_tools(database, options.clock, index.settle_own, index.read_own),
-                    **open_result_tool(database),
-                },
-                live=hub,
-                clock=options.clock,
-                dice=options.dice,
-                worker=options.worker_name or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
-                times=options.times,
-                sessions_max=options.sessions_max,
-            )
-            self._worker = Worker(services)
-            await self._worker.start()
-            worker, projections = self._worker, [*_projections(self._caller), (MEMORY, index.project)]
-            self._projector = Projector(database, options.clock, projections, lambda: worker.sessions > 0)
-            await self._projector.start()
-            self._chores = [asyncio.create_task(erasure.carry_on(self._caller), name="carry on erasures")]
-            if options.consolidating is not None:
-                keeping = keep_consolidating(self._caller, options.consolidating)
-                self._chores.append(asyncio.create_task(keeping, name="consolidate memory"))
-            if options.embedder is not None:
-                making = keep_embedding(database, options.embedder, options.clock)
-                self._chores.append(asyncio.create_task(making, name="embed memories"))
+            await self._begin_work(database, hub, self._caller, index)
+
+    async def _begin_work(self, database: Database, hub: Hub, caller: Caller, index: MemoryIndex) -> None:
+        """What only a process that runs sessions does: drive them, keep the views close, do what is left to do."""
+        options = self.options
+        services = Services(
+            database=database,
+            model=self.model,
+            tools=self.shelf,
+            recollector=MemoryRecollector(database, options.clock, index),
+            builtins={
+                **memory_tools(database, options.clock, index.settle_own, index.read_own),
+                **open_result_tool(database),
+            },
+            live=hub,
+            clock=options.clock,
+            dice=options.dice,
+            worker=options.worker_name or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
+            times=options.times,
+            sessions_max=options.sessions_max,
+        )
+        worker = self._worker = Worker(services)
+        await worker.start()
+        projections = [*_projections(caller), (MEMORY, index.project)]
+        self._projector = Projector(database, options.clock, projections, lambda: worker.sessions > 0)
+        await self._projector.start()
+        self._chores = [asyncio.create_task(chore, name=name) for name, chore in _chores_of(options, database, caller)]
 
     async def stop(self) -> None:
         """Drain the worker, give its sessions back, close the database."""
@@ -431,6 +430,15 @@ def _projections(caller: Caller) -> list[Projection]:
         (usage.USAGE, partial(usage.project, caller)),
         (SCREENS, partial(search.project, caller)),
     ]
+
+
+def _chores_of(options: Options, database: Database, caller: Caller) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+    """What a worker does beside its sessions, for as long as it is there, by name."""
+    yield "carry on erasures", erasure.carry_on(caller)
+    if options.consolidating is not None:
+        yield "consolidate memory", keep_consolidating(caller, options.consolidating)
+    if options.embedder is not None:
+        yield "embed memories", keep_embedding(database, options.embedder, options.clock)
 
 
 def _amount(usd: str | None, tokens: int | None) -> tuple[controls.Unit, int]:

@@ -20,6 +20,7 @@ from remanence.errors import StoreUnavailable
 from remanence.events import ToolStarted
 from remanence.models.scripted import Scripted
 from remanence.ports import Appended, Database, Lease, Store, ToolCallContext, Write
+from remanence.session import Session
 from remanence.stores.sqlite import open_sqlite
 from remanence.testing.clock import FakeClock
 from remanence.testing.faults.fuse import FaultyDatabase, Fuse
@@ -108,6 +109,19 @@ class Late:
         return await self._store.claim(worker, now=now, ttl_s=ttl_s, limit=limit, agents=agents)
 
 
+async def begins_once_the_store_is_back(session: Session, shop: Shop, store: Late, clock: FakeClock) -> None:
+    """Nothing begins while no lease can be renewed; then the call is made, and only once."""
+    await asyncio.sleep(0.2)
+    assert shop.keys == []
+    store.away = False
+    clock.advance(11.0)
+    async with asyncio.timeout(60):
+        while (state := await session.state()).turn is not None:
+            await asyncio.sleep(0.01)
+            clock.advance(0.05)
+    assert (len(shop.keys), state.doubts) == (1, ())
+
+
 async def test_no_effect_starts_once_the_lease_ran_out(tmp_path: Path) -> None:
     """Another worker may have the session by now: the call leaves only when the lease is this worker's again."""
     shop, clock = Shop(), FakeClock()
@@ -119,15 +133,7 @@ async def test_no_effect_starts_once_the_lease_ran_out(tmp_path: Path) -> None:
         session = await rt.open(shop.agent())
         await session.submit(call("refund", order="1", cents=1))
         await store.late.wait()
-        await asyncio.sleep(0.2)
-        assert shop.keys == []
-        store.away = False
-        clock.advance(11.0)
-        async with asyncio.timeout(60):
-            while (state := await session.state()).turn is not None:
-                await asyncio.sleep(0.01)
-                clock.advance(0.05)
-        assert (len(shop.keys), state.doubts) == (1, ())
+        await begins_once_the_store_is_back(session, shop, store, clock)
     await database.close()
 
 
@@ -168,15 +174,7 @@ async def test_a_call_looks_at_the_lease_right_before_it_begins(blocking: bool, 
         await session.submit(f"{call('stall')}\n{call('post' if blocking else 'send')}")
         async with asyncio.timeout(10):
             await asyncio.to_thread(stalled.wait)
-        await asyncio.sleep(0.2)
-        assert shop.keys == []
-        store.away = False
-        clock.advance(11.0)
-        async with asyncio.timeout(60):
-            while (state := await session.state()).turn is not None:
-                await asyncio.sleep(0.01)
-                clock.advance(0.05)
-        assert (len(shop.keys), state.doubts) == (1, ())
+        await begins_once_the_store_is_back(session, shop, store, clock)
     await database.close()
 
 

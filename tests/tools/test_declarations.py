@@ -8,38 +8,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
-from calling import said
+from calling import Address, Colour, Line, Node, said
 from typing_extensions import Doc
 
 from remanence.errors import InvalidSpec
 from remanence.ports import ToolCallContext
 from remanence.spec import AskRule
 from remanence.tools import FunctionTool, client_tool, tool
-
-
-class Colour(enum.Enum):
-    RED = "red"
-    BLUE = "blue"
-
-
-class Address(TypedDict, total=False):
-    street: str
-    zip: str
-
-
-@dataclass
-class Line:
-    sku: str
-    count: int = 1
-
-
-class Node(msgspec.Struct):
-    name: str
-    children: list[Node] = []
 
 
 def properties(declared: FunctionTool[..., Any]) -> dict[str, Any]:
