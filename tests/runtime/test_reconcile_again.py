@@ -15,7 +15,7 @@ from remanence.errors import EffectInDoubt
 from remanence.events import ToolLost, ToolResolved, ToolStarted
 from remanence.models.scripted import Scripted, last_result, step_of
 from remanence.ports import ModelReply, ModelRequest, SessionRow
-from remanence.runtime.effects import RECONCILES_MAX
+from remanence.runtime.reconciling import RECONCILES_MAX
 from remanence.runtime.services import Times
 from remanence.testing.clock import FakeClock
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.runtime.shop import Shop, call, runtime, script, until
+from msgspec.structs import replace
+from tests.runtime.shop import FAST, Shop, call, runtime, script, until
 
-from remanence import Agent, tool
-from remanence.app import Session
+from remanence import Agent, Remanence, tool
+from remanence.app import Options, Session
 from remanence.content import Text, ToolCall, Usage
 from remanence.core.state import Doubt, waiting_on
 from remanence.errors import EffectInDoubt, ModelError, TurnFailed
@@ -69,6 +71,49 @@ async def test_a_model_that_answers_oddly(odd: Callable[[], Any], says: str, tmp
         (budget,) = await rt.database.controls.budgets(f"session:{session.id}")
         assert budget.reserved == 0
         assert budget.spent >= 120, "what nobody can count was not given back"
+
+
+class Stubborn(Scripted):
+    """Never answers `go`, and does not let itself be cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__(script)
+        self.asked, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+        while last_user_text(request) == "go" and not self.let_go.is_set():
+            self.asked.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.let_go.wait()
+        return await super().reply(request, on_delta)
+
+
+async def test_a_model_that_does_not_stop_holds_nobody_up(tmp_path: Path) -> None:
+    """Not a turn that is out of time, nor a cancel, nor the end of the process."""
+    model, shop = Stubborn(), Shop()
+    options = Options(model=model, times=replace(FAST, drain_s=0.05))
+    began = asyncio.get_running_loop().time()
+    async with Remanence(f"sqlite:///{tmp_path}/shop.db", options=options) as rt:
+        late = await rt.open(shop.agent(limits=Limits(model_timeout_s=0.05, model_attempts=1)))
+        cancelled = await rt.open(shop.agent())
+        for session in (late, cancelled):
+            await session.submit("go")
+            await until(session, lambda s: s.turn and s.turn.model)
+        await cancelled.cancel()
+        for session, status, reason in (
+            (late, "failed", "did not stop when it was told to"),
+            (cancelled, "cancelled", ""),
+        ):
+            await until(session, lambda s: s.turn is None)
+            ended = (await session.history())[-1].event
+            assert isinstance(ended, TurnEnded)
+            assert (ended.status, reason in ended.reason) == (status, True)
+            assert await session.send("hello") == "hello -> "
+        model.asked.clear()
+        await cancelled.submit("go")
+        await model.asked.wait()
+    assert asyncio.get_running_loop().time() - began < 20
+    model.let_go.set()
 
 
 # --- tools ------------------------------------------------------------------------------------------------------------

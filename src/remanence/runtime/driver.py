@@ -38,11 +38,12 @@ from remanence.events import (
 )
 from remanence.ports import Lease, Write
 from remanence.runtime.bell import Bell
-from remanence.runtime.effects import Report, Sent, call_model, reconcile_doubt, run_tool, summarise
+from remanence.runtime.effects import Report, Sent, call_model, run_tool, summarise
 from remanence.runtime.following import Followed
 from remanence.runtime.pausing import end_of_pause, refuse_unpriced, still_held
 from remanence.runtime.plan import Dispatch, Ground, Outcome, Plan, make_plan, undispatched
 from remanence.runtime.recall import recall, understand
+from remanence.runtime.reconciling import reconcile_doubt
 from remanence.runtime.running import Running
 from remanence.runtime.services import Services
 from remanence.spec import AgentSpec

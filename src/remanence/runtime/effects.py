@@ -8,7 +8,7 @@ what is known. A tool that raised has spoken: that is a result with an error. A 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple, cast
 
 import msgspec
@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from remanence.content import Message, Part, Text, ToolCall, ToolResult, text_of
 from remanence.core.context import reopens, turns_line, with_reopening
-from remanence.core.state import Doubt, Session, said
+from remanence.core.state import Session, said
 from remanence.errors import EffectInDoubt, ModelError, StoreError
 from remanence.events import (
     CompactionBegun,
@@ -28,30 +28,22 @@ from remanence.events import (
     ModelFailed,
     ModelReplied,
     ToolLost,
-    ToolResolved,
     ToolReturned,
     ToolStarted,
 )
 from remanence.ports import Delta, DeltaKind, ModelReply, ModelRequest, OnDelta, Tool, ToolCallContext, ToolOutcome
 from remanence.runtime import keepable
 from remanence.runtime.compacting import SUMMARY_TOKENS
-from remanence.runtime.patience import StillRunning, within
+from remanence.runtime.patience import STOP_GRACE_S, StillRunning, within
 from remanence.runtime.services import Services
 from remanence.spec import AgentSpec, ModelSettings
 from remanence.values import NOT_STARTED
 
-__all__ = ["Report", "Sent", "call_model", "reconcile_doubt", "request_of", "run_tool", "summarise"]
+__all__ = ["Report", "Sent", "call_model", "request_of", "run_tool", "summarise"]
 
 log = structlog.get_logger("remanence.effects")
 
 _MICROS = 1_000_000
-STOP_GRACE_S = 3.0
-"""How long a tool may take to stop once it was cancelled; a stop of the worker waits for it."""
-RECONCILE_FIRST_S, RECONCILE_LAST_S = 5.0, 21_600.0
-"""A `reconcile` that failed is asked again after the first pause, then each time after three times the last one."""
-RECONCILES_MAX = 20
-"""It is given up after so many failures, which is after about three days; then only a person can settle the doubt."""
-REASON_MAX_CHARS = 500
 RETRY_AFTER_MAX_S = 86_400
 """A provider that asks for more is not asked again in this turn: who waits for an answer should hear of it."""
 
@@ -109,14 +101,13 @@ async def call_model(services: Services, s: Session, spec: AgentSpec, called: Mo
     streamed: list[int] = []
     on_delta = _streamer(services, s.id, called.call, streamed)
     try:
-        async with asyncio.timeout(request.timeout_s):
-            reply = await services.model.reply(request, on_delta)
-    except TimeoutError:
-        error = ModelError(f"no reply within {request.timeout_s:g} s", kind="timeout")
+        reply = await _asked(services, request, on_delta)
+    except TimeoutError as late:
+        error = ModelError(_late(request, late), kind="timeout")
         return _failed(services, spec, called, error, billed=True)
     except ModelError as error:
         return _failed(services, spec, called, error, billed=error.maybe_billed or bool(streamed))
-    except (Exception, SystemExit, BaseExceptionGroup) as error:
+    except Exception as error:
         log.exception("a model raised something other than ModelError", model=called.model)
         words = f"the model failed in an unforeseen way ({type(error).__name__}: {error})"
         return _failed(services, spec, called, ModelError(words, kind="invalid_request"), billed=bool(streamed))
@@ -138,6 +129,26 @@ async def call_model(services: Services, s: Session, spec: AgentSpec, called: Mo
         error = ModelError(f"the model's reply cannot be kept: {unfit}", kind="invalid_request")
         return _failed(services, spec, called, error, billed=True)
     return replied
+
+
+async def _asked(services: Services, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+    """What the model answers in time. Raises TimeoutError, and what the model raises; one that does not stop when it is
+    cancelled is left to itself: a turn, a cancel and the end of the process do not wait for it."""
+    work = _contained(services.model.reply(request, on_delta))
+    return await within(work, request.timeout_s, STOP_GRACE_S, request.effect_key)
+
+
+async def _contained(reply: Awaitable[ModelReply]) -> ModelReply:
+    """The reply. What would end the process, or passes for no `Exception`, is a failure of the model like any other."""
+    try:
+        return await reply
+    except (SystemExit, BaseExceptionGroup) as error:
+        raise RuntimeError(f"{type(error).__name__}: {error}") from error
+
+
+def _late(request: ModelRequest, late: TimeoutError) -> str:
+    stays = ", and it did not stop when it was told to" if isinstance(late, StillRunning) else ""
+    return f"no reply within {request.timeout_s:g} s{stays}"
 
 
 async def summarise(
@@ -164,13 +175,12 @@ async def summarise(
         effect_key=f"{s.id}:{begun.call}",
     )
     try:
-        async with asyncio.timeout(request.timeout_s):
-            reply = await services.model.reply(request, None)
-    except TimeoutError:
-        return _no_summary(begun, "timeout", f"no reply within {request.timeout_s:g} s", billed=True)
+        reply = await _asked(services, request, None)
+    except TimeoutError as late:
+        return _no_summary(begun, "timeout", _late(request, late), billed=True)
     except ModelError as error:
         return _no_summary(begun, error.kind, error.message, billed=error.maybe_billed)
-    except (Exception, SystemExit, BaseExceptionGroup) as error:
+    except Exception as error:
         log.exception("a model raised something other than ModelError", model=begun.model)
         words = f"the model failed in an unforeseen way ({type(error).__name__}: {error})"
         return _no_summary(begun, "invalid_request", words, billed=True)
@@ -379,39 +389,3 @@ async def _keep(services: Services, content: bytes) -> str:
             delay_s = min(services.times.retry_cap_s, delay_s * 2)
     finally:
         services.outage.worked(part, services.clock.now())
-
-
-async def reconcile_doubt(services: Services, tool: Tool, doubt: Doubt) -> ToolResolved | ToolLost | None:
-    """Ask the tool what became of an effect; None when it cannot tell, and a person must.
-
-    When asking it failed, the doubt stands and that is a fact of its own, with the moment to ask again.
-    """
-    try:
-        found = await within(tool.reconcile(doubt.effect_key), tool.spec.timeout_s, STOP_GRACE_S)
-    except TimeoutError:
-        return _asked_in_vain(services, doubt, f"reconcile gave no answer within {tool.spec.timeout_s:g} s")
-    except Exception as error:  # noqa: BLE001 - whatever it was, it is journaled
-        log.warning("reconcile failed", tool=doubt.tool, effect_key=doubt.effect_key, error=repr(error))
-        return _asked_in_vain(services, doubt, f"reconcile failed ({type(error).__name__}: {error})")
-    if found is None:
-        return None
-    if isinstance(found, ToolOutcome):
-        return _settled(services, doubt, found)
-    if found == "not_happened":
-        return ToolResolved(doubt.call, "run_again", "reconcile")
-    return _asked_in_vain(services, doubt, f"reconcile answered {found!r:.100}, which means nothing here")
-
-
-def _settled(services: Services, doubt: Doubt, found: ToolOutcome) -> ToolResolved | ToolLost:
-    resolved = ToolResolved(doubt.call, "happened", "reconcile", found.parts, found.error)
-    if unfit := keepable.unfit(resolved):
-        return _asked_in_vain(services, doubt, f"what reconcile answered cannot be kept: {unfit}")
-    return resolved
-
-
-def _asked_in_vain(services: Services, doubt: Doubt, why: str) -> ToolLost:
-    asked, retry_at = doubt.asked + 1, None
-    if asked < RECONCILES_MAX:
-        pause_s = min(RECONCILE_LAST_S, RECONCILE_FIRST_S * 3**doubt.asked)
-        retry_at = services.clock.now() + int(pause_s * services.dice.uniform(0.75, 1.25) * _MICROS)
-    return ToolLost(doubt.call, doubt.effect_key, doubt.tool, keepable.words(why)[:REASON_MAX_CHARS], asked, retry_at)

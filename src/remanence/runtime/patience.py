@@ -14,11 +14,14 @@ from typing import Any, TypeVar
 
 import structlog
 
-__all__ = ["StillRunning", "within"]
+__all__ = ["STOP_GRACE_S", "StillRunning", "within"]
 
 log = structlog.get_logger("remanence.patience")
 
 T = TypeVar("T")
+
+STOP_GRACE_S = 3.0
+"""How long a model or a tool may take to stop once it was cancelled; a stop of the worker waits for it."""
 
 _left: set[asyncio.Task[Any]] = set()
 """Kept, because a loop only knows its tasks weakly."""
