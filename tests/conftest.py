@@ -9,11 +9,13 @@ is processes, never the machine, and those lose nothing that the system has take
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import settings
@@ -33,7 +35,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SHARED = pytest.StashKey[str]()
 MEMORY = "/dev/shm"
-ROOM_BYTES = 2_000_000_000
+ROOM_BYTES = 3_000_000_000
 
 
 def has_room(folder: str) -> bool:
@@ -46,6 +48,7 @@ def has_room(folder: str) -> bool:
 
 if has_room(MEMORY):
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+FILES = os.environ.get("PYTEST_DEBUG_TEMPROOT")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -54,7 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
         return  # no workers; or this is one
     running = ExitStack()
     config.add_cleanup(running.close)
-    config.stash[SHARED] = running.enter_context(postgres.postgres_server())
+    config.stash[SHARED] = running.enter_context(postgres.postgres_server(under=FILES))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -75,12 +78,34 @@ def postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
     if shared is not None:
         yield shared
         return
-    with postgres.postgres_server() as url:
+    with postgres.postgres_server(under=FILES) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_url: str) -> Iterator[str]:
+    """The name of a database that has the schema and nothing else: made once by the migrations, then copied."""
+    with postgres.postgres_database(postgres_url) as url:
+        asyncio.run(with_schema(url))
+        yield urlsplit(url).path.removeprefix("/")
+
+
+async def with_schema(url: str) -> None:
+    """Give an empty database the schema."""
+    from remanence.app import open_database
+
+    await (await open_database(url)).close()
+
+
+@pytest.fixture
+def postgres_database(postgres_url: str, postgres_template: str) -> Iterator[str]:
+    """The URL of a database that belongs to one test: it has the schema, and nothing in it."""
+    with postgres.postgres_database(postgres_url, like=postgres_template) as url:
         yield url
 
 
 @pytest.fixture
-def postgres_database(postgres_url: str) -> Iterator[str]:
-    """The URL of an empty database that belongs to one test."""
+def empty_postgres_database(postgres_url: str) -> Iterator[str]:
+    """The URL of a database that belongs to one test, without a schema."""
     with postgres.postgres_database(postgres_url) as url:
         yield url

@@ -9,9 +9,9 @@ from cli_project import BIG_REFUND, Run, begun
 
 
 def test_a_session_from_end_to_end(
-    project: Path, cli: Run, postgres_database: str, monkeypatch: pytest.MonkeyPatch
+    project: Path, cli: Run, empty_postgres_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("REMANENCE_DATABASE", postgres_database)
+    monkeypatch.setenv("REMANENCE_DATABASE", empty_postgres_database)
     assert cli("sessions", "list", "-o", "json").json == []
     session = begun(cli, BIG_REFUND, 5)
     assert [waiting["session"] for waiting in cli("approvals", "list", "-o", "json").json] == [session]

@@ -107,15 +107,15 @@ def test_backup_and_copy(cli: Run, project: Path) -> None:
     assert (ran.code, "not a database this release knows" in ran.err) == (2, True)
 
 
-def test_a_copy_to_postgresql_and_back(cli: Run, project: Path, postgres_database: str) -> None:
+def test_a_copy_to_postgresql_and_back(cli: Run, project: Path, empty_postgres_database: str) -> None:
     session = begun(cli, BIG_REFUND, code=5)
-    assert cli("db", "copy", postgres_database).code == 0
-    status = cli("--database", postgres_database, "db", "status", "-o", "json").json
+    assert cli("db", "copy", empty_postgres_database).code == 0
+    status = cli("--database", empty_postgres_database, "db", "status", "-o", "json").json
     assert (status["pending"], status["sessions"]) == ([], 1)
     assert "password" not in status["database"]
-    approved = cli("--database", postgres_database, "approvals", "approve", session, "--yes")
+    approved = cli("--database", empty_postgres_database, "approvals", "approve", session, "--yes")
     assert approved.code == 0, approved.err
-    assert cli("--database", postgres_database, "db", "backup", "from-postgres.db").code == 0
+    assert cli("--database", empty_postgres_database, "db", "backup", "from-postgres.db").code == 0
     url = f"sqlite:///{project}/from-postgres.db"
     assert [row["session"] for row in cli("--database", url, "sessions", "list", "-o", "json").json] == [session]
 

@@ -49,7 +49,7 @@ def test_the_blocks_of_a_page_run(page: Path, tmp_path: Path, request: pytest.Fi
         "REMANENCE_USER": "ada",
     }
     if "$POSTGRES_URL" in text_of(page):
-        environment["POSTGRES_URL"] = request.getfixturevalue("postgres_database")
+        environment["POSTGRES_URL"] = request.getfixturevalue("empty_postgres_database")
     code, printed = run_page(page, folder, environment)
     assert code == 0, printed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -23,7 +24,7 @@ TIMES = Times(lease_s=30.0, linger_s=0.05, poll_s=0.05, retry_base_s=0.02, retry
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[OwnServer]:
-    with own_server() as server:
+    with own_server(under=os.environ.get("PYTEST_DEBUG_TEMPROOT")) as server:
         yield server
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
@@ -39,7 +40,7 @@ WAYS = {
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[OwnServer]:
-    with own_server() as server:
+    with own_server(under=os.environ.get("PYTEST_DEBUG_TEMPROOT")) as server:
         yield server
 
 

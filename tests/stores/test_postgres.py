@@ -100,9 +100,9 @@ async def test_the_url_is_shown_without_its_password(postgres_database: str) -> 
     )
 
 
-async def test_two_starters_make_one_schema(postgres_database: str) -> None:
-    databases = await asyncio.gather(*[open_postgres(postgres_database) for _ in range(4)])
-    assert await waiting(postgres_database) == ()
+async def test_two_starters_make_one_schema(empty_postgres_database: str) -> None:
+    databases = await asyncio.gather(*[open_postgres(empty_postgres_database) for _ in range(4)])
+    assert await waiting(empty_postgres_database) == ()
     await asyncio.gather(*[database.store.append(opening(str(n))) for n, database in enumerate(databases)])
     await asyncio.gather(*[database.close() for database in databases])
 

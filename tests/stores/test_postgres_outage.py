@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -115,7 +116,7 @@ async def inputs(database: Database, session: str = "s") -> list[str]:
 
 @pytest.fixture(scope="module")
 def own() -> Iterator[OwnServer]:
-    with own_server() as server:
+    with own_server(under=os.environ.get("PYTEST_DEBUG_TEMPROOT")) as server:
         yield server
 
 

@@ -49,9 +49,9 @@ async def everything(rt: Remanence) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("way", ["there", "back"])
-async def test_everything_arrives(way: str, tmp_path: Path, postgres_database: str) -> None:
+async def test_everything_arrives(way: str, tmp_path: Path, empty_postgres_database: str) -> None:
     world = World()
-    urls = [f"sqlite:///{tmp_path}/a.db", postgres_database]
+    urls = [f"sqlite:///{tmp_path}/a.db", empty_postgres_database]
     here, there = urls if way == "there" else urls[::-1]
     async with runtime(here, world) as rt:
         await furnish(rt)
@@ -136,7 +136,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database of either kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/a.db"
-    return request.getfixturevalue("postgres_database")
+    return request.getfixturevalue("empty_postgres_database")
 
 
 async def test_a_backup_is_a_database_of_its_own(place: str, tmp_path: Path) -> None:

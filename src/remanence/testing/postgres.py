@@ -33,8 +33,9 @@ ALWAYS = "max_connections = 200\nlog_min_messages = fatal\n"
 
 
 @contextmanager
-def postgres_server(*, durable: bool = False) -> Generator[str]:
-    """Yield the URL of `REMANENCE_TEST_POSTGRES` when it is set, else of a server started for the occasion.
+def postgres_server(*, durable: bool = False, under: str | None = None) -> Generator[str]:
+    """Yield the URL of `REMANENCE_TEST_POSTGRES` when it is set, else of a server started for the occasion, whose files
+    lie in a folder of their own, `under` one that is there (None: where temporary files go).
 
     Raises ModuleNotFoundError when neither is there: the server comes with `pip install 'remanence[testing]'`.
     """
@@ -42,7 +43,7 @@ def postgres_server(*, durable: bool = False) -> Generator[str]:
     if given:
         yield given
         return
-    with own_server(durable=durable) as server:
+    with own_server(durable=durable, under=under) as server:
         yield server.url
 
 
@@ -73,10 +74,10 @@ class OwnServer:
 
 
 @contextmanager
-def own_server(*, durable: bool = False) -> Generator[OwnServer]:
+def own_server(*, durable: bool = False, under: str | None = None) -> Generator[OwnServer]:
     """Yield a server started for the occasion, whatever the environment says. See `postgres_server`."""
     get_server = _server_library()
-    with tempfile.TemporaryDirectory(prefix="remanence-pg-") as directory, _permissions_kept():
+    with tempfile.TemporaryDirectory(prefix="remanence-pg-", dir=under) as directory, _permissions_kept():
         data = Path(directory) / "data"
         server = get_server(data, cleanup_mode="stop", start=False)
         server.ensure_pgdata_inited()
@@ -113,10 +114,11 @@ def _permissions_kept() -> Generator[None]:
 
 
 @contextmanager
-def postgres_database(server_url: str) -> Generator[str]:
-    """Yield the URL of a new, empty database on that server; drop it afterwards, with whoever is still connected."""
+def postgres_database(server_url: str, *, like: str = "template0") -> Generator[str]:
+    """Yield the URL of a new database on that server; drop it afterwards, with whoever is still connected. It is empty,
+    or a copy of the database `like`, to which nobody may be connected."""
     name = f"remanence_{uuid4().hex[:16]}"
-    asyncio.run(_execute(server_url, f'CREATE DATABASE "{name}" TEMPLATE template0 STRATEGY file_copy'))
+    asyncio.run(_execute(server_url, f'CREATE DATABASE "{name}" TEMPLATE "{like}" STRATEGY file_copy'))
     try:
         yield urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
     finally:
