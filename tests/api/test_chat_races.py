@@ -53,3 +53,10 @@ async def test_it_is_one_answer(server: Server, model: Scripted) -> None:
         assert (again_in, again.id, again.created) == (told[0][0], told[0][1].id, told[0][1].created)
         session, made = told[0]
         history.append({"role": "assistant", "content": made.choices[0].message.content})
+
+
+async def test_a_session_is_opened_by_whatever_may_be_said(server: Server) -> None:
+    """Its title is made of the first words, and not every database could hold all that these may be."""
+    for number, words in enumerate(("a\x00b", "\x00", "\U0001f9ed \u202e \x07", "x" * 10_000)):
+        _, made = await tell(server, [{"role": "user", "content": words}], "new", f"words {number}")
+        assert made.choices[0].message.content == "heard 1"

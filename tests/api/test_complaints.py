@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
@@ -106,6 +106,10 @@ def test_a_name_without_end_is_not_said_again(http: httpx2.Client) -> None:
         (b'{"model":"scripted","input":"a\\uDC00b"}', "half of a character"),
         (b'{"model":"scripted","input":"\\ud83d\\ude00', "truncated"),
         (b'{"input":' + b"[" * 50_000, "nested too deeply"),
+        (
+            b'{"model":"scripted","input":' + b"[" * 100 + b"]" * 100 + b"}",
+            "nested too deeply: 100 levels are the most",
+        ),
     ],
 )
 def test_what_is_no_json_is_told_why(server: WireServer, http: httpx2.Client, body: bytes, words: str) -> None:
@@ -116,6 +120,54 @@ def test_what_is_no_json_is_told_why(server: WireServer, http: httpx2.Client, bo
     with connect(url, additional_headers={"authorization": f"Bearer {KEY}"}) as socket:
         socket.send(body.decode())
         assert words in httpx2.Response(200, content=str(socket.recv())).json()["error"]["message"]
+
+
+def nested(levels: int) -> Any:
+    """A schema that is so many levels deep."""
+    schema: Any = {"type": "object"}
+    for _ in range(levels // 2):
+        schema = {"type": "object", "properties": {"a": schema}}
+    return schema
+
+
+DEEP: list[Callable[[Any], tuple[str, Any]]] = [
+    lambda schema: response(input="hello", tools=[{"type": "function", "name": "f", "parameters": schema}]),
+    lambda schema: response(
+        input="hello", store=False, tools=[{"type": "function", "name": "f", "parameters": schema}]
+    ),
+    lambda schema: response(input="hi", text={"format": {"type": "json_schema", "name": "n", "schema": schema}}),
+    lambda schema: chat(
+        messages=[HELLO], tools=[{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    ),
+    lambda schema: (
+        "/v1/agents",
+        {
+            "model": "scripted",
+            "tools": [{"type": "function", "name": "f", "description": "d", "parameters": schema}],
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize("asked", DEEP)
+def test_a_schema_is_served_or_refused_however_deep_it_is(
+    http: httpx2.Client, asked: Callable[[Any], tuple[str, Any]]
+) -> None:
+    """What validates and what answers give up at depths of their own: that is never met."""
+    for levels, status in ((80, 200), (120, 400), (260, 400), (900, 400)):
+        path, body = asked(nested(levels))
+        answer = http.post(path, json=body)
+        assert answer.status_code == status, (levels, answer.text[:300])
+        assert (status == 200) != ("nested too deeply" in answer.text)
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
+@pytest.mark.parametrize("field", ["user", "safety_identifier"])
+def test_a_name_that_some_databases_cannot_hold_is_refused_by_all(http: httpx2.Client, path: str, field: str) -> None:
+    said: Any = {"messages": [HELLO]} if "chat" in path else {"input": "hello"}
+    for kept in ({}, {"store": False} if "responses" in path else {}):
+        answer = http.post(path, json={"model": "scripted", field: "a\x00b", **said, **kept})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
 
 
 # --- the handshake of a web socket ------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
 from remanence.api.complaints import no_json
+from remanence.api.decoding import decoded
 from remanence.commands.caller import ids_in_path
 from remanence.errors import InvalidInput
 
@@ -35,7 +36,7 @@ class _StrictRequest(Request):
         if not hasattr(self, "_strict_json"):
             body = await self.body()
             try:
-                self._strict_json: Any = msgspec.json.decode(body)
+                self._strict_json: Any = decoded(body)
             except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
                 raise json.JSONDecodeError(no_json(error, body), "", 0) from None
         return self._strict_json

@@ -270,7 +270,7 @@ async def _refuse_when_held(caller: Caller, found: Named) -> None:
 
 def _title(asked: Asked) -> str:
     first = next((part for part in asked.messages[0].parts if hasattr(part, "text")), None)
-    return " ".join(getattr(first, "text", "").split())[:80]
+    return " ".join(getattr(first, "text", "").replace("\x00", " ").split())[:80]
 
 
 # --- the answer -------------------------------------------------------------------------------------------------------

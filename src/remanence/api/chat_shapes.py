@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from remanence.api.who import Who
 from remanence.content import Detail
 
 __all__ = [
@@ -201,8 +202,8 @@ class ChatBody(_Asked):
     metadata: dict[MetadataKey, MetadataValue] | None = Field(
         default=None, max_length=16, description="Kept with the session, when there is one; else shown again."
     )
-    user: str | None = Field(default=None, max_length=200, description="Whose budget it counts against as well.")
-    safety_identifier: str | None = Field(default=None, max_length=128, description="Taken for `user` without one.")
+    user: Who | None = Field(default=None, max_length=200, description="Whose budget it counts against as well.")
+    safety_identifier: Who | None = Field(default=None, max_length=128, description="Taken for `user` without one.")
     prompt_cache_key: str | None = Field(
         default=None, max_length=1_024, description="A hint, for providers that have such a thing."
     )

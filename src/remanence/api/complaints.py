@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+from remanence.api.decoding import DEPTH_MAX
+
 __all__ = ["complaint", "no_json"]
 
 PATH_MAX = 200
@@ -34,7 +36,7 @@ _PYTHON = re.compile(r"\b(?:True|False|None)\b")
 def no_json(error: Exception, given: bytes) -> str:
     """Why what was sent could not be read as JSON."""
     if isinstance(error, RecursionError):
-        return "it is nested too deeply"
+        return f"it is nested too deeply: {DEPTH_MAX} levels are the most"
     if _SURROGATE.search(given):
         try:
             json.loads(given)

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from remanence.api.auth import AS, IN_PROJECT, access_of
+from remanence.api.decoding import decoded
 from remanence.api.failures import known
 from remanence.commands.caller import Caller
 from remanence.errors import RemanenceError
@@ -118,7 +119,7 @@ async def _read(lane: Lane, receive: Receive) -> tuple[list[Message], BaseModel 
         return read, None
     content = b"".join([message.get("body", b"") for message in read])
     try:
-        return read, lane.body.model_validate(msgspec.json.decode(content))
+        return read, lane.body.model_validate(decoded(content))
     except (msgspec.DecodeError, ValidationError, UnicodeError, RecursionError):
         return read, None
 

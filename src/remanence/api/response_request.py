@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from remanence.api.response_choice import Choice
 from remanence.api.response_input import refuse
 from remanence.api.response_mcp import McpBody, shown_server
+from remanence.api.who import Who
 from remanence.spec import ServiceTier
 
 __all__ = [
@@ -202,7 +203,7 @@ class ResponseBody(Window):
     metadata: Metadata | None = None
     prompt_cache_key: str | None = Field(default=None, max_length=1_024)
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
-    safety_identifier: str | None = Field(default=None, max_length=128)
+    safety_identifier: Who | None = Field(default=None, max_length=128)
     service_tier: ServiceTier | None = None
     store: bool | None = None
     stream: bool | None = None
@@ -210,7 +211,7 @@ class ResponseBody(Window):
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
     top_p: float | None = Field(default=None, ge=0, le=1)
-    user: str | None = Field(default=None, max_length=128)
+    user: Who | None = Field(default=None, max_length=128)
     access_programs: None = None
     context_management: None = None
     image: None = None

@@ -27,6 +27,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from remanence.api.auth import access_of
 from remanence.api.complaints import complaint, no_json
+from remanence.api.decoding import decoded
 from remanence.api.failures import error_detail, refused
 from remanence.api.response_fold import WireEvent
 from remanence.api.response_history import renamed
@@ -272,7 +273,7 @@ class _Connection:
 
 def _decoded(text: str) -> dict[str, Any]:
     try:
-        message = msgspec.json.decode(text)
+        message = decoded(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         why = no_json(error, text.encode(errors="replace"))
         raise InvalidInput(f"The message is not valid JSON ({why}). Nothing was written.") from None

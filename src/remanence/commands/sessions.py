@@ -91,7 +91,7 @@ async def open_session(caller: Caller, spec: AgentSpec, opening: Opening | None 
     """
     opening = opening or Opening()
     session = opening.session or caller.make_id("sess")
-    check_new_session(session)
+    _check_opening(session, opening)
     now = caller.clock.now()
     version = await caller.database.specs.put(spec, project=caller.project, at=now)
     opened = SessionOpened(
@@ -125,6 +125,14 @@ async def open_session(caller: Caller, spec: AgentSpec, opening: Opening | None 
     if not ours:
         await _limit(caller, spec, session)
     return session
+
+
+def _check_opening(session: str, opening: Opening) -> None:
+    """Refuse what not every database could hold: a session may be moved from one to another."""
+    check_new_session(session)
+    for name, text in (("user", opening.user), ("title", opening.title)):
+        if "\x00" in text:
+            raise InvalidInput(f"The {name} holds a NUL character. Nothing was written; leave it out.", param=name)
 
 
 async def _limit(caller: Caller, spec: AgentSpec, session: str) -> None:
@@ -394,7 +402,7 @@ async def fork(
     past = await _state_at(caller, source, position)
     now = caller.clock.now()
     session = opening.session or caller.make_id("sess")
-    check_new_session(session)
+    _check_opening(session, opening)
     forked = SessionForked(source, past.head, opening.title, opening.user, opening.metadata)
     record = Recorded(session, past.head + 1, now, 0, caller.actor, forked)
     state = evolve(msgspec.structs.replace(past, id=session), record)
