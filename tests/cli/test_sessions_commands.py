@@ -259,6 +259,16 @@ def test_an_input_that_is_too_large(project: Path, cli: Run) -> None:
     assert cli("sessions", "get", session, "-o", "json").json["queued"] == 0
 
 
+@pytest.mark.direct
+def test_what_is_refused_leaves_no_empty_session_behind(project: Path, cli: Run) -> None:
+    """It says that nothing was written."""
+    begun(cli, "hello")
+    (project / "remanence.toml").write_text("input_bytes_max = 100\n" + (project / "remanence.toml").read_text())
+    ran = cli("run", "shop", "x" * 200)
+    assert (ran.code, "at most 100" in ran.err, "Nothing was written" in ran.err) == (2, True, True), ran.err
+    assert len(cli("sessions", "list", "-o", "json").json) == 1
+
+
 def test_a_question_is_answered(project: Path, cli: Run) -> None:
     session = begun(cli, '/tool ask_human {"question": "Which colour?", "options": ["red", "blue"]}', 5)
     ran = cli("sessions", "get", session)

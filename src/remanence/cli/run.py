@@ -59,10 +59,12 @@ async def run(call: Invocation, agent: str, text: str, **options: Unpack[RunOpti
     """
     from remanence.cli.choosing import agent_called, agents_for, session_called, warn_of_missing_functions
     from remanence.cli.opening import with_functions
-    from remanence.commands.sessions import Opening
+    from remanence.commands.sessions import Opening, check_said
+    from remanence.content import Text
 
     known = agents_for(call.configuration, agent)
     said, key = input_text(text), options["idempotency_key"]
+    check_said((Text(said),), call.configuration.settings.input_bytes_max)
     agents = with_functions(known.values())
     async with call.reach(worker=options["wait"], own=is_own(call, agent), create=bool(known), agents=agents) as reach:
         if options["session"]:

@@ -28,6 +28,7 @@ __all__ = [
     "check_new_session",
     "ids_in_path",
     "check_size",
+    "check_within",
     "commit",
     "kept_under",
     "state_in",
@@ -194,12 +195,17 @@ def body_digest(body: object) -> str:
 
 def check_size(caller: Caller, size: int) -> None:
     """Refuse an input over the limit."""
-    if size > caller.input_bytes_max:
+    check_within(size, caller.input_bytes_max)
+
+
+def check_within(size: int, bytes_max: int) -> None:
+    """The same under a limit that is known before anything is opened."""
+    if size > bytes_max:
         raise TooLarge(
-            f"The input is {size:,} bytes; at most {caller.input_bytes_max:,} are accepted. Nothing was written. "
+            f"The input is {size:,} bytes; at most {bytes_max:,} are accepted. Nothing was written. "
             "Send it in parts, store it as a file and refer to it, or raise `input_bytes_max` in the settings.",
             param="input",
-        ).because("too_large", size=size, most=caller.input_bytes_max)
+        ).because("too_large", size=size, most=bytes_max)
 
 
 def check_new_session(session: str) -> None:

@@ -16,7 +16,7 @@ from remanence.commands.caller import (
     Caller,
     body_digest,
     check_new_session,
-    check_size,
+    check_within,
     commit,
     kept_under,
     state_in,
@@ -56,6 +56,7 @@ __all__ = [
     "cancelled",
     "check_idle",
     "check_input",
+    "check_said",
     "delete",
     "fork",
     "freeze",
@@ -210,6 +211,11 @@ def said(caller: Caller, spec: AgentSpec, given: InputReceived) -> InputReceived
 
 def check_input(caller: Caller, parts: tuple[Part, ...]) -> None:
     """Refuse an input that says nothing, or is over the limit."""
+    check_said(parts, caller.input_bytes_max)
+
+
+def check_said(parts: tuple[Part, ...], bytes_max: int) -> None:
+    """The same before anything is opened: what is refused then leaves no empty session behind."""
     if not parts or all(isinstance(part, Text) and not part.text.strip() for part in parts):
         raise InvalidInput("The input is empty. Nothing was written; say something.", param="input").because(
             "input_empty"
@@ -222,7 +228,7 @@ def check_input(caller: Caller, parts: tuple[Part, ...]) -> None:
             "written; leave it out.",
             param="input",
         ) from None
-    check_size(caller, size)
+    check_within(size, bytes_max)
 
 
 async def _shown(caller: Caller, session: str | Session, parts: tuple[Part, ...]) -> int:
