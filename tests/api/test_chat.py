@@ -104,7 +104,7 @@ async def test_an_answer_without_a_session_keeps_nothing(tmp_path: Path) -> None
 
 def stored(folder: Path) -> bytes:
     """Every byte of the database's files."""
-    return b"".join(path.read_bytes() for path in folder.iterdir())
+    return b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 async def test_streaming_with_usage(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ async def test_what_could_not_be_gone_on_from_is_gone(server: Server) -> None:
 
 def found_in_files(path: Path, words: bytes) -> bool:
     """Whether any file of the database holds these bytes."""
-    return any(words in file.read_bytes() for file in path.iterdir())
+    return any(words in file.read_bytes() for file in path.rglob("*") if file.is_file())
 
 
 async def test_lanes_and_errors(server: Server) -> None:

@@ -241,7 +241,7 @@ async def test_what_is_not_stored_is_nowhere(database: str, tmp_path: Path, mode
 
 def found_in_files(path: Path, words: bytes) -> bool:
     """Whether any file of the database holds these bytes."""
-    return any(words in file.read_bytes() for file in path.iterdir())
+    return any(words in file.read_bytes() for file in path.rglob("*") if file.is_file())
 
 
 async def test_every_cut_of_a_stream_can_be_resumed(server: Server) -> None:

@@ -38,4 +38,4 @@ def _deeper(found: Any, most: int) -> bool:
 def _inside(one: Any) -> Any:
     if isinstance(one, dict):
         return cast("dict[str, Any]", one).values()
-    return one if isinstance(one, list) else ()
+    return cast("list[Any]", one)
