@@ -111,6 +111,13 @@ def test_every_route_is_in_the_table(routes: dict[str, Any]) -> None:
     assert unlisted == {"GET /agents/environments/{environment_id}/connection"}, "not for clients but for environments"
 
 
+def test_no_shape_is_named_by_the_module_it_lies_in(http: httpx2.Client) -> None:
+    """So it would be where two shapes had one name; and moving one would change what its name is to others."""
+    assert not [
+        name for name in http.get("/openapi.json").json()["components"]["schemas"] if name.startswith("remanence__")
+    ]
+
+
 def test_what_is_not_whole_says_what_is_missing() -> None:
     for one in (*TABLE.values(), *(one for rows in PARAMETERS.values() for one in rows if one.state == "partial")):
         assert (one.state == "full") != bool(one.missing), one.name

@@ -62,7 +62,7 @@ class Reasoning(Body):
     summary: Literal["concise", "detailed", "auto"] | None = None
 
 
-class TextFormat(Body):
+class AgentTextFormat(Body):
     """Ordinary text."""
 
     type: Literal["text"]
@@ -78,7 +78,7 @@ class JsonSchemaFormat(Body):
 class TextSettings(Body):
     """What the model writes."""
 
-    format: Annotated[TextFormat | JsonSchemaFormat, Field(discriminator="type")] | None = None
+    format: Annotated[AgentTextFormat | JsonSchemaFormat, Field(discriminator="type")] | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
@@ -277,7 +277,7 @@ class SpendControl(Body):
     limit: Annotated[int, Field(ge=1, le=9 * 10**11)] | None
 
 
-class StreamOptions(Body):
+class SessionStreamOptions(Body):
     """How the events are written."""
 
     include_obfuscation: bool = True
@@ -298,7 +298,7 @@ class SessionBody(Body):
     review: Literal["none", "auto_review"] | None = None
     spend_control: SpendControl | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: SessionStreamOptions | None = None
     vault_ids: list[str] | None = None
 
 

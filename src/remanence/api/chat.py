@@ -42,7 +42,7 @@ from remanence.api.chat_direct import direct
 from remanence.api.chat_place import Tally, beyond
 from remanence.api.chat_request import asked_of, fitted
 from remanence.api.chat_session import Wanted, answer, tell
-from remanence.api.chat_shapes import ChatAnswer, ChatBody, ChatChunk, StreamOptions
+from remanence.api.chat_shapes import ChatAnswer, ChatBody, ChatChunk, ChatStreamOptions
 from remanence.api.failures import known
 from remanence.api.lookout import CLOSE_S, Lookout
 from remanence.api.named import Served, named
@@ -210,7 +210,7 @@ async def _answer(
             made = await _or_status(completion(msgspec.structs.replace(heading, metadata=body.metadata), pieces))
         return Response(made.model_dump_json(), headers=headers, media_type="application/json")
     first = await _or_status(anext(pieces))
-    options = body.stream_options or StreamOptions()
+    options = body.stream_options or ChatStreamOptions()
     told = _from(first, pieces)
     made = chunks(heading, told, usage=options.include_usage, begins=tally is None or not tally.begun)
     if options.include_obfuscation:
@@ -224,7 +224,7 @@ async def _answer_often(heading: Heading, body: ChatBody, answers: Answers, end:
         made = await _or_status(choices(msgspec.structs.replace(heading, metadata=body.metadata), answers))
         return Response(made.model_dump_json(), media_type="application/json")
     told = await _or_status(begun(answers))
-    options = body.stream_options or StreamOptions()
+    options = body.stream_options or ChatStreamOptions()
     pieces = choices_in_chunks(heading, told, usage=bool(options.include_usage))
     shown = padded(pieces) if options.include_obfuscation else pieces
     return _Chunks(_events(shown, end, None), {}, held=(shown, pieces, *told, *answers))

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from remanence.api.chat_shapes import AllowedTools, ChatBody, ChatMessage, ContentPart, FormatBody
+from remanence.api.chat_shapes import ChatAllowedTools, ChatBody, ChatMessage, ContentPart, FormatBody
 from remanence.api.named import Served
 from remanence.api.unfit import check_settings
 from remanence.content import File, Image, Message, Part, Text, ToolCall, ToolResult
@@ -268,7 +268,7 @@ def _tools(body: ChatBody) -> tuple[ToolSpec, ...]:
 
 def _allowed(body: ChatBody, tools: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
     choice = body.tool_choice
-    if not isinstance(choice, AllowedTools):
+    if not isinstance(choice, ChatAllowedTools):
         return tools
     names = [tool.function.name for tool in choice.allowed_tools.tools]
     for i, name in enumerate(names):
@@ -310,7 +310,7 @@ def _settings(body: ChatBody, tools: tuple[ToolSpec, ...]) -> ModelSettings:
 
 def _tool_choice(body: ChatBody, tools: tuple[ToolSpec, ...]) -> str | None:
     choice = body.tool_choice
-    if isinstance(choice, AllowedTools):
+    if isinstance(choice, ChatAllowedTools):
         return choice.allowed_tools.mode
     if choice is None or isinstance(choice, str):
         if choice == "required" and not tools:

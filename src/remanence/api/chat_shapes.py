@@ -14,8 +14,8 @@ from remanence.api.who import Who
 from remanence.content import Detail
 
 __all__ = [
-    "AllowedTools",
-    "ChosenFunction",
+    "ChatAllowedTools",
+    "ChatChosenFunction",
     "ChatAnswer",
     "ChatBody",
     "ChatChunk",
@@ -100,7 +100,7 @@ class ChatMessage(_Asked):
     annotations: list[Any] | None = Field(default=None, max_length=0)
 
 
-class FunctionBody(_Asked):
+class ChatFunctionBody(_Asked):
     """A function the client runs. `parameters` is a JSON Schema of type object; none: it takes no arguments."""
 
     name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
@@ -113,7 +113,7 @@ class ToolBody(_Asked):
     """A tool."""
 
     type: Literal["function"]
-    function: FunctionBody
+    function: ChatFunctionBody
 
 
 class NamedFunction(_Asked):
@@ -122,7 +122,7 @@ class NamedFunction(_Asked):
     name: str
 
 
-class ChosenFunction(_Asked):
+class ChatChosenFunction(_Asked):
     """The one function that must be called."""
 
     type: Literal["function"]
@@ -133,10 +133,10 @@ class AllowedAmong(_Asked):
     """Some of `tools`, and whether one of them must be called."""
 
     mode: Literal["auto", "required"]
-    tools: list[ChosenFunction] = Field(min_length=1)
+    tools: list[ChatChosenFunction] = Field(min_length=1)
 
 
-class AllowedTools(_Asked):
+class ChatAllowedTools(_Asked):
     """The functions that may be called."""
 
     type: Literal["allowed_tools"]
@@ -164,14 +164,14 @@ class FormatBody(_Asked):
     json_schema: SchemaBody | None = None
 
 
-class StreamOptions(_Asked):
+class ChatStreamOptions(_Asked):
     """How to stream; `include_obfuscation` pads every piece of text."""
 
     include_usage: bool = False
     include_obfuscation: bool = False
 
 
-class CacheOptions(_Asked):
+class ChatCacheOptions(_Asked):
     """How the provider is to keep the prompt: as it does by itself."""
 
     mode: Literal["implicit"] | None = None
@@ -183,11 +183,11 @@ class ChatBody(_Asked):
     messages: list[ChatMessage] = Field(min_length=1)
     model: str = Field(min_length=1, description="`provider:name`, an alias of the configuration, or an agent.")
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: ChatStreamOptions | None = None
     tools: list[ToolBody] | None = None
     tool_choice: (
         Literal["none", "auto", "required"]
-        | Annotated[ChosenFunction | AllowedTools, Field(discriminator="type")]
+        | Annotated[ChatChosenFunction | ChatAllowedTools, Field(discriminator="type")]
         | None
     ) = None
     parallel_tool_calls: bool | None = None
@@ -208,7 +208,7 @@ class ChatBody(_Asked):
         default=None, max_length=1_024, description="A hint, for providers that have such a thing."
     )
     prompt_cache_retention: Literal["in_memory", "24h"] | None = None
-    prompt_cache_options: CacheOptions | None = None
+    prompt_cache_options: ChatCacheOptions | None = None
     service_tier: Tier | None = None
     store: Literal[False] | None = None
     n: int | None = Field(default=None, ge=1, le=16, description="More than one only without a session.")
