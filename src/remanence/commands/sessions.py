@@ -132,7 +132,7 @@ def _check_opening(session: str, opening: Opening) -> None:
     """Refuse what not every database could hold: a session may be moved from one to another."""
     check_new_session(session)
     for name, text in (("user", opening.user), ("title", opening.title)):
-        if "\x00" in text:
+        if "\x00" in str(text):  # what is no text is refused by the write, in its own words
             raise InvalidInput(f"The {name} holds a NUL character. Nothing was written; leave it out.", param=name)
 
 
