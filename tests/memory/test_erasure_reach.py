@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, closing
 
 import asyncpg
 import pytest
@@ -180,21 +182,31 @@ async def test_what_moving_rows_left_between_them_goes_too(rt: Remanence) -> Non
     assert all((await holds(rt, receipt)).values())
 
 
-async def test_what_another_transaction_could_still_see_goes_when_it_has_ended(postgres_database: str) -> None:
-    async with Remanence(postgres_database, options=Options(model=Scripted(commanded))) as rt:
-        await told(rt)
-        reader = await asyncpg.connect(postgres_database)
-        reading = reader.transaction(isolation="repeatable_read")
-        await reading.start()
-        await reader.execute("SELECT 1")  # it locks nothing, and could look at everything as it was
+@asynccontextmanager
+async def reading(url: str) -> AsyncIterator[None]:
+    """Another program has begun to read, and could look at everything as it was."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file:
+            file.execute("BEGIN")
+            file.execute("SELECT count(*) FROM sessions").fetchone()
+            yield
+        return
+    server = await asyncpg.connect(url)
+    async with server.transaction(isolation="repeatable_read"):
+        await server.execute("SELECT 1")  # it locks nothing
+        yield
+    await server.close()
+
+
+async def test_what_somebody_else_could_still_see_goes_when_they_have_ended(rt: Remanence, url: str) -> None:
+    await told(rt)
+    async with reading(url):
         erasing = asyncio.create_task(rt.memory.erase("user", "ada", reason="asked to"))
         done, _ = await asyncio.wait([erasing], timeout=3)
-        await reading.rollback()
-        await erasing
-        await reader.close()
-        assert not done, "it waits"
-        paths = await rt.database.files()
-        assert [path.name for path in paths if RARE in path.read_bytes().lower()] == []
+    await erasing
+    assert not done, "it waits"
+    paths = await rt.database.files()
+    assert [path.name for path in paths if RARE in path.read_bytes().lower()] == []
 
 
 @pytest.mark.parametrize("what", ["memory", "subject"])

@@ -17,9 +17,9 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from remanence.errors import StoreUnavailable
 from remanence.stores.postgres_connect import SCHEMA, Connection, connect, hang_up
 from remanence.stores.postgres_errors import DRIVER_ERRORS, explain
+from remanence.stores.refusals import OLDER_LOOK_S, OLDER_S_MAX, still_seen
 
 __all__ = ["rewrite_tables", "table_files"]
 
@@ -38,8 +38,6 @@ WHERE datname = current_database() AND pid <> pg_backend_pid()
     AND greatest(age(backend_xmin), age(backend_xid)) > age($1::text::xid)
 ORDER BY xact_start LIMIT 1
 """
-OLDER_S_MAX, _LOOK_S = 30.0, 0.05
-"""How long a transaction that began before is waited for, and how often it is looked for."""
 _FOLDER = """
 SELECT current_setting('data_directory', true) || '/base/' || oid FROM pg_database WHERE datname = current_database()
 """
@@ -64,17 +62,13 @@ async def rewrite_tables(url: str) -> None:
 async def _wait_for_older(connection: Connection) -> None:
     """Wait until no transaction can see what is there no more. Raises StoreUnavailable when one goes on and on."""
     now = await connection.fetchval("SELECT pg_current_xact_id()::xid::text")
-    looks = int(OLDER_S_MAX / _LOOK_S)
+    looks = int(OLDER_S_MAX / OLDER_LOOK_S)
     while (older := await connection.fetchrow(_OLDER, now)) is not None:
         looks -= 1
         if not looks:
-            raise StoreUnavailable(
-                f"PostgreSQL keeps what was deleted for a transaction that began before: process {older['pid']} of the "
-                f"server, {older['application_name'] or 'without a name'}, since {older['xact_start']}. What was to go "
-                "is in no journal and no index any more, and the files are written anew when that has ended; an "
-                "erasure tries again by itself. See pg_stat_activity."
-            )
-        await asyncio.sleep(_LOOK_S)
+            name = older["application_name"] or "without a name"
+            raise still_seen(f"process {older['pid']} of the server ({name}), which began at {older['xact_start']}")
+        await asyncio.sleep(OLDER_LOOK_S)
 
 
 async def table_files(connection: Connection) -> Sequence[Path]:

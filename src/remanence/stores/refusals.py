@@ -6,10 +6,12 @@ Each builds an error that says what happened, what was kept and what to do next;
 from __future__ import annotations
 
 from remanence.core.freezes import plain_scope
-from remanence.errors import Conflict, Fenced, InvalidInput, NotFound, StoreCorrupt, plain_words
+from remanence.errors import Conflict, Fenced, InvalidInput, NotFound, StoreCorrupt, StoreUnavailable, plain_words
 from remanence.ports import Fork, Lease
 
 __all__ = [
+    "OLDER_LOOK_S",
+    "OLDER_S_MAX",
     "bad_fork",
     "bad_redaction",
     "bad_scope",
@@ -24,10 +26,15 @@ __all__ = [
     "no_version",
     "released_unseen",
     "session_exists",
+    "still_seen",
     "unfit_event",
     "unfit_text",
     "unselective",
 ]
+
+OLDER_S_MAX, OLDER_LOOK_S = 30.0, 0.05
+"""How long whoever could still see what was deleted is waited for before the files are written anew, and how often one
+looks."""
 
 
 def fenced(lease: Lease, epoch: int, worker: str | None) -> Fenced:
@@ -138,4 +145,12 @@ def unselective(selector: object) -> InvalidInput:
     return InvalidInput(
         f"{selector!r} names no memory, session, subject, store or scope, so it would remove the whole project. "
         "Nothing was removed; say which memories are meant."
+    )
+
+
+def still_seen(by: str) -> StoreUnavailable:
+    """To whoever wants what was deleted out of the files, while somebody could still look at it."""
+    return StoreUnavailable(
+        f"The files still hold what was deleted, for {by}. It is in no journal and no index any more. When they have "
+        "ended, the files can be rid of it: an erasure tries again by itself, and signs its receipt then."
     )

@@ -43,6 +43,7 @@ from remanence.ports import (
 from remanence.spec import AgentSpec
 from remanence.stores import sqlite_changes, sqlite_leases, sqlite_reads, sqlite_renaming, sqlite_usage, sqlite_views
 from remanence.stores.known_specs import KnownSpecs
+from remanence.stores.refusals import OLDER_LOOK_S, OLDER_S_MAX, still_seen
 from remanence.stores.rows import draft
 from remanence.stores.sqlite_bus import bus_beside
 from remanence.stores.sqlite_connect import LOCK_TIMEOUT_S, Location, explained
@@ -281,8 +282,17 @@ class SqliteDatabase:
         return await self._writer.do(partial(sqlite_renaming.rename_user, project=project, old=old, new=new))
 
     async def scrub(self) -> None:
-        """Write the file anew and empty the write-ahead log. Writes wait for it, and it takes as much room again."""
+        """Write the file anew and empty the write-ahead log. Writes wait for it, and it takes as much room again.
+
+        Whoever began to read before needs the log, and is waited for: StoreUnavailable when they go on and on.
+        """
         await self._writer.do(rewrite)
+        for _ in range(int(OLDER_S_MAX / OLDER_LOOK_S)):
+            if not self._writer.log_holds_erased:
+                return
+            await asyncio.sleep(OLDER_LOOK_S)
+            await self._writer.do(_nothing)
+        raise still_seen(f"somebody who has read {self._location.path} since before, a backup or a tool perhaps")
 
     async def files(self) -> Sequence[Path]:
         """The database and its write-ahead log."""
@@ -305,6 +315,10 @@ class SqliteDatabase:
         await self._writer.close()
         if self._folder is not None:
             await asyncio.to_thread(self._folder.cleanup)
+
+
+def _nothing(ledger: object) -> None:
+    """A job, after which the log is emptied if it can be."""
 
 
 def _copy(connection: sqlite3.Connection, path: str) -> None:

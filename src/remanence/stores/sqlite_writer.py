@@ -89,7 +89,8 @@ class Writer:
         """Whether the last group was so small that waiting for company saves nothing."""
         self._rung: queue.SimpleQueue[None] = queue.SimpleQueue()  # an Event is a dozen calls in Python each way
         self._closed = False
-        self._log_holds_erased = False
+        self.log_holds_erased = False
+        """Whether the log could not be emptied since something was erased: a reader needs it. Each job tries again."""
         with explained(location):
             self._ledger = Ledger(connect(location, writer=True))
             self._ledger.connection.execute("PRAGMA busy_timeout = 0")  # `_lock` waits, in shorter steps
@@ -146,7 +147,7 @@ class Writer:
                 due = self._commit(group)
                 self._rewrite([job for job in group if job.work is rewrite and job.error is None])
                 self._answer(group, due)
-                if self._log_holds_erased:
+                if self.log_holds_erased:
                     self._empty_log()
         finally:
             self._closed = True
@@ -213,7 +214,7 @@ class Writer:
             ledger.commit()
         except Exception as error:  # noqa: BLE001 - the thread must outlive whatever one group meets
             return self._recover(group, error)
-        self._log_holds_erased = self._log_holds_erased or ledger.erased
+        self.log_holds_erased = self.log_holds_erased or ledger.erased
         return foreign or ledger.due
 
     def _work(self, job: Job) -> None:
@@ -288,4 +289,4 @@ class Writer:
             (busy, _, _) = self._ledger.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error:
             busy = 1  # a disk that fails is told to the next write
-        self._log_holds_erased = bool(busy)
+        self.log_holds_erased = bool(busy)
