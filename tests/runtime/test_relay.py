@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from remanence import Agent, Remanence
+from remanence import Agent, Remanence, tool
 from remanence.app import Options, open_database
 from remanence.commands.follow import follow
 from remanence.content import Part, Text, Thinking, Usage
@@ -78,16 +78,32 @@ class Voice:
 
 
 class Counting:
-    """A bus that counts what is sent on it."""
+    """A bus that counts what is sent on it, and lets nothing through when it is told to."""
 
     def __init__(self, bus: Bus) -> None:
-        self._bus, self.sent = bus, 0
+        self._bus, self.sent, self.mute = bus, 0, False
         self.name, self.bytes_max = bus.name, bus.bytes_max
         self.listen, self.close = bus.listen, bus.close
 
     def send(self, message: bytes, *, to: str = "") -> None:
         self.sent += 1
-        self._bus.send(message, to=to)
+        if not self.mute:
+            self._bus.send(message, to=to)
+
+
+@tool
+async def seen_by_ada() -> str:
+    """A function that only one process has: so the other one cannot drive her sessions."""
+    return ""
+
+
+@tool
+async def seen_by_bob() -> str:
+    """As that of ada."""
+    return ""
+
+
+HERE = {"ada": seen_by_ada, "bob": seen_by_bob}
 
 
 class Place:
@@ -98,14 +114,14 @@ class Place:
 
     @asynccontextmanager
     async def runtime(
-        self, voice: Voice | None = None, around: Callable[[Bus], Bus] | None = None
+        self, voice: Voice | None = None, around: Callable[[Bus], Bus] | None = None, agent: str = "ada"
     ) -> AsyncIterator[Remanence]:
         """One that works when it has a voice."""
         database = await open_database(self.url)
         given = DatabaseAround(database)
         given.bus = around(database.bus) if around is not None else database.bus
         options = Options(times=TIMES, clock=self.clock, database=given)
-        agents = [Agent("ada", model="voice")]
+        agents = [Agent(agent, model="voice", tools=[HERE[agent]])]
         models = {"voice": voice or Voice()}
         try:
             async with Remanence(agents=agents, models=models, worker=voice is not None, options=options) as rt:
@@ -244,6 +260,50 @@ async def test_where_nobody_else_reads_nothing_is_sent(place: Place) -> None:
         for _ in range(3):
             async for _item in session.send("Say it."):
                 pass
+        assert buses[0].sent == before
+
+
+async def test_two_that_work_read_each_other_and_themselves(place: Place) -> None:
+    voices = {"ada": Voice((Text("this is ada"),)), "bob": Voice((Text("this is bob"),))}
+    async with place.runtime(voices["ada"]) as one, place.runtime(voices["bob"], agent="bob") as two:
+        sessions = {"ada": await one.open("ada"), "bob": await two.open("bob")}
+        async with AsyncExitStack() as held:
+            ears = [
+                (name, await held.enter_async_context(hearing(rt, session.id)))
+                for name, session in sessions.items()
+                for rt in (one, two)
+            ]
+            for name, session in sessions.items():
+                await session.submit("Say it.")
+                voices[name].let(2)
+            for name, ear in ears:
+                await ear.until(lambda ear=ear, name=name: ear.text == f"this is {name}"[:8])
+            for voice in voices.values():
+                voice.let(9)
+            for _, ear in ears:
+                await ear.until(ear.is_over)
+
+
+async def test_a_reader_that_vanished_is_told_nothing_after_a_while(place: Place) -> None:
+    voice, buses = Voice(), list[Counting]()
+
+    def counted(bus: Bus) -> Bus:
+        buses.append(Counting(bus))
+        return buses[-1]
+
+    async with place.runtime(voice, counted) as there, place.runtime(None, counted) as here:
+        session = await there.open("ada")
+        async with hearing(here, session.id) as ear:
+            await session.submit("Say it.")
+            voice.let(2)
+            await ear.until(lambda: ear.text == "one two ")
+            voice.let(9)
+            await ear.until(ear.is_over)
+            buses[1].mute = True
+        place.clock.leap(11)
+        before = buses[0].sent
+        voice.let(9)
+        await session.send("Say it.")
         assert buses[0].sent == before
 
 
