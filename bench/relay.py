@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from remanence import Agent, Remanence
@@ -84,14 +85,14 @@ async def follow(rt: Remanence, turns: int, late: Late) -> None:
                 late.hear(item.text.encode())
 
 
-async def stream(rt: Remanence, turns: int, late: Late) -> None:
+async def stream(rt: Remanence, turns: int, late: Late, lookout: Lookout) -> None:
     """The same over a stream of the Agents API, as its frames are made."""
     session = await rt.open(AGENT)
     for _ in range(turns):
         frames = SessionStream(rt.caller, session.id, StreamChoice(obfuscation=False, until_rest=True))
         await frames.begin(None)
         await session.submit("Speak.")
-        async for batch in frames.frames(Lookout(rt.caller)):
+        async for batch in frames.frames(lookout):
             for frame in batch:
                 if b"output_text.delta" in frame.partition(b"\n")[0]:
                     late.hear(json.loads(frame.rpartition(b"data: ")[2])["delta"].encode())
@@ -101,7 +102,8 @@ async def stream(rt: Remanence, turns: int, late: Late) -> None:
 async def measure(url: str, sessions: int, turns: int) -> dict[str, dict[str, float]]:
     figures: dict[str, dict[str, float]] = {}
     async with Remanence(url, agents=[AGENT], worker=False) as rt:
-        for name, reading in (("followed_ms", follow), ("streamed_ms", stream)):
+        streaming = partial(stream, lookout=Lookout(rt.caller))
+        for name, reading in (("followed_ms", follow), ("streamed_ms", streaming)):
             late = Late()
             await asyncio.gather(*(reading(rt, turns, late) for _ in range(sessions)))
             figures[name] = late.figures(sessions * turns * PIECES)

@@ -121,14 +121,19 @@ async def test_the_folder_is_for_its_user_alone_and_goes_with_the_last(tmp_path:
     assert not folder_of(path).exists()
 
 
-async def test_the_socket_of_a_killed_process_is_removed(tmp_path: Path) -> None:
+async def test_the_socket_of_a_killed_process_is_removed_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     async with opened(f"sqlite:///{path}", 2) as (one, two):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as dead:
-            dead.bind(str(folder_of(path) / "dead"))
+            dead.bind(str(folder_of(path) / ("0" * 16)))
+        for name in ("f" * 16, "notes.txt"):
+            (folder_of(path) / name).touch()
         one.bus.send(b"who is there")
+        one.bus.send(b"and there", to="../a.db")
         await two.until(lambda: two.heard == [b"who is there"])
-        assert {entry.name for entry in folder_of(path).iterdir()} == {one.bus.name, two.bus.name}
+        left = {entry.name for entry in folder_of(path).iterdir()}
+        assert left == {one.bus.name, two.bus.name, "f" * 16, "notes.txt"}
+        assert await asyncio.to_thread(path.exists)
 
 
 async def test_a_folder_that_was_removed_is_made_again(tmp_path: Path) -> None:

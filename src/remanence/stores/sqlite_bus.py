@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import re
 import secrets
 import socket
 import stat
@@ -36,6 +37,7 @@ log = structlog.get_logger("remanence.sqlite")
 ADDRESS_BYTES_MAX = 107
 MESSAGE_BYTES_MAX = 32_000
 NAME_BYTES = 8
+_NAME = re.compile(rf"[0-9a-f]{{{2 * NAME_BYTES}}}")
 READ_AT_ONCE = 64
 """How many messages are heard before others in the event loop have their turn."""
 _TRIES = 3
@@ -110,7 +112,7 @@ class SocketBus:
         except OSError:
             return  # somebody removed it: `listen` makes it again
         for name in names:
-            if name != self.name:
+            if name != self.name and _NAME.fullmatch(name):  # a name may come from a message: it leads nowhere else
                 self._tell(name, message)
 
     def _tell(self, name: str, message: bytes) -> None:
@@ -120,7 +122,8 @@ class SocketBus:
             self._socket.sendto(message, str(path))
         except ConnectionRefusedError:
             with suppress(OSError):
-                path.unlink()  # its process is dead: a living one has its socket open as long as its name is there
+                if path.is_socket():
+                    path.unlink()  # its process is dead: a living one has its socket open as long as its name is there
         except OSError:
             return  # its room is full, or it has just left
 
