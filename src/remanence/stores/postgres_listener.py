@@ -28,8 +28,8 @@ class Listener:
         self._closed = False
 
     def hear(self, channel: str, told: Callable[[str], None], changed: Callable[[], None]) -> None:
-        """Call `told` with each payload on a channel, once `open` was called; `changed` when it begins to be heard, and
-        when it is heard no more."""
+        """Call `told` with each payload on a channel, once `open` was called; `changed` when it begins to be heard, which
+        is after those that were asked for before it, and when it is heard no more."""
         self._channels[channel] = told, changed
 
     def open(self) -> None:
@@ -55,8 +55,8 @@ class Listener:
                 self._heard.clear()
                 connection.add_termination_listener(self._gone)
                 self._connection = connection
-            while missing := self._channels.keys() - self._heard:
-                channel = missing.pop()
+            while missing := [channel for channel in self._channels if channel not in self._heard]:
+                channel = missing[0]
                 await connection.add_listener(channel, self._told)
                 self._heard.add(channel)
                 self._channels[channel][1]()
