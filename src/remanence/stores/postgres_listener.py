@@ -28,8 +28,8 @@ class Listener:
         self._closed = False
 
     def hear(self, channel: str, told: Callable[[str], None], changed: Callable[[], None]) -> None:
-        """Call `told` with each payload on a channel, once `open` was called; `changed` when it begins to be heard, which
-        is after those that were asked for before it, and when it is heard no more."""
+        """Call `told` with each payload on a channel, once `open` was called; `changed` when it begins to be heard, and
+        when it is heard no more. Channels begin to be heard in the order in which they were asked for."""
         self._channels[channel] = told, changed
 
     def open(self) -> None:
