@@ -17,6 +17,7 @@ from remanence.commands.caller import Caller
 from remanence.commands.sessions import Opening
 from remanence.commands.transfer import verify_session
 from remanence.errors import InvalidConfig, RemanenceError, StoreCorrupt
+from remanence.events import ToolReturned
 from remanence.ports import Database, RawRecord, SessionQuery
 from remanence.runtime.clock import SystemClock
 from remanence.runtime.live import Hub
@@ -166,3 +167,31 @@ async def test_one_damaged_session_does_not_stop_the_others(
         found = await verify_session(rt.caller, "two")
         assert found.fault is not None
         assert (found.fault.position, rt.worker is not None and rt.worker.alive) == (3, True)
+
+
+async def test_a_blob_is_what_its_name_says_or_is_not_handed_out(tmp_path: Path) -> None:
+    """Large content lies beside the journal: what was put in its place is neither shown nor given to a model."""
+    path = tmp_path / "shop.db"
+    async with runtime(tmp_path, None, Shop().agent()) as rt:
+        result = await rt.open("shop")
+        await result.send(call("bulky", n=100_000))
+        said = await rt.open("shop")
+        await said.send("x" * 100_000)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for digest, content in connection.execute("SELECT digest, content FROM blobs").fetchall():
+            connection.execute(
+                "UPDATE blobs SET content = ? WHERE digest = ?", (content.replace(b"xxx", b"yyy"), digest)
+            )
+    async with runtime(tmp_path, None, Shop().agent()) as rt:
+        (blob,) = [
+            record.event.blob
+            for record in await (await rt.get(result.id)).history()
+            if isinstance(record.event, ToolReturned)
+        ]
+        assert blob is not None
+        with pytest.raises(StoreCorrupt, match=f"The content of blob {blob} is damaged"):
+            await rt.database.blobs.get(blob)
+        with pytest.raises(StoreCorrupt, match=f"record 2 of session '{said.id}', which lies among the blobs"):
+            await (await rt.get(said.id)).history()
+        for session in (result, said):
+            assert not (await verify_session(rt.caller, session.id)).intact

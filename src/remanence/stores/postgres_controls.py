@@ -9,14 +9,13 @@ from typing import Literal
 import msgspec
 
 from remanence.core.freezes import covered
-from remanence.errors import StoreCorrupt
 from remanence.ports import Budget, Hold, Version
 from remanence.spec import AgentSpec, decode_spec, spec_digest
 from remanence.stores.postgres_access import Access
 from remanence.stores.postgres_careful import FREEZE_GATE
 from remanence.stores.postgres_connect import Row as Fields
 from remanence.stores.postgres_rows import can_name
-from remanence.stores.refusals import bad_scope, no_blob, no_hold, no_version
+from remanence.stores.refusals import bad_scope, blob_damaged, no_blob, no_hold, no_version
 from remanence.stores.rows import RESTED
 
 __all__ = ["PostgresBlobs", "PostgresControls", "PostgresSpecs"]
@@ -202,8 +201,5 @@ class PostgresBlobs:
         if content is None:
             raise no_blob(digest)
         if sha256(content).digest() != key:
-            raise StoreCorrupt(
-                f"The content of blob {digest} is damaged. It was left as it is; run `remanence sessions verify` to "
-                "find the extent, and restore from a backup."
-            )
+            raise blob_damaged(digest)
         return content

@@ -15,6 +15,8 @@ __all__ = [
     "bad_fork",
     "bad_redaction",
     "bad_scope",
+    "blob_damaged",
+    "content_changed",
     "content_missing",
     "entry_changed",
     "fenced",
@@ -111,6 +113,20 @@ def content_missing(session: str, position: int) -> StoreCorrupt:
     return StoreCorrupt(
         f"The content of record {position} of session {session!r} is missing from the blobs. The rest was left as it "
         "is; run `remanence sessions verify` to find the extent, and restore from a backup."
+    )
+
+
+def content_changed(session: str, position: int) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"The content of record {position} of session {session!r}, which lies among the blobs, is not what was "
+        "written. It was left as it is; run `remanence sessions verify` to find the extent, and restore from a backup."
+    )
+
+
+def blob_damaged(digest: str) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"The content of blob {digest} is damaged. It was left as it is; run `remanence sessions verify` to find the "
+        "extent, and restore from a backup."
     )
 
 

@@ -47,7 +47,7 @@ from remanence.events import (
     skeleton,
 )
 from remanence.ports import Budget, Charge, RawRecord, Summary, UsageQuery, Write
-from remanence.stores.refusals import content_missing, fenced, no_session, unfit_event, unfit_text
+from remanence.stores.refusals import content_changed, content_missing, fenced, no_session, unfit_event, unfit_text
 
 __all__ = [
     "HOUR_US",
@@ -358,6 +358,8 @@ def recorded(session: str, row: Row, content: bytes | None = None) -> Recorded:
     payload = row.payload if row.payload is not None else content
     if payload is None:
         raise content_missing(session, row.position)
+    if row.payload is None and payload_digest(payload) != row.payload_digest:
+        raise content_changed(session, row.position)  # it is large and rare, so it can be looked at each time
     redacted = row.payload is not None and row.payload_digest is not None
     try:
         event = decode_event(payload)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from hashlib import sha256
 
 from remanence.events import Recorded
 from remanence.ports import Cursor, Fork, Loaded, RawRecord, Summary
-from remanence.stores.refusals import no_blob, no_session
+from remanence.stores.refusals import blob_damaged, no_blob, no_session
 from remanence.stores.rows import Row, raw_record, recorded
 from remanence.stores.sqlite_connect import means_damaged
 from remanence.stores.sqlite_tables import HEAD_TABLES, POSITION_MASK, SUMMARY_COLUMNS, place_of
@@ -155,13 +156,15 @@ def _content(connection: sqlite3.Connection, row: Row) -> bytes | None:
 
 
 def blob(connection: sqlite3.Connection, digest: str) -> bytes:
-    """Content by its digest. Raises NotFound."""
+    """Content by its digest. Raises NotFound, and StoreCorrupt for what has another digest now."""
     try:
         found = connection.execute(_CONTENT, (bytes.fromhex(digest),)).fetchone()
     except ValueError:
         found = None
     if found is None:
         raise no_blob(digest)
+    if sha256(found[0]).hexdigest() != digest.lower():
+        raise blob_damaged(digest)
     return found[0]
 
 
