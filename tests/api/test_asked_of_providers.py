@@ -195,26 +195,31 @@ async def test_a_dearer_tier_has_no_price_of_its_own(tmp_path: Path) -> None:
         assert len(it.provider.requests) == 1
 
 
-async def test_a_window_is_cut_to_what_the_model_reads(tmp_path: Path) -> None:
-    """With `auto`; what it was told is in the session all the same."""
+@pytest.mark.parametrize("store", [True, False])
+async def test_a_window_is_cut_to_what_the_model_reads(tmp_path: Path, store: bool) -> None:
+    """With `auto`; what it was told is in the session all the same, or with the client where nothing is stored."""
     async with world(tmp_path, *[Answer(text="Yes.", counts=False)] * 40, reads=4_000) as it:
         responses, previous = it.client.responses, None
+        talk: list[Any] = []
         for number in range(8):
             words = f"{number}: " + "word " * 600
+            talk.append({"role": "user", "content": words})
             made = await responses.create(
                 model="chat",
-                input=words,
+                input=words if store else talk,
                 truncation="auto",
                 max_output_tokens=100,
-                previous_response_id=previous.id if previous else None,
+                previous_response_id=previous.id if previous and store else None,
+                store=store,
             )
             previous = made
+            talk.append({"role": "assistant", "content": made.output_text})
         said = [m["content"] for m in it.asked["messages"] if m["role"] == "user" and "word word" in m["content"]]
         assert "7: " in said[-1]
         assert len(said) < 8
         assert sum(len(text) for text in said) < 4_000 * 5
         with pytest.raises(openai.BadRequestError) as refused:
-            await responses.create(model="chat", input="word " * 5_000, truncation="disabled")
+            await responses.create(model="chat", input="word " * 5_000, truncation="disabled", store=store)
         assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")
 
 

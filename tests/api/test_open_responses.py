@@ -139,6 +139,45 @@ async def test_a_stream_tells_every_item_from_its_beginning_to_its_end(server: S
     checked(events[-1]["response"])
 
 
+async def test_a_stream_tells_a_call_from_its_beginning_to_its_end(server: Server) -> None:
+    async with httpx2.AsyncClient(base_url=f"{server.url}/v1", timeout=60) as client:
+        body = {"model": "m", "input": [said("user", "weather?")], "tools": [WEATHER], "stream": True}
+        answer = await client.post("/responses", json=body, headers={"authorization": f"Bearer {KEY}"})
+    frames = answer.text.strip().split("\n\n")[:-1]
+    events = [msgspec.json.decode(frame.partition("data: ")[2]) for frame in frames]
+    called = [event for event in events if "item" in event or "arguments" in event["type"]]
+    kinds = list(dict.fromkeys(event["type"] for event in called))
+    assert kinds == [
+        "response.output_item.added",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.output_item.done",
+    ]
+    assert {event["item"]["type"] for event in called if "item" in event} == {"function_call"}
+    told = "".join(event["delta"] for event in called if event["type"].endswith("arguments.delta"))
+    assert msgspec.json.decode(told) == {"where": "Oslo"}
+    assert told == next(event["arguments"] for event in called if event["type"].endswith("arguments.done"))
+    assert checked(events[-1]["response"])["output"][0]["arguments"] == told
+
+
+async def test_a_function_that_is_forced_is_answered(server: Server, model: Scripted) -> None:
+    """A call, its output, and what was said before it: all of it reaches the model."""
+    forced = {"type": "function", "name": "get_weather"}
+    first = checked((await ask(server, model="m", input="weather?", tools=[WEATHER], tool_choice=forced))[1])
+    assert first["tool_choice"] == forced
+    (call,) = first["output"]
+    output = {"type": "function_call_output", "call_id": call["call_id"], "output": '{"celsius":7}'}
+    later = checked(
+        (await ask(server, model="m", input=[output], previous_response_id=first["id"], tools=[WEATHER]))[1]
+    )
+    assert later["output"][0]["type"] == "message"
+    assert [message.role for message in model.requests[-1].messages] == ["user", "assistant", "tool"]
+    kept = checked((await ask(server, model="m", input="which word was it?", previous_response_id=later["id"]))[1])
+    assert kept["previous_response_id"] == later["id"]
+    heard = [text_of(message.parts) for message in model.requests[-1].messages if message.role == "user"]
+    assert heard == ["weather?", "which word was it?"]
+
+
 async def test_summing_up(server: Server, model: Scripted) -> None:
     talk = [said("user", "we launch on Tuesday"), said("assistant", "noted")]
     status, made = await ask(server, "/responses/compact", model="m", prompt_cache_key="k", input=talk)
@@ -164,6 +203,19 @@ async def test_over_a_socket(server: Server) -> None:
         gone = await told(socket, input="again", previous_response_id=two["id"])
         assert gone["error"]["code"] == "previous_response_not_found"
         assert checked(await told(socket, input="anew"))["previous_response_id"] is None
+        never = await told(socket, input="again", previous_response_id="resp_never")
+        assert never["error"]["code"] == "previous_response_not_found"
+        kept = checked(await told(socket, input="count", store=True))
+        assert (kept["store"], kept["output"][0]["content"][0]["text"]) == (True, "I heard: count")
+
+
+async def test_over_a_socket_from_what_was_summed_up(server: Server, model: Scripted) -> None:
+    """The items go back as they came, whoever wrote them, and what they stand for is heard."""
+    talk = [said("user", "the word is slate"), said("assistant", "noted"), said("user", "sum it up")]
+    made = (await ask(server, "/responses/compact", model="m", input=talk))[1]
+    async with dialled(server) as socket:
+        checked(await told(socket, input=[*made["output"], said("user", "go on")], tools=[]))
+    assert "I heard" in " ".join(text_of(message.parts) for message in model.requests[-1].messages)
 
 
 def dialled(server: Server) -> connect:

@@ -24,8 +24,8 @@ from remanence.commands.caller import Caller
 from remanence.commands.given import check
 from remanence.commands.metering import Meter
 from remanence.content import Message, Part, ToolCall
-from remanence.core.context import Transcript
-from remanence.core.state import Window
+from remanence.core.context import Transcript, fit
+from remanence.core.state import Session
 from remanence.errors import ModelError
 from remanence.events import (
     Event,
@@ -85,7 +85,8 @@ class Private:
         self._news = asyncio.Event()
 
     def _window(self, messages: tuple[Message, ...]) -> tuple[Message, ...]:
-        """The messages of the call, by the same rules as a journaled one's: every call has its output."""
+        """The messages of the call, by the same rules as a journaled one's: every call has its output, and what is over
+        the limit of the window is left out."""
         text = Transcript()
         events = check(self._caller, messages)
         if isinstance(events[-1], InputReceived):  # one message waits for its turn; here is the turn
@@ -96,7 +97,7 @@ class Private:
             text.add(self._record(event, self._position))
             if isinstance(event, TurnStarted):
                 self._turn = event.turn
-        return text.messages(Window(1, 1)).messages
+        return text.messages(fit(text, Session(self._session), self._asked.spec)).messages
 
     def _record(self, event: Event, position: int) -> Recorded:
         return Recorded(self._session, position, self._caller.clock.now(), 0, self._caller.actor, event)
