@@ -161,6 +161,15 @@ def test_a_schema_is_served_or_refused_however_deep_it_is(
         assert (status == 200) != ("nested too deeply" in answer.text)
 
 
+@pytest.mark.parametrize("asked", DEEP)
+def test_what_says_nothing_of_its_arguments_takes_none(
+    http: httpx2.Client, asked: Callable[[Any], tuple[str, Any]]
+) -> None:
+    """An empty schema is one on every face."""
+    path, body = asked({})
+    http.post(path, json=body).raise_for_status()
+
+
 @pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions"])
 @pytest.mark.parametrize("field", ["user", "safety_identifier"])
 def test_a_name_that_some_databases_cannot_hold_is_refused_by_all(http: httpx2.Client, path: str, field: str) -> None:

@@ -288,9 +288,8 @@ def _face(config: Config, servers: Servers, revision: int) -> dict[str, Any]:
 
 def _client_tool(tool: dict[str, Any]) -> ToolSpec:
     """The client runs it and answers for it: nothing is in doubt here when a turn ends without its result."""
-    return ToolSpec(
-        tool["name"], tool["description"], cast("dict[str, Any]", tool["parameters"]), kind="client", replay="safe"
-    )
+    parameters = cast("dict[str, Any]", tool["parameters"]) or {"type": "object", "properties": {}}
+    return ToolSpec(tool["name"], tool["description"], parameters, kind="client", replay="safe")
 
 
 def inline_name(config: Config) -> str:
