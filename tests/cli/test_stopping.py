@@ -139,6 +139,19 @@ def test_a_thread_that_never_ends(verb: str, tool: str, project: Path, cli: Run)
     assert [doubt["tool"] for doubt in cli("doubts", "list", "-o", "json").json] == [tool]
 
 
+def test_a_signal_to_a_process_and_to_its_group_is_one(project: Path, cli: Run) -> None:
+    (project / "agent.py").write_text(AGENT)
+    (project / "remanence.toml").write_text(SETTINGS.format(drain_s=0.3))
+    assert cli("run", "shop", "/tool sleeps {}", "--no-wait").code == 0
+    worker = begun(project, "worker")
+    for _ in range(2):
+        worker.send_signal(signal.SIGTERM)
+        threading.Event().wait(0.02)  # the kernel makes one of two that are still to be heard
+    said, _ = worker.communicate(timeout=30)
+    assert worker.returncode == 1
+    assert ("Finishing what runs in 1 session" in said, "Stopped at once" in said) == (True, False)
+
+
 @pytest.mark.parametrize("tool", ["swallows", "delegates"])
 @pytest.mark.parametrize("times", [1, 2])
 def test_ctrl_c_leaves_whatever_runs(times: int, tool: str, project: Path) -> None:

@@ -140,6 +140,10 @@ def answers_to(host: str, hosts: tuple[str, ...]) -> list[str]:
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
+ECHO_S = 0.1
+"""Who ends a process may signal it, and then its whole group with it, as `timeout` does: one word, said twice."""
+
+
 class Ending:
     """Why and when a server is to end. The first signal asks; a second one does not wait."""
 
@@ -184,6 +188,8 @@ class Ending:
 
     def _on_signal(self, number: int) -> None:
         if self._asked.is_set():
+            if number == signal.SIGTERM and time.time() - self.asked_at < ECHO_S:
+                return
             note("Stopped at once. What was acknowledged is kept; sessions that were held go on elsewhere, or when")
             note(f"this is run again, after at most {self._runtime.options.times.lease_s:g} s.")
             with suppress(OSError):
