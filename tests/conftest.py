@@ -33,6 +33,9 @@ signal.signal(signal.SIGTERM, signal.default_int_handler)
 # A job in the background begins with Ctrl-C ignored, and would hand that on to the processes that tests press it on.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# The store's laws explain themselves when one fails: their asserts are rewritten like those of tests.
+pytest.register_assert_rewrite("remanence.testing.conformance")
+
 SHARED = pytest.StashKey[str]()
 MEMORY = "/dev/shm"
 ROOM_BYTES = 3_000_000_000
