@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from remanence import Agent, Remanence
-from remanence.api.agents_stream import SessionStream, StreamChoice
+from remanence.api.agents.stream import SessionStream, StreamChoice
 from remanence.api.lookout import Lookout
 from remanence.content import Text, Usage
 from remanence.ports import Delta, ModelReply, ModelRequest, OnDelta

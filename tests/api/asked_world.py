@@ -12,11 +12,11 @@ from chat_server import Server, serving
 from msgspec.structs import replace
 
 from remanence import Agent, Remanence
-from remanence.api.agents import agents_router
-from remanence.api.agents_events import events_router
-from remanence.api.agents_sessions import sessions_router
-from remanence.api.chat import chat_router
-from remanence.api.responses import responses_router
+from remanence.api.agents.agents import agents_router
+from remanence.api.agents.events import events_router
+from remanence.api.agents.sessions import sessions_router
+from remanence.api.chat.completions import chat_router
+from remanence.api.responses.responses import responses_router
 from remanence.models.configuration import Api, ModelConfig
 from remanence.models.prices import Prices
 from remanence.models.scripted import Scripted

@@ -18,11 +18,11 @@ import msgspec
 from fastapi import FastAPI
 
 from remanence import Agent, Remanence, tool
-from remanence.api.agents_events import events_router
+from remanence.api.agents.events import events_router
 from remanence.api.app import build_app
 from remanence.api.auth import Access, development_principal
 from remanence.api.lookout import Lookout
-from remanence.api.responses import responses_router
+from remanence.api.responses.responses import responses_router
 from remanence.api.router import Face
 from remanence.app import Options, open_database
 from remanence.content import Part, Text, Thinking, ToolCall, Usage

@@ -12,7 +12,7 @@ import httpx2
 from chat_server import KEY, OTHER, READER, serving
 
 from remanence import Agent, Remanence, tool
-from remanence.api.admin import admin_router
+from remanence.api.admin.face import admin_router
 from remanence.commands.sessions import Opening
 from remanence.commands.versions import TRIAL
 from remanence.core.builtins import ASK_HUMAN

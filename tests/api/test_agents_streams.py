@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from typist import Attempt, Frame, Reader, Typist, parsed, reading, settled_of, told
 
 from remanence import Remanence
-from remanence.api.agents_stream import SessionStream
+from remanence.api.agents.stream import SessionStream
 from remanence.api.lookout import Lookout
 from remanence.api.stream import BEAT_S, Place
 from remanence.app import Options

@@ -11,7 +11,7 @@ import pytest
 from chat_server import Server, serving
 
 from remanence import Remanence
-from remanence.api.responses import responses_router
+from remanence.api.responses.responses import responses_router
 from remanence.models.scripted import Scripted, Step
 
 AT_ONCE = 3

@@ -14,7 +14,7 @@ import pytest
 from chat_server import OTHER, Server, serving
 
 from remanence import Agent, Remanence
-from remanence.api.chat import chat_router
+from remanence.api.chat.completions import chat_router
 from remanence.api.models import models_router
 from remanence.commands.metering import meter_of
 from remanence.content import Text, ToolResult, Usage

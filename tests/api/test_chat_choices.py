@@ -13,7 +13,7 @@ import pytest
 from chat_server import Server, serving
 
 from remanence import Agent, Remanence
-from remanence.api.chat import chat_router
+from remanence.api.chat.completions import chat_router
 from remanence.commands.metering import meter_of
 from remanence.content import Text, ToolCall, Usage, text_of
 from remanence.errors import ModelError

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remanence.api.chat_answer import Arguments, CallBegun, Piece, ReplyPieces, Stopper, Words
+from remanence.api.chat.answer import Arguments, CallBegun, Piece, ReplyPieces, Stopper, Words
 from remanence.commands.history import Branch, Continue, Journaled, reconcile
 from remanence.content import Message, Text, ToolCall, ToolResult
 from remanence.errors import ModelError

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_chat import FIND, chatting, user
 
-from remanence.api.chat_answer import Arguments, CallBegun, Done, Piece, Words, chunks
-from remanence.api.chat_answer import Heading as Head
-from remanence.api.chat_place import Tally, beyond
+from remanence.api.chat.answer import Arguments, CallBegun, Done, Piece, Words, chunks
+from remanence.api.chat.answer import Heading as Head
+from remanence.api.chat.place import Tally, beyond
 from remanence.content import Usage
 from remanence.errors import InvalidInput, ModelError
 

@@ -10,7 +10,7 @@ import pytest
 from chat_server import Server, serving
 
 from remanence import Remanence
-from remanence.api.chat import chat_router
+from remanence.api.chat.completions import chat_router
 from remanence.content import Text
 from remanence.models.scripted import Scripted
 from remanence.ports import ModelReply, ModelRequest

@@ -12,8 +12,8 @@ from chat_server import OTHER, Server
 from test_chat import FIND, chatting, script, user
 
 from remanence import Agent, tool
-from remanence.api.chat_answer import Done, Words
-from remanence.api.chat_session import Told, answer
+from remanence.api.chat.answer import Done, Words
+from remanence.api.chat.session import Told, answer
 from remanence.commands import sessions
 from remanence.commands.metering import AGENT
 from remanence.content import ToolResult, text_of

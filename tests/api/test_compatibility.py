@@ -18,7 +18,7 @@ from openai._resource import AsyncAPIResource, SyncAPIResource
 from wire_server import KEY, WireServer, serve
 
 from remanence.api.compatibility import HEADERS, NOT_SERVED, OPERATIONS, PARAMETERS
-from remanence.api.response_socket import socket_router
+from remanence.api.responses.socket import socket_router
 
 TABLE = {one.name: one for rows in OPERATIONS.values() for one in rows}
 ALIAS = "beta.chat"

@@ -12,8 +12,8 @@ import pytest
 from chat_server import OTHER, Server, serving
 
 from remanence import Remanence
-from remanence.api.conversations import conversations_router
-from remanence.api.responses import responses_router
+from remanence.api.responses.conversations import conversations_router
+from remanence.api.responses.responses import responses_router
 from remanence.content import Text, ToolCall, text_of
 from remanence.models.scripted import Scripted
 from remanence.ports import EntryQuery, ModelReply, ModelRequest

@@ -11,12 +11,12 @@ from chat_server import Server, serving
 from msgspec.structs import replace
 
 from remanence import Agent, Remanence, tool
-from remanence.api.agents_history import item_page
-from remanence.api.conversations import conversations_router
-from remanence.api.item_pages import items_said
-from remanence.api.item_references import with_items
+from remanence.api.agents.history import item_page
 from remanence.api.lists import Order
-from remanence.api.responses import responses_router
+from remanence.api.responses.conversations import conversations_router
+from remanence.api.responses.item_pages import items_said
+from remanence.api.responses.item_references import with_items
+from remanence.api.responses.responses import responses_router
 from remanence.app import Options, open_database
 from remanence.commands.caller import state_of
 from remanence.content import Text, ToolCall, text_of

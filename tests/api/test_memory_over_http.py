@@ -12,8 +12,8 @@ import pytest
 from chat_server import KEY, OTHER, Server, serving
 
 from remanence import Agent, Remanence, tool
-from remanence.api.admin import admin_router
-from remanence.api.responses import responses_router
+from remanence.api.admin.face import admin_router
+from remanence.api.responses.responses import responses_router
 from remanence.content import Text, ToolCall, ToolResult, text_of
 from remanence.models.scripted import Scripted, last_user_text
 from remanence.ports import ModelReply, ModelRequest

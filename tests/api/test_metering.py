@@ -11,7 +11,7 @@ from chat_server import KEY
 from test_chat import chatting, stored, user
 
 from remanence import Remanence
-from remanence.api.chat_shapes import ChatBody
+from remanence.api.chat.shapes import ChatBody
 from remanence.app import Options
 from remanence.commands.metering import LOST_AFTER_S, Meter, meter_of
 from remanence.commands.metrics import Tally, exposition

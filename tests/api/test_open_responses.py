@@ -17,8 +17,8 @@ from chat_server import KEY, Server, serving
 from websockets.asyncio.client import connect
 
 from remanence import Remanence
-from remanence.api.response_socket import socket_router
-from remanence.api.responses import responses_router
+from remanence.api.responses.responses import responses_router
+from remanence.api.responses.socket import socket_router
 from remanence.content import Image, Text, ToolCall, Usage, text_of
 from remanence.models.scripted import Scripted
 from remanence.ports import ModelReply, ModelRequest

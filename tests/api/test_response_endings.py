@@ -10,10 +10,10 @@ import pytest
 from chat_server import serving
 
 from remanence import Remanence
-from remanence.api.response_endings import KEPT_BYTES_MAX, ONE_KEPT_BYTES_MAX, Endings
-from remanence.api.response_kept import Kept, make_fold
-from remanence.api.response_request import Echo
-from remanence.api.responses import responses_router
+from remanence.api.responses.endings import KEPT_BYTES_MAX, ONE_KEPT_BYTES_MAX, Endings
+from remanence.api.responses.kept import Kept, make_fold
+from remanence.api.responses.request import Echo
+from remanence.api.responses.responses import responses_router
 from remanence.app import Options, open_database
 from remanence.commands import sessions
 from remanence.content import Text, ToolCall, Usage, text_of

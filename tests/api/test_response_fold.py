@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remanence.api.response_fold import Fold
-from remanence.api.response_items import Shown
+from remanence.api.responses.fold import Fold
+from remanence.api.responses.items import Shown
 from remanence.api.stream import Preview
 from remanence.content import Part, Text, Thinking, ToolCall
 from remanence.events import (

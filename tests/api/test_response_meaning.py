@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remanence.api.named import Named
-from remanence.api.response_input import Spoken
-from remanence.api.response_meaning import meaning_of
-from remanence.api.response_request import ResponseBody, echo_of
-from remanence.api.response_spec import spec_for
+from remanence.api.responses.input import Spoken
+from remanence.api.responses.meaning import meaning_of
+from remanence.api.responses.request import ResponseBody, echo_of
+from remanence.api.responses.spec import spec_for
 from remanence.errors import InvalidInput
 
 SCHEMA = {"type": "object", "properties": {"b": {"type": "string"}, "a": {"enum": [1, 2.5, None]}}, "required": ["b"]}

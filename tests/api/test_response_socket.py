@@ -20,8 +20,8 @@ from wire_server import serve
 
 from remanence import Remanence
 from remanence.api.auth import Rate, access_of
-from remanence.api.response_socket import WAITING_MAX, socket_router
-from remanence.api.responses import responses_router
+from remanence.api.responses.responses import responses_router
+from remanence.api.responses.socket import WAITING_MAX, socket_router
 from remanence.commands.keys import create_key, revoke_key
 from remanence.content import Text, ToolCall, text_of
 from remanence.models.scripted import Scripted, Step

@@ -12,7 +12,7 @@ import pytest
 from chat_server import Server, serving
 
 from remanence import Agent, Remanence, tool
-from remanence.api.responses import responses_router
+from remanence.api.responses.responses import responses_router
 from remanence.app import Options
 from remanence.content import Text, ToolCall, Usage, text_of
 from remanence.errors import ModelError

@@ -15,8 +15,8 @@ from chat_server import KEY, OTHER, Server, serving
 from pydantic import BaseModel
 
 from remanence import Agent, Remanence
-from remanence.api.response_input import pack
-from remanence.api.responses import responses_router
+from remanence.api.responses.input import pack
+from remanence.api.responses.responses import responses_router
 from remanence.content import Message, Part, Text, Thinking, ToolCall, ToolResult, Usage, text_of
 from remanence.errors import ModelError
 from remanence.models.configuration import ModelConfig

@@ -17,8 +17,8 @@ from chat_server import Server, serving
 from typist import Attempt, Typist
 
 from remanence import Remanence
-from remanence.api.chat import chat_router
-from remanence.api.responses import responses_router
+from remanence.api.chat.completions import chat_router
+from remanence.api.responses.responses import responses_router
 from remanence.app import Options, open_database
 from remanence.content import Text, ToolCall
 from remanence.ports import Bus

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from remanence import Remanence
-from remanence.api.agents_stream import SessionStream, StreamChoice
+from remanence.api.agents.stream import SessionStream, StreamChoice
 from remanence.api.lookout import Lookout
 from remanence.api.stream import Place
 from remanence.content import Part, Text, Thinking, Usage

@@ -18,7 +18,7 @@ import pytest
 from tests.runtime.telling import PIECES
 
 from remanence import Agent, Remanence
-from remanence.api.agents_stream import SessionStream, StreamChoice
+from remanence.api.agents.stream import SessionStream, StreamChoice
 from remanence.api.lookout import Lookout
 from remanence.api.stream import Place
 from remanence.commands.follow import follow

@@ -1,6 +1,6 @@
 """The HTTP faces.
 
 What every request passes: `guard` (name, host, size), `auth` (key, scope, project, rate), `bodies`, `failures`.
-What streams: `stream`, `lookout`. The faces: `agents*` (the Agents API), `response*` and `conversations` (Responses),
-`chat*`, `models`, `admin*`; `faces` mounts them, `app` wires, `pages` shows.
+What streams: `stream`, `lookout`. The faces are packages: `agents` (the Agents API), `responses` (with conversations),
+`chat`, `admin`; and the page `models`. `faces` mounts them, `app` wires, `pages` shows.
 """

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 
 from fastapi import APIRouter
 
-from remanence.api.admin import admin_router
-from remanence.api.agents import agents_router
-from remanence.api.agents_events import events_router
-from remanence.api.agents_missing import missing_router
-from remanence.api.agents_sessions import sessions_router
-from remanence.api.chat import chat_router
-from remanence.api.conversations import conversations_router
+from remanence.api.admin.face import admin_router
+from remanence.api.agents.agents import agents_router
+from remanence.api.agents.events import events_router
+from remanence.api.agents.missing import missing_router
+from remanence.api.agents.sessions import sessions_router
+from remanence.api.chat.completions import chat_router
 from remanence.api.models import models_router
-from remanence.api.response_socket import socket_router
-from remanence.api.responses import responses_router
+from remanence.api.responses.conversations import conversations_router
+from remanence.api.responses.responses import responses_router
+from remanence.api.responses.socket import socket_router
 from remanence.api.router import Face
 
 __all__ = ["FACES", "faces"]

@@ -145,7 +145,7 @@ class MemoryAtStore:
         return [AttachmentShape.of(one) for one in await attachments(self._caller, store=store, to=to)]
 
     async def attach(self, to: str, access: Access, store: str | None) -> AttachedShape:
-        from remanence.api.agents_attach import attach  # here, not above: it brings the whole face along
+        from remanence.api.agents.attach import attach  # here, not above: it brings the whole face along
 
         return await attach(self._caller, partial(saved.find_agent, self._caller), to, access, store)
 

@@ -1,0 +1,1 @@
+"""The native faces under `/admin/v1`; `face` puts them together."""

@@ -1,0 +1,112 @@
+"""`/admin/v1`: what waits for people (approvals, questions, doubts), and freezes over many sessions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Query, Response
+
+from remanence.api.admin.access import REFUSALS, Admin
+from remanence.api.admin.shapes import (
+    AnswerBody,
+    DecisionBody,
+    FreezeBody,
+    ResolutionBody,
+    json_answer,
+    listed,
+    page_answer,
+    shown,
+)
+from remanence.api.auth import owned_session
+from remanence.api.bodies import JsonRoute
+from remanence.api.once import once
+from remanence.api.router import Face
+from remanence.commands import approvals, controls
+from remanence.commands.caller import Caller
+from remanence.commands.shapes import ApprovalShape, DoubtShape, FreezeShape, SentShape, SettledShape
+from remanence.content import Text
+from remanence.errors import NotFound
+
+__all__ = ["people_router"]
+
+people_router = Face(tags=["people"], route_class=JsonRoute, responses=REFUSALS)
+_Limit = Annotated[int, Query(ge=1, le=1_000, description="How many sessions to look at.")]
+
+
+@people_router.get("/approvals", summary="List what waits for an answer", response_model=listed(ApprovalShape))
+async def list_approvals(caller: Admin, session: str | None = None, limit: _Limit = 100) -> Response:
+    """Calls that wait for an approval, and questions (`kind` is answer), in one session or in all of the project."""
+    if session is not None:
+        await owned_session(caller, session)
+    found = await approvals.waiting(caller, session=session, limit=limit)
+    return page_answer([ApprovalShape.of(one) for one in found])
+
+
+@people_router.post("/approvals/{session}/{call}", summary="Approve or deny a call", response_model=shown(SettledShape))
+@once
+async def decide_approval(caller: Admin, session: str, call: str, body: DecisionBody) -> Response:
+    """Answer one exact call, in the name of the key: bound to its arguments and its policy, used once."""
+    await owned_session(caller, session)
+    given = await approvals.approve(
+        caller, session, call, decision=body.decision, note=body.note, expires_s=body.expires_s
+    )
+    return json_answer(SettledShape(session, call, body.decision, caller.actor, given.head))
+
+
+@people_router.post("/questions/{session}/{call}", summary="Answer a question", response_model=shown(SentShape))
+@once
+async def answer_question(caller: Admin, session: str, call: str, body: AnswerBody) -> Response:
+    """Answer what the agent asked."""
+    await owned_session(caller, session)
+    given = await approvals.answer(caller, session, call, (Text(body.text),))
+    return json_answer(SentShape(session, given.head, given.replayed))
+
+
+@people_router.get("/doubts", summary="List effects in doubt", response_model=listed(DoubtShape))
+async def list_doubts(caller: Admin, session: str | None = None, limit: _Limit = 100) -> Response:
+    """Effects nobody can vouch for, in one session or in all of the project."""
+    if session is not None:
+        await owned_session(caller, session)
+    found = await approvals.doubts(caller, session=session, limit=limit)
+    return page_answer([DoubtShape.of(s.id, doubt) for s, doubt in found])
+
+
+@people_router.post("/doubts/{session}/{call}", summary="Settle a doubt", response_model=shown(SettledShape))
+@once
+async def resolve_doubt(caller: Admin, session: str, call: str, body: ResolutionBody) -> Response:
+    """Say that it happened (with this result), that it did not and shall run, or give it up."""
+    await owned_session(caller, session)
+    given = await approvals.resolve(caller, session, call, outcome=body.outcome, result=body.result, note=body.note)
+    return json_answer(SettledShape(session, call, body.outcome, caller.actor, given.head))
+
+
+# --- freezes ----------------------------------------------------------------------------------------------------------
+
+
+@people_router.get("/freezes", summary="List standing freezes", response_model=listed(FreezeShape))
+async def list_freezes(caller: Admin) -> Response:
+    """Those that reach the key's project."""
+    return page_answer([FreezeShape.of(hold) for hold in await controls.freezes_of(caller)])
+
+
+@people_router.post("/freezes", status_code=201, summary="Freeze", response_model=shown(FreezeShape))
+@once
+async def freeze_scope(caller: Admin, body: FreezeBody) -> Response:
+    """No effect starts under the scope once this answers; the answer names the last one that did."""
+    _check(caller, body.scope)
+    await controls.check_agent(caller, body.scope)
+    return json_answer(FreezeShape.of(await controls.freeze_scope(caller, body.scope, reason=body.reason)), status=201)
+
+
+@people_router.delete("/freezes/{scope}", summary="Thaw", response_model=shown(FreezeShape))
+async def thaw_scope(caller: Admin, scope: str) -> Response:
+    """Lift a freeze; the sessions it stopped go on."""
+    _check(caller, scope)
+    await controls.thaw_scope(caller, scope)
+    return json_answer(FreezeShape(scope, False, caller.actor, "", None, None))
+
+
+def _check(caller: Caller, scope: str) -> None:
+    kind, _, name = scope.partition(":")
+    if kind == "project" and name != caller.project:
+        raise NotFound(f"There is no {scope}. Nothing was changed; the key's project is {caller.project!r}.")

@@ -1,0 +1,1 @@
+"""The Agents API: `agents`, `sessions`, `events`, and what is `missing`."""

@@ -1,0 +1,1 @@
+"""Chat Completions: `completions` is the route."""

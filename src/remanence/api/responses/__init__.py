@@ -1,0 +1,1 @@
+"""Responses and Conversations: `responses`, `conversations` and `socket` are the routes."""

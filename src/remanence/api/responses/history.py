@@ -1,0 +1,38 @@
+"""What was said in a session before, as messages for another one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from remanence.api.responses.items import call_on_wire
+from remanence.api.responses.kept import read_all
+from remanence.commands.caller import Caller
+from remanence.content import Message, Part, ToolCall, ToolResult
+from remanence.core.context import Transcript
+from remanence.core.state import Window
+from remanence.events import TurnStarted
+
+__all__ = ["renamed", "said_before"]
+
+
+async def said_before(caller: Caller, session: str, upto: int) -> tuple[Message, ...]:
+    """Everything a session's model would be told, up to a position; calls under the ids that clients know."""
+    text, first = Transcript(), 0
+    for record in await read_all(caller, session, upto=upto):
+        text.add(record)
+        if isinstance(record.event, TurnStarted) and not first:
+            first = record.event.turn
+    return renamed(session, text.messages(Window(first or 1, 1)).messages)
+
+
+def renamed(session: str, messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The messages with their calls under the ids that clients know: elsewhere the session's own could be taken."""
+
+    def known(part: Part) -> Part:
+        if isinstance(part, ToolCall | ToolResult):
+            return replace(part, call=call_on_wire(session, part.call))
+        return part
+
+    return tuple(replace(message, parts=tuple(map(known, message.parts))) for message in messages)

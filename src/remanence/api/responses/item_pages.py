@@ -1,0 +1,215 @@
+"""Items of a session, a page at a time, read from where they were said and from nowhere else.
+
+What a turn said is shown by the records of that turn: a call is settled by its outcome, a reply is named by its
+attempt, and which tools were the client's is what the version said at that moment. So a journal is read in stretches
+that begin where a turn begins, from its end or from its beginning, or from the item that a page goes on after: its id
+says where that is. A page costs what it shows, however long the session is; at the most it costs the turn it lies in.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+
+from remanence.api.lists import Order
+from remanence.api.responses.items import Item, Shown, items_of_session
+from remanence.api.responses.mcp import remotes_of
+from remanence.api.turn_starts import start_of
+from remanence.commands.caller import Caller, state_in
+from remanence.content import ToolCall
+from remanence.core.state import Session
+from remanence.errors import NotFound
+from remanence.events import ModelReplied, Recorded, SessionOpened, SessionUpgraded, ToolReturned, TurnStarted
+
+__all__ = ["Placed", "find_said", "items_said", "said_beside", "said_page", "with_outcomes"]
+
+Placed = tuple[Item, int]
+"""An item, and the position of the record it comes from."""
+
+_LOOK = 64
+_LOOK_MAX = 1_024
+"""So many records are read at once: few for a page, more for whoever wants all."""
+_TAIL = re.compile(r"[a-z]+_(?:(?P<position>\d{1,15})|(?:given_)?(?P<turn>\d{1,15})_\d+(?:r\d+)?_\d+)")
+
+
+async def items_said(caller: Caller, s: Session, *, encrypted: bool = False, after: int = 0) -> list[Placed]:
+    """Every item of a session after a position, at which no turn is open, oldest first."""
+    found: list[Placed] = []
+    async with aclosing(_forth(caller, s, after)) as stretches:
+        async for records in stretches:
+            found += await _shown(caller, s, records, encrypted=encrypted)
+    return found
+
+
+async def find_said(caller: Caller, s: Session, name: str) -> Placed | None:
+    """The item of this id, with its position; None when the session has none, or it was erased."""
+    return next((one for one in await said_beside(caller, s, name) if one[0]["id"] == name), None)
+
+
+async def said_beside(caller: Caller, s: Session, name: str, *, encrypted: bool = False) -> list[Placed]:
+    """The items of the turn that an item of this id lies in, itself among them if there is one; none where no turn is.
+
+    They cost that turn, whatever else the session says.
+    """
+    position = await _position(caller, s, name)
+    if position is None:
+        return []
+    records = await anext(_back(caller, s, await _end_of_turn(caller, s, position)))
+    return await _shown(caller, s, records, encrypted=encrypted)
+
+
+async def said_page(
+    caller: Caller, s: Session, *, after: str | None, limit: int, order: Order
+) -> tuple[list[Item], bool] | None:
+    """Up to `limit` items, and whether there are more; None when the session has no item `after`."""
+    position = None if after is None else await _position(caller, s, after)
+    if after is not None and position is None:
+        return None
+    if order == "desc":
+        stretches = _back(caller, s, s.head if position is None else await _end_of_turn(caller, s, position))
+    else:
+        stretches = _forth(caller, s, 0 if position is None else await _start_before(caller, s, position))
+    found: list[Item] = []
+    passed = after is None
+    async with aclosing(stretches):
+        async for records in stretches:
+            said = [item for item, _ in await _shown(caller, s, records)]
+            for item in said if order == "asc" else reversed(said):
+                if passed:
+                    found.append(item)
+                passed = passed or item["id"] == after
+            if not passed:
+                return None
+            if len(found) > limit:
+                break
+    return found[:limit], len(found) > limit
+
+
+async def with_outcomes(caller: Caller, s: Session, position: int) -> list[int]:
+    """A record, and what the calls of a reply came to: no output stays behind without its call."""
+    end = await _end_of_turn(caller, s, position)
+    records = await caller.database.store.read(s.id, after=position - 1, limit=end - position + 1)
+    found = [position]
+    if not isinstance(records[0].event, ModelReplied):
+        return found
+    for record in records[1:]:
+        if isinstance(record.event, ModelReplied):
+            break
+        if isinstance(record.event, ToolReturned):
+            found.append(record.position)
+    return found
+
+
+# --- where ------------------------------------------------------------------------------------------------------------
+
+
+async def _position(caller: Caller, s: Session, name: str) -> int | None:
+    """A position in the stretch of an item, by its id: its own, or that of the beginning of its turn."""
+    kind, _, rest = name.partition("_")
+    found = _TAIL.fullmatch(f"{kind}_{rest.removeprefix(f'{s.id}_')}") if rest.startswith(f"{s.id}_") else None
+    if found is None:
+        return None
+    if found["position"] is not None:
+        position = int(found["position"])
+        return position if 0 < position <= s.head else None
+    try:
+        return await start_of(caller, s, int(found["turn"]))
+    except NotFound:
+        return None
+
+
+async def _end_of_turn(caller: Caller, s: Session, position: int) -> int:
+    """The last position before the next turn that begins after this one, or the head."""
+    after, limit = position, _LOOK
+    while after < s.head:
+        records = await caller.database.store.read(s.id, after=after, limit=limit)
+        for record in records:
+            if isinstance(record.event, TurnStarted):
+                return min(record.position - 1, s.head)
+        if not records:
+            break
+        after, limit = records[-1].position, min(2 * limit, _LOOK_MAX)
+    return s.head
+
+
+async def _start_before(caller: Caller, s: Session, position: int) -> int:
+    """The position before the last turn that begins at or before this one; 0 when none does."""
+    upto, limit = position, _LOOK
+    while upto > 0:
+        low = max(0, upto - limit)
+        for record in reversed(await caller.database.store.read(s.id, after=low, limit=upto - low)):
+            if isinstance(record.event, TurnStarted):
+                return record.position - 1
+        upto, limit = low, min(2 * limit, _LOOK_MAX)
+    return 0
+
+
+# --- stretches --------------------------------------------------------------------------------------------------------
+
+
+async def _back(caller: Caller, s: Session, upto: int) -> AsyncGenerator[Sequence[Recorded]]:
+    """The journal up to the end of a turn in stretches that begin with a turn, the newest first."""
+    limit = _LOOK
+    while upto > 0:
+        low = max(0, upto - limit)
+        records = await caller.database.store.read(s.id, after=low, limit=upto - low)
+        begins = (index for index, record in enumerate(records) if isinstance(record.event, TurnStarted))
+        first = next(begins, None) if low else 0
+        limit *= 2
+        if first is not None:
+            yield records[first:]
+            upto, limit = low + first, min(limit, _LOOK_MAX)
+
+
+async def _forth(caller: Caller, s: Session, after: int) -> AsyncGenerator[Sequence[Recorded]]:
+    """The journal after the end of a turn in stretches that end before a turn, the oldest first."""
+    left: list[Recorded] = []
+    limit = _LOOK
+    while after < s.head:
+        records = await caller.database.store.read(s.id, after=after, limit=min(limit, s.head - after))
+        left += records
+        after, limit = records[-1].position if records else s.head, min(2 * limit, _LOOK_MAX)
+        begins = (index for index in range(len(left) - 1, 0, -1) if isinstance(left[index].event, TurnStarted))
+        cut = next(begins, 0) if after < s.head else len(left)
+        if cut:
+            yield left[:cut]
+            left = left[cut:]
+
+
+async def _shown(caller: Caller, s: Session, records: Sequence[Recorded], *, encrypted: bool = False) -> list[Placed]:
+    """The items of a stretch, oldest first."""
+    return items_of_session(await _how(caller, s, records, encrypted=encrypted), records)
+
+
+async def _how(caller: Caller, s: Session, records: Sequence[Recorded], *, encrypted: bool) -> Callable[[int], Shown]:
+    """How the record at a position is shown. A call stays what it was when a later request names other tools."""
+    called = _called(records)
+    changes = [one for one in records if isinstance(one.event, SessionOpened | SessionUpgraded)]
+    first = ""
+    if called and records[0] not in changes[:1]:
+        first = (await state_in(caller.database.store, s.id, upto=records[0].position)).version
+    places, ways = [0], [await _way(caller, s, first, called, encrypted=encrypted)]
+    for record in changes if called else ():
+        assert isinstance(record.event, SessionOpened | SessionUpgraded)
+        places.append(record.position)
+        ways.append(await _way(caller, s, record.event.version, called, encrypted=encrypted))
+    return lambda position: ways[bisect_right(places, position) - 1]
+
+
+async def _way(caller: Caller, s: Session, version: str, called: set[str], *, encrypted: bool) -> Shown:
+    tools = (await caller.database.specs.get(version)).tools if version else ()
+    ours = {tool.name for tool in tools if tool.kind != "client"}
+    return Shown(s.id, s.agent, frozenset(called - ours), encrypted, remotes=remotes_of(tools))
+
+
+def _called(records: Sequence[Recorded]) -> set[str]:
+    """The tools that were called: those the agent does not have are the client's."""
+    return {
+        part.name
+        for record in records
+        if isinstance(record.event, ModelReplied)
+        for part in record.event.parts
+        if isinstance(part, ToolCall)
+    }
