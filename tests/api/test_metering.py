@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import openai
+import pytest
 from chat_server import KEY
 from test_chat import chatting, stored, user
 
@@ -20,7 +23,7 @@ from remanence.content import Message, Text, Usage
 from remanence.events import Event, ModelCalled, ModelFailed
 from remanence.models.prices import Prices
 from remanence.models.scripted import Scripted
-from remanence.ports import ModelRequest, UsageQuery
+from remanence.ports import ModelReply, ModelRequest, OnDelta, UsageQuery
 from remanence.spec import ModelSettings
 from remanence.testing.clock import FakeClock
 from remanence.testing.scripted import says
@@ -81,6 +84,42 @@ async def test_a_call_whose_process_died_is_settled_once(tmp_path: Path) -> None
         rows, _ = await usage(rt.caller, UsageQuery(by=("agent", "model")))
         assert [(row.key, row.calls) for row in rows] == [(("chat-completions", "test"), 4)]
     assert SECRET.encode() not in stored(tmp_path)
+
+
+class Strange(Scripted):
+    """A model of somebody's own, which hands back or raises something odd."""
+
+    def __init__(self, odd: Any) -> None:
+        super().__init__([], prices=Prices(1_000_000, 2_000_000))
+        self.odd = odd
+
+    async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+        if isinstance(self.odd, Exception):
+            raise self.odd
+        return self.odd
+
+
+@pytest.mark.parametrize(
+    ("odd", "says"),
+    [
+        (ValueError("half \ud800 a character"), "half ? a character"),
+        (None, "NoneType"),
+        (ModelReply((Text("hello"),), Usage(-5, -5)), "-5 was used"),
+        (ModelReply((Text("hello"),), Usage(5, 5), cost_usd_micros=-900_000), "-900000 was used"),
+    ],
+)
+async def test_whatever_a_model_does_is_paid_for_and_said(tmp_path: Path, odd: Any, says: str) -> None:
+    async with chatting(tmp_path, Strange(odd)) as server:
+        chats = server.client().with_options(max_retries=0).chat.completions
+        await server.rt.set_budget("project:default", usd="1")
+        with pytest.raises(openai.InternalServerError, match=re.escape(says)) as refused:
+            await chats.create(model="test", messages=[user(SECRET)])
+        assert refused.value.status_code == 502
+        with pytest.raises(openai.APIError, match=re.escape(says)):
+            await anext(aiter(await chats.create(model="test", messages=[user(SECRET)], stream=True)))
+        first, second = (event for event in await journal(server.rt) if isinstance(event, ModelCalled))
+        (budget,) = await server.rt.database.controls.budgets("project:default")
+        assert (budget.spent, budget.reserved) == (first.reserved_usd_micros + second.reserved_usd_micros, 0)
 
 
 ODD: list[Any] = [

@@ -36,6 +36,7 @@ from remanence.core.ledger import (
 from remanence.core.state import Session
 from remanence.errors import BudgetExceeded, Conflict, ModelError, NotFound, StoreError
 from remanence.events import Event, ModelCalled, ModelFailed, ModelReplied
+from remanence.models import keepable
 from remanence.ports import Charge, Model, ModelReply, ModelRequest, OnDelta, Write
 from remanence.spec import AgentSpec, spec_digest
 
@@ -59,6 +60,17 @@ class _Open(msgspec.Struct, frozen=True):
     called: ModelCalled
 
 
+class _Strange(ModelError):
+    """A model did what none should. Nobody knows whether it has to be paid for."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(keepable.words(message), kind="server")
+
+    @property
+    def maybe_billed(self) -> bool:
+        return True
+
+
 class Meter:
     """Calls one model and counts it. One for a process; it holds only how far it has read each meter."""
 
@@ -80,7 +92,7 @@ class Meter:
         failed: ModelFailed | None = None
         try:
             async with asyncio.timeout(request.timeout_s):
-                made = await self._model.reply(request, on_delta)
+                made = await self._asked(request, on_delta)
         except TimeoutError:
             failed = _failure(called, "timeout", billed=True)
             raise ModelError(f"no reply within {request.timeout_s:g} s; nothing was kept", kind="timeout") from None
@@ -99,6 +111,19 @@ class Meter:
             called.call, (), made.usage, cost, made.stop, made.model or request.model, service_tier=made.service_tier
         )
         await asyncio.shield(self._settle(caller, session, replied, scopes))
+        return made
+
+    async def _asked(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+        """What the model answers. Models are code of others: whatever else they raise or hand back is a ModelError."""
+        try:
+            made = await self._model.reply(request, on_delta)
+        except (ModelError, TimeoutError):
+            raise
+        except Exception as error:
+            log.exception("a model raised something other than ModelError", model=request.model)
+            raise _Strange(f"the model failed in an unforeseen way ({type(error).__name__}: {error})") from error
+        if why := keepable.no_reply(made):
+            raise _Strange(f"the model's reply cannot be used: {why}")
         return made
 
     async def _reserve(

@@ -31,8 +31,8 @@ from remanence.events import (
     ToolReturned,
     ToolStarted,
 )
+from remanence.models import keepable
 from remanence.ports import Delta, DeltaKind, ModelReply, ModelRequest, OnDelta, Tool, ToolCallContext, ToolOutcome
-from remanence.runtime import keepable
 from remanence.runtime.compacting import SUMMARY_TOKENS
 from remanence.runtime.patience import STOP_GRACE_S, StillRunning, within
 from remanence.runtime.services import Services
