@@ -159,7 +159,7 @@ async def _heard(
     moment for what it comes to."""
     clock = caller.clock
     items = [*await reader.take(BEAT_S)]
-    await asyncio.sleep(0)  # whoever made them goes first: it has effects to send, or a reply to journal
+    await others_first()  # whoever made them has effects to send, or a reply to journal
     stirred = not items
     running = caller.live.running(session)
     if running is not None and running.answered:
@@ -175,8 +175,14 @@ async def _heard(
             return items, True
     if any(_starts(item) for item in items):
         items += await reader.take(OUTCOME_S)
-        await asyncio.sleep(0)  # the model call that its outcome led to goes first
+        await others_first()  # the model call that its outcome led to
     return items, stirred
+
+
+async def others_first() -> None:
+    """Let those go first who are told of the same, and the task that they start, which takes a round more of the loop."""
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
 
 
 def _starts(item: Recorded | Delta) -> bool:
@@ -232,7 +238,7 @@ class EventStream(StreamingResponse):
         self._on_end = on_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await asyncio.sleep(0)  # whoever was told of the input too goes first: a call that leaves is not waited for
+        await others_first()  # whoever was told of the input: a call that leaves is not waited for
         telling = asyncio.create_task(self.stream_response(send))
         leaving = asyncio.create_task(self.listen_for_disconnect(receive))
         try:

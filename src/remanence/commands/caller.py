@@ -70,7 +70,8 @@ async def commit(caller: Caller, write: Write) -> Appended:
         caller.live.publish(write.session, *appended.records)
         if write.wake:
             await asyncio.sleep(0)  # whoever drives the session here goes first,
-            await asyncio.sleep(0)  # and the call that it has begun
+            await asyncio.sleep(0)  # and the call that it has begun,
+            await asyncio.sleep(0)  # and the model that this asks
     return appended
 
 

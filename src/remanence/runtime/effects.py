@@ -101,7 +101,7 @@ async def call_model(services: Services, s: Session, spec: AgentSpec, called: Mo
     streamed: list[int] = []
     on_delta = _streamer(services, s.id, called.call, streamed)
     try:
-        reply = await _asked(services, request, on_delta)
+        reply = await _asked(services, request, on_delta, lambda: services.live.answered(s.id))
     except TimeoutError as late:
         error = ModelError(_late(request, late), kind="timeout")
         return _failed(services, spec, called, error, billed=True)
@@ -120,7 +120,6 @@ async def call_model(services: Services, s: Session, spec: AgentSpec, called: Mo
             cost_usd_micros=called.reserved_usd_micros or None,
             billed_tokens=called.reserved_tokens,
         )
-    services.live.answered(s.id)
     if why := keepable.no_reply(reply):
         error = ModelError(f"the model's reply cannot be kept: {why}", kind="invalid_request")
         return _failed(services, spec, called, error, billed=True)
@@ -131,17 +130,22 @@ async def call_model(services: Services, s: Session, spec: AgentSpec, called: Mo
     return replied
 
 
-async def _asked(services: Services, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+async def _asked(
+    services: Services, request: ModelRequest, on_delta: OnDelta | None, answered: Callable[[], None]
+) -> ModelReply:
     """What the model answers in time. Raises TimeoutError, and what the model raises; one that does not stop when it is
-    cancelled is left to itself: a turn, a cancel and the end of the process do not wait for it."""
-    work = _contained(services.model.reply(request, on_delta))
+    cancelled is left to itself: a turn, a cancel and the end of the process do not wait for it. `answered` is called at
+    once, before whoever waits here is woken: streams hold back the last pieces then, and the reply goes first."""
+    work = _contained(services.model.reply(request, on_delta), answered)
     return await within(work, request.timeout_s, STOP_GRACE_S, request.effect_key)
 
 
-async def _contained(reply: Awaitable[ModelReply]) -> ModelReply:
+async def _contained(reply: Awaitable[ModelReply], answered: Callable[[], None]) -> ModelReply:
     """The reply. What would end the process, or passes for no `Exception`, is a failure of the model like any other."""
     try:
-        return await reply
+        made = await reply
+        answered()
+        return made
     except (SystemExit, BaseExceptionGroup) as error:
         raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
@@ -175,7 +179,7 @@ async def summarise(
         effect_key=f"{s.id}:{begun.call}",
     )
     try:
-        reply = await _asked(services, request, None)
+        reply = await _asked(services, request, None, lambda: None)
     except TimeoutError as late:
         return _no_summary(begun, "timeout", _late(request, late), billed=True)
     except ModelError as error:
