@@ -29,10 +29,10 @@ from remanence.content import Part, Text, Thinking, ToolCall, Usage
 from remanence.errors import ModelError
 from remanence.ports import Database, ModelReply, ModelRequest, OnDelta
 from remanence.runtime.around import DatabaseAround
-from remanence.runtime.clock import SystemClock
 from remanence.runtime.services import Times
 from remanence.spec import Limits
 from remanence.testing.bus import UnreliableBus
+from remanence.testing.clock import LeapingClock
 
 __all__ = ["Event", "Line", "Request", "Stage", "Told", "events_in"]
 
@@ -40,19 +40,6 @@ KEY = "rmn_test_key"
 TIMES = Times(lease_s=20.0, linger_s=0.1, drain_s=0.1, poll_s=0.02, retry_base_s=0.001, retry_cap_s=0.002)
 Event = tuple[str, dict[str, Any]]
 """The id of an event and its data."""
-
-
-class Leaping(SystemClock):
-    """The system's time, and as much later as it was told to leap: nobody waits for the lease of a dead worker."""
-
-    def __init__(self) -> None:
-        self._ahead = 0
-
-    def now(self) -> int:
-        return super().now() + self._ahead
-
-    def leap(self, seconds: float) -> None:
-        self._ahead += int(seconds * 1_000_000)
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------
@@ -127,7 +114,7 @@ class Stage:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.voice, self.clock = Voice(), Leaping()
+        self.voice, self.clock = Voice(), LeapingClock()
         self.agent = self.voice.agent()
         self.lines: list[Line] = []
 

@@ -20,26 +20,13 @@ from remanence.errors import ModelError
 from remanence.events import Event, ModelCalled, ModelFailed, ModelReplied, Recorded, TurnEnded
 from remanence.ports import Bus, Delta, DeltaKind, ModelReply, ModelRequest, OnDelta
 from remanence.runtime.around import DatabaseAround
-from remanence.runtime.clock import SystemClock
 from remanence.runtime.services import Times
 from remanence.testing.bus import UnreliableBus
+from remanence.testing.clock import LeapingClock
 from remanence.testing.postgres import postgres_database
 
 TIMES = Times(lease_s=20.0, linger_s=0.05, drain_s=0.1, poll_s=0.02, retry_base_s=0.001, retry_cap_s=0.002)
 WAIT_S = 60
-
-
-class Leaping(SystemClock):
-    """The system's time, and as much later as it was told to leap: nobody waits for the lease of a dead worker."""
-
-    def __init__(self) -> None:
-        self._ahead = 0
-
-    def now(self) -> int:
-        return super().now() + self._ahead
-
-    def leap(self, seconds: float) -> None:
-        self._ahead += int(seconds * 1_000_000)
 
 
 @dataclass
@@ -110,7 +97,7 @@ class Place:
     """A database with agents, and runtimes over it."""
 
     def __init__(self, url: str) -> None:
-        self.url, self.clock = url, Leaping()
+        self.url, self.clock = url, LeapingClock()
 
     @asynccontextmanager
     async def runtime(

@@ -180,7 +180,7 @@ async def _heard(
 
 
 async def others_first() -> None:
-    """Let those go first who are told of the same, and the task that they start, which takes a round more of the loop."""
+    """Let those go first who are told of the same, and the task that they start, which takes one more round."""
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 

@@ -1,18 +1,20 @@
-"""A clock that a test moves by hand. Nothing sleeps: a wait ends when the clock is moved past it."""
+"""Clocks that a test moves by hand: one that stands still otherwise, and one that goes on by itself."""
 
 from __future__ import annotations
 
 import asyncio
 
 from remanence.ports import Signal
+from remanence.runtime.clock import SystemClock
 
-__all__ = ["FakeClock"]
+__all__ = ["FakeClock", "LeapingClock"]
 
 _MICROS = 1_000_000
 
 
 class FakeClock:
-    """`ports.Clock` whose time stands still until `advance` is called."""
+    """`ports.Clock` whose time stands still until `advance` is called. Nothing sleeps: a wait ends when the clock is
+    moved past it."""
 
     def __init__(self, now: int = 1_800_000_000 * _MICROS) -> None:
         self._now = now
@@ -57,3 +59,17 @@ class FakeClock:
             return await waiter
         finally:
             self._sleepers.remove(entry)
+
+
+class LeapingClock(SystemClock):
+    """The system's time, and as much later as it was told to leap: nobody waits for the lease of a dead worker."""
+
+    def __init__(self) -> None:
+        self._ahead = 0
+
+    def now(self) -> int:
+        return super().now() + self._ahead
+
+    def leap(self, seconds: float) -> None:
+        """Let the time jump forwards. Who sleeps sleeps on."""
+        self._ahead += int(seconds * _MICROS)
