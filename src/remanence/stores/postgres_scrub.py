@@ -67,7 +67,8 @@ async def _wait_for_older(connection: Connection) -> None:
         looks -= 1
         if not looks:
             name = older["application_name"] or "without a name"
-            raise still_seen(f"process {older['pid']} of the server ({name}), which began at {older['xact_start']}")
+            since = f", since {older['xact_start']}" if older["xact_start"] else ""  # of another role it is not told
+            raise still_seen(f"process {older['pid']} of the server ({name}{since})")
         await asyncio.sleep(OLDER_LOOK_S)
 
 
