@@ -1,8 +1,10 @@
 # The two commands of the README are `make demo` and `make test`; everything else is a part of them.
 
 PYTHON ?= python3
-WORKERS ?= 2
+WORKERS ?= 4
 BIN := .venv/bin
+# The tests start some thousand processes, each of which would compile everything again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-core demo test check format bench docs-reference clean

@@ -32,7 +32,7 @@ from remanence.app import Options
 from remanence.commands import search
 from remanence.commands.usage import bring_up_to_date
 from remanence.console.entry import Doors
-from remanence.console.router import console_router, open_console
+from remanence.console.router import ROOMS, open_console
 from remanence.content import Text, Usage
 from remanence.core.session import fold
 from remanence.core.snapshots import encode_snapshot
@@ -237,7 +237,7 @@ def pages() -> dict[str, str]:
 async def browsing(rt: Remanence) -> AsyncGenerator[httpx2.AsyncClient]:
     """Somebody who is signed in."""
     principal = development_principal("default")
-    app = build_app(rt, faces=[console_router()], access=Access(rt.caller, own={"rmn_bench": principal}))
+    app = build_app(rt, faces=ROOMS, access=Access(rt.caller, own={"rmn_bench": principal}))
     open_console(app, Doors({"link": principal}, "bench", "scripted"))
     transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:7410") as client:

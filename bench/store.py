@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from remanence.events import (
     TurnStarted,
 )
 from remanence.ports import Database, Lease, Summary, Write
-from remanence.stores.sqlite import open_sqlite
+from remanence.stores.sqlite.database import open_sqlite
 
 T0 = 1_790_000_000_000_000
 SAID = "x" * 300
@@ -225,7 +226,7 @@ async def parked(folder: Path, count: int) -> dict[str, Any]:
     """Claiming the next due one of so many sessions that wait for a timer, and what opening costs beside them."""
     path = folder / "parked.db"
     await (await open_sqlite(str(path))).close()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         for table, values in PARK.items():
             connection.execute(f"INSERT INTO {table} {NUMBERS} SELECT {values} FROM numbers", (T0, count))
     connection.close()

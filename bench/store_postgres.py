@@ -26,7 +26,7 @@ import asyncpg
 from bench.store import SAID, T0, appends, leases_for, repeat, turns, writes_of_a_turn
 
 from remanence.ports import Lease
-from remanence.stores.postgres import open_postgres
+from remanence.stores.postgres.database import open_postgres
 from remanence.testing.postgres import postgres_database, postgres_server
 
 FLOOR_TABLE = "CREATE TABLE floor_rows (id bigserial PRIMARY KEY, at bigint, actor text, payload bytea, digest bytea)"

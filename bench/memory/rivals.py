@@ -6,6 +6,7 @@ import math
 import re
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from operator import mul
 
 from bench.memory.conversations import Conversation
@@ -21,7 +22,7 @@ BATCH = 256
 
 def fts5(conversation: Conversation, tokenizer: str) -> list[list[Memory]]:
     """The ranking of each question by SQLite's own full text: any of its words, by `bm25()`."""
-    with sqlite3.connect(":memory:") as connection:
+    with closing(sqlite3.connect(":memory:")) as connection, connection:
         connection.execute(f"CREATE VIRTUAL TABLE said USING fts5(text, tokenize = '{tokenizer}')")
         rows = [(number, shown(memory)) for number, memory in enumerate(conversation.memories)]
         connection.executemany("INSERT INTO said (rowid, text) VALUES (?, ?)", rows)

@@ -27,8 +27,8 @@ from typing import Any
 from remanence.core.memory.stopwords import FUNCTION
 from remanence.ports import Database
 from remanence.recollections import Keep, Memory, MemoryQuery, Place
-from remanence.stores.postgres import open_postgres
-from remanence.stores.sqlite import open_sqlite
+from remanence.stores.postgres.database import open_postgres
+from remanence.stores.sqlite.database import open_sqlite
 from remanence.testing.postgres import postgres_database, postgres_server
 
 PROJECT = "bench"

@@ -74,12 +74,12 @@ async def open_database(url: str, *, ephemeral: bool = False, writing: bool = Fa
     """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
-        from remanence.stores.sqlite import open_sqlite
+        from remanence.stores.sqlite.database import open_sqlite
 
         path = rest.removeprefix("/")
         return await open_sqlite(path or ":memory:", ephemeral=ephemeral, writing=writing)
     if scheme in ("postgresql", "postgres"):
-        from remanence.stores.postgres import open_postgres
+        from remanence.stores.postgres.database import open_postgres
 
         return await open_postgres(url)
     raise InvalidConfig(
@@ -106,6 +106,7 @@ class Options:
     project: str = "default"
     actor: str = "local"
     worker_name: str = ""
+    """What the worker's name begins with; what follows tells it from the process that had the name before."""
     make_id: Callable[[str], str] = make_id
     root: Path | None = None
     ephemeral: bool = False
@@ -259,7 +260,8 @@ class Remanence:
             live=hub,
             clock=options.clock,
             dice=options.dice,
-            worker=options.worker_name or f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}",
+            # Never the name of a process before: it would have its leases under their epochs, which tell the two apart.
+            worker=f"{options.worker_name or f'{socket.gethostname()}:{os.getpid()}'}:{secrets.token_hex(3)}",
             times=options.times,
             sessions_max=options.sessions_max,
         )

@@ -44,7 +44,7 @@ __all__ = [
 Role = Literal["user", "assistant", "tool"]
 
 
-class Text(msgspec.Struct, frozen=True, tag="text"):
+class Text(msgspec.Struct, frozen=True, gc=False, tag="text"):
     """Plain text, UTF-8, any length."""
 
     text: str
@@ -53,7 +53,7 @@ class Text(msgspec.Struct, frozen=True, tag="text"):
 Detail = Literal["low", "high", "original"]
 
 
-class Image(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
+class Image(msgspec.Struct, frozen=True, gc=False, tag="image", omit_defaults=True):
     """A picture: exactly one of `url`, `data` (base64) or `blob` (digest of a stored blob) is set.
 
     `detail` is how closely a model is to look at it; None: as its provider finds best. Providers that have no such
@@ -67,7 +67,7 @@ class Image(msgspec.Struct, frozen=True, tag="image", omit_defaults=True):
     detail: Detail | None = None
 
 
-class File(msgspec.Struct, frozen=True, tag="file", omit_defaults=True):
+class File(msgspec.Struct, frozen=True, gc=False, tag="file", omit_defaults=True):
     """A document: exactly one of `url`, `data` (base64) or `blob` (digest of a stored blob) is set."""
 
     media_type: str
@@ -77,7 +77,7 @@ class File(msgspec.Struct, frozen=True, tag="file", omit_defaults=True):
     blob: str | None = None
 
 
-class Thinking(msgspec.Struct, frozen=True, tag="thinking", omit_defaults=True):
+class Thinking(msgspec.Struct, frozen=True, gc=False, tag="thinking", omit_defaults=True):
     """A model's reasoning. `signature` and `provider` let the same provider accept it back."""
 
     text: str
@@ -86,7 +86,7 @@ class Thinking(msgspec.Struct, frozen=True, tag="thinking", omit_defaults=True):
     id: str | None = None
 
 
-class ToolCall(msgspec.Struct, frozen=True, tag="tool_call"):
+class ToolCall(msgspec.Struct, frozen=True, gc=False, tag="tool_call"):
     """A model asks for a tool. `call` is unique in the session; `arguments` is the JSON text as the model wrote it."""
 
     call: str
@@ -94,7 +94,7 @@ class ToolCall(msgspec.Struct, frozen=True, tag="tool_call"):
     arguments: str
 
 
-class ToolResult(msgspec.Struct, frozen=True, tag="tool_result", omit_defaults=True):
+class ToolResult(msgspec.Struct, frozen=True, gc=False, tag="tool_result", omit_defaults=True):
     """What came of a call, as the model will read it. `error` marks a result the model should treat as a failure."""
 
     call: str
@@ -103,7 +103,7 @@ class ToolResult(msgspec.Struct, frozen=True, tag="tool_result", omit_defaults=T
     error: bool = False
 
 
-class Opaque(msgspec.Struct, frozen=True, tag="opaque"):
+class Opaque(msgspec.Struct, frozen=True, gc=False, tag="opaque"):
     """A provider's own item that we keep and return verbatim. `raw` is its JSON text."""
 
     provider: str
@@ -116,14 +116,14 @@ LOGPROBS = "logprobs"
 Part = Text | Image | File | Thinking | ToolCall | ToolResult | Opaque
 
 
-class Message(msgspec.Struct, frozen=True):
+class Message(msgspec.Struct, frozen=True, gc=False):
     """One entry of a model's context window."""
 
     role: Role
     parts: tuple[Part, ...]
 
 
-class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """Tokens of one model call, as the provider counted them. `cached_tokens` are part of `input_tokens`."""
 
     input_tokens: int = 0

@@ -1,33 +1,33 @@
 """The error tree. Every message says what happened, what was kept, and what to do next.
 
 RemanenceError                      anything we raise on purpose
-├── InvalidInput                    the request is wrong; nothing was written                  usage      400  exit 2
-│   ├── InvalidConfig               a settings file, variable or option is wrong               usage      400  exit 2
-│   ├── InvalidSpec                 an agent, tool or rule cannot mean what it says            usage      400  exit 2
-│   ├── Unsupported                 it asks for what this release does not do                  400        exit 2
-│   ├── TooLarge                    an input is over the configured size                       413        exit 2
-│   └── UnknownEvent                a journal written by a newer release                       400        exit 1
-├── AccessDenied                    who asks may not do this                                   403        exit 1
-│   └── Unauthenticated             no key, or one that is wrong, revoked or past its time     401        exit 1
-├── RateLimited                     too many requests; wait `retry_after_s`                    429        exit 1
-├── NotFound                        no such agent, session, version, call, model               404        exit 3
-│   └── NotAvailable                part of a wire format that this release does not serve     404        exit 3
-├── Conflict                        it is there already, or somebody else was first            409        exit 4
-│   ├── Busy                        the session is in a turn and `if_busy` is `reject`         409        exit 4
-│   ├── Fenced                      this worker lost its lease; its append was refused         409        exit 4
-│   ├── Frozen                      a freeze stands; no effect may start                       409        exit 4
-│   └── KeyReused                   an idempotency key came back with another body             409        exit 4
-├── BudgetExceeded                  the reservation would overshoot; the session pauses        402        exit 5
-├── StoreError                      the database                                               503        exit 1
-│   ├── StoreUnavailable            gone, locked or unreachable; worth trying again            503        exit 1
-│   │   └── StoreReadOnly           it can be read here, and not written                       503        exit 1
-│   ├── StoreFull                   no space left; nothing of this write was kept              507        exit 1
-│   └── StoreCorrupt                the file or a chain of digests is damaged                  500        exit 1
-├── McpUnreachable                  an MCP server did not say which tools it has           424        exit 1
-├── ModelError                      a model call failed (kind, retryable, retry_after_s)       502        exit 1
-├── TurnFailed                      a turn somebody waited for failed, or was cancelled        502        exit 1
-└── ToolError                       a tool said no; the model reads the message                -          -
-    └── EffectInDoubt               a tool cannot know whether its effect happened             -          -
+├── InvalidInput                    the request is wrong; nothing was written               400  exit 2
+│   ├── InvalidConfig               a settings file, variable or option is wrong            400  exit 2
+│   ├── InvalidSpec                 an agent, tool or rule cannot mean what it says         400  exit 2
+│   ├── Unsupported                 it asks for what this release does not do               400  exit 2
+│   ├── TooLarge                    an input is over the configured size                    413  exit 2
+│   └── UnknownEvent                a journal written by a newer release                    400  exit 1
+├── AccessDenied                    who asks may not do this                                403  exit 1
+│   └── Unauthenticated             no key, or one that is wrong, revoked or past its time  401  exit 1
+├── RateLimited                     too many requests; wait `retry_after_s`                 429  exit 1
+├── NotFound                        no such agent, session, version, call, model            404  exit 3
+│   └── NotAvailable                part of a wire format that this release does not serve  404  exit 3
+├── Conflict                        it is there already, or somebody else was first         409  exit 4
+│   ├── Busy                        the session is in a turn and `if_busy` is `reject`      409  exit 4
+│   ├── Fenced                      this worker lost its lease; its append was refused      409  exit 4
+│   ├── Frozen                      a freeze stands; no effect may start                    409  exit 4
+│   └── KeyReused                   an idempotency key came back with another body          409  exit 4
+├── BudgetExceeded                  the reservation would overshoot; the session pauses     402  exit 5
+├── StoreError                      the database                                            503  exit 1
+│   ├── StoreUnavailable            gone, locked or unreachable; worth trying again         503  exit 1
+│   │   └── StoreReadOnly           it can be read here, and not written                    503  exit 1
+│   ├── StoreFull                   no space left; nothing of this write was kept           507  exit 1
+│   └── StoreCorrupt                the file or a chain of digests is damaged               500  exit 1
+├── McpUnreachable                  an MCP server did not say which tools it has            424  exit 1
+├── ModelError                      a model call failed (kind, retryable, retry_after_s)    502  exit 1
+├── TurnFailed                      a turn somebody waited for failed, or was cancelled     502  exit 1
+└── ToolError                       a tool said no; the model reads the message             -    -
+    └── EffectInDoubt               a tool cannot know whether its effect happened          -    -
 """
 
 from __future__ import annotations

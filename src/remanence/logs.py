@@ -1,7 +1,7 @@
 """Logs: one line on standard error for each event, tracebacks without local variables.
 
 A library does not configure logging behind an application's back: `configure` does nothing when structlog was set up
-already. The command line is the application, and calls `configure_for_people` first. Standard output is never written
+already. The command line is the application, and calls `configure_command_line` first. Standard output is never written
 to; it belongs to the answers of the command line.
 
 A log that cannot be written (a full disk, a terminal that is gone) stops nobody's work: the line is lost.
@@ -17,7 +17,7 @@ from typing import TextIO, cast
 
 import structlog
 
-__all__ = ["configure", "configure_for_people"]
+__all__ = ["configure", "configure_command_line", "configure_for_people"]
 
 _TRACEBACK_CHARACTERS_MAX = 8_000
 
@@ -46,6 +46,22 @@ def configure(level: str = "warning") -> None:
             structlog.processors.format_exc_info,
             _bounded,
             structlog.processors.LogfmtRenderer(sort_keys=False),
+        )
+
+
+def configure_command_line(level: str, form: str) -> None:
+    """The same as the settings want it (`log_level`, `log_format`): for people (`text`), or one JSON object a line."""
+    if form == "text":
+        configure_for_people(level)
+    else:
+        _send(
+            level,
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _bounded,
+            structlog.processors.JSONRenderer(default=repr),
         )
 
 

@@ -100,7 +100,7 @@ class Session:
         self, call: str, *, by: str, outcome: Literal["happened", "run_again", "give_up"], result: str = ""
     ) -> Appended:
         """Settle an effect in doubt, as `by`."""
-        return await approvals.resolve(self._as(by), self.id, call, outcome=outcome, result=result)
+        return await approvals.resolve(self._as(by), self.id, call, approvals.Resolution(outcome, result))
 
     async def cancel(self, *, reason: str = "") -> Appended:
         """Ask the running turn to stop."""

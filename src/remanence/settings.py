@@ -37,6 +37,7 @@ from remanence.models.configuration import ModelConfig, parse_models
 __all__ = [
     "FILE_NAME",
     "Configuration",
+    "LogFormat",
     "LogLevel",
     "MemorySettings",
     "Setting",
@@ -49,6 +50,7 @@ __all__ = [
 FILE_NAME = "remanence.toml"
 PREFIX = "REMANENCE_"
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 OTHER_VARIABLES: dict[str, str] = {
     "REMANENCE_CONFIG": "The path of the settings file, like `--config`.",
@@ -199,6 +201,9 @@ class Settings(msgspec.Struct, frozen=True):
         int, Meta(ge=1, description="The largest input that is accepted, in bytes, as encoded in the journal.")
     ] = INPUT_BYTES_MAX
     log_level: Annotated[LogLevel, Meta(description="The least serious message that is logged.")] = "info"
+    log_format: Annotated[
+        LogFormat, Meta(description="How it is logged: as lines for people, or as one JSON object to a line.")
+    ] = "text"
     worker: Annotated[WorkerSettings, Meta(description="How a worker keeps its sessions.")] = WorkerSettings()
     memory: Annotated[MemorySettings, Meta(description="Notes that are taken in idle time.")] = MemorySettings()
     models: Annotated[

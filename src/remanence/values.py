@@ -188,7 +188,8 @@ class Hold(msgspec.Struct, frozen=True):
 
 
 class SessionRow(msgspec.Struct, frozen=True):
-    """One session in a list."""
+    """One session in a list. When that was asked for, `begins` is what was first said to one without a title, and
+    `noted` says that somebody could not read its journal."""
 
     session: str
     head: int
@@ -199,6 +200,8 @@ class SessionRow(msgspec.Struct, frozen=True):
     wake_at: int | None
     summary: Summary
     fork: Fork | None = None
+    begins: str = ""
+    noted: bool = False
 
 
 class SessionQuery(msgspec.Struct, frozen=True):
@@ -209,7 +212,8 @@ class SessionQuery(msgspec.Struct, frozen=True):
 
     `since` and `until` bound the last change (microseconds; from, and before), `usd_micros_min` and `usd_micros_max`
     the cost, both included. `tag` is a key and a value of the metadata. `doubt` wants sessions with an effect in doubt.
-    `version` is a digest, `version_number` that of a version of the session's agent in its project.
+    `version` is a digest, `version_number` that of a version of the session's agent in its project. With `begins` those
+    without a title come with the first words that were said to them, and all with `noted`.
     """
 
     project: str | None = None
@@ -232,6 +236,7 @@ class SessionQuery(msgspec.Struct, frozen=True):
     doubt: bool = False
     sort: Literal["changed", "cost", "turns"] = "changed"
     version_number: int | None = None
+    begins: bool = False
 
 
 class UsageQuery(msgspec.Struct, frozen=True):
@@ -321,13 +326,14 @@ class ModelReply(msgspec.Struct, frozen=True):
 class Delta(msgspec.Struct, frozen=True):
     """A piece of a running model call or tool call: live, never journaled. `index` counts the reply's parts.
 
-    `kind` is `text`, `thinking`, `tool_name`, `tool_arguments` or `progress`.
+    `kind` is `text`, `thinking`, `tool_name`, `tool_arguments` or `progress`. `attempt` is that of the model call.
     """
 
     call: str
     index: int
     kind: Literal["text", "thinking", "tool_name", "tool_arguments", "progress"]
     text: str
+    attempt: int = 1
 
 
 DeltaKind = Literal["text", "thinking", "tool_name", "tool_arguments"]

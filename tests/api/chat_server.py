@@ -53,7 +53,10 @@ async def serving(rt: Remanence, faces: Sequence[tuple[str, APIRouter]]) -> Asyn
     }
     mounted: list[APIRouter] = []
     for prefix, router in faces:
-        outer = Face(prefix=prefix)
+        if not prefix:
+            mounted.append(router)
+            continue
+        outer = Face(at=prefix)
         outer.include_router(router)
         mounted.append(outer)
     app = build_app(rt, faces=mounted, access=Access(rt.caller, own=own))

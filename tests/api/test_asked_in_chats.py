@@ -10,7 +10,7 @@ import pytest
 from asked_world import LIKELY, PIECES, world
 
 from remanence.commands.caller import state_of
-from remanence.testing.wire import Answer
+from remanence.testing.wire import Answer, WireCall
 
 HI: Any = [{"role": "user", "content": "hi"}]
 
@@ -126,7 +126,7 @@ async def test_the_functions_that_may_be_called(tmp_path: Path) -> None:
         return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}
 
     tools = [function("a"), function("b"), function("c")]
-    async with world(tmp_path) as it:
+    async with world(tmp_path, Answer(calls=(WireCall("1", "c", "{}"),))) as it:
         create = it.client.chat.completions.create
         await create(model="chat", messages=HI, tools=tools, tool_choice=only("required", "a", "c"))
         assert [tool["function"]["name"] for tool in it.asked["tools"]] == ["a", "c"]

@@ -10,14 +10,15 @@ import httpx2
 import pytest
 from wire_server import KEY, WireServer, serve
 
-from remanence.models.scripted import Script, Step
+from remanence.models.scripted import Dialogue, Script, Step
 
+SCRIPT = Script((Dialogue((Step(stall=True),), "stall"),), (Step("Hello you"),))
 JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireServer]:
-    with serve(tmp_path_factory.mktemp("edges") / "a.db", Script(steps=(Step("Hello you"),))) as made:
+    with serve(tmp_path_factory.mktemp("edges") / "a.db", SCRIPT) as made:
         yield made
 
 
@@ -44,11 +45,35 @@ def test_a_place_in_a_stream_that_is_none(http: httpx2.Client, place: str) -> No
 
 def test_a_stream_that_was_read_to_its_end_says_that_it_is_whole(http: httpx2.Client) -> None:
     name = made(http)
+    assert http.get(f"/v1/responses/{name}?stream=true&starting_after={last_of(http, name)}").text == "data: [DONE]\n\n"
+
+
+def last_of(http: httpx2.Client, name: str) -> int:
+    """The number of a response's last event."""
     whole = http.get(f"/v1/responses/{name}?stream=true").text
-    last = whole.rpartition("\nid: ")[2].partition("\n")[0]
     assert whole.endswith("data: [DONE]\n\n")
-    for place in (last, str(int(last) + 5)):
-        assert http.get(f"/v1/responses/{name}?stream=true&starting_after={place}").text == "data: [DONE]\n\n"
+    return int(whole.rpartition("\nid: ")[2].partition("\n")[0])
+
+
+def test_a_number_that_no_event_has_had_is_refused(http: httpx2.Client) -> None:
+    """As a place of a session of the Agents API that is not there yet is."""
+    name = made(http)
+    for place in (-1, last_of(http, name) + 1, 10**17):
+        answer = http.get(f"/v1/responses/{name}?stream=true&starting_after={place}")
+        assert (answer.status_code, error_of(answer)["param"]) == (400, "starting_after"), place
+        if place > 0:
+            answer = http.get(f"/v1/responses/{name}?stream=true", headers={"last-event-id": str(place)})
+            assert (answer.status_code, error_of(answer)["param"]) == (400, "last-event-id"), place
+
+
+def test_a_number_that_a_running_response_cannot_have_come_to_is_refused(http: httpx2.Client) -> None:
+    """What the call that runs may have said is not beyond it."""
+    body = {"model": "scripted", "input": "stall", "background": True}
+    name = http.post("/v1/responses", json=body).json()["id"]
+    for place, status in ((2, 200), ((1 << 32) - 1, 200), (10 << 32, 400)):
+        with http.stream("GET", f"/v1/responses/{name}?stream=true&starting_after={place}") as answer:
+            assert answer.status_code == status, place
+    http.post(f"/v1/responses/{name}/cancel", json={})
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from remanence import Agent, Remanence, tool
 from remanence.api.agents.history import item_page
-from remanence.api.lists import Order
+from remanence.api.lists import Order, Page
 from remanence.api.responses.conversations import conversations_router
 from remanence.api.responses.item_pages import items_said
 from remanence.api.responses.item_references import with_items
@@ -127,10 +127,10 @@ async def filled(server: Server, count: int) -> str:
 async def session_page(rt: Remanence, session: str, order: Order) -> None:
     """What the Agents API shows of the same session, from the beginning or the end on and then after that."""
     s = await state_of(rt.caller, session)
-    first, more = await item_page(rt.caller, s, after=None, limit=20, order=order)
+    first, more = await item_page(rt.caller, s, Page(order=order))
     assert len(first) == 20
     assert more
-    await item_page(rt.caller, s, after=first[-1]["id"], limit=20, order=order)
+    await item_page(rt.caller, s, Page(first[-1]["id"], order=order))
 
 
 async def test_a_page_of_a_conversation_costs_the_same_however_long_it_is(database: str) -> None:

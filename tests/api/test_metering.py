@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import httpx2
 import openai
 import pytest
 from chat_server import KEY
+from msgspec.structs import replace
 from test_chat import chatting, stored, user
 
 from remanence import Remanence
@@ -20,6 +22,7 @@ from remanence.commands.metering import LOST_AFTER_S, Meter, meter_of
 from remanence.commands.metrics import Tally, exposition
 from remanence.commands.usage import usage
 from remanence.content import Message, Text, Usage
+from remanence.errors import ModelError
 from remanence.events import Event, ModelCalled, ModelFailed
 from remanence.models.prices import Prices
 from remanence.models.scripted import Scripted
@@ -120,6 +123,60 @@ async def test_whatever_a_model_does_is_paid_for_and_said(tmp_path: Path, odd: A
         first, second = (event for event in await journal(server.rt) if isinstance(event, ModelCalled))
         (budget,) = await server.rt.database.controls.budgets("project:default")
         assert (budget.spent, budget.reserved) == (first.reserved_usd_micros + second.reserved_usd_micros, 0)
+
+
+class Stubborn(Scripted):
+    """Never answers while it is not let go, and does not let itself be cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__([says("hello", usage=Usage(5, 5))])
+        self.asked, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+        if on_delta is not None:
+            on_delta(0, "text", "hel")
+        while not self.let_go.is_set():
+            self.asked.set()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.let_go.wait()
+        return await super().reply(request, on_delta)
+
+
+async def test_a_model_that_does_not_stop_holds_up_neither_a_call_nor_a_cancel(tmp_path: Path) -> None:
+    model = Stubborn()
+    async with Remanence(f"sqlite:///{tmp_path}/a.db", models={"test": model}, worker=False) as rt:
+        await rt.set_budget("user:ada", tokens=1_000_000)
+        meter = Meter(rt.model)
+        late = meter.reply(rt.caller, replace(request(), timeout_s=0.05), None, user="ada")
+        left = asyncio.create_task(meter.reply(rt.caller, request(), None, user="ada"))
+        await model.asked.wait()
+        left.cancel()
+        async with asyncio.timeout(20):
+            with pytest.raises(ModelError, match="did not stop when it was told to; nothing was kept") as failed:
+                await late
+            with pytest.raises(asyncio.CancelledError):
+                await left
+        assert failed.value.kind == "timeout"
+        called = [event for event in await journal(rt) if isinstance(event, ModelCalled)]
+        kinds = [event.kind for event in await journal(rt) if isinstance(event, ModelFailed)]
+        assert sorted(kinds) == ["cancelled", "timeout"]
+        (budget,) = await rt.database.controls.budgets("user:ada")
+        assert (budget.spent, budget.reserved) == (sum(one.reserved_tokens for one in called), 0)
+        model.let_go.set()
+        assert (await meter.reply(rt.caller, request(), None)).parts == (Text("hello"),)
+
+
+async def test_a_client_is_not_kept_by_a_model_that_does_not_stop(tmp_path: Path) -> None:
+    model = Stubborn()
+    async with chatting(tmp_path, model) as server:
+        chats = server.client().chat.completions
+        stream = await chats.create(model="test", messages=[user(SECRET)], stream=True)
+        await stream.close()
+        async with asyncio.timeout(30):
+            while not isinstance((await journal(server.rt))[-1], ModelFailed):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        model.let_go.set()
+        assert (await chats.create(model="test", messages=[user("hi")])).choices[0].message.content == "hello"
 
 
 ODD: list[Any] = [

@@ -16,7 +16,7 @@ from remanence.commands.caller import state_of
 from remanence.commands.sessions import Opening
 from remanence.commands.transfer import export_session, import_session
 from remanence.console.entry import Doors
-from remanence.console.router import console_router, open_console
+from remanence.console.router import ROOMS, open_console
 from remanence.errors import InvalidInput
 from remanence.events import SessionOpened
 from remanence.ports import Write
@@ -27,7 +27,7 @@ NEVER = ("a/b", "/", ".", "..", "a.json")
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireServer]:
-    with serve(tmp_path_factory.mktemp("ids") / "a.db", extra=[console_router()]) as running:
+    with serve(tmp_path_factory.mktemp("ids") / "a.db", extra=ROOMS) as running:
         open_console(running.app, Doors())
         yield running
 

@@ -21,7 +21,7 @@ from remanence.api.once import DEAD_S, KEPT_S, KIND, only_once
 from remanence.app import make_id, open_database
 from remanence.commands.caller import Caller
 from remanence.content import Text, text_of
-from remanence.errors import Conflict, KeyReused, ModelError
+from remanence.errors import Conflict, InvalidInput, KeyReused, ModelError
 from remanence.models.scripted import Scripted
 from remanence.ports import EntryQuery, ModelReply, ModelRequest
 from remanence.runtime.live import Hub
@@ -401,5 +401,44 @@ async def test_who_waits_too_long_is_told(tmp_path: Path) -> None:
         go.set()
         assert await sent(await first) == b"late"
         time.cancel()
+    finally:
+        await database.close()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_process_that_was_stopped_for_long_does_not_take_the_answer_of_another_away(
+    fails: bool, tmp_path: Path
+) -> None:
+    database = await open_database(f"sqlite:///{tmp_path}/a.db")
+    stopped, clock = FakeClock(), FakeClock()
+    there, here = (Caller(database, Hub(its), its, make_id) for its in (stopped, clock))
+    began, go = asyncio.Event(), asyncio.Event()
+
+    async def make_late() -> Response:
+        began.set()
+        await go.wait()
+        if fails:
+            raise InvalidInput("It came to nothing.")
+        return Response("first")
+
+    async def make() -> Response:
+        return Response("second")
+
+    async def ask_late() -> bytes:
+        return await sent(await only_once(there, "one", "digest", make_late))
+
+    try:
+        late = asyncio.create_task(ask_late())
+        await began.wait()
+        clock.advance(DEAD_S + 1)
+        assert await sent(await only_once(here, "one", "digest", make)) == b"second"
+        go.set()
+        (outcome,) = await asyncio.gather(late, return_exceptions=True)
+        assert isinstance(outcome, InvalidInput) if fails else outcome == b"first"
+
+        async def never() -> Response:
+            raise AssertionError("it was answered")
+
+        assert await sent(await only_once(here, "one", "digest", never)) == b"second"
     finally:
         await database.close()

@@ -19,7 +19,7 @@ from websockets.asyncio.client import connect
 from remanence import Remanence
 from remanence.api.responses.responses import responses_router
 from remanence.api.responses.socket import socket_router
-from remanence.content import Image, Text, ToolCall, Usage, text_of
+from remanence.content import File, Image, Text, ToolCall, Usage, text_of
 from remanence.models.scripted import Scripted
 from remanence.ports import ModelReply, ModelRequest
 
@@ -114,6 +114,48 @@ async def test_a_picture_and_a_function(server: Server, model: Scripted) -> None
     called = checked((await ask(server, model="m", input=[said("user", "weather?")], tools=[WEATHER]))[1])
     assert [(item["type"], item["name"]) for item in called["output"]] == [("function_call", "get_weather")]
     assert msgspec.json.decode(called["output"][0]["arguments"]) == {"where": "Oslo"}
+
+
+DOCX = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
+FILES: list[tuple[Any, str]] = [
+    ({"filename": "report.pdf", "file_data": "data:application/pdf;base64,JVBERi0="}, "application/pdf"),
+    ({"file_data": "JVBERi0=", "detail": "auto"}, "application/pdf"),
+    ({"filename": "notes.txt", "file_data": "JVBERi0="}, "text/plain"),
+    ({"filename": "notes.pdf", "file_data": "data:text/plain;base64,JVBERi0="}, "text/plain"),
+    ({"file_url": "https://files.example/a/Report.DOCX?v=2"}, DOCX),
+    ({"file_url": "https://files.example/a/report"}, "application/pdf"),
+]
+
+
+@pytest.mark.parametrize(("given", "kind"), FILES)
+async def test_a_file(server: Server, model: Scripted, given: Any, kind: str) -> None:
+    """What is told of its kind holds, then its name; and it is shown as it was sent."""
+    seen = [{"type": "input_text", "text": "its title?"}, {"type": "input_file", **given}]
+    status, response = await ask(server, model="m", input=[said("user", seen)])
+    assert status == 200
+    assert checked(response)["output"][0]["content"][0]["text"] == "I heard: its title?"
+    file = model.requests[-1].messages[-1].parts[1]
+    assert isinstance(file, File)
+    assert (file.media_type, file.name, file.url) == (kind, given.get("filename"), given.get("file_url"))
+    assert file.data == ("JVBERi0=" if "file_data" in given else None)
+
+
+async def test_how_closely_to_look_at_a_file_is_told_to_nobody(server: Server, model: Scripted) -> None:
+    seen = [{"type": "input_file", "file_data": "JVBERi0=", "detail": "high"}]
+    status, response = await ask(server, model="m", input=[said("user", seen)])
+    assert (status, response["error"]["param"]) == (400, "input[0].content[0].detail")
+    assert not model.requests
+
+
+async def test_a_function_is_forced_and_what_it_came_to_is_told_alone(server: Server, model: Scripted) -> None:
+    """The second request names the response and brings the result: no tools, no choice."""
+    forced = {"type": "function", "name": "get_weather"}
+    first = checked((await ask(server, model="m", input="weather?", tools=[WEATHER], tool_choice=forced))[1])
+    (call,) = first["output"]
+    result = {"type": "function_call_output", "call_id": call["call_id"], "output": "64 degrees"}
+    second = checked((await ask(server, model="m", input=[result], previous_response_id=first["id"]))[1])
+    assert [item["type"] for item in second["output"]] == ["message"]
+    assert [message.role for message in model.requests[-1].messages] == ["user", "assistant", "tool"]
 
 
 async def test_a_stream_tells_every_item_from_its_beginning_to_its_end(server: Server) -> None:

@@ -14,6 +14,7 @@ from wire_server import KEY, WireServer
 
 from agents import (
     Agent,
+    HostedMCPTool,
     ModelSettings,
     OpenAIChatCompletionsModel,
     OpenAIConversationsSession,
@@ -26,9 +27,12 @@ from agents import (
     function_tool,
     handoff,
 )
+from remanence import Agent as Ours
+from remanence import tool
 from remanence.content import Message, Part, Text, Thinking, ToolCall, ToolResult, Usage, text_of
 from remanence.models.scripted import Scripted
 from remanence.ports import ModelReply, ModelRequest
+from remanence.testing.scripted import call, calls, says
 
 QUIET = RunConfig(tracing_disabled=True)
 ORDERS = {"42": "shipped on Monday", "7": "not paid yet"}
@@ -265,3 +269,48 @@ async def test_over_chat_completions(server: WireServer) -> None:
         streamed = Runner.run_streamed(clerk, "orders 7", run_config=QUIET)
         assert [event async for event in streamed.stream_events()]
         assert streamed.final_output == "not paid yet"
+
+
+# --- an agent of ours whose tool asks ---------------------------------------------------------------------------------
+
+refunds: list[int] = []
+
+
+@tool(replay="never", approval="cents > 50")
+async def refund(cents: int) -> str:
+    """Give money back."""
+    refunds.append(cents)
+    return "done"
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("approve", [False, True])
+async def test_an_agent_of_the_server_that_waits_for_a_yes_stops_the_run(
+    tmp_path: Path, streamed: bool, approve: bool
+) -> None:
+    """The SDK is told that the server asks, so it stops and lets its caller say; the run then goes on."""
+    refunds.clear()
+    steps = [calls(call("refund", cents=100)), says("That is all.")]
+    server = WireServer(f"{tmp_path}/a.db", {"m": Scripted(steps)}, [Ours("support", model="m", tools=[refund])])
+    asks = HostedMCPTool(tool_config={"type": "mcp", "server_label": "support", "require_approval": "always"})
+
+    async def run(given: Any) -> Any:
+        if not streamed:
+            return await Runner.run(agent, given, run_config=QUIET, auto_previous_response_id=True)
+        result = Runner.run_streamed(agent, given, run_config=QUIET, auto_previous_response_id=True)
+        async for _ in result.stream_events():
+            pass
+        return result
+
+    try:
+        async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0) as client:
+            agent = Agent("desk", model=OpenAIResponsesModel("support", client), tools=[asks])
+            stopped = await run("Refund order 42")
+            assert (stopped.final_output, refunds) == (None, [])
+            (waits,) = stopped.interruptions
+            state = stopped.to_state()
+            state.approve(waits) if approve else state.reject(waits)
+            ended = await run(state)
+            assert (ended.final_output, refunds) == ("That is all.", [100] if approve else [])
+    finally:
+        server.stop()

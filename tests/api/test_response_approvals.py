@@ -86,3 +86,61 @@ def test_a_call_without_an_output_is_named_as_the_client_knows_it(client: Any) -
         with pytest.raises(openai.BadRequestError) as caught:
             create(model="test", input=brought, tools=[LOOK], previous_response_id=asked.id)
         assert re.findall(r"call_\w+", caught.value.message)[-1] == missing
+
+
+# --- a client that says that it answers -------------------------------------------------------------------------------
+
+ASKS: Any = [{"type": "mcp", "server_label": "shop", "require_approval": "always"}]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_agents_response_ends_where_its_client_has_to_say_yes(client: Any, stream: bool) -> None:
+    """As with a server of tools that the request itself declares: the answer is the next response, and goes on."""
+    create = client.responses.create
+
+    def made(**body: Any) -> Any:
+        answer = create(model="shop", tools=ASKS, stream=stream, **body)
+        return list(answer)[-1].response if stream else answer
+
+    asked = made(input="two")
+    assert (asked.status, [item.type for item in asked.output]) == ("completed", ["mcp_approval_request"] * 2)
+    assert [item.server_label for item in asked.output] == ["shop", "shop"]
+    assert refunds == []
+    first, second = (item.id for item in asked.output)
+    told = made(input=answers((first, True), (second, False)), previous_response_id=asked.id)
+    assert [(item.type, item.status) for item in told.output] == [
+        ("mcp_call", "completed"),
+        ("mcp_call", "failed"),
+        ("message", "completed"),
+    ]
+    assert refunds == [1]
+    assert client.responses.retrieve(asked.id).to_dict() == asked.to_dict(), "it has ended, and stays as it was"
+
+
+def test_one_answer_after_the_other(client: Any) -> None:
+    asked = client.responses.create(model="shop", tools=ASKS, input="two")
+    first, second = (item.id for item in asked.output)
+    between = client.responses.create(
+        model="shop", tools=ASKS, input=answers((first, True)), previous_response_id=asked.id
+    )
+    assert (between.status, [item.type for item in between.output]) == ("completed", ["mcp_call"])
+    last = client.responses.create(
+        model="shop", tools=ASKS, input=answers((second, True)), previous_response_id=between.id
+    )
+    assert [item.type for item in last.output] == ["mcp_call", "message"]
+    assert sorted(refunds) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "param"),
+    [
+        ("shop", {"server_label": "mall"}, "tools"),
+        ("shop", {"server_label": "shop", "require_approval": "never"}, "tools"),
+        ("shop", {"server_label": "shop", "server_url": "http://127.0.0.1:9/mcp"}, "tools"),
+        ("test", {"server_label": "shop"}, "tools[0].server_url"),
+    ],
+)
+def test_nothing_else_is_said_of_an_agents_tools(client: Any, model: str, given: Any, param: str) -> None:
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model=model, tools=[{"type": "mcp", **given}], input="two")
+    assert refused.value.param == param

@@ -147,7 +147,9 @@ def test_how_many_calls_are_run(tmp_path: Path, shop: Shop) -> None:
 def test_what_cannot_be_honoured_is_refused(tmp_path: Path, shop: Shop) -> None:
     with served(tmp_path) as server, server.client() as client:
         for wrong, param in (
-            (tool(shop, headers={"authorization": "x"}), "tools[0].headers"),
+            (tool(shop, headers={"authorization": "hush"}), "tools[0].headers"),
+            (tool(shop, authorization="hush"), "tools[0].authorization"),
+            (tool(shop, server_url=shop.url.replace("//", "//me:hush@")), "tools[0].server_url"),
             (tool(shop, server_url="http://elsewhere.example/mcp"), "tools[0].server_url"),
             (tool(shop, server_url="file:///x"), "tools[0].server_url"),
             (tool(shop, allowed_tools=["steal"]), "tools[0].allowed_tools"),
@@ -155,6 +157,8 @@ def test_what_cannot_be_honoured_is_refused(tmp_path: Path, shop: Shop) -> None:
             with pytest.raises(openai.BadRequestError) as refused:
                 client.responses.create(model="m", input="x", tools=[wrong])
             assert refused.value.param == param
+            assert "hush" not in refused.value.message
+            assert ("must hold no secret" in refused.value.message) == ("hush" in str(wrong))
         with pytest.raises(openai.BadRequestError):
             client.responses.create(model="m", input="x", tools=[tool(shop)], store=False)
         with pytest.raises(openai.APIStatusError) as away:

@@ -11,7 +11,10 @@ from starlette.routing import Match
 
 from remanence import Remanence
 from remanence.api.app import build_app
+from remanence.api.bodies import JsonRoute
 from remanence.api.faces import FACES, faces
+from remanence.api.router import Face
+from remanence.console.router import ROOMS
 
 
 def found(app: FastAPI, method: str, path: str) -> bool:
@@ -40,3 +43,31 @@ def test_a_request_is_shown_to_few_routers() -> None:
     scope = {"type": "http", "method": "POST", "path": "/v1/responses", "headers": []}
     beginnings = [face for face in FACES if any(one in scope["path"] for one in face._beginnings)]
     assert len(beginnings) == 2  # those over HTTP and over a WebSocket
+
+
+async def test_a_route_is_made_when_a_request_comes_near(tmp_path: Path) -> None:
+    """A server that starts makes none: what it is never asked for costs it nothing."""
+    inner = Face(route_class=JsonRoute)
+
+    @inner.get("/things/{thing}")
+    async def read(thing: str) -> str:
+        return thing
+
+    outer = Face(at="/v1")
+    outer.include_router(inner)
+    async with Remanence(f"sqlite:///{tmp_path}/late.db", worker=False) as rt:
+        app = build_app(rt, faces=[outer])
+    [route] = inner.routes
+    assert not found(app, "GET", "/v2/things/x1")
+    assert "dependant" not in vars(route)
+    assert found(app, "GET", "/v1/things/x1")
+    assert "dependant" in vars(route)
+    with pytest.raises(AttributeError, match="no attribute 'colour'"):
+        getattr(route, "colour")  # noqa: B009 - pyright knows as well that there is none
+
+
+def test_no_face_is_mounted_in_a_way_that_makes_its_routes() -> None:
+    """Mounted at no place of its own, a router of routers has all their routes made when the server starts."""
+    for face in (*faces(), *ROOMS):
+        nested = any(hasattr(route, "original_router") for route in face.routes)
+        assert not nested or (isinstance(face, Face) and face.at)

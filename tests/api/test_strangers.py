@@ -20,7 +20,7 @@ from wire_server import KEY, OTHER, WireServer, serve
 
 from remanence import Remanence
 from remanence.console.entry import Doors
-from remanence.console.router import ROOMS, console_router, open_console
+from remanence.console.router import ROOMS, open_console
 from remanence.content import digest_of
 from remanence.core.memory.journal import journal_of
 from remanence.spec import AgentSpec
@@ -96,7 +96,7 @@ class House:
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with serve(tmp_path_factory.mktemp("strangers") / "a.db", SCRIPT, extra=[console_router()]) as server:
+    with serve(tmp_path_factory.mktemp("strangers") / "a.db", SCRIPT, extra=ROOMS) as server:
         open_console(server.app, Doors())
         yield House(server)
 

@@ -18,7 +18,7 @@ from remanence import Agent, tool
 from remanence.content import Text, ToolCall
 from remanence.ports import ModelReply, ModelRequest
 from remanence.spec import ModelSettings
-from remanence.testing.scripted import Scripted, says, stalls
+from remanence.testing.scripted import Scripted, call, says, stalls
 
 LOOK: Any = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}}
 FIND: Any = {**LOOK, "name": "find"}
@@ -211,7 +211,7 @@ def test_an_answer_to_an_approval_counts_its_own_calls(tmp_path: Path, shop: Sho
 
 def test_what_was_asked_survives_a_crash(tmp_path: Path) -> None:
     """The worker dies while the model answers: the next one asks for the same, in another process's words."""
-    first, second = Scripted([stalls()]), Scripted([says("Yes.")])
+    first, second = Scripted([stalls()]), Scripted([says("Yes.", call("look"))])
     asks: Any = {
         "service_tier": "flex",
         "prompt_cache_key": "shop",

@@ -9,14 +9,18 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from tests.runtime.shop import Shop, runtime
 
 from remanence.app import Remanence, open_database
+from remanence.cli.root import remanence
+from remanence.commands.lists import list_sessions
 from remanence.commands.sessions import Opening
 from remanence.commands.verification import mend_session, verify_session
 from remanence.errors import StoreCorrupt
-from remanence.ports import Write
-from remanence.stores.sqlite_pages import Pages, look_at_pages
+from remanence.ports import SessionQuery, Write
+from remanence.stores.sqlite.pages import Pages, look_at_pages
+from remanence.stores.unreadable import noted_unreadable
 from remanence.testing.conformance.harness import said
 
 NAMES = ("one", "two", "three")
@@ -88,9 +92,27 @@ async def test_without_its_snapshots_a_session_goes_on(copied: Path) -> None:
             found = await verify_session(rt.caller, name)
             assert (found.intact, found.sound) == (True, False)
             assert "cannot be read, and nobody uses them" in found.wrong_snapshots[0].what
+        for number in range(TURNS):  # also where the next snapshots would be laid down
+            assert await asyncio.wait_for(session.send(f"hello {number}"), 20)
         assert not (await mend_session(rt.caller, "two")).dropped
         fork = await (await rt.get("two")).fork(turn=TURNS - 1)
         assert await asyncio.wait_for(fork.send("hello!"), 20) == "hello! -> "
+
+
+async def test_a_file_is_not_rid_of_such_a_page_and_another_one_is(copied: Path) -> None:
+    """`--mend` is not offered where it can do nothing; what is said to do instead, works."""
+    path, other = copied / "shop.db", copied / "another.db"
+    await asyncio.to_thread(ruin, path, root_of(path, "snapshots"))
+    runner, verify = CliRunner(), ["sessions", "verify", "--all"]
+    here, there = ({"REMANENCE_DATABASE": f"sqlite:///{one}"} for one in (path, other))
+    said = await asyncio.to_thread(runner.invoke, remanence, verify, env=here)
+    assert said.exit_code == 1
+    assert "--mend" not in said.output
+    assert "remanence db copy sqlite:///another.db" in said.output
+    said = await asyncio.to_thread(runner.invoke, remanence, ["db", "copy", f"sqlite:///{other}"], env=here)
+    assert said.exit_code == 0, said.output
+    said = await asyncio.to_thread(runner.invoke, remanence, verify, env=there)
+    assert said.exit_code == 0, said.output
 
 
 async def test_one_sessions_damage_is_not_the_others(copied: Path) -> None:
@@ -104,6 +126,38 @@ async def test_one_sessions_damage_is_not_the_others(copied: Path) -> None:
         assert "is damaged" in fault.what
         assert fault.position > 1
         assert await (await rt.get("two")).send("hello?") == "hello? -> "
+
+
+async def test_a_list_says_which_session_cannot_be_read_until_it_can(copied: Path) -> None:
+    """Its row is whole, so a list would call it idle for ever."""
+    path = copied / "shop.db"
+    leaf, whole = leaf_of(path, "records", 3), path.read_bytes()
+    await asyncio.to_thread(ruin, path, leaf)
+
+    async def listed(rt: Remanence) -> dict[str, str]:
+        return {row.session: row.unreadable for row in (await list_sessions(rt.caller, SessionQuery())).rows}
+
+    async with opened(copied) as rt:
+        assert not any((await listed(rt)).values()), "nobody has noticed yet"
+        await (await rt.get("one")).submit("hello?")
+        async with asyncio.timeout(20):
+            while not await noted_unreadable(rt.database, "default"):  # the worker meets it
+                await rt.database.store.wait(timeout_s=0.05)
+        found = await listed(rt)
+        assert [name for name in NAMES if found[name]] == ["one"]
+        assert "is damaged" in found["one"]
+        said = await asyncio.to_thread(
+            CliRunner().invoke, remanence, ["sessions", "list"], env={"REMANENCE_DATABASE": f"sqlite:///{path}"}
+        )
+        assert said.output.count("unreadable") == 1
+    with path.open("r+b") as file:  # mended: the page is what it was
+        size = int.from_bytes(whole[16:18]) % 65_535
+        file.seek((leaf - 1) * size)
+        file.write(whole[(leaf - 1) * size : leaf * size])
+    async with Remanence(f"sqlite:///{path}", worker=False) as rt:
+        assert await noted_unreadable(rt.database, "default")
+        assert not any((await listed(rt)).values())
+        assert not await noted_unreadable(rt.database, "default"), "a note of what is mended goes"
 
 
 async def test_a_write_that_meets_a_damaged_page_fails_alone(copied: Path) -> None:

@@ -19,10 +19,10 @@ from remanence.content import text_of
 from remanence.errors import NotFound, StoreFull, StoreUnavailable
 from remanence.events import InputReceived, ToolReturned
 from remanence.models.scripted import Scripted
-from remanence.stores.sqlite import SqliteDatabase, open_sqlite
-from remanence.stores.sqlite_read_only import located
-from remanence.stores.sqlite_read_only import on_a_full_disk as on_full
-from remanence.stores.sqlite_readers import Readers
+from remanence.stores.sqlite.database import SqliteDatabase, open_sqlite
+from remanence.stores.sqlite.read_only import located
+from remanence.stores.sqlite.read_only import on_a_full_disk as on_full
+from remanence.stores.sqlite.readers import Readers
 
 ROOM_BYTES = 300_000
 """Beyond what an empty database takes."""
@@ -49,7 +49,7 @@ def runtime(database: SqliteDatabase, shop: Shop) -> Remanence:
 
 READER = """
 import asyncio, resource, sys
-from remanence.stores.sqlite import open_sqlite
+from remanence.stores.sqlite.database import open_sqlite
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, 16_384))
 asyncio.run(open_sqlite(sys.argv[1], writing=True))

@@ -67,7 +67,7 @@ LOADED = (
     "remanence.api.faces",
     "remanence.console.router",
     "remanence.app",
-    "remanence.stores.sqlite",
+    "remanence.stores.sqlite.database",
     "uvicorn.lifespan.on",
     "uvicorn.protocols.http.httptools_impl",
     "uvicorn.protocols.websockets.websockets_sansio_impl",

@@ -84,6 +84,12 @@ def test_push_versions_diff(project: Path, cli: Run) -> None:
     )
     assert cli("agents", "diff", "shop@1", "agent.py", "-o", "json").json["same"] is False
     assert cli("agents", "diff", "shop@2", "agent.py").out == "shop@2 and agent.py say the same.\n"
+    # A number by itself is a version of the agent that was named.
+    for second in ("1", "v1", "shop@v1"):
+        assert cli("agents", "diff", "shop@2", second, "-o", "json").json["b"] == "shop@1"
+    ran = cli("agents", "diff", "shop", "v99")
+    assert ran.code == 3
+    assert "Agent 'shop' has no version 'v99'; it has shop@1, shop@2." in ran.err
 
 
 def test_which_version_answers(folder: Path, project: Path, cli: Run) -> None:

@@ -152,6 +152,13 @@ def test_interruption_is_said() -> None:
     assert "interrupted" in ran.err
 
 
+def test_an_end_of_file_is_no_interruption() -> None:
+    ran = broken(EOFError("the connection ended"))
+    assert ran.code == 1
+    assert "interrupted" not in ran.err
+    assert "EOFError: the connection ended" in ran.err
+
+
 def test_a_reader_that_leaves_is_no_error(project: Path, cli: Run) -> None:
     session = begun(cli, "hello")
     command = command_line("sessions", "tail", session, "--raw")

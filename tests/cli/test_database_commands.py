@@ -12,7 +12,7 @@ import pytest
 from cli_project import BIG_REFUND, Run, begun
 
 from remanence.stores.migrations import migrations
-from remanence.stores.sqlite_schema import APPLICATION_ID
+from remanence.stores.sqlite.schema import APPLICATION_ID
 
 DATABASE = ".remanence/remanence.db"
 MB = 1_000_000

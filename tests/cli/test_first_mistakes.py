@@ -54,11 +54,15 @@ def test_an_import_over_what_is_there_says_how_to_do_it(project: Path, cli: Run)
     assert "nothing was imported. Import the file under another id (`--as-session`" in ran.err
 
 
-def test_a_key_is_revoked_by_its_id(project: Path, cli: Run) -> None:
-    key = cli("keys", "create", "laptop", "-o", "json").json["key"]["id"]
-    ran = cli("keys", "revoke", "laptop")
+def test_a_key_is_revoked_by_its_id_and_by_a_name_that_is_its_own(project: Path, cli: Run) -> None:
+    first, second = (cli("keys", "create", "laptop", "-o", "json").json["key"] for _ in range(2))
+    ran = cli("keys", "revoke", "phone")
     assert (ran.code, "`remanence keys list` shows those there are, each with its id." in ran.err) == (3, True)
-    assert cli("keys", "revoke", key).code == 0
+    ran = cli("keys", "revoke", "laptop")
+    assert (ran.code, f"2 keys are called 'laptop': rmn_{first['id']}_, rmn_{second['id']}_." in ran.err) == (4, True)
+    assert cli("keys", "revoke", first["id"]).code == 0
+    assert f"Key {second['id']} (laptop) opens nothing any more" in cli("keys", "revoke", "laptop").out
+    assert [key["revoked_at"] is None for key in cli("keys", "list", "-o", "json").json] == [False, False]
 
 
 def test_a_file_that_runs_itself_is_told_where_that_belongs(project: Path, cli: Run) -> None:

@@ -170,6 +170,16 @@ def test_a_budget_that_makes_no_sense(project: Path, cli: Run, args: tuple[str, 
     assert cli("budgets", "list", "-o", "json").json == []
 
 
+@pytest.mark.parametrize("amount", ["abc", "nan", "-1", "0.0000001"])
+def test_an_amount_that_is_none_changes_nothing_and_says_so(project: Path, cli: Run, amount: str) -> None:
+    assert cli("budgets", "set", "agent:shop", "--usd", "2").code == 0
+    for verb in ("set", "raise"):
+        ran = cli("budgets", verb, "agent:shop", "--usd", amount)
+        assert ran.code == 2
+        assert "Nothing was changed" in ran.err
+    assert [budget["limit"] for budget in cli("budgets", "list", "-o", "json").json] == [2_000_000]
+
+
 def test_a_budget_is_not_raised_downwards(project: Path, cli: Run) -> None:
     cli("budgets", "set", "agent:shop", "--usd", "2")
     ran = cli("budgets", "raise", "agent:shop", "--usd", "1", "--to")

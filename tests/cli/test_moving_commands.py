@@ -67,6 +67,7 @@ def test_verify(project: Path, cli: Run) -> None:
     ran = cli("sessions", "verify", session)
     assert (ran.code, ran.out.splitlines()[1].split()[:3]) == (0, [session, "intact", "6"])
     everything = cli("sessions", "verify", "--all", "-o", "json").json
+    assert f"{len(everything)} sessions of {len(everything)} as written." in cli("sessions", "verify", "--all").err
     assert {row["session"]: row["faults"] for row in everything} == {session: 0, forked: 0}
     assert cli("sessions", "verify").code == 2
     _flip(project, session)

@@ -107,6 +107,7 @@ def test_only_those_who_are_named_may_answer(project: Path, cli: Run) -> None:
     ran = cli("run", "shop", BIG_REFUND)
     assert "waits for an approval by eve." in ran.err
     assert "call_1_1_1 --as eve" in ran.err
+    assert "call_1_1_1 --as eve" in cli("approvals", "list").err
     ran = cli("approvals", "approve", "last", "call_1_1_1")
     assert ran.code == 2
     assert "Only eve may answer this call, not ada" in ran.err

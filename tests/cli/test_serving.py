@@ -45,6 +45,7 @@ def test_sigterm_in_mid_turn_journals_the_outcome_and_another_worker_finishes(cl
     with Running("serve", "--port", "0") as server:
         url = server.url()
         assert get(f"{url}/ready")[0] == 200
+        assert cli("run", "shop", "hello").code == 0  # a session that rests there a little is no work
         session = in_a_slow_call(cli, project)
         server.signal(signal.SIGTERM)
         server.line("Finishing what runs in 1 session, at most 20 s. Once more stops at once.")

@@ -20,6 +20,7 @@ def test_list(project: Path, cli: Run) -> None:
     header, first, second = ran.out.splitlines()
     assert header.split() == ["SESSION", "AGENT", "USER", "STATUS", "TURNS", "COST", "CHANGED", "TITLE"]
     assert first.split()[:5] == [done, "shop", "ada", "idle", "1"]
+    assert first.endswith('"hello"')
     assert second.split()[:6] == [waiting, "shop", "ada", "waiting:", "approval", "1"]
     assert masked(cli("sessions", "list", "-o", "json", "--limit", "1").json) == snapshot(
         [
@@ -39,6 +40,7 @@ def test_list(project: Path, cli: Run) -> None:
                 "updated_at": "AT",
                 "fork_of": None,
                 "fork_position": None,
+                "begins": "hello",
             }
         ]
     )

@@ -18,7 +18,7 @@ from remanence.api.app import build_app
 from remanence.api.auth import development_principal
 from remanence.commands.caller import state_of
 from remanence.console.entry import Doors
-from remanence.console.router import console_router, open_console
+from remanence.console.router import ROOMS, open_console
 from remanence.events import (
     ApprovalGiven,
     BudgetRaised,
@@ -37,7 +37,7 @@ async def person(tmp_path: Path) -> AsyncIterator[tuple[httpx2.AsyncClient, Rema
     """Grace, signed in, before every golden journal. Nothing runs: what she does stays to be looked at."""
     await restore(tmp_path / "data" / "a.db")
     async with Remanence(f"sqlite:///{tmp_path}/data/a.db", worker=False) as rt:
-        app = build_app(rt, faces=[console_router()])
+        app = build_app(rt, faces=ROOMS)
         principal = development_principal("default")
         app.state.access.keyring = app.state.access.keyring.__class__(
             rt.database.registry, rt.caller.clock, own={"rmn_development_key": principal}

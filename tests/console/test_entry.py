@@ -19,7 +19,7 @@ from remanence.commands.keys import create_key, revoke_key
 from remanence.commands.sessions import Opening, open_session
 from remanence.commands.signins import SIGNED_IN_S
 from remanence.console.entry import Doors
-from remanence.console.router import console_router, open_console
+from remanence.console.router import ROOMS, open_console
 from remanence.spec import AgentSpec
 from remanence.testing.clock import FakeClock
 
@@ -37,7 +37,7 @@ async def client(tmp_path: Path, **options: object) -> AsyncIterator[tuple[httpx
         principal = development_principal("default")
         app = build_app(
             rt,
-            faces=[console_router()],
+            faces=ROOMS,
             access=Access(rt.caller, own={"rmn_development_key": principal}),
             hosts=["x.y"],
         )
@@ -136,7 +136,7 @@ async def test_a_development_session_opens_nothing_but_a_development_server(tmp_
     async with client(tmp_path) as (http, rt):
         await http.get(f"/?token={LINK}")
         cookies = dict(http.cookies)
-        app = build_app(rt, faces=[console_router()])
+        app = build_app(rt, faces=ROOMS)
         open_console(app, Doors())
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=app), base_url=HOME, cookies=cookies) as other:
             assert (await other.get("/sessions.json")).status_code == 401

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import json
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -151,6 +152,18 @@ async def test_a_call_cannot_be_made_to_look_like_another(tmp_path: Path) -> Non
             page = await here.look(path)
             assert "\\u202e0527\\u2066\\u200b\\udb40\\udc41" in page, path
         assert "שלום 👩‍👧" in await here.look("/sessions?q=" + quote("שלום 👩‍👧"))
+
+
+async def test_what_was_first_said_stands_for_a_title_and_turns_nothing_around(tmp_path: Path) -> None:
+    async with room(tmp_path) as here:
+        await here.waiting(SUPPORT, "\u202etxt.exe\nplease <b>", is_over, "")
+        for path in ("/", "/sessions"):
+            assert "<q><bdi>\u202etxt.exe please &lt;b&gt;</bdi></q>" in await here.look(path), path
+        call = json.dumps({"order": "\u202e0527", "cents": 9_000}, ensure_ascii=False)
+        await here.waiting(SUPPORT, f"refund {call}", is_asked, "")
+        inbox = await here.look("/inbox")
+        assert "<q>refund {&#34;order&#34;: &#34;\\u202e0527&#34;" in inbox
+        assert "\u202e" not in inbox
 
 
 async def test_a_long_text_is_shown_in_part(tmp_path: Path) -> None:

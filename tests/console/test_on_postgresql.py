@@ -18,7 +18,7 @@ from remanence.app import Options, open_database
 from remanence.commands.search import catch_up
 from remanence.commands.usage import bring_up_to_date
 from remanence.console.entry import Doors
-from remanence.console.router import console_router, open_console
+from remanence.console.router import ROOMS, open_console
 from remanence.ports import Database
 
 PATHS = (
@@ -94,7 +94,7 @@ async def looking(url: str) -> AsyncGenerator[tuple[httpx2.AsyncClient, list[str
             await catch_up(rt.caller, within_s=60)
             await bring_up_to_date(rt.caller)
             own = {"rmn_development_key": (principal := development_principal("default"))}
-            app = build_app(rt, faces=[console_router()], access=Access(rt.caller, own=own))
+            app = build_app(rt, faces=ROOMS, access=Access(rt.caller, own=own))
             open_console(app, Doors({"link": principal}, "ada"))
             transport = httpx2.ASGITransport(app=app)
             async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:7410") as http:

@@ -19,7 +19,7 @@ from remanence.app import Session as Handle
 from remanence.commands import keys, versions
 from remanence.commands.caller import state_of
 from remanence.console.entry import Doors
-from remanence.console.router import console_router, open_console
+from remanence.console.router import ROOMS, open_console
 from remanence.content import Text, ToolCall
 from remanence.core.builtins import ASK_HUMAN
 from remanence.core.state import Session
@@ -82,9 +82,11 @@ class Room:
         assert answer.status_code == status, answer.text
         return answer.headers.get("hx-redirect", "") if status == 204 else answer.text
 
-    async def waiting(self, agent: Agent, text: str, fits: Callable[[Session], object]) -> Handle:
+    async def waiting(
+        self, agent: Agent, text: str, fits: Callable[[Session], object], title: str | None = None
+    ) -> Handle:
         """A session in which this was said, once it is as it should be."""
-        session = await self.rt.open(agent, user="bob", title=text[:12])
+        session = await self.rt.open(agent, user="bob", title=text[:12] if title is None else title)
         await session.submit(text)
         while not fits(await session.state()):
             await self.rt.caller.clock.sleep(0.01)
@@ -117,7 +119,7 @@ async def room(tmp_path: Path) -> AsyncGenerator[Room]:
     models = {"test": Scripted(script), "other": Scripted(script)}
     async with Remanence(f"sqlite:///{tmp_path}/a.db", agents=agents, models=models, options=options) as rt:
         principal = development_principal("default")
-        app = build_app(rt, faces=[console_router()], access=Access(rt.caller, own={"rmn_own": principal}))
+        app = build_app(rt, faces=ROOMS, access=Access(rt.caller, own={"rmn_own": principal}))
         open_console(app, Doors({LINK: principal}, "ada", "scripted"))
         async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url=HOME) as http:
             await http.get(f"/?token={LINK}")

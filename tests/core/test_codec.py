@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Generator
 from typing import Any
 
 import msgspec
@@ -19,6 +21,7 @@ from remanence.events import (
     Recorded,
     ToolReturned,
     TurnEnded,
+    TurnStarted,
     chain_digest,
     decode_event,
     encode_event,
@@ -110,6 +113,22 @@ def test_no_bytes_break_the_codec(event: Event, noise: bytes, at: int, gone: int
     assert decode_event(encode_event(read)) == read
 
 
+def structs_in(value: object) -> Generator[msgspec.Struct]:
+    """The structs an event is made of, itself included."""
+    if isinstance(value, msgspec.Struct):
+        yield value
+        value = tuple(getattr(value, name) for name in value.__struct_fields__)
+    if isinstance(value, tuple):
+        for part in value:
+            yield from structs_in(part)
+
+
+@given(any_events)
+def test_the_garbage_collector_is_not_woken_by_what_a_journal_holds(event: Event) -> None:
+    read = Recorded("ses_1", 1, 5, 1, "w", decode_event(encode_event(event)))
+    assert [struct for struct in structs_in(read) if gc.is_tracked(struct)] == []
+
+
 @given(any_events)
 def test_a_skeleton_of_a_skeleton_is_the_skeleton(event: Event) -> None:
     bare = skeleton(event)
@@ -146,3 +165,12 @@ def test_what_is_written_is_short() -> None:
     assert encode_event(InputReceived("in", (Text("hi"),))) == (
         b'{"type":"InputReceived","input":"in","parts":[{"type":"text","text":"hi"}]}'
     )
+
+
+def test_a_record_is_printed_on_one_line_without_what_is_usual() -> None:
+    said = InputReceived("in_1", (Text("Order 42\narrived broken"),), user="ada")
+    record = Recorded("sess_1", 2, 1_700_000_000_000_000, 0, "ada", said, b"\x01" * 32)
+    words = "#2 InputReceived input='in_1', parts=(Text(text='Order 42\\narrived broken'),), user='ada'"
+    assert str(record) == words
+    assert str(Recorded("sess_1", 9, 0, 1, "worker", TurnStarted(3, (2,)))) == "#9 TurnStarted turn=3, inputs=(2,)"
+    assert "digest=b'" in repr(record)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from remanence.ports import Memories
 from remanence.recollections import Close, Keep, Memory, MemoryChange, MemoryHit, MemoryQuery, MemorySelector, Place
-from remanence.stores.sqlite import open_sqlite
+from remanence.stores.sqlite.database import open_sqlite
 
 T0 = 1_790_000_000_000_000
 DAY = 86_400_000_000

@@ -20,7 +20,7 @@ from remanence.models.scripted import Scripted
 from remanence.ports import Database, ModelReply, ModelRequest
 from remanence.recollections import Keep, Memory, MemoryQuery, Place
 from remanence.runtime.embedding import EmbeddingDatabase, embed_missing
-from remanence.stores.sqlite import open_sqlite
+from remanence.stores.sqlite.database import open_sqlite
 from remanence.stores.vectors import cosines, packed
 
 ADA = Place("notes", "user:ada")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from remanence.events import ToolStarted
 from remanence.models.scripted import Scripted
 from remanence.ports import Appended, Database, Lease, Store, ToolCallContext, Write
 from remanence.session import Session
-from remanence.stores.sqlite import open_sqlite
+from remanence.stores.sqlite.database import open_sqlite
 from remanence.testing.clock import FakeClock
 from remanence.testing.faults.fuse import FaultyDatabase, Fuse
 
@@ -74,6 +75,34 @@ async def test_no_effect_starts_after_the_freeze(scope: str, tmp_path: Path) -> 
         await (rt.thaw(scope) if scope else session.thaw())
         state = await until(session, lambda s: s.turn is None)
         assert (len(shop.keys), state.doubts) == (1, ())
+    await database.close()
+
+
+class Hiccup(Unanswered):
+    """A store that does not answer once, when an effect is about to start."""
+
+    async def append(self, write: Write) -> Appended:
+        appended = await self._store.append(write)
+        if self.silent.is_set() or not any(isinstance(event, ToolStarted) for event in write.events):
+            return appended
+        self.silent.set()
+        raise StoreUnavailable("The connection was cut before the answer came.")
+
+
+async def test_an_intent_that_never_left_is_not_forgotten_by_a_process_that_ends(tmp_path: Path) -> None:
+    """It is in the journal, and the worker that wrote it starts nothing any more: the next one has to hear of it."""
+    shop = Shop()
+    database = await open_sqlite(f"{tmp_path}/shop.db")
+    faulty = FaultyDatabase(database, Fuse(0, lambda: None))
+    faulty.store = store = Hiccup(database.store)  # pyright: ignore[reportAttributeAccessIssue]
+    options = Options(model=Scripted(script), times=FAST, database=faulty)
+    async with Remanence(agents=[shop.agent()], options=options) as rt:
+        session = await rt.open(shop.agent())
+        await session.submit(call("refund", order="1", cents=1))
+        await store.silent.wait()
+    async with Remanence(agents=[shop.agent()], options=dataclasses.replace(options, database=database)) as rt:
+        state = await asyncio.wait_for(until(await rt.get(session.id), lambda s: s.doubts or s.turn is None), 10)
+        assert (len(state.doubts), shop.keys) == (1, [])
     await database.close()
 
 

@@ -15,7 +15,7 @@ from remanence.app import Options
 from remanence.models.scripted import Scripted
 from remanence.ports import Database, Lease, Loaded, Store
 from remanence.runtime.around import DatabaseAround
-from remanence.stores.sqlite import open_sqlite
+from remanence.stores.sqlite.database import open_sqlite
 
 
 class Slow:

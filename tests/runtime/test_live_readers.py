@@ -12,8 +12,9 @@ from msgspec.structs import replace
 from remanence import Agent, Remanence
 from remanence.api.lookout import Lookout
 from remanence.api.stream import Batch, watch
-from remanence.events import Recorded, TurnStarted
-from remanence.ports import Live
+from remanence.commands.follow import follow
+from remanence.events import ModelCalled, ModelFailed, Recorded, TurnStarted
+from remanence.ports import Delta, Live, Write
 from remanence.runtime.live import Hub
 from remanence.testing.clock import FakeClock
 
@@ -86,3 +87,30 @@ async def test_who_has_seen_everything_is_left_alone(tmp_path: Path) -> None:
             with lookout.following(session.id, lambda: head.set() or 1):
                 await asyncio.wait_for(head.wait(), 60)
         assert stirred.times == 0
+
+
+async def test_pieces_of_an_attempt_that_the_journal_knows_to_be_over_are_not_those_of_the_next(tmp_path: Path) -> None:
+    """Who polls may have read of the second attempt before the last pieces of the first one came."""
+    async with Remanence(f"sqlite:///{tmp_path}/one.db", agents=[AGENT], worker=False) as rt:
+        session = await rt.open(AGENT)
+        first = ModelCalled("call_1", 1, "scripted", 1, 2, "")
+        events = (TurnStarted(1, ()), first, ModelFailed("call_1", "provider", "cut"), replace(first, attempt=2))
+        await rt.database.store.append(Write(session.id, events, 5, "worker:1"))
+        async with aclosing(follow(rt.caller, session.id)) as items, asyncio.timeout(60):
+            read = [await anext(items) for _ in range(5)]
+            assert [item.position for item in read if isinstance(item, Recorded)] == [1, 2, 3, 4, 5]
+            rt.caller.live.publish(session.id, Delta("call_1", 0, "text", "the end of the first", 1))
+            rt.caller.live.publish(session.id, Delta("call_1", 0, "text", "the second", 2))
+            assert await anext(items) == Delta("call_1", 0, "text", "the second", 2)
+
+
+async def test_a_model_that_was_given_up_says_nothing_more_in_the_name_of_the_next_attempt() -> None:
+    hub = Hub(FakeClock())
+    called = ModelCalled("call_1", 1, "scripted", 1, 2, "")
+    for position, event in enumerate((called, replace(called, attempt=2)), start=1):
+        hub.publish("s", Recorded("s", position, 0, 0, "a", event))
+    for attempt, text in ((1, "late"), (2, "new")):
+        hub.publish("s", Delta("call_1", 0, "text", text, attempt))
+    running = hub.running("s")
+    assert running is not None
+    assert [*running.parts] == [("text", "new")]

@@ -16,7 +16,7 @@ from remanence.commands import controls
 from remanence.commands.sessions import Opening, open_session
 from remanence.content import Text, Usage
 from remanence.errors import InvalidInput, ModelError, NotFound, TurnFailed
-from remanence.events import BudgetReached, ModelCalled, ModelFailed, ToolReturned, TurnEnded
+from remanence.events import BudgetReached, ModelCalled, ModelFailed, ToolLost, ToolReturned, TurnEnded
 from remanence.models.configuration import ModelConfig
 from remanence.models.prices import listed_price
 from remanence.models.scripted import Scripted, Step
@@ -34,6 +34,30 @@ class Flaky:
 
     def __call__(self, request: ModelRequest) -> ModelReply | ModelError:
         return self.errors.pop(0) if self.errors else script(request)
+
+
+async def test_a_process_under_the_name_of_a_dead_one_is_another_worker(tmp_path: Path) -> None:
+    """Were it the same, it would have the dead one's lease, and wait for an effect that nobody performs."""
+    shop = Shop()
+    options = Options(model=Scripted(script), times=replace(FAST, lease_s=2.0), worker_name="steady")
+    url = f"sqlite:///{tmp_path}/shop.db"
+    dead = Remanence(url, agents=[shop.agent()], options=options)
+    await dead.start()
+    session = await dead.open(shop.agent())
+    await session.submit(call("hold", n=1))
+    await shop.entered.wait()
+    assert dead.worker is not None
+    await dead.worker.abandon()
+    async with Remanence(url, agents=[shop.agent()], options=options) as rt:
+        assert rt.worker is not None
+        assert rt.worker.services.worker.startswith("steady:")
+        found = await rt.get(session.id)
+        await found.submit("more")  # which makes the session due while the dead one's lease lasts
+        state = await asyncio.wait_for(until(found, lambda s: s.doubts), 15)
+        assert (shop.calls["hold"], len(state.doubts)) == (1, 1)
+        assert (await rt.database.views.session(session.id)).epoch == 2
+        assert [r.epoch for r in await found.history() if isinstance(r.event, ToolLost)] == [2]
+    await dead.stop()
 
 
 async def test_a_model_is_asked_again_after_what_the_provider_asked_for(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from tests.runtime.shop import Shop, call, runtime, until
 
 from remanence import Remanence
@@ -13,6 +14,9 @@ from remanence.app import Options
 from remanence.commands.sessions import delete
 from remanence.core.state import waiting_on
 from remanence.errors import Conflict, TurnFailed
+from remanence.events import SessionAnnotated
+from remanence.ports import Appended, Store, Write
+from remanence.runtime.around import DatabaseAround
 
 
 async def test_who_waits_for_a_deleted_session_hears_that_it_is(tmp_path: Path) -> None:
@@ -24,6 +28,32 @@ async def test_who_waits_for_a_deleted_session_hears_that_it_is(tmp_path: Path) 
             await asyncio.wait_for(session.send("are you there?"), 10)
         s = await session.state()
         assert (s.turn, s.queue, s.ledger.model_calls) == (None, (), 1)
+
+
+class Crowded:
+    """A store in which somebody else always writes first: something small, and at last the same fact."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.load, self.read, self.claim = store.load, store.read, store.claim
+        self.renew, self.release, self.behind, self.wait = store.renew, store.release, store.behind, store.wait
+
+    async def append(self, write: Write) -> Appended:
+        small = SessionAnnotated({"at": str(write.expect)}, {}, "bob")
+        other = write.events[0] if write.expect is None else small
+        await self._store.append(Write(write.session, (other,), write.at, "bob"))
+        return await self._store.append(write)
+
+
+async def test_of_two_who_delete_a_session_that_never_rests_one_is_told(tmp_path: Path) -> None:
+    async with runtime(tmp_path) as rt:
+        session = await rt.open(Shop().agent())
+        database = DatabaseAround(rt.database)
+        database.store = Crowded(rt.database.store)
+        caller = replace(rt.caller, database=database, states=None)
+        with pytest.raises(Conflict, match="was deleted before"):
+            await delete(caller, session.id)
+        assert (await session.state()).deleted
 
 
 async def test_a_call_of_a_turn_that_is_being_cancelled_is_not_approved(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from remanence.errors import StoreFull, StoreUnavailable
 from remanence.models.scripted import Scripted
 from remanence.ports import Appended, Lease, Store, Write
 from remanence.runtime.outage import RETRY_LAST_S, Outage
-from remanence.stores.sqlite import open_sqlite
+from remanence.stores.sqlite.database import open_sqlite
 from remanence.testing.faults.fuse import FaultyDatabase, Fuse
 
 

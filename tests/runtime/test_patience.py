@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from remanence.runtime.patience import StillRunning, within
+from remanence.patience import StillRunning, within
 
 
 async def lingers(stop: asyncio.Event, *, after: str) -> str:

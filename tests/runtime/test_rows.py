@@ -122,7 +122,7 @@ async def test_a_session_that_rests_is_listed_as_frozen_in_doubt_and_removed_wit
         assert [doubt.call for _, doubt in await approvals.doubts(caller)] == ["call_1_1_1"]
         await sessions.thaw(caller, session)
         assert await listed(waiting_on="doubt")
-        await approvals.resolve(caller, session, "call_1_1_1", outcome="give_up")
+        await approvals.resolve(caller, session, "call_1_1_1", approvals.Resolution("give_up"))
         assert not await listed(waiting_on="doubt")
         await sessions.delete(caller, session)
         assert not await listed(without_status="deleted")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import asyncpg
@@ -19,7 +20,7 @@ from remanence.events import BudgetRaised
 from remanence.models.scripted import Scripted, last_user_text
 from remanence.ports import ModelReply, ModelRequest, OnDelta
 from remanence.spec import Limits
-from remanence.stores.postgres_connect import SCHEMA
+from remanence.stores.postgres.connect import SCHEMA
 
 FRUGAL = Limits(output_tokens=500)
 SCOPE = "agent:shop"
@@ -149,7 +150,7 @@ async def _age(url: str) -> None:
             await connection.execute(statement)
         await connection.close()
     else:
-        with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
             for statement in OLD:
                 file.execute(statement)
 

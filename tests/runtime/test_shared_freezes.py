@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import asyncpg
@@ -19,7 +20,7 @@ from remanence.events import ModelCalled, ToolStarted
 from remanence.models.scripted import Scripted
 from remanence.ports import Hold, Write
 from remanence.session import Session
-from remanence.stores.postgres_connect import SCHEMA
+from remanence.stores.postgres.connect import SCHEMA
 
 SCOPE = "agent:shop"
 PROJECTS = ("default", "acme", "a:b%")
@@ -100,7 +101,7 @@ async def _age(url: str) -> None:
             await connection.execute(statement)
         await connection.close()
     else:
-        with sqlite3.connect(url.removeprefix("sqlite:///")) as file:
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as file, file:
             for statement in (*OLD, *OLD_SQLITE):
                 file.execute(statement)
 

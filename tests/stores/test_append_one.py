@@ -8,7 +8,7 @@ from typing import Any
 import asyncpg
 from tests.stores.test_postgres import T0, opened, opening, sql
 
-from remanence.stores.postgres_group import STATEMENTS
+from remanence.stores.postgres.group import STATEMENTS
 
 TRIES = 400
 HELD = ["all", "project:p", "project:q", "agent@p:scribe", "agent:scribe"]

@@ -14,10 +14,10 @@ import asyncpg
 import pytest
 
 from remanence.ports import Bus, Database
-from remanence.stores.postgres import open_postgres
-from remanence.stores.sqlite import open_sqlite
-from remanence.stores.sqlite_bus import ADDRESS_BYTES_MAX, SocketBus, bus_beside
-from remanence.stores.sqlite_connect import Location
+from remanence.stores.postgres.database import open_postgres
+from remanence.stores.sqlite.bus import ADDRESS_BYTES_MAX, SocketBus, bus_beside
+from remanence.stores.sqlite.connect import Location
+from remanence.stores.sqlite.database import open_sqlite
 
 WAIT_S = 60
 

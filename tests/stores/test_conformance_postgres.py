@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from remanence.stores.postgres import open_postgres
+from remanence.stores.postgres.database import open_postgres
 from remanence.testing.conformance import LAWS, Harness, Law, check_random_writes, name_of
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from remanence.stores.sqlite import open_sqlite
+from remanence.stores.sqlite.database import open_sqlite
 from remanence.testing.conformance import LAWS, Harness, Law, check_random_writes, name_of
 
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from remanence.stores.handover import Handover
+from remanence.stores.sqlite.handover import Handover
 
 
 async def test_what_a_thread_says_is_heard_in_order() -> None:

@@ -21,9 +21,9 @@ from remanence.errors import (
 )
 from remanence.events import InputReceived, SessionOpened
 from remanence.ports import Database, Summary, Write
-from remanence.stores.postgres import open_postgres
-from remanence.stores.postgres_connect import shown
-from remanence.stores.postgres_schema import waiting
+from remanence.stores.postgres.connect import shown
+from remanence.stores.postgres.database import open_postgres
+from remanence.stores.postgres.schema import waiting
 
 T0 = 1_790_000_000_000_000
 

@@ -19,7 +19,7 @@ from remanence.content import Text
 from remanence.errors import StoreUnavailable
 from remanence.events import InputReceived, SessionOpened
 from remanence.ports import Charge, Database, Write
-from remanence.stores.postgres import open_postgres
+from remanence.stores.postgres.database import open_postgres
 from remanence.stores.verify import verify_session
 from remanence.testing.postgres import OwnServer, own_server, postgres_database
 

@@ -10,7 +10,7 @@ import asyncpg
 
 from remanence.ports import Database
 from remanence.recollections import MemoryHit, MemoryVector
-from remanence.stores.postgres import open_postgres
+from remanence.stores.postgres.database import open_postgres
 from remanence.testing.conformance.memory_laws import keep, memory, query
 
 DIMENSIONS = 64

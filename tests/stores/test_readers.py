@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from remanence.errors import StoreError, StoreUnavailable
-from remanence.stores.sqlite_connect import Location
-from remanence.stores.sqlite_readers import TOGETHER_MAX, Readers
+from remanence.stores.sqlite.connect import Location
+from remanence.stores.sqlite.readers import TOGETHER_MAX, Readers
 
 
 @pytest.fixture
 def location(tmp_path: Path) -> Location:
     path = tmp_path / "a.db"
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("CREATE TABLE numbers (n INTEGER)")
         connection.execute("INSERT INTO numbers VALUES (1)")
     connection.close()
@@ -74,7 +75,7 @@ async def test_a_long_read_goes_alone(location: Location) -> None:
 async def test_what_is_read_on_the_spot_sees_what_was_committed_before(location: Location) -> None:
     readers = Readers(location)
     assert await readers.at_once(who) == (threading.current_thread().name, 1)
-    with sqlite3.connect(location.path) as connection:
+    with closing(sqlite3.connect(location.path)) as connection, connection:
         connection.execute("INSERT INTO numbers VALUES (2)")
     connection.close()
     assert (await readers.at_once(who))[1] == 2

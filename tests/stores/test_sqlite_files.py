@@ -14,8 +14,8 @@ from remanence.content import Text
 from remanence.errors import Conflict, InvalidConfig, StoreCorrupt, StoreError, StoreFull, StoreUnavailable
 from remanence.events import InputReceived, Redacted, SessionOpened
 from remanence.ports import Database, SessionQuery, Write
-from remanence.stores.sqlite import SqliteDatabase, open_sqlite
-from remanence.stores.sqlite_schema import migrate, waiting
+from remanence.stores.sqlite.database import SqliteDatabase, open_sqlite
+from remanence.stores.sqlite.schema import migrate, waiting
 from remanence.stores.verify import verify_session
 
 T0 = 1_790_000_000_000_000

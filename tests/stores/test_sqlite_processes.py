@@ -11,7 +11,7 @@ from pathlib import Path
 from remanence.content import text_of
 from remanence.events import InputReceived, SessionOpened
 from remanence.ports import Database, Write
-from remanence.stores.sqlite import open_sqlite
+from remanence.stores.sqlite.database import open_sqlite
 from remanence.stores.verify import verify_session
 
 SCRIPT = Path(__file__).with_name("writing.py")
@@ -70,8 +70,10 @@ async def test_what_a_killed_process_acknowledged_is_there(tmp_path: Path) -> No
             session, head = (await asyncio.to_thread(process.stdout.readline)).split()
             acknowledged[session] = int(head)
         process.send_signal(signal.SIGKILL)
-        # What it had said before it died counts too.
-        for line in (await asyncio.to_thread(process.communicate))[0].splitlines(keepends=True):
+        # What it had said before it died counts too: all of it, and `communicate` passes over what is at hand already.
+        with process:
+            rest = await asyncio.to_thread(process.stdout.read)
+        for line in rest.splitlines(keepends=True):
             if line.endswith("\n"):
                 session, head = line.split()
                 acknowledged[session] = int(head)

@@ -14,7 +14,7 @@ from remanence.content import Text
 from remanence.errors import Conflict
 from remanence.events import InputReceived, SessionOpened
 from remanence.ports import Database, Release, Write
-from remanence.stores.sqlite import open_sqlite
+from remanence.stores.sqlite.database import open_sqlite
 
 T0 = 1_790_000_000_000_000
 

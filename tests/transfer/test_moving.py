@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from moving import REPORT, World, erase, runtime, support
 from msgspec.structs import replace
 
+from remanence.app import Remanence
 from remanence.commands.sessions import Opening
 from remanence.commands.transfer import export_session, import_session, verify_session
 from remanence.content import File, Text, ToolCall
+from remanence.core.state import Session
 from remanence.errors import Conflict, InvalidInput, NotFound
 from remanence.events import ToolReturned
 from remanence.spec import Limits
@@ -74,6 +77,15 @@ async def test_an_approval_that_waits_is_answered_in_the_other_database(tmp_path
         await session.approve(call, by="ada")
         assert await session.send("hello") == "I remember 2 messages, the first was 'refund 9000'."
     assert world.refunds == ["s1:1:call_1_1_1"]
+
+
+async def until(rt: Remanence, session: str, wanted: Callable[[Session], bool]) -> Session:
+    """The state of a session once it is as wanted."""
+    handle = await rt.get(session)
+    async for _ in handle.events():
+        if wanted(s := await handle.state()):
+            return s
+    raise AssertionError("it never was")
 
 
 async def until_waiting(session) -> ToolCall:
@@ -210,6 +222,25 @@ async def test_the_budget_of_a_session_travels_with_what_was_spent(tmp_path: Pat
         await import_session(rt.caller, tmp_path / "s.zip", as_session="s2")
         (moved,) = await rt.database.controls.budgets("session:s2")
         assert (moved.limit, moved.spent, moved.reserved) == (10_000, spent.spent, 0)
+
+
+async def test_a_session_that_waits_for_its_budget_waits_for_the_one_it_has_here(tmp_path: Path) -> None:
+    """Its journal names the budget by the id that the session had where it came from."""
+    world = World()
+    async with runtime(f"sqlite:///{tmp_path}/a.db", world, limits=Limits(session_tokens=10)) as rt:
+        session = await rt.open("support", opening=Opening(session="s1"))
+        await session.submit("hello")
+        await until(rt, "s1", lambda s: s.pause is not None)
+    async with runtime(f"sqlite:///{tmp_path}/a.db", world, worker=False) as rt:
+        await export_session(rt.caller, "s1", tmp_path / "s.zip")
+    async with runtime(f"sqlite:///{tmp_path}/b.db", world) as rt:
+        await import_session(rt.caller, tmp_path / "s.zip", as_session="s2")
+        pause = (await (await rt.get("s2")).state()).pause
+        assert pause is not None
+        assert pause.scope == "session:s2"
+        await rt.raise_budget("session:s2", tokens=100_000)
+        state = await until(rt, "s2", lambda s: s.turn is None)
+        assert (state.turns, state.last_turn, state.pause) == (1, "completed", None)
 
 
 async def test_a_session_of_another_project_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from remanence.api.auth import Access
 from remanence.api.described import describe, shorten
-from remanence.api.failures import REFUSALS, answer_failures
+from remanence.api.failures import REFUSALS, answer_failures, refusal_shapes
 from remanence.api.guard import BODY_BYTES_MAX, Guard
 from remanence.api.held import Held
 from remanence.api.lane import Lanes
@@ -132,7 +132,7 @@ def build_app(
     lane = Lanes(app.beneath, lanes=lanes)
     app.front = Guard(lane, make_id=runtime.caller.make_id, hosts=hosts, body_bytes_max=body_bytes_max)
     for router in (operations, *faces):
-        app.include_router(router)
+        app.include_router(router, prefix=router.at if isinstance(router, Face) else "")
     app.openapi = lambda: _document(app)
     return app
 
@@ -263,6 +263,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
                 operation["responses"].pop("422", None)
         for name in ("HTTPValidationError", "ValidationError"):
             document["components"]["schemas"].pop(name, None)
+        shapes = document["components"]["schemas"] | refusal_shapes()
+        document["components"]["schemas"] = dict(sorted(shapes.items()))
         describe(document)
         shorten(document)
         app.openapi_schema = document

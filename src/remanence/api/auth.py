@@ -15,6 +15,7 @@ two headers say for whom and where it speaks: `x-remanence-as` and `x-remanence-
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, NamedTuple
@@ -137,10 +138,9 @@ class _Buckets:
         per_second = self._rate.per_minute / 60
         level = min(float(self._rate.burst), level + max(0, now - at) / _MICROS * per_second)
         if level < 1:
-            wait_s = (1 - level) / per_second
+            wait_s = max(1, math.ceil((1 - level) / per_second))  # as the header says it: in whole seconds
             raise RateLimited(
-                f"This key may ask {self._rate.per_minute} times a minute. Nothing was done; ask again in "
-                f"{wait_s:.1f} s.",
+                f"This key may ask {self._rate.per_minute} times a minute. Nothing was done; ask again in {wait_s} s.",
                 retry_after_s=wait_s,
             )
         self._levels[key] = (level - 1, now)

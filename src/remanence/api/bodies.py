@@ -20,6 +20,7 @@ from pydantic import BaseModel
 
 from remanence.api.complaints import no_json
 from remanence.api.decoding import decoded
+from remanence.api.late import LateRoute
 from remanence.commands.caller import ids_in_path
 from remanence.errors import InvalidInput
 
@@ -52,7 +53,7 @@ def _read_strictly(self: APIRoute) -> Callable[[Request], Coroutine[Any, Any, Re
     return strictly
 
 
-class JsonRoute(APIRoute):
+class JsonRoute(LateRoute):
     """A route whose requests are read so."""
 
     get_route_handler = _read_strictly

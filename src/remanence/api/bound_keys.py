@@ -12,7 +12,8 @@ there too when the same request came a second time meanwhile, since that one may
 
 The entry is a write of its own. It cannot ride in the transaction of what the request writes: some requests write to a
 journal, some to the registry, some to both one after another, and two different ones under one key at the same moment
-would each find it free and both happen.
+would each find it free and both happen. (`Write.entries` are set whatever stands there. Were they conditional, the
+routes that append would still need this for those that do not, and the claim would be told in two ways, not one.)
 
 What is said to a session has its keys in the journal of that session, so that each session may count from one: those
 routes (`_OF_A_SESSION`) bind nothing here.

@@ -229,6 +229,13 @@ def _parameters(full: str, *others: tuple[str, State, str]) -> tuple[Parameter, 
 
 _TIER = "where the provider has it, else refused; shown is the one it says it used"
 _WHERE_KNOWN = "where the model has it, else refused"
+_ONE_CALL = (
+    "asked of the provider, and held to here: of several calls the first stands, and no piece of another is told"
+)
+_CHOICE = (
+    "held to here, in streams too: with `none` calls are left out, and a reply of nothing else fails; so does one "
+    "without the call that was forced, and it is not asked again"
+)
 _CACHE_KEY = "a hint: passed on to OpenAI's formats; other providers go by the prefix"
 _PADDED = "pieces of text are padded only when `include_obfuscation` asks for it"
 _FUNCTIONS = "only tools of type `function`"
@@ -262,8 +269,8 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("vault_ids", "not yet", "there are no vaults"),
     ),
     "responses.create": _parameters(
-        "background conversation instructions max_output_tokens metadata model parallel_tool_calls "
-        "previous_response_id safety_identifier store stream temperature top_p user",
+        "background conversation instructions max_output_tokens metadata model previous_response_id "
+        " safety_identifier store stream temperature top_p user",
         ("access_programs", "not yet", ""),
         ("background_options", "not yet", "only `soonest`"),
         ("context_management", "not yet", "use `responses.compact`, or `truncation`"),
@@ -272,13 +279,13 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         (
             "input",
             "partial",
-            f"no files by id; the `detail` of pictures {_WHERE_KNOWN}; no items of tools that are not served; an item "
-            "that "
-            "is referred to must still be stored; an `mcp_call` that is brought along is kept as a call of a function, "
-            "lists of tools are asked for anew",
+            f"no files by id; the `detail` of pictures {_WHERE_KNOWN}, that of files only `auto`; no items of tools "
+            "that are not served; an item that is referred to must still be stored; an `mcp_call` brought along is "
+            "kept as a call of a function, lists of tools are asked for anew",
         ),
         ("max_tool_calls", "full", "counts the calls that are run here: those of MCP servers' tools"),
         ("moderation", "not yet", ""),
+        ("parallel_tool_calls", "full", _ONE_CALL),
         ("prompt", "not yet", "prompts are not stored; save an agent"),
         ("prompt_cache_key", "full", _CACHE_KEY),
         ("prompt_cache_options", "partial", _IMPLICIT),
@@ -287,12 +294,17 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("service_tier", "full", _TIER),
         ("stream_options", "full", _PADDED),
         ("text", "full", f"`json_object`, `json_schema` and `verbosity` {_WHERE_KNOWN}"),
-        ("tool_choice", "full", "among functions and the tools of MCP servers; a forced call is made once in a turn"),
+        (
+            "tool_choice",
+            "full",
+            f"among functions and the tools of MCP servers; a forced call is made once in a turn; {_CHOICE}",
+        ),
         (
             "tools",
             "partial",
             "`function`, and `mcp` by `server_url` at a host of the setting `mcp_hosts`, without `headers` and "
-            "`authorization`, and no connectors; tools of an agent are run when `model` names it",
+            "`authorization`, and no connectors; tools of an agent are run when `model` names it: its label alone, as "
+            "`mcp`, says that the client gives its approvals",
         ),
         ("top_logprobs", "full", _WHERE_KNOWN),
         (
@@ -303,8 +315,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ),
     ),
     "chat.completions.create": _parameters(
-        "max_completion_tokens max_tokens model parallel_tool_calls reasoning_effort safety_identifier "
-        "seed stream temperature top_p user",
+        "max_completion_tokens max_tokens model reasoning_effort safety_identifier seed  stream temperature top_p user",
         ("audio", "not yet", ""),
         ("frequency_penalty", "full", _WHERE_KNOWN),
         ("function_call", "not yet", "use `tool_choice`"),
@@ -322,6 +333,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("modalities", "not yet", "only text"),
         ("moderation", "not yet", ""),
         ("n", "partial", "without a session, up to 16: as many calls, each with its usage; in a session only 1"),
+        ("parallel_tool_calls", "full", _ONE_CALL),
         ("prediction", "not yet", ""),
         ("presence_penalty", "full", _WHERE_KNOWN),
         ("prompt_cache_key", "full", _CACHE_KEY),
@@ -337,7 +349,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("stop", "full", "without a session also cut here; with one, where the model has it, else refused"),
         ("store", "not yet", "only false; what shall be kept is a session"),
         ("stream_options", "full", _PADDED),
-        ("tool_choice", "full", "among functions"),
+        ("tool_choice", "full", f"among functions; {_CHOICE}"),
         ("tools", "partial", _FUNCTIONS),
         ("top_logprobs", "full", _WHERE_KNOWN),
         ("verbosity", "full", _WHERE_KNOWN),

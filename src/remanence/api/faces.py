@@ -35,7 +35,7 @@ FACES: tuple[Face, ...] = (
 
 def faces() -> Sequence[APIRouter]:
     """Routers for `build_app`."""
-    plain, hosted = Face(prefix="/v1"), Face(prefix="/openai/v1", include_in_schema=False)
+    plain, hosted = Face(at="/v1"), Face(at="/openai/v1", include_in_schema=False)
     for face in FACES:
         plain.include_router(face)
         hosted.include_router(face)

@@ -37,6 +37,7 @@ __all__ = [
     "error_detail",
     "failure",
     "known",
+    "refusal_shapes",
     "refused",
     "request_id_of",
     "unforeseen",
@@ -65,8 +66,10 @@ class ErrorAnswer(BaseModel):
     error: ErrorDetail
 
 
+_SHAPES = "#/components/schemas/{model}"
+_CONTENT = {"application/json": {"schema": {"$ref": _SHAPES.format(model=ErrorAnswer.__name__)}}}
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorAnswer, "description": words}
+    status: {"description": words, "content": _CONTENT}
     for status, words in (
         (400, "The request is wrong; nothing was written."),
         (401, "No key, or one that is not accepted."),
@@ -84,7 +87,17 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         (507, "The database has no space left."),
     )
 }
-"""How any operation may be refused; the document names every status there is, and tests hold the server to it."""
+"""How any operation may be refused; the document names every status there is, and tests hold the server to it.
+
+The shape is referred to, not given as a `model`: the framework would make a validator of it for each status of each
+route, twice, some four thousand in all, which a server paid for when it started and each face when it was first asked.
+"""
+
+
+def refusal_shapes() -> dict[str, Any]:
+    """What `REFUSALS` refers to: schemas for the OpenAPI document, by name."""
+    schema = ErrorAnswer.model_json_schema(ref_template=_SHAPES)
+    return {**schema.pop("$defs"), ErrorAnswer.__name__: schema}
 
 
 def request_id_of(request: Request) -> str:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import secrets
 from collections.abc import Awaitable, Callable, Generator
 from functools import wraps
 from typing import Annotated, Any, TypeVar
@@ -75,13 +76,15 @@ IdempotencyKey = Annotated[
 
 
 class _Claim(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What stands under a key: the digest of the request, and once it is answered (`status`) the answer."""
+    """What stands under a key: the digest of the request, who works on it, and once it is answered (`status`) the
+    answer."""
 
     request: str
     status: int = 0
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     too_large: bool = False
+    by: str = ""
 
 
 def once(route: Callable[..., Awaitable[Response]]) -> Callable[..., Awaitable[Response]]:
@@ -152,7 +155,8 @@ async def only_once(caller: Caller, key: str, digest: str, make: Callable[[], Aw
 async def _claim(caller: Caller, name: str, digest: str) -> Entry | _Claim:
     """The entry, when the key is free for this request, else what stands under it."""
     now = caller.clock.now()
-    wanted = Entry(KIND, caller.project, name, now, now, msgspec.json.encode(_Claim(digest)))
+    claim = _Claim(digest, by=secrets.token_hex(8))
+    wanted = Entry(KIND, caller.project, name, now, now, msgspec.json.encode(claim))
     try:
         known = await caller.database.registry.get(KIND, name)
     except NotFound:
@@ -221,36 +225,59 @@ def reused() -> KeyReused:
 
 
 class _Held:
-    """A claim on a key while its request is worked on."""
+    """A claim on a key while its request is worked on.
+
+    A process that was stopped for longer than `DEAD_S` may find that another has made the request meanwhile: its claim
+    is lost then, and what the other keeps stands.
+    """
 
     def __init__(self, caller: Caller, entry: Entry) -> None:
         self._caller = caller
         self._entry = entry
+        self._claim = msgspec.json.decode(entry.body, type=_Claim)
         self._renewing = asyncio.create_task(self._renew(), name="idempotency key")
 
     async def _renew(self) -> None:
         while True:
             await self._caller.clock.sleep(RENEW_S)
             try:
-                await self._put(self._entry.body)
+                if not await self._put(self._claim):
+                    return
             except RemanenceError as error:
                 log.warning("the claim on an idempotency key was not renewed", error=error.message)
 
-    async def _put(self, body: bytes) -> None:
-        entry = replace(self._entry, updated_at=self._caller.clock.now(), body=body)
-        self._entry = await self._caller.database.registry.put(entry)
+    async def _put(self, claim: _Claim) -> bool:
+        """Let this stand under the key. False when the claim is lost."""
+        body = msgspec.json.encode(claim)
+        while True:
+            entry = replace(self._entry, updated_at=self._caller.clock.now(), body=body)
+            try:
+                self._entry = await self._caller.database.registry.put(entry, expect=self._entry.revision)
+                return True
+            except Conflict:  # perhaps with a renewal of ours that was cut off when it had landed
+                if not await self._is_ours():
+                    return False
+
+    async def _is_ours(self) -> bool:
+        try:
+            there = await self._caller.database.registry.get(KIND, self._entry.id)
+        except NotFound:
+            return False
+        self._entry = there
+        return msgspec.json.decode(there.body, type=_Claim).by == self._claim.by
 
     async def keep(self, answer: _Claim) -> None:
         """The request is answered: keep that."""
         await self._stop()
-        request = msgspec.json.decode(self._entry.body, type=_Claim).request
-        await self._put(msgspec.json.encode(replace(answer, request=request)))
+        if not await self._put(replace(answer, request=self._claim.request, by=self._claim.by)):
+            log.warning("a request took so long that another process made it under the same idempotency key")
 
     async def give_up(self) -> None:
         """Nothing came of it: the key is free again."""
         await self._stop()
-        with contextlib.suppress(NotFound):
-            await self._caller.database.registry.remove(KIND, self._entry.id)
+        if await self._is_ours():
+            with contextlib.suppress(NotFound):
+                await self._caller.database.registry.remove(KIND, self._entry.id)
 
     async def _stop(self) -> None:
         self._renewing.cancel()

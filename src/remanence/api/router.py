@@ -22,23 +22,27 @@ __all__ = ["Face"]
 class Face(APIRouter):
     """An `APIRouter`, for use within others. Its routes must be complete when the first request comes.
 
-    `lanes` are the short ways to some of its routes, and to those of the faces within it that were included.
+    `lanes` are the short ways to some of its routes, and to those of the faces within it that were included. `at` is
+    where an application mounts it. Without that, the framework looks whether a path within would be empty, and makes
+    every route of the faces within for it: a third of the time that a server took to start.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, at: str = "", **options: Any) -> None:
         super().__init__(**options)
+        self.at = at
         self.lanes: list[Lane] = []
 
     def include_router(self, router: APIRouter, **options: Any) -> None:
         """As `APIRouter.include_router`, and the lanes with it."""
         super().include_router(router, **options)
         if isinstance(router, Face):
-            self.lanes += [lane.under(self.prefix + options.get("prefix", "")) for lane in router.lanes]
+            self.lanes += [lane.under(self.at + self.prefix + options.get("prefix", "")) for lane in router.lanes]
 
     @cached_property
     def _beginnings(self) -> tuple[str, ...]:
         """What a path holds if a route of this router matches it, wherever the router is mounted: one of these."""
-        fixed = {str(getattr(route, "path", self.prefix)).partition("{")[0] for route in self.routes}
+        within = self.at + self.prefix
+        fixed = {str(getattr(route, "path", within)).partition("{")[0] for route in self.routes}
         return tuple(one for one in fixed if not any(one != other and one.startswith(other) for other in fixed))
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:

@@ -12,6 +12,7 @@ database, a model or the HTTP server at its top.
 
 from __future__ import annotations
 
+import gc
 import sys
 
 __all__ = ["main"]
@@ -19,6 +20,8 @@ __all__ = ["main"]
 
 def main() -> None:
     """The entry point `remanence`. Never returns: leaves with an exit code."""
+    # What is imported stays: with the interpreter's own threshold the collector looks at it hundreds of times.
+    gc.set_threshold(20_000, 20, 50)
     from remanence.cli.root import remanence
 
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -201,10 +202,18 @@ async def diff(call: Invocation, first: str, second: str | None, *, output: Form
         if second is None:
             (a, old), (b, latest) = await _last_two(reach, first)
         else:
-            (a, old), (b, latest) = [await _spec_at(reach, text) for text in (first, second)]
+            (a, old), (b, latest) = [await _spec_at(reach, text) for text in (first, _of_agent(first, second))]
     lines = list(difflib.unified_diff(_lines(old), _lines(latest), a, b, lineterm=""))
     shape = DiffShape(a, b, not lines, lines)
     show(shape, output, lambda: _print_diff(shape))
+
+
+def _of_agent(first: str, second: str) -> str:
+    """`hello v3` means hello@3: a number by itself is a version of the agent that was named before."""
+    from remanence.cli.opening import is_target
+
+    alone = re.fullmatch(r"v?(\d{1,7})", second) and not is_target(first)
+    return f"{first.partition('@')[0]}@{second}" if alone else second
 
 
 async def _spec_at(reach: Reach, text: str) -> tuple[str, AgentSpec]:

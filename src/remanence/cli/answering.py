@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from remanence.cli.background import Background
 from remanence.cli.output import bold, clean, facts, say
-from remanence.cli.reach import Resolution
 from remanence.cli.watching import Rest
-from remanence.commands.approvals import Ruling
+from remanence.commands.approvals import Resolution, Ruling
 from remanence.core.ledger import usd_to_micros
 from remanence.core.state import Call, Session
 from remanence.errors import RemanenceError

@@ -85,7 +85,8 @@ def _who(waiting: ApprovalShape) -> str:
 def _command(waiting: ApprovalShape) -> str:
     if waiting.kind == "answer":
         return spelled("sessions", "send", waiting.session, "YOUR ANSWER", "--answers", waiting.call)
-    return spelled("approvals", "approve", waiting.session, waiting.call)
+    by = ("--as", waiting.approvers[0]) if waiting.approvers else ()
+    return spelled("approvals", "approve", waiting.session, waiting.call, *by)
 
 
 # --- answering --------------------------------------------------------------------------------------------------------

@@ -284,7 +284,7 @@ async def _check_database(database: Database, now: int) -> AsyncIterator[Finding
 
 def _check_pages(path: str) -> Finding:
     """What nobody asks for nobody misses: a page that is damaged may lie under a session of last year."""
-    from remanence.stores.sqlite_pages import look_at_pages
+    from remanence.stores.sqlite.pages import look_at_pages
 
     pages = look_at_pages(path, timeout_s=PAGES_S)
     if pages.fault:

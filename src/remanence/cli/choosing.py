@@ -72,7 +72,7 @@ async def _only_agent(reach: Reach, known: Mapping[str, Agent | AgentSpec]) -> A
 
 
 async def version_called(reach: Reach, text: str, known: Mapping[str, object] | None = None) -> Version:
-    """A registered version: `NAME` (the newest), `NAME@NUMBER`, `NAME@DIGEST` or the beginning of a digest."""
+    """A registered version: `NAME` (the newest), `NAME@NUMBER` or `NAME@vNUMBER`, `NAME@` and how a digest begins."""
     versions = await reach.agents.versions()
     name, at, which = text.partition("@")
     own = [version for version in versions if version.agent == name]
@@ -97,6 +97,7 @@ async def version_called(reach: Reach, text: str, known: Mapping[str, object] | 
 
 
 def _is(version: Version, which: str) -> bool:
+    which = which.removeprefix("v")  # no digest begins so
     return which == str(version.number) if which.isdigit() and len(which) < 8 else version.version.startswith(which)
 
 

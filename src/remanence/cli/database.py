@@ -261,7 +261,7 @@ def _shown(url: str) -> str:
     """A database's URL without a password."""
     if url.startswith("sqlite:"):
         return url
-    from remanence.stores.postgres_connect import shown
+    from remanence.stores.postgres.connect import shown
 
     return shown(url)
 

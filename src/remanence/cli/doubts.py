@@ -8,7 +8,7 @@ import click
 
 from remanence.cli.command import Format, Group, Invocation, asynchronous, spelled
 from remanence.cli.output import counted, moment, note, say, show, table
-from remanence.cli.reach import Resolution
+from remanence.commands.approvals import Resolution
 from remanence.commands.shapes import DoubtShape, SettledShape
 from remanence.errors import InvalidInput, NotFound
 

@@ -79,7 +79,7 @@ async def list_(call: Invocation, *, output: Format) -> None:
 @click.argument("key")
 @asynchronous
 async def revoke(call: Invocation, key: str, *, output: Format) -> None:
-    """Let a key open nothing any more. KEY is its id, or how it begins."""
+    """Let a key open nothing any more. KEY is its id, how it begins, or its name when no other has it."""
     async with call.reach() as reach:
         found = await reach.keys.revoke(key)
     show(found, output, lambda: say(f"Key {found.id} ({found.name}) opens nothing any more, within five seconds."))

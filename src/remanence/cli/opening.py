@@ -18,7 +18,7 @@ from remanence.cli.output import note
 from remanence.commands.consolidation import Consolidating
 from remanence.core.ledger import usd_to_micros
 from remanence.errors import InvalidConfig, NotFound
-from remanence.logs import configure_for_people
+from remanence.logs import configure_command_line
 from remanence.models.configuration import ModelConfig
 from remanence.models.gateway import Gateway
 from remanence.models.target import Target
@@ -55,7 +55,8 @@ async def opened(
     if not create:
         _check_place(configuration)
     level = configuration.settings.log_level
-    configure_for_people(level if "log_level" in configuration.sources else "warning")
+    level = level if "log_level" in configuration.sources else "warning"
+    configure_command_line(level, configuration.settings.log_format)
     _say_if_read_only(configuration.settings.database)
     rt = runtime_of(configuration, actor=person, worker=worker, agents=agents)
     try:
@@ -159,7 +160,7 @@ def models_of(configuration: Configuration) -> tuple[Mapping[str, Model], Mappin
 
 
 def _say_if_read_only(url: str) -> None:
-    from remanence.stores.sqlite_read_only import read_only
+    from remanence.stores.sqlite.read_only import read_only
 
     path = url.removeprefix("sqlite:///")
     why = read_only(path) if path != url else ""

@@ -19,7 +19,7 @@ from remanence.spec import AgentSpec, IfBusy
 
 if TYPE_CHECKING:
     from remanence.cli.reach_memory import Remembering
-    from remanence.commands.approvals import Ruling
+    from remanence.commands.approvals import Resolution, Ruling
     from remanence.commands.controls import Unit
     from remanence.commands.deployments import DeploymentShape
     from remanence.commands.keys import CreatedKey, Key
@@ -52,7 +52,6 @@ __all__ = [
     "Moving",
     "People",
     "Reach",
-    "Resolution",
     "Said",
     "Steering",
 ]
@@ -73,14 +72,6 @@ class Holder(NamedTuple):
 
     alive: bool
     until: int | None = None
-
-
-class Resolution(msgspec.Struct, frozen=True):
-    """What became of an effect in doubt: happened, run_again or give_up."""
-
-    outcome: str
-    result: str = ""
-    note: str = ""
 
 
 class Journals(Protocol):

@@ -16,9 +16,9 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from remanence.cli.client import Client
-from remanence.cli.reach import Holder, Reach, Resolution, Said
+from remanence.cli.reach import Holder, Reach, Said
 from remanence.cli.reach_memory import MemoryAtServer
-from remanence.commands.approvals import Ruling
+from remanence.commands.approvals import Resolution, Ruling
 from remanence.commands.controls import Unit
 from remanence.commands.deployments import DeploymentShape
 from remanence.commands.keys import CreatedKey, Key

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO
 
 from remanence.app import Remanence
-from remanence.cli.reach import Holder, Reach, Resolution, Said
+from remanence.cli.reach import Holder, Reach, Said
 from remanence.cli.reach_memory import MemoryAtStore
 from remanence.commands import approvals, controls, keys, sessions, transfer, usage, verification
-from remanence.commands.approvals import Ruling
+from remanence.commands.approvals import Resolution, Ruling
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.controls import Unit
 from remanence.commands.deployments import DeploymentShape, deployments
@@ -154,11 +154,8 @@ class _People(_Over):
         return [DoubtShape.of(s.id, doubt) for s, doubt in found]
 
     async def resolve(self, session: str, call: str, resolution: Resolution) -> SettledShape:
-        outcome = cast("Any", resolution.outcome)
-        given = await approvals.resolve(
-            self._caller, session, call, outcome=outcome, result=resolution.result, note=resolution.note
-        )
-        return SettledShape(session, call, outcome, self._caller.actor, given.head)
+        given = await approvals.resolve(self._caller, session, call, resolution)
+        return SettledShape(session, call, resolution.outcome, self._caller.actor, given.head)
 
 
 class _Agents:

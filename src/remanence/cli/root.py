@@ -157,6 +157,8 @@ def _report(error: BaseException) -> int:
         case RemanenceError():
             note(f"remanence: {error.message}")
             return error.exit_code
+        case click.Abort(__cause__=EOFError() as error):
+            return _report(error)  # click takes an end of file, wherever one was met, for Ctrl-C
         case click.Abort() | KeyboardInterrupt():
             note("remanence: interrupted. What was acknowledged is kept.")
             return INTERRUPTED

@@ -100,11 +100,12 @@ async def worker(call: Invocation) -> None:
 def _prepared(call: Invocation, *, quiet: bool = False) -> tuple[Configuration, list[Agent]]:
     """The settings and the agents, with logs as the settings say (`quiet`: warnings, unless they say)."""
     from remanence.cli.opening import agents_of, with_functions
-    from remanence.logs import configure_for_people
+    from remanence.logs import configure_command_line
 
     configuration = call.configuration
     level = configuration.settings.log_level
-    configure_for_people("warning" if quiet and "log_level" not in configuration.sources else level)
+    level = "warning" if quiet and "log_level" not in configuration.sources else level
+    configure_command_line(level, configuration.settings.log_format)
     return configuration, with_functions(agents_of(configuration).values())
 
 
@@ -127,7 +128,7 @@ async def _http(
     from remanence.cli.server_file import announcing
     from remanence.cli.serving import answers_to, served, url_of
     from remanence.console.entry import Doors
-    from remanence.console.router import console_router, open_console
+    from remanence.console.router import ROOMS, open_console
 
     settings = configuration.settings
     serving, local_key = Serving(), f"rmn_local_{secrets.token_urlsafe(32)}"
@@ -137,7 +138,7 @@ async def _http(
     app = build_app(
         rt,
         serving=serving,
-        faces=(*faces(), console_router()),
+        faces=(*faces(), *ROOMS),
         access=Access(rt.caller, own=own, rate=Rate(settings.requests_per_minute, settings.requests_burst)),
         hosts=answers_to(str(listener.getsockname()[0]), (settings.host, *settings.hosts)),
         body_bytes_max=max(BODY_BYTES_MAX, 2 * settings.input_bytes_max),

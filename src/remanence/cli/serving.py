@@ -196,9 +196,9 @@ class Ending:
                 sys.stdout.flush()
             os._exit(128 + number)
         worker = self._runtime.worker
-        if worker is not None and worker.sessions:
+        if worker is not None and (busy := worker.at_work):
             drain_s = self._runtime.options.times.drain_s
-            held = counted(worker.sessions, "session")
+            held = counted(busy, "session")
             note(f"Finishing what runs in {held}, at most {drain_s:g} s. Once more stops at once.")
         self.ask("signal")
 

@@ -12,7 +12,7 @@ from remanence.cli.cost import Since
 from remanence.cli.freezing import freeze, thaw
 from remanence.cli.lines import Lines, call_words
 from remanence.cli.moving import export, import_, verify
-from remanence.cli.output import counted, facts, moment, note, say, show, table, usd
+from remanence.cli.output import counted, facts, moment, note, say, shortened, show, table, usd
 from remanence.cli.prompts import prompt
 from remanence.cli.reach import Reach, Said
 from remanence.cli.run import follow_answer, freeze_over, input_text, say_accepted
@@ -30,6 +30,7 @@ __all__ = ["sessions"]
 STATUSES = ("idle", "queued", "in_progress", "waiting", "frozen", "budget_reached", "failed", "deleted")
 WAITS = ("approval", "answer", "doubt", "budget", "thaw", "client", "timer")
 PAGE_RECORDS = 500
+BEGINS_CHARS = 50
 
 
 @click.group(cls=Group)
@@ -120,17 +121,31 @@ def _list_table(found: list[SessionRowShape]) -> None:
             row.session,
             row.agent,
             row.user,
-            row.status + (f": {row.waiting_on}" if row.waiting_on and row.status == "waiting" else ""),
+            _status(row),
             str(row.turns),
             usd(row.usd_micros),
             moment(row.updated_at),
-            row.title if row.excerpt is None else _excerpt(row.excerpt),
+            _title(row) if row.excerpt is None else _excerpt(row.excerpt),
         )
         for row in found
     ]
     what = "FOUND" if any(row.excerpt for row in found) else "TITLE"
     columns = ("SESSION", "AGENT", "USER", "STATUS", "TURNS", "COST", "CHANGED", what)
     table(columns, rows, empty="No session fits. Begin one with: remanence chat")
+    for row in found:
+        if row.unreadable:
+            verify = spelled("sessions", "verify", row.session)
+            note(f"The journal of {row.session} cannot be read, and nobody works in it: {row.unreadable}\n  {verify}")
+
+
+def _status(row: SessionRowShape) -> str:
+    if row.unreadable:
+        return "unreadable"
+    return row.status + (f": {row.waiting_on}" if row.waiting_on and row.status == "waiting" else "")
+
+
+def _title(row: SessionRowShape) -> str:
+    return row.title or (f'"{shortened(row.begins, BEGINS_CHARS)}"' if row.begins else "")
 
 
 def _excerpt(pieces: list[PieceShape]) -> str:

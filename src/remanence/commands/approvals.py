@@ -24,6 +24,7 @@ from remanence.spec import AgentSpec
 
 __all__ = [
     "HIDES_OTHERS",
+    "Resolution",
     "Ruling",
     "Waiting",
     "answer",
@@ -152,34 +153,26 @@ def _check_approver(caller: Caller, call: Call) -> None:
         ).because("said_yes_before", name=caller.actor, needed=call.needed)
 
 
-async def resolve(
-    caller: Caller,
-    session: str,
-    call: str,
-    *,
-    outcome: Literal["happened", "run_again", "give_up"],
-    result: str = "",
-    note: str = "",
-) -> Appended:
-    """Settle a doubt: it happened (with this result), it did not and shall run, or it is given up.
+class Resolution(msgspec.Struct, frozen=True):
+    """What a person says of an effect in doubt: it happened (with this result), it did not and shall run, or it is
+    given up."""
+
+    outcome: Literal["happened", "run_again", "give_up"]
+    result: str = ""
+    note: str = ""
+
+
+async def resolve(caller: Caller, session: str, call: str, resolution: Resolution) -> Appended:
+    """Settle a doubt.
 
     Raises NotFound when there is no such doubt, Conflict for `run_again` once the turn has ended, TooLarge.
     """
-    return await together(
-        caller, session, lambda s, _: resolved(caller, s, call, outcome=outcome, result=result, note=note)
-    )
+    return await together(caller, session, lambda s, _: resolved(caller, s, call, resolution))
 
 
-def resolved(
-    caller: Caller,
-    s: Session,
-    call: str,
-    *,
-    outcome: Literal["happened", "run_again", "give_up"],
-    result: str = "",
-    note: str = "",
-) -> ToolResolved:
+def resolved(caller: Caller, s: Session, call: str, resolution: Resolution) -> ToolResolved:
     """The fact that settles a doubt of a session as it stands. Raises as `resolve`."""
+    outcome, result = resolution.outcome, resolution.result
     check_size(caller, len(result.encode()))
     if not any(doubt.call == call for doubt in s.doubts):
         raise NotFound(f"Session {s.id} has no effect in doubt for call {call}; it may be resolved already.").because(
@@ -190,7 +183,7 @@ def resolved(
             f"The turn of call {call} has ended, so it cannot run again there. The doubt stands; "
             "say that it happened or give it up, and ask the agent anew."
         ).because("turn_over", call=call)
-    return ToolResolved(call, outcome, caller.actor, said(result) if result else (), note=note)
+    return ToolResolved(call, outcome, caller.actor, said(result) if result else (), note=resolution.note)
 
 
 async def answer(

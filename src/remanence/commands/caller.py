@@ -13,9 +13,10 @@ import msgspec
 from remanence.core.session import evolve, fold
 from remanence.core.snapshots import decode_snapshot
 from remanence.core.state import Session
-from remanence.errors import Conflict, InvalidInput, KeyReused, TooLarge
+from remanence.errors import Conflict, InvalidInput, KeyReused, StoreCorrupt, TooLarge
 from remanence.events import CancelAsked, Recorded, Redacted, SessionDeleted
 from remanence.ports import Appended, Clock, Database, Live, Loaded, Store, Write
+from remanence.stores.unreadable import note_unreadable
 
 __all__ = [
     "NOWHERE",
@@ -99,9 +100,13 @@ async def kept_under(caller: Caller, session: str, *, key: str, digest: str) -> 
 
 async def state_of(caller: Caller, session: str) -> Session:
     """The session as it stands. Raises NotFound."""
-    if caller.states is not None:
-        return await caller.states.look(caller.database.store, session)
-    return await state_in(caller.database.store, session)
+    try:
+        if caller.states is not None:
+            return await caller.states.look(caller.database.store, session)
+        return await state_in(caller.database.store, session)
+    except StoreCorrupt as error:
+        await note_unreadable(caller.database, session, error, at=caller.clock.now())
+        raise
 
 
 def state_loaded(loaded: Loaded, session: str) -> Session | None:

@@ -114,7 +114,10 @@ async def _owns(caller: Caller, kept: str) -> bool:
 
 
 async def raise_budget(caller: Caller, scope: str, unit: Unit, *, by: int = 0, to: int | None = None) -> Budget:
-    """Raise a budget by an amount or to a limit; sessions that paused at it go on. NotFound when there is none."""
+    """Raise a budget by an amount or to a limit; sessions that paused at it go on. NotFound when there is none.
+
+    Of several who raise it at once each adds its own.
+    """
     kept = _kept(caller, scope)
     current = next((b for b in await caller.database.controls.budgets(kept) if b.unit == unit), None)
     if current is None:
@@ -129,7 +132,10 @@ async def raise_budget(caller: Caller, scope: str, unit: Unit, *, by: int = 0, t
         raise InvalidInput(
             f"The budget of {scope} is {there} already; {wanted} would not raise it. Nothing was changed."
         ).because("not_raised", scope=scope)
-    return await set_budget(caller, scope, unit, limit)
+    _check_limit(limit)
+    budget = await caller.database.controls.raise_budget(kept, unit, by=by, to=to or 0, at=caller.clock.now())
+    await _wake(caller, budget)
+    return _named(caller, budget)
 
 
 async def _wake(caller: Caller, budget: Budget) -> None:

@@ -92,7 +92,7 @@ async def backup_database(
     session. The file can be opened by itself, or copied back with `copy_database`. Raises InvalidInput when the path is
     taken, StoreError.
     """
-    from remanence.stores.sqlite import SqliteDatabase, open_sqlite
+    from remanence.stores.sqlite.database import SqliteDatabase, open_sqlite
 
     with file_errors(path):
         await asyncio.to_thread(path.parent.stat)

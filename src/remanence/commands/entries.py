@@ -1,4 +1,4 @@
-"""All entries of the registry of a kind, however many there are."""
+"""Entries of the registry: one of the project, by its id; all of a kind, however many there are."""
 
 from __future__ import annotations
 
@@ -8,9 +8,18 @@ from remanence.commands.caller import Caller
 from remanence.errors import NotFound
 from remanence.ports import Entry, EntryQuery
 
-__all__ = ["entries_of"]
+__all__ = ["entries_of", "own_entry"]
 
 _PAGE = 200
+
+
+async def own_entry(caller: Caller, kind: str, name: str) -> Entry | None:
+    """The entry of this id. None when there is none, and when it is another project's: nobody learns which."""
+    try:
+        entry = await caller.database.registry.get(kind, name)
+    except NotFound:
+        return None
+    return entry if entry.project == caller.project else None
 
 
 async def entries_of(caller: Caller, kind: str, *, project: str | None) -> list[Entry]:

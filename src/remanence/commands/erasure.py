@@ -32,7 +32,7 @@ import structlog
 from msgspec.structs import replace
 
 from remanence.commands.caller import Caller, check_name, commit
-from remanence.commands.entries import entries_of
+from remanence.commands.entries import entries_of, own_entry
 from remanence.commands.in_flight import calls_after
 from remanence.commands.legal_holds import LegalHold, hold, holds, unhold
 from remanence.commands.pseudonyms import Pseudonyms, rename_entries
@@ -150,11 +150,8 @@ async def receipts(caller: Caller) -> Sequence[Receipt]:
 
 async def receipt_of(caller: Caller, order: str) -> Receipt:
     """The receipt of an order of the caller's project. Raises NotFound, Conflict while it is being carried out."""
-    try:
-        entry = await caller.database.registry.get(KIND, order)
-    except NotFound:
-        entry = None
-    if entry is None or entry.project != caller.project:
+    entry = await own_entry(caller, KIND, order)
+    if entry is None:
         raise NotFound(f"There is no erasure {order!r}, and no file of that name. See: remanence memory receipts")
     receipt = msgspec.json.decode(entry.body, type=_State).receipt
     if receipt is None:

@@ -56,28 +56,30 @@ async def follow_batches(
 
 
 class _Settled:
-    """Knows the model call that was answered last: no piece of it says anything new."""
+    """Knows which attempt of which model call runs by what was read: no piece of another one says anything new. The
+    journal may have been read before the last pieces were taken of an attempt that is over in it."""
 
     def __init__(self) -> None:
-        self._call = ""
+        self._runs: tuple[str, int] | None = None
+        """None: nothing of any was read. Of none, when the last one has its outcome."""
 
     def without_old(self, items: Sequence[Recorded | Delta]) -> Sequence[Recorded | Delta]:
-        """The items without pieces of a call whose reply stands before them. Most of the time there are none."""
-        call, old = self._call, False
+        """The items without pieces of an attempt whose end stands before them. Most of the time there are none."""
+        runs, old = self._runs, False
         for item in items:
             old = self._is_old(item) or old
         if not old:
             return items
-        self._call = call
+        self._runs = runs
         return [item for item in items if not self._is_old(item)]
 
     def _is_old(self, item: Recorded | Delta) -> bool:
         if isinstance(item, Delta):
-            return item.call == self._call
+            return item.kind != "progress" and self._runs is not None and (item.call, item.attempt) != self._runs
         if isinstance(item.event, ModelReplied | ModelFailed):
-            self._call = item.event.call
+            self._runs = "", 0
         elif isinstance(item.event, ModelCalled):
-            self._call = ""
+            self._runs = item.event.call, item.event.attempt
         return False
 
 

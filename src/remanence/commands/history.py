@@ -33,10 +33,9 @@ from remanence.events import (
     TurnStarted,
 )
 from remanence.spec import AgentSpec
+from remanence.stores.reading import pages_of
 
 __all__ = ["Branch", "Continue", "Join", "Journaled", "asked_words", "journaled", "merged", "reconcile"]
-
-_PAGE = 1_000
 
 
 class Journaled(msgspec.Struct, frozen=True):
@@ -87,14 +86,9 @@ async def journaled(caller: Caller, s: Session, spec: AgentSpec) -> Journaled:
     """The whole conversation of a session. Costs what the journal is long: so does what the client sent."""
     shown = {tool.name for tool in spec.tools if tool.kind == "client"}
     reader = _Reader(shown)
-    after = 0
-    while True:
-        records = await caller.database.store.read(s.id, after=after, limit=_PAGE)
+    async for records in pages_of(caller.database.store, s.id):
         for record in records:
             reader.add(record)
-        if len(records) < _PAGE:
-            break
-        after = records[-1].position
     return reader.made(tuple(call.call for call in calls_with_client(s)), running=s.turn is not None)
 
 

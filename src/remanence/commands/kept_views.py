@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode
 import msgspec
 
 from remanence.commands.caller import Caller, check_name
+from remanence.commands.entries import own_entry
 from remanence.errors import InvalidInput, NotFound
 from remanence.ports import Entry, EntryQuery
 
@@ -65,8 +66,7 @@ async def list_views(caller: Caller) -> list[KeptView]:
 
 async def remove_view(caller: Caller, identity: str) -> None:
     """Forget a view; the sessions it showed stay. Raises NotFound."""
-    entry = await caller.database.registry.get(KIND, identity)
-    if entry.project != caller.project:
+    if await own_entry(caller, KIND, identity) is None:
         raise NotFound(f"There is no view {identity!r} in project {caller.project}. Nothing was removed.").because(
             "no_view"
         )

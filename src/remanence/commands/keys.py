@@ -22,6 +22,7 @@ import structlog
 from msgspec.structs import replace
 
 from remanence.commands.caller import Caller, check_name
+from remanence.commands.entries import own_entry
 from remanence.errors import Conflict, InvalidInput, NotFound, StoreError, Unauthenticated
 from remanence.ports import Clock, Entry, EntryQuery, Registry
 
@@ -157,23 +158,35 @@ async def list_keys(caller: Caller) -> list[Key]:
 
 
 async def revoke_key(caller: Caller, identity: str) -> Key:
-    """Let a key open nothing any more. Raises NotFound, and Conflict when it was revoked before."""
-    identity = identity.removeprefix(f"{PREFIX}_").partition("_")[0]
-    try:
-        entry = await caller.database.registry.get(KIND, identity)
-    except NotFound:
-        entry = None
-    if entry is None or entry.project != caller.project:
+    """Let a key open nothing any more, by its id, how it begins, or its name where only one good key has that.
+
+    Raises NotFound, and Conflict when it was revoked before or several have the name.
+    """
+    entry = await _key_called(caller, identity)
+    body = msgspec.json.decode(entry.body, type=_Body)
+    if body.revoked_at is not None:
+        raise Conflict(f"Key {entry.id!r} was revoked before. It stays so.").because("key_revoked_before")
+    now = caller.clock.now()
+    revoked = msgspec.json.encode(replace(body, revoked_at=now))
+    return _key_of(await caller.database.registry.put(replace(entry, updated_at=now, body=revoked)))
+
+
+async def _key_called(caller: Caller, called: str) -> Entry:
+    identity = called.removeprefix(f"{PREFIX}_").partition("_")[0]
+    if (entry := await own_entry(caller, KIND, identity)) is not None:
+        return entry
+    named = [key for key in await list_keys(caller) if key.name == called and key.revoked_at is None]
+    if not named:
         raise NotFound(
             f"There is no key {identity!r} in project {caller.project}. Nothing was changed; "
             "`remanence keys list` shows those there are, each with its id."
         ).because("no_key")
-    body = msgspec.json.decode(entry.body, type=_Body)
-    if body.revoked_at is not None:
-        raise Conflict(f"Key {identity!r} was revoked before. It stays so.").because("key_revoked_before")
-    now = caller.clock.now()
-    revoked = msgspec.json.encode(replace(body, revoked_at=now))
-    return _key_of(await caller.database.registry.put(replace(entry, updated_at=now, body=revoked)))
+    if len(named) > 1:
+        raise Conflict(
+            f"{len(named)} keys are called {called!r}: {', '.join(key.prefix for key in named)}. Nothing was changed; "
+            "name one of these instead."
+        ).because("keys_of_one_name")
+    return await caller.database.registry.get(KIND, named[0].id)
 
 
 def _key_of(entry: Entry) -> Key:

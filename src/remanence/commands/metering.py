@@ -37,6 +37,8 @@ from remanence.core.state import Session
 from remanence.errors import BudgetExceeded, Conflict, ModelError, NotFound, StoreError
 from remanence.events import Event, ModelCalled, ModelFailed, ModelReplied
 from remanence.models import keepable
+from remanence.models.answering import answer, too_late
+from remanence.models.obedience import disobeyed, held
 from remanence.ports import Charge, Model, ModelReply, ModelRequest, OnDelta, Write
 from remanence.spec import AgentSpec, spec_digest
 
@@ -91,11 +93,10 @@ class Meter:
         request = replace(request, effect_key=f"{session}:0:{called.call}")
         failed: ModelFailed | None = None
         try:
-            async with asyncio.timeout(request.timeout_s):
-                made = await self._asked(request, on_delta)
-        except TimeoutError:
+            made = await self._asked(request, on_delta)
+        except TimeoutError as late:
             failed = _failure(called, "timeout", billed=True)
-            raise ModelError(f"no reply within {request.timeout_s:g} s; nothing was kept", kind="timeout") from None
+            raise ModelError(f"{too_late(request, late)}; nothing was kept", kind="timeout") from None
         except ModelError as error:
             failed = _failure(called, error.kind, billed=error.maybe_billed)
             raise
@@ -111,12 +112,15 @@ class Meter:
             called.call, (), made.usage, cost, made.stop, made.model or request.model, service_tier=made.service_tier
         )
         await asyncio.shield(self._settle(caller, session, replied, scopes))
-        return made
+        kept = held(request.settings, made)
+        if why := disobeyed(request.settings, made, kept):
+            raise ModelError(f"The model {why}.", kind="content")
+        return kept
 
     async def _asked(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
         """What the model answers. Models are code of others: whatever else they raise or hand back is a ModelError."""
         try:
-            made = await self._model.reply(request, on_delta)
+            made = await answer(self._model, request, on_delta)
         except (ModelError, TimeoutError):
             raise
         except Exception as error:

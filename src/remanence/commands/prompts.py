@@ -19,11 +19,9 @@ from remanence.core.context import Rebuilt, places_in, rebuild_prompt, with_reop
 from remanence.errors import NotFound
 from remanence.events import CompactionBegun, ModelCalled, Recorded, SessionOpened, SessionUpgraded
 from remanence.spec import AgentSpec, ModelSettings, ToolSpec
-from remanence.stores.reading import texts_of
+from remanence.stores.reading import pages_of, texts_of
 
 __all__ = ["PastPrompt", "PromptShape", "past_prompt"]
-
-_PAGE = 1_000
 
 
 class PastPrompt(msgspec.Struct, frozen=True):
@@ -135,11 +133,6 @@ async def _rebuild(caller: Caller, intent: Recorded, spec: AgentSpec) -> Rebuilt
 
 
 async def _records(caller: Caller, session: str) -> AsyncIterator[Recorded]:
-    after = 0
-    while True:
-        records = await caller.database.store.read(session, after=after, limit=_PAGE)
+    async for records in pages_of(caller.database.store, session):
         for record in records:
             yield record
-        if len(records) < _PAGE:
-            return
-        after = records[-1].position

@@ -36,12 +36,12 @@ from remanence.events import (
 )
 from remanence.ports import SessionQuery, SessionRow
 from remanence.recollections import Memory, MemoryListing
+from remanence.stores.reading import pages_of
 from remanence.stores.refusals import no_session
 
 __all__ = ["Reach"]
 
 _PAGE = 200
-_READ = 500
 _FEW = 20
 _ALL = 2**31 - 1
 
@@ -320,11 +320,9 @@ class Reach:
 
     async def own_records(self, row: SessionRow) -> list[Recorded]:
         """Every record that a session wrote itself."""
-        after, records = row.fork.position if row.fork is not None else 0, list[Recorded]()
-        while page := await self._database.store.read(row.session, after=after, limit=_READ):
-            records += page
-            after = page[-1].position
-        return records
+        begin = row.fork.position if row.fork is not None else 0
+        pages = pages_of(self._database.store, row.session, after=begin)
+        return [record async for records in pages for record in records]
 
     async def with_forks(self, session: str) -> list[SessionRow]:
         """A session, what was forked from it, and from that."""

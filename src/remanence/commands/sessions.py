@@ -294,7 +294,8 @@ async def tell(
 
 async def tell_surely(caller: Caller, session: str, event: Event, check: Callable[[Session], None]) -> Appended:
     """Append a fact about the session as a whole, with its row. `check` is asked at each try, and raises where the fact
-    means nothing. A session that is written to all the time gets the fact alone: a freeze waits for no quiet moment."""
+    means nothing. A session that is written to all the time gets the fact alone: a freeze waits for no quiet moment.
+    Whether it meant nothing by then is asked of the session as it was just before."""
     for _ in range(_TRIES):
         s = await state_of(caller, session)
         check(s)
@@ -302,7 +303,9 @@ async def tell_surely(caller: Caller, session: str, event: Event, check: Callabl
             return await tell(caller, session, event, seen=s)
         except Conflict:
             continue
-    return await tell(caller, session, event)
+    told = await tell(caller, session, event)
+    check(await state_in(caller.database.store, session, upto=told.records[0].position - 1))
+    return told
 
 
 def _idle(s: Session) -> bool:

@@ -49,7 +49,9 @@ class PieceShape(msgspec.Struct, frozen=True):
 class SessionRowShape(msgspec.Struct, frozen=True, omit_defaults=True):
     """A session in a list. `status`: idle, queued, in_progress, waiting, frozen, budget_reached, failed, deleted.
 
-    Of a search, `found_at` is the newest record that fits and `excerpt` what it says there.
+    One without a title has in `begins` what was first said to it, as it stands in its journal now. Of a search,
+    `found_at` is the newest record that fits and `excerpt` what it says there. `unreadable` says why the journal of one
+    cannot be read, whose row is as it was before.
     """
 
     session: str
@@ -69,6 +71,8 @@ class SessionRowShape(msgspec.Struct, frozen=True, omit_defaults=True):
     fork_position: int | None
     found_at: int | None = None
     excerpt: list[PieceShape] | None = None
+    begins: str = ""
+    unreadable: str = ""
 
     @classmethod
     def of(cls, row: SessionRow) -> SessionRowShape:
@@ -89,6 +93,7 @@ class SessionRowShape(msgspec.Struct, frozen=True, omit_defaults=True):
             updated_at=row.updated_at,
             fork_of=fork.source if fork else None,
             fork_position=fork.position if fork else None,
+            begins=row.begins,
         )
 
 

@@ -28,11 +28,16 @@ _PAGE = 50
 
 
 class WrongSnapshot(msgspec.Struct, frozen=True):
-    """A snapshot that is not what the journal says: whose, at which position, and what is wrong, in words."""
+    """A snapshot that is not what the journal says: whose, at which position, and what is wrong, in words.
+
+    `unread`: the database cannot read it, nor those after it. `stays`: so it cannot be dropped either, where it lies.
+    """
 
     session: str
     position: int
     what: str
+    unread: bool = False
+    stays: bool = False
 
 
 class SnapshotCheck:
@@ -85,7 +90,8 @@ class SnapshotCheck:
         except StoreCorrupt as error:
             self._unread.add(session)
             what = f"from here on they cannot be read, and nobody uses them. {error.message}"
-            self.wrong.append(WrongSnapshot(session, after + 1, what))
+            stays = self._database.url.startswith("sqlite")  # which looks at a page before it gives it up
+            self.wrong.append(WrongSnapshot(session, after + 1, what, unread=True, stays=stays))
             return []
 
     async def _stored(self, session: str, position: int) -> bytes | None:
@@ -117,7 +123,12 @@ _NO_END = 2**62
 
 
 async def drop(caller: Caller, wrong: Sequence[WrongSnapshot]) -> None:
-    """Drop snapshots, and what this process folded from them."""
+    """Drop snapshots, and what this process folded from them. Where some cannot be read, all of every session go.
+
+    Raises StoreCorrupt when they lie under a damaged page that has to be looked at for that.
+    """
+    if any(one.unread for one in wrong):
+        await caller.database.clear_snapshots()
     for session in {one.session for one in wrong}:
         positions = [one.position for one in wrong if one.session == session]
         await caller.database.drop_snapshots(session, positions)

@@ -44,7 +44,7 @@ from remanence.events import (
     encode_event,
     payload_digest,
 )
-from remanence.ports import RawRecord
+from remanence.ports import Budget, RawRecord
 from remanence.spec import AgentSpec
 from remanence.stores.rows import RESTED, blobs_named
 from remanence.stores.verify import Flaw, Verifier
@@ -263,10 +263,7 @@ async def _import(caller: Caller, bundle: BundleReader, as_session: str | None, 
         session = chosen_id(caller.project, session)
     check_new_session(session)
     if await _exists(caller, session):
-        raise Conflict(
-            f"There is a session {session!r} already; it was left as it is, and nothing was imported. Import the file "
-            "under another id (`--as-session`; over HTTP `as_session`), or go on with the one that is there."
-        )
+        raise _there_already(session)
     checked = await asyncio.to_thread(_check, caller, bundle, session)
     state = checked.state
     if state.project != caller.project:
@@ -279,11 +276,12 @@ async def _import(caller: Caller, bundle: BundleReader, as_session: str | None, 
         await database.specs.put(checked.specs[version], project=state.project, at=at)
     for digest in checked.blobs:
         await database.blobs.put(await asyncio.to_thread(bundle.blob, digest))
-    await database.restore(session, checked.rows, summary_of(state, checked.specs[state.version]), None)
-    for budget in bundle.manifest.budgets:
-        await database.controls.set_budget(
-            f"session:{session}", budget.unit, budget.limit, at=caller.clock.now(), spent=budget.spent
-        )
+    # In one write: a session that was there without its budgets, were it for a moment, could spend what it may not.
+    budgets = [Budget(f"session:{session}", one.unit, one.limit, one.spent) for one in bundle.manifest.budgets]
+    try:
+        await database.restore(session, checked.rows, summary_of(state, checked.specs[state.version]), None, budgets)
+    except Conflict:
+        raise _there_already(session) from None  # somebody else brought it in meanwhile
     return Imported(
         session=session,
         source=bundle.manifest.session,
@@ -292,6 +290,13 @@ async def _import(caller: Caller, bundle: BundleReader, as_session: str | None, 
         records=state.head,
         blobs=len(checked.blobs),
         status=status_of(state),
+    )
+
+
+def _there_already(session: str) -> Conflict:
+    return Conflict(
+        f"There is a session {session!r} already; it was left as it is, and nothing was imported. Import the file "
+        "under another id (`--as-session`; over HTTP `as_session`), or go on with the one that is there."
     )
 
 

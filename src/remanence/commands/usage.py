@@ -18,7 +18,7 @@ from remanence.content import Usage
 from remanence.errors import StoreCorrupt, StoreReadOnly, UnknownEvent
 from remanence.events import CompactionFailed, ContextCompacted, ModelCalled, ModelFailed, ModelReplied, Recorded
 from remanence.ports import Cursor, Reading, Summary, UsageQuery, UsageRow
-from remanence.stores.rows import day_of, hour_of
+from remanence.stores.usage_rows import day_of, hour_of
 
 __all__ = ["USAGE", "bring_up_to_date", "project", "usage"]
 

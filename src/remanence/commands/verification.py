@@ -94,10 +94,10 @@ async def mend_session(caller: Caller, session: str, *, inherited: bool = True) 
     if not found.intact or not found.wrong_snapshots:
         return found
     try:
-        await drop(caller, found.wrong_snapshots)
+        await drop(caller, [one for one in found.wrong_snapshots if not one.stays])
     except StoreCorrupt:
-        return found  # they lie under a damaged page, as the finding says: only another file is rid of that
-    return msgspec.structs.replace(found, dropped=True)
+        return found  # a page was damaged since
+    return msgspec.structs.replace(found, dropped=not any(one.stays for one in found.wrong_snapshots))
 
 
 async def sessions_all(caller: Caller) -> AsyncIterator[str]:

@@ -91,9 +91,8 @@ async def resolve(frame: Deciding, session: str, call: str, fields: Sent) -> Res
     """Say what became of an effect nobody can vouch for."""
     await _owned(frame, session)
     outcome = fields.one_of("outcome", ("happened", "run_again", "give_up"))
-    await approvals.resolve(
-        frame.caller, session, call, outcome=outcome, result=fields.text("result"), note=fields.text("note")
-    )
+    resolution = approvals.Resolution(outcome, fields.text("result"), fields.text("note"))
+    await approvals.resolve(frame.caller, session, call, resolution)
     return frame.said("did.resolved", outcome=frame.words(f"act.{outcome}"))
 
 

@@ -21,7 +21,7 @@ from remanence.core.ledger import own_scope
 from remanence.errors import InvalidInput, NotFound
 from remanence.ports import Budget, UsageQuery, UsageRow
 from remanence.screens import Budgets, Spent
-from remanence.stores.rows import day_of
+from remanence.stores.usage_rows import day_of
 
 __all__ = ["CostData", "cost_router"]
 

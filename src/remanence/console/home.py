@@ -104,7 +104,7 @@ async def _data(frame: Frame) -> HomeData:
     project = frame.caller.project
 
     def listed(**fields: Any) -> SessionQuery:
-        return SessionQuery(project=project, limit=SHOWN, without_status="deleted", **fields)
+        return SessionQuery(project=project, limit=SHOWN, without_status="deleted", begins=True, **fields)
 
     answers, _, _ = await ask_current(
         frame,

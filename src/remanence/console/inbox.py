@@ -45,10 +45,12 @@ class Argument(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A call that waits, and whether the reader may answer it: `yes`, or why not."""
+    """A call that waits, and whether the reader may answer it: `yes`, or why not. `begins`: of a session without a
+    title, what was first said to it."""
 
     approval: ApprovalShape
     title: str
+    begins: str
     arguments: list[Argument]
     may: Literal["yes", "scope", "not_you", "said_yes"]
 
@@ -59,6 +61,7 @@ class Doubted(msgspec.Struct, frozen=True):
     doubt: DoubtShape
     agent: str
     title: str
+    begins: str
     arguments: list[Argument]
     open: bool
 
@@ -132,8 +135,8 @@ async def settle(frame: Deciding, fields: Sent) -> Response:
     session, call = _one(fields)
     owned(frame, await state_of(frame.caller, session))
     outcome = fields.one_of("outcome", ("happened", "run_again", "give_up"))
-    result, note = fields.text("result"), fields.text("note")
-    await approvals.resolve(frame.caller, session, call, outcome=outcome, result=result, note=note)
+    resolution = approvals.Resolution(outcome, fields.text("result"), fields.text("note"))
+    await approvals.resolve(frame.caller, session, call, resolution)
     return await _answer(frame, frame.words.rich("did.resolved", outcome=frame.words(f"act.{outcome}")), [])
 
 
@@ -167,13 +170,15 @@ def _one(fields: Fields) -> tuple[str, str]:
 
 async def _data(frame: Frame) -> InboxData:
     queries = [
-        SessionQuery(project=frame.caller.project, waiting_on=word, limit=SESSIONS_MAX)
+        SessionQuery(project=frame.caller.project, waiting_on=word, limit=SESSIONS_MAX, begins=True)
         for word in ("approval", "answer")
     ]
     # One that is frozen, or waits for a budget, is in doubt all the same.
-    queries.append(SessionQuery(project=frame.caller.project, doubt=True, limit=SESSIONS_MAX))
+    queries.append(SessionQuery(project=frame.caller.project, doubt=True, limit=SESSIONS_MAX, begins=True))
     approving, answering, doubting = await ask(frame, *(Waiting(query) for query in queries))
-    states = [await state_from(frame, row.session, loaded) for row, loaded in (*approving, *answering, *doubting)]
+    waiting = (*approving, *answering, *doubting)
+    states = [await state_from(frame, row.session, loaded) for row, loaded in waiting]
+    begins = {row.session: row.begins for row, _ in waiting}
     asked = [ApprovalShape.of(one) for s in states for one in approvals.waiting_in(s)]
     titles = {s.id: s.title for s in states}
     cards: list[Asked] = []
@@ -183,11 +188,11 @@ async def _data(frame: Frame) -> InboxData:
         last = above.get((one.agent, one.tool))
         arguments = [Argument(path, value, _differs(last, path, value)) for path, value in rows.items()]
         above[one.agent, one.tool] = rows
-        cards.append(Asked(one, titles[one.session], arguments, _may(frame, one)))
+        cards.append(Asked(one, titles[one.session], begins[one.session], arguments, _may(frame, one)))
     return InboxData(
         [card for card in cards if card.approval.kind == "approval"],
         [card for card in cards if card.approval.kind == "answer"],
-        [_doubted(s, DoubtShape.of(s.id, doubt)) for s in states[-len(doubting) :] for doubt in s.doubts]
+        [_doubted(s, begins[s.id], DoubtShape.of(s.id, doubt)) for s in states[-len(doubting) :] for doubt in s.doubts]
         if doubting
         else [],
     )
@@ -211,10 +216,10 @@ def _may(frame: Frame, one: ApprovalShape) -> Literal["yes", "scope", "not_you",
     return "said_yes" if frame.visitor.name in one.approved_by else "yes"
 
 
-def _doubted(s: Session, doubt: DoubtShape) -> Doubted:
+def _doubted(s: Session, begins: str, doubt: DoubtShape) -> Doubted:
     call = s.call(doubt.call)
     arguments = [Argument(*each) for each in flattened(call.arguments)] if call is not None else []
-    return Doubted(doubt, s.agent, s.title, arguments, call is not None)
+    return Doubted(doubt, s.agent, s.title, begins, arguments, call is not None)
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------

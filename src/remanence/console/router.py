@@ -1,4 +1,4 @@
-"""Every page of the console as one router, and what the application has to know for it."""
+"""The routers of every page of the console, and what the application has to know for it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from remanence.console.static import static_router
 from remanence.console.steps import steps_router
 from remanence.console.views import views_router
 
-__all__ = ["ROOMS", "console_router", "open_console"]
+__all__ = ["ROOMS", "open_console"]
 
 ROOMS: tuple[APIRouter, ...] = (
     static_router,
@@ -42,14 +42,7 @@ ROOMS: tuple[APIRouter, ...] = (
     keys_router,
     views_router,
 )
-
-
-def console_router() -> APIRouter:
-    """The console as a face for `build_app`."""
-    router = APIRouter()
-    for room in ROOMS:
-        router.include_router(room)
-    return router
+"""The console, as faces for `build_app`."""
 
 
 def open_console(app: FastAPI, doors: Doors) -> None:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from msgspec.structs import replace
 
 from remanence.commands import search
+from remanence.commands.lists import with_unreadable
 from remanence.commands.shapes import SessionRowShape
 from remanence.console.entry import Looking
 from remanence.console.failures import ConsoleRoute
@@ -131,8 +132,11 @@ async def _data(frame: Frame, filters: Filters, after: str, *more: Question) -> 
         question = search.asked(filters.q, replace(query, after=after or None))
         (found, *rest), _, unread = await ask_current(frame, question, *more, spent=False)
         return [_found(filters, search.shown(filters.q, found), unread), *rest]
-    listed, *rest = await ask(frame, Sessions(replace(query, before=_cursor(after) if after else None)), *more)
-    return [_listed(filters, listed), *rest]
+    query = replace(query, begins=True, before=_cursor(after) if after else None)
+    listed, *rest = await ask(frame, Sessions(query), *more)
+    shown = _listed(filters, listed)
+    noted = {row.session for row in listed if row.noted}
+    return [replace(shown, sessions=await with_unreadable(frame.caller, shown.sessions, noted)), *rest]
 
 
 def _listed(filters: Filters, found: Sequence[SessionRow]) -> SessionsData:

@@ -88,10 +88,12 @@ def usd_to_micros(usd: str) -> int:
     except InvalidOperation:
         amount = Decimal("NaN")
     if not amount.is_finite() or not 0 <= amount < _USD_END:
-        raise InvalidInput(f"{usd!r} is not an amount of money. Write it like 2.50 (US dollars).")
+        raise InvalidInput(f"{usd!r} is not an amount of money. Nothing was changed; write it like 2.50 (US dollars).")
     micros = amount * 1_000_000
     if micros != int(micros):
-        raise InvalidInput(f"{usd!r} is finer than a millionth of a dollar, which nothing here counts. Round it.")
+        raise InvalidInput(
+            f"{usd!r} is finer than a millionth of a dollar, which nothing here counts. Nothing was changed; round it."
+        )
     return int(micros)
 
 

@@ -110,9 +110,9 @@ def evolve(s: Session, r: Recorded) -> Session:
         case SessionDeleted():
             s = replace(s, deleted=True)
         case BudgetReached() as e:
-            s = replace(s, pause=Pause(e.scope, e.unit, e.limit, e.used, e.needed, e.reason))
+            s = replace(s, pause=Pause(_scope_in(s, e.scope), e.unit, e.limit, e.used, e.needed, e.reason))
         case BudgetRaised(scope=scope, unit=unit):
-            if s.pause and (s.pause.scope, s.pause.unit) == (scope, unit):
+            if s.pause and (s.pause.scope, s.pause.unit) == (_scope_in(s, scope), unit):
                 s = replace(s, pause=None)
         case MemoryRecalled() | BlocksShown() | CompactionBegun() | CompactionFailed() | ContextCompacted():
             s = _evolve_window(s, r, r.event)
@@ -121,6 +121,11 @@ def evolve(s: Session, r: Recorded) -> Session:
         case _:
             s = _evolve_step(s, r, r.event)
     return replace(s, head=r.position, at=r.at)
+
+
+def _scope_in(s: Session, scope: str) -> str:
+    """A budget's scope as it is meant here: a journal that was brought in under another id still says the old one."""
+    return f"session:{s.id}" if scope.startswith("session:") else scope
 
 
 def fold(s: Session, records: Iterable[Recorded]) -> Session:

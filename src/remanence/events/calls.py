@@ -76,7 +76,8 @@ class ModelFailed(Fact, frozen=True):
     """Outcome: no reply. `retry_at` is when the next attempt may leave; None means there will be none.
 
     `kind` is `lost` when the worker died in mid-call and `cancelled` when the turn was. Where the provider may have
-    billed for it, `cost_usd_micros` and `billed_tokens` count the whole reservation.
+    billed for it, `cost_usd_micros` and `billed_tokens` count the whole reservation; of a reply that came and was not
+    what was asked for, what it came to.
     """
 
     call: str

@@ -92,7 +92,7 @@ KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in get_args(Event)
 """Every kind of event by its name on disk."""
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class Recorded(msgspec.Struct, frozen=True, gc=False):
     """One journaled fact. Positions count from 1 in each session; `at` is microseconds since 1970-01-01 UTC.
 
     `epoch` is that of the lease it was written under (0: written without one, by a command); `digest` is 32 bytes.
@@ -106,3 +106,10 @@ class Recorded(msgspec.Struct, frozen=True):
     event: Event
     digest: bytes = b""
     redacted: bool = False
+
+    def __str__(self) -> str:
+        """On one line: the position, the kind, and what is not as it is by default. `repr` has everything."""
+        usual = {field.name: field.default for field in msgspec.structs.fields(self.event)}
+        values = msgspec.structs.asdict(self.event)
+        said = ", ".join(f"{name}={value!r}" for name, value in values.items() if value != usual[name])
+        return f"#{self.position} {type(self.event).__name__} {said}".rstrip()

@@ -182,6 +182,7 @@ async def try_model(gateway: Gateway, model: str, *, timeout_s: float = 30.0) ->
         timeout_s=timeout_s,
         effect_key="try:1:call_1",
     )
+    await gateway.takes_detail(model)  # loads the library, which takes longer than many a server needs to answer
     loop = asyncio.get_running_loop()
     started = loop.time()
     try:

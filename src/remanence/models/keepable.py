@@ -43,6 +43,8 @@ def no_reply(reply: object) -> str:
     """Why what a model handed back is no reply; empty when it is one."""
     if not isinstance(reply, ModelReply):
         return f"it is a {type(reply).__name__}"
+    if not isinstance(cast("object", reply.parts), tuple | list):
+        return f"its parts are a {type(reply.parts).__name__}"
     usage, cost = cast("object", reply.usage), cast("object", reply.cost_usd_micros)
     if not isinstance(usage, Usage):
         return f"its usage is a {type(usage).__name__}"

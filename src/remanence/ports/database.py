@@ -10,7 +10,7 @@ from remanence.ports.bus import Bus
 from remanence.ports.memory import Memories, MemoryVectors
 from remanence.ports.store import Blobs, Controls, Specs, Store
 from remanence.ports.views import Registry, Screens, Views
-from remanence.values import Fork, RawRecord, Summary
+from remanence.values import Budget, Fork, RawRecord, Summary
 
 __all__ = ["Database"]
 
@@ -51,8 +51,20 @@ class Database(Protocol):
 
     async def drop_snapshots(self, session: str, positions: Sequence[int]) -> None: ...
 
-    async def restore(self, session: str, rows: Sequence[RawRecord], summary: Summary, fork: Fork | None) -> None:
-        """Lay down an exported journal, bytes and digests unchanged, in one transaction. Conflict if it exists."""
+    async def clear_snapshots(self) -> None:
+        """Forget every session's, also when none can be read. StoreCorrupt where only another file is rid of them."""
+        ...
+
+    async def restore(
+        self,
+        session: str,
+        rows: Sequence[RawRecord],
+        summary: Summary,
+        fork: Fork | None,
+        budgets: Sequence[Budget] = (),
+    ) -> None:
+        """Lay down an exported journal, bytes and digests unchanged, in one transaction with the budgets that come with
+        it and their use. Conflict if it exists."""
         ...
 
     async def prune_keys(self, *, before: int) -> int:

@@ -116,6 +116,12 @@ class Controls(Protocol):
         """Set the limit of a scope; its use stays, or becomes `spent` when a budget moves here from elsewhere."""
         ...
 
+    async def raise_budget(
+        self, scope: str, unit: Literal["usd_micros", "tokens"], *, by: int = 0, to: int = 0, at: int
+    ) -> Budget:
+        """Raise a limit by an amount, or to one if it is lower; two who raise at once both do. Raises NotFound."""
+        ...
+
     async def budgets(self, scope: str | None = None) -> Sequence[Budget]: ...
 
     async def freeze(self, scope: str, *, at: int, by: str, reason: str) -> Hold:

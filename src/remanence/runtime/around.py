@@ -25,6 +25,7 @@ class DatabaseAround:
         self.raw = database.raw
         self.snapshots = database.snapshots
         self.drop_snapshots = database.drop_snapshots
+        self.clear_snapshots = database.clear_snapshots
         self.restore = database.restore
         self.prune_keys = database.prune_keys
         self.naming = database.naming

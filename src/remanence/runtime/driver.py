@@ -73,7 +73,7 @@ class Driver:
         self._held_until = 0
         self._last_part_us = services.times.lease_s * _MICROS / LAST_PART
         self._stirred = Bell()
-        self._rests = False
+        self.rests = self.leaves = False
         self._facts: list[Outcome] = []
         self._compacted: Outcome | None = None
         self._may_compact = True
@@ -103,7 +103,7 @@ class Driver:
 
     def foresee(self, write: Write) -> None:
         """A write is about to be queued in this process: a session at rest begins with it before it is there."""
-        if self._rests and self.followed.foresee(write):
+        if self.rests and self.followed.foresee(write):
             self._stirred.set()
 
     def nudge(self) -> None:
@@ -114,6 +114,11 @@ class Driver:
     def drain(self) -> None:
         """Start nothing new; finish what runs, then give the lease back."""
         self.draining = True
+        self._stirred.set()
+
+    def leave(self) -> None:
+        """Others wait for a place: give the lease back as soon as nothing is left to do."""
+        self.leaves = True
         self._stirred.set()
 
     def fence(self) -> None:
@@ -248,18 +253,19 @@ class Driver:
         out): now, or when the freeze that came meanwhile is lifted."""
         if not self._orphans or self.draining:
             return
+        self._orphans = False  # until an effect says otherwise, perhaps while this waits
         begun = s.compacting
         if begun and begun.epoch == self.lease.epoch and begun.call not in self._tasks and not self._compacted:
             never = CompactionFailed(begun.call, "lost", "its intent was journaled, and it never left")
             self._compacted = Outcome(never, begun.attempt)
         known = {*self._tasks, *(call for fact in self._facts if (call := getattr(fact.event, "call", None)))}
         found = undispatched(s, await self._spec_of(s), self.text, self.lease.epoch, known)
-        if found and (s.frozen is not None or await still_held(self.services.database.controls, s)):
+        held = bool(found) and (s.frozen is not None or await still_held(self.services.database.controls, s))
+        if held or not self._may_act():
+            self._orphans = True
             return
-        if self._may_act():
-            self._orphans = False
-            for dispatch in found:
-                self._dispatch(dispatch)
+        for dispatch in found:
+            self._dispatch(dispatch)
 
     async def _spec_of(self, s: Session) -> AgentSpec:
         """The version under which the running model call was meant to leave."""
@@ -339,19 +345,24 @@ class Driver:
         if self._orphans and not self.draining:
             await self.services.clock.wait(self._stirred, self.services.times.poll_s)
             return False
-        if not self.draining:
+        if rest.why == "running":
+            return await self._release(now)  # by the journal it runs here, and it does not: for the next epoch to judge
+        if not self.draining and not self._may_leave():
             linger_s = self.services.times.linger_s
-            self._rests = True
+            self.rests = True
             stirred = await self.services.clock.wait(
                 self._stirred, linger_s if delay_s is None else min(delay_s, linger_s)
             )
-            self._rests = False
-            if stirred or (wake_at is not None and self.services.clock.now() >= wake_at):
+            self.rests = False
+            if (stirred and not self._may_leave()) or (wake_at is not None and self.services.clock.now() >= wake_at):
                 return False
             if rest.why == "held" and not await still_held(self.services.database.controls, self.state):
                 self._held_until = 0
                 return False
         return await self._release(wake_at)
+
+    def _may_leave(self) -> bool:
+        return self.leaves and not self.followed.stirs
 
     async def _release(self, wake_at: int | None) -> bool:
         if self.state.pause is not None:

@@ -8,7 +8,7 @@ what is known. A tool that raised has spoken: that is a result with an error. A 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import msgspec
@@ -32,9 +32,11 @@ from remanence.events import (
     ToolStarted,
 )
 from remanence.models import keepable
+from remanence.models.answering import answer, too_late
+from remanence.models.obedience import disobeyed, held
+from remanence.patience import STOP_GRACE_S, StillRunning, within
 from remanence.ports import Delta, DeltaKind, ModelReply, ModelRequest, OnDelta, Tool, ToolCallContext, ToolOutcome
 from remanence.runtime.compacting import SUMMARY_TOKENS
-from remanence.runtime.patience import STOP_GRACE_S, StillRunning, within
 from remanence.runtime.services import Services
 from remanence.spec import AgentSpec, ModelSettings
 from remanence.values import NOT_STARTED
@@ -99,11 +101,12 @@ async def call_model(services: Services, s: Session, spec: AgentSpec, called: Mo
     """Perform a model call: `ModelReplied`, or `ModelFailed` with the date of the next attempt, if there is one."""
     request = request_of(s, spec, called, sent)
     streamed: list[int] = []
-    on_delta = _streamer(services, s.id, called.call, streamed)
+    on_delta = _streamer(services, s.id, called, streamed)
     try:
-        reply = await _asked(services, request, on_delta, lambda: services.live.answered(s.id))
+        # Streams hold back the last pieces of a reply that is there, so that its record goes first.
+        reply = await answer(services.model, request, on_delta, lambda: services.live.answered(s.id))
     except TimeoutError as late:
-        error = ModelError(_late(request, late), kind="timeout")
+        error = ModelError(too_late(request, late), kind="timeout")
         return _failed(services, spec, called, error, billed=True)
     except ModelError as error:
         return _failed(services, spec, called, error, billed=error.maybe_billed or bool(streamed))
@@ -123,36 +126,15 @@ async def call_model(services: Services, s: Session, spec: AgentSpec, called: Mo
     if why := keepable.no_reply(reply):
         error = ModelError(f"the model's reply cannot be kept: {why}", kind="invalid_request")
         return _failed(services, spec, called, error, billed=True)
-    replied = _replied(services, called, reply, request.settings)
+    kept = held(request.settings, reply)
+    replied = _replied(services, called, kept, request.settings)
+    if why := disobeyed(request.settings, reply, kept):
+        failed = _failed(services, spec, called, ModelError(f"the model {why}", kind="content"), billed=False)
+        return replace(failed, cost_usd_micros=replied.cost_usd_micros, billed_tokens=reply.usage.total_tokens)
     if unfit := keepable.unfit(replied):
         error = ModelError(f"the model's reply cannot be kept: {unfit}", kind="invalid_request")
         return _failed(services, spec, called, error, billed=True)
     return replied
-
-
-async def _asked(
-    services: Services, request: ModelRequest, on_delta: OnDelta | None, answered: Callable[[], None]
-) -> ModelReply:
-    """What the model answers in time. Raises TimeoutError, and what the model raises; one that does not stop when it is
-    cancelled is left to itself: a turn, a cancel and the end of the process do not wait for it. `answered` is called at
-    once, before whoever waits here is woken: streams hold back the last pieces then, and the reply goes first."""
-    work = _contained(services.model.reply(request, on_delta), answered)
-    return await within(work, request.timeout_s, STOP_GRACE_S, request.effect_key)
-
-
-async def _contained(reply: Awaitable[ModelReply], answered: Callable[[], None]) -> ModelReply:
-    """The reply. What would end the process, or passes for no `Exception`, is a failure of the model like any other."""
-    try:
-        made = await reply
-        answered()
-        return made
-    except (SystemExit, BaseExceptionGroup) as error:
-        raise RuntimeError(f"{type(error).__name__}: {error}") from error
-
-
-def _late(request: ModelRequest, late: TimeoutError) -> str:
-    stays = ", and it did not stop when it was told to" if isinstance(late, StillRunning) else ""
-    return f"no reply within {request.timeout_s:g} s{stays}"
 
 
 async def summarise(
@@ -179,9 +161,9 @@ async def summarise(
         effect_key=f"{s.id}:{begun.call}",
     )
     try:
-        reply = await _asked(services, request, None, lambda: None)
+        reply = await answer(services.model, request, None)
     except TimeoutError as late:
-        return _no_summary(begun, "timeout", _late(request, late), billed=True)
+        return _no_summary(begun, "timeout", too_late(request, late), billed=True)
     except ModelError as error:
         return _no_summary(begun, error.kind, error.message, billed=error.maybe_billed)
     except Exception as error:
@@ -218,11 +200,11 @@ def _no_summary(begun: CompactionBegun, kind: str, message: str, *, billed: bool
     )
 
 
-def _streamer(services: Services, session: str, call: str, streamed: list[int]) -> OnDelta:
+def _streamer(services: Services, session: str, called: ModelCalled, streamed: list[int]) -> OnDelta:
     def on_delta(index: int, kind: DeltaKind, text: str) -> None:
         if not streamed:
             streamed.append(index)
-        services.live.publish(session, Delta(call, index, kind, text))
+        services.live.publish(session, Delta(called.call, index, kind, text, called.attempt))
 
     return on_delta
 

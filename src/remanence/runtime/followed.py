@@ -96,5 +96,5 @@ def _after(piece: Piece, known: int) -> Iterator[Delta]:
     """The piece without its first characters."""
     for index, kind, text in piece.runs:
         if len(text) > known:
-            yield Delta(piece.known.call, index, kind, text[known:])
+            yield Delta(piece.known.call, index, kind, text[known:], piece.known.attempt)
         known = max(0, known - len(text))

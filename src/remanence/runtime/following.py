@@ -71,6 +71,11 @@ class Followed:
         self._loaded = False
         self.foreseen = None
 
+    @property
+    def stirs(self) -> bool:
+        """Whether there is something to take in with the next round."""
+        return bool(self.news) or self.foreseen is not None or self._stale
+
     # --- what is written to it ----------------------------------------------------------------------------------------
 
     def write_of(self, plan: Plan, lease: Lease, actor: str) -> Write:

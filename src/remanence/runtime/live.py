@@ -46,6 +46,11 @@ class Running:
         self._whole: dict[int, str] = {}
         self._named: dict[int, tuple[str, str]] = {}
 
+    def says(self, delta: Delta) -> bool:
+        """Whether this is a piece of it. A model that did not stop when it was told to may still speak of an earlier
+        attempt."""
+        return delta.call == self.call and delta.attempt == self.attempt
+
     def add(self, delta: Delta) -> None:
         """Take one more piece."""
         self.said += len(delta.text)
@@ -79,9 +84,10 @@ class Running:
     def _told(self, index: int) -> Sequence[Delta]:
         if index in self._fresh:
             kind, pieces = self._fresh[index]
-            return [Delta(self.call, index, kind, self._whole.get(index, "") + "".join(pieces))]
+            return [Delta(self.call, index, kind, self._whole.get(index, "") + "".join(pieces), self.attempt)]
         name, arguments = self._named[index]
-        return [Delta(self.call, index, "tool_name", name), Delta(self.call, index, "tool_arguments", arguments)]
+        said: tuple[tuple[DeltaKind, str], ...] = (("tool_name", name), ("tool_arguments", arguments))
+        return [Delta(self.call, index, kind, text, self.attempt) for kind, text in said]
 
     @property
     def calls(self) -> Sequence[tuple[int, str, str]]:
@@ -191,7 +197,7 @@ class Hub:
             running = self._running.get(session)
             if running is not None:
                 for item in items:
-                    if isinstance(item, Delta) and item.call == running.call:
+                    if isinstance(item, Delta) and running.says(item):
                         running.add(item)
             for reader in readers:
                 if reader.want in ("all", "latest"):

@@ -7,8 +7,8 @@ import structlog
 from remanence.core.state import Doubt
 from remanence.events import ToolLost, ToolResolved
 from remanence.models import keepable
+from remanence.patience import STOP_GRACE_S, within
 from remanence.ports import Tool, ToolOutcome
-from remanence.runtime.patience import STOP_GRACE_S, within
 from remanence.runtime.services import Services
 
 __all__ = ["RECONCILES_MAX", "reconcile_doubt"]

@@ -39,6 +39,8 @@ log = structlog.get_logger("remanence.relay")
 GATHER_S = 0.015
 AGAIN_FIRST_S, AGAIN_S = 0.1, 3.0
 """How often a wish is made again; at first it may be that nobody was there yet."""
+BEGIN_S = 0.1
+"""A process that starts has something to do first: what it took over is waiting for it."""
 WISH_S = 10.0
 """How long a wish holds."""
 PATIENCE_S = 0.03
@@ -68,18 +70,19 @@ class Relay:
         self._pause_s = AGAIN_FIRST_S
         self._sending: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._beginning: asyncio.Task[None] | None = None
         self._reading: set[asyncio.Task[None]] = set()
 
     def start(self, *, works: bool) -> None:
-        """Join the hub. A process that `works` listens from now on, another one once somebody follows there."""
+        """Join the hub. A process that `works` listens from soon on, another one once somebody follows there."""
         self._hub.join(self)
         self._works = works
         if works:
-            self._listen()
+            self._beginning = asyncio.create_task(self._begin(), name="relay: begin")
 
     async def close(self) -> None:
         """Say nothing more, and hear nothing."""
-        tasks = [task for task in (self._sending, self._asking, *self._reading) if task is not None]
+        tasks = [task for task in (self._beginning, self._sending, self._asking, *self._reading) if task is not None]
         self._listens, self._followed = False, {}
         for task in tasks:
             task.cancel()
@@ -137,6 +140,10 @@ class Relay:
             self._look(known)
 
     # --- asking -------------------------------------------------------------------------------------------------------
+
+    async def _begin(self) -> None:
+        await self._clock.sleep(BEGIN_S)
+        self._listen()
 
     def _listen(self) -> None:
         if not self._listens and self._bus.name:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from typing import cast
 
+from msgspec.structs import replace
+
 from remanence.events import Recorded
 from remanence.ports import Clock, Delta
 from remanence.runtime.live import Hub, Running
@@ -44,7 +46,7 @@ class _Wisher:
         deltas = running.log[self._at :]
         if deltas and self._into:
             first = deltas[0]
-            deltas = [Delta(first.call, first.index, first.kind, first.text[self._into :]), *deltas[1:]]
+            deltas = [replace(first, text=first.text[self._into :]), *deltas[1:]]
         self._at, self._into = len(running.log), 0
         said = self.sent.said
         for runs in runs_of(deltas):

@@ -10,7 +10,7 @@ import asyncio
 
 import structlog
 
-from remanence.errors import Conflict, Fenced, RemanenceError, StoreError
+from remanence.errors import Conflict, Fenced, RemanenceError, StoreCorrupt, StoreError
 from remanence.events import Recorded
 from remanence.ports import Lease, Write
 from remanence.runtime.bell import Bell
@@ -18,6 +18,7 @@ from remanence.runtime.driver import Driver
 from remanence.runtime.running import Running
 from remanence.runtime.services import Services
 from remanence.stores.rows import lease_is_live
+from remanence.stores.unreadable import note_unreadable
 
 __all__ = ["Worker"]
 
@@ -25,6 +26,8 @@ log = structlog.get_logger("remanence.worker")
 
 _MICROS = 1_000_000
 HAND_OVER_TRIES = 8
+LEAVE_PART = 8
+"""When all places are taken, up to one in so many is asked to be free: the others may go on at once as before."""
 TIDY_FIRST_S, TIDY_EVERY_S = 5.0, 3_600.0
 POISON_RETRY_S = 60.0
 """How long a session whose journal this worker cannot read is left alone."""
@@ -39,6 +42,7 @@ class Worker:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, int] = {}
         self._stopping = Bell()
+        self._room = Bell()
         self._loops: list[asyncio.Task[None]] = []
         self._claiming = asyncio.Lock()
 
@@ -46,6 +50,11 @@ class Worker:
     def sessions(self) -> int:
         """How many sessions it holds."""
         return len(self._drivers)
+
+    @property
+    def at_work(self) -> int:
+        """How many of them do not rest. May be asked from another thread."""
+        return sum(not driver.rests for driver in list(self._drivers.values()))
 
     @property
     def alive(self) -> bool:
@@ -134,7 +143,9 @@ class Worker:
                     free = services.sessions_max - len(self._drivers)
                     leases = await self._claim(free) if free > 0 else []
                 services.outage.worked("claim", services.clock.now())
-                if free <= 0 or len(leases) < free:
+                if free <= 0:
+                    await self._make_room()
+                elif len(leases) < free:
                     await services.database.store.wait(timeout_s=services.times.poll_s)
             except StoreError as error:
                 await services.clock.sleep(services.outage.failed("claim", error, services.clock.now()))
@@ -157,6 +168,21 @@ class Worker:
             self._take(lease)
         return list(leases)
 
+    async def _make_room(self) -> None:
+        """Ask some sessions to leave, those at rest first, and wait for a place.
+
+        One that is spoken to again at once is never found at rest. It leaves between two turns all the same: otherwise
+        the others would never have theirs.
+
+        Never for the store: who does not claim is not told anew, and a bell that stays rung makes no wait of it.
+        """
+        self._room.clear()
+        asked = [driver for driver in self._drivers.values() if not driver.leaves]
+        asked.sort(key=lambda driver: not driver.rests)  # within both, who was held longest comes first
+        for driver in asked[: max(1, self.services.sessions_max // LEAVE_PART)]:
+            driver.leave()
+        await self.services.clock.wait(self._room, self.services.times.poll_s)
+
     def _take(self, lease: Lease) -> None:
         driver = self._drivers.get(lease.session)
         if driver is not None and driver.lease.epoch == lease.epoch:
@@ -178,6 +204,9 @@ class Worker:
             await driver.run()
         except RemanenceError as error:
             log.error("this session cannot be driven; it is left alone for a while", session=session, why=error.message)
+            if isinstance(error, StoreCorrupt):
+                services = self.services
+                await note_unreadable(services.database, session, error, at=services.clock.now())
             await self._give_up(driver)
         except Exception:
             log.exception("this session cannot be driven; it is left alone for a while", session=session)
@@ -187,6 +216,7 @@ class Worker:
                 del self._drivers[session]
                 del self._tasks[session]
                 self.services.live.left(session)
+                self._room.set()
 
     async def _give_up(self, driver: Driver) -> None:
         self._failed[driver.lease.session] = driver.lease.epoch

@@ -21,6 +21,7 @@ __all__ = [
     "entry_changed",
     "fenced",
     "no_blob",
+    "no_budget",
     "no_entry",
     "no_hold",
     "no_memory",
@@ -87,6 +88,10 @@ def no_version(version: str) -> NotFound:
     return NotFound(
         f"There is no agent version {version!r}. `remanence agents versions` shows those there are."
     ).because("no_version", version=version[:40])
+
+
+def no_budget(scope: str) -> NotFound:
+    return NotFound(f"There is no such budget for {plain_scope(scope)!r}. Nothing was changed; set one first.")
 
 
 def no_hold(scope: str) -> NotFound:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 import msgspec
@@ -46,11 +45,10 @@ from remanence.events import (
     renamed,
     skeleton,
 )
-from remanence.ports import Budget, Charge, RawRecord, Summary, UsageQuery, Write
+from remanence.ports import Budget, Charge, RawRecord, Summary, Write
 from remanence.stores.refusals import content_changed, content_missing, fenced, no_session, unfit_event, unfit_text
 
 __all__ = [
-    "HOUR_US",
     "LEASE_FAR_US",
     "RESTED",
     "SPILL_BYTES",
@@ -62,13 +60,11 @@ __all__ = [
     "blobs_named",
     "check_key",
     "claimable",
-    "day_of",
     "draft",
     "earliest",
     "erased",
     "extend",
     "holds_metadata",
-    "hour_of",
     "in_snapshots",
     "kind_in",
     "lease_is_live",
@@ -79,7 +75,6 @@ __all__ = [
     "reserve",
     "row_of_raw",
     "standing_freeze",
-    "whole_days",
     "woken",
 ]
 
@@ -95,7 +90,6 @@ TTL_MAX_S = 600.0
 """No claim gives a lease for longer."""
 LEASE_FAR_US = 3_600_000_000
 """A lease that ends further than this in the future was given before a clock went back: it counts as expired."""
-HOUR_US = 3_600_000_000
 RESTED: tuple[str, ...] = ("queued", "in_progress", "waiting")
 """Statuses of sessions that a thaw makes due again."""
 
@@ -431,23 +425,3 @@ def standing_freeze(rows: Iterable[RawRecord]) -> int:
         elif kind == "SessionThawed":
             frozen = 0
     return frozen
-
-
-def hour_of(at: int) -> int:
-    """The first microsecond of the hour `at` lies in."""
-    return at - at % HOUR_US
-
-
-def whole_days(query: UsageQuery) -> str | None:
-    """The one field besides the day and the project that a sum over whole days goes by (empty: none); None: it is no
-    such sum."""
-    named = [each for each in query.by if each not in ("day", "project")]
-    known = all(each in ("agent", "user", "model") for each in named)
-    if not known or len(named) > 1 or (query.since is not None and query.since % (24 * HOUR_US)):
-        return None
-    return named[0] if named else ""
-
-
-def day_of(at: int) -> str:
-    """The day (UTC) `at` lies in, as `2026-01-31`."""
-    return datetime.fromtimestamp(at // 1_000_000, UTC).date().isoformat()

@@ -30,7 +30,7 @@ async def schema_state(url: str) -> SchemaState:
     Raises NotFound when there is no such file, StoreError when a newer release has migrated it or it cannot be read.
     """
     if url.startswith(_SQLITE):
-        from remanence.stores.sqlite_schema import waiting
+        from remanence.stores.sqlite.schema import waiting
 
         path = url.removeprefix(_SQLITE)
         if not path or path == ":memory:":
@@ -39,7 +39,7 @@ async def schema_state(url: str) -> SchemaState:
             raise NotFound(f"There is no database {path}. `remanence db migrate` makes it.", param="database")
         return _state("sqlite", await waiting(path))
     if url.startswith(_POSTGRES):
-        from remanence.stores.postgres_schema import waiting
+        from remanence.stores.postgres.schema import waiting
 
         return _state("postgres", await waiting(url))
     raise _unknown(url)
@@ -48,11 +48,11 @@ async def schema_state(url: str) -> SchemaState:
 async def migrate(url: str) -> tuple[str, ...]:
     """Make the database when it is a missing file, and apply what is pending; returns the names of those applied."""
     if url.startswith(_SQLITE):
-        from remanence.stores.sqlite_schema import migrate as migrate_file
+        from remanence.stores.sqlite.schema import migrate as migrate_file
 
         return _names(await migrate_file(url.removeprefix(_SQLITE)))
     if url.startswith(_POSTGRES):
-        from remanence.stores.postgres_schema import migrate as migrate_server
+        from remanence.stores.postgres.schema import migrate as migrate_server
 
         return _names(await migrate_server(url))
     raise _unknown(url)

@@ -19,7 +19,7 @@ from remanence.api.router import Face
 
 __all__ = ["admin_router"]
 
-admin_router = Face(prefix="/admin/v1")
+admin_router = Face(at="/admin/v1")
 for _router in (
     sessions_router,
     people_router,

@@ -76,7 +76,7 @@ async def list_doubts(caller: Admin, session: str | None = None, limit: _Limit =
 async def resolve_doubt(caller: Admin, session: str, call: str, body: ResolutionBody) -> Response:
     """Say that it happened (with this result), that it did not and shall run, or give it up."""
     await owned_session(caller, session)
-    given = await approvals.resolve(caller, session, call, outcome=body.outcome, result=body.result, note=body.note)
+    given = await approvals.resolve(caller, session, call, approvals.Resolution(body.outcome, body.result, body.note))
     return json_answer(SettledShape(session, call, body.outcome, caller.actor, given.head))
 
 

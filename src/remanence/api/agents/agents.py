@@ -19,7 +19,7 @@ from remanence.api.agents.objects import seconds
 from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
 from remanence.api.described import answers
-from remanence.api.lists import After, Limit, Ordered, answer, list_answer
+from remanence.api.lists import Paged, answer, list_answer
 from remanence.api.named import Served, known_names
 from remanence.api.once import once
 from remanence.api.router import Face
@@ -113,15 +113,15 @@ async def update_agent(agent_id: AgentId, body: AgentChanges, caller: Asker, ser
 
 
 @agents_router.get("", summary="Agents", openapi_extra=answers("Agent", many=True))
-async def list_agents(
-    caller: Asker, served: Serves, after: After = None, limit: Limit = 20, order: Ordered = "desc"
-) -> Response:
+async def list_agents(caller: Asker, served: Serves, page: Paged) -> Response:
     """Agents of the project, in the order they were made."""
     if caller.project == served.caller.project:
         for name in served.shelf.agents():
             await saved.announce(caller, await served.spec_of(name))
-    found = await saved.list_agents(caller, after=after, newest_first=order == "desc", limit=limit + 1)
-    return list_answer([agent_object(one) for one in found[:limit]], has_more=len(found) > limit)
+    found, more = page.cut(
+        await saved.list_agents(caller, after=page.after, newest_first=not page.forward, limit=page.limit + 1)
+    )
+    return list_answer([agent_object(one) for one in found], has_more=more)
 
 
 @agents_router.delete("/{agent_id}", summary="Remove an agent", openapi_extra=answers("AgentDeleted"))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Header, Path, Query, Request, Response
 
 from remanence.api.agents.agents import Asker, IdempotencyKey
 from remanence.api.agents.bodies import EventsBody, MessageInput
-from remanence.api.agents.history import item_page, past_turn, past_turns, queued_turns, turn_number
+from remanence.api.agents.history import PastTurn, item_page, past_turn, past_turns, queued_turns, turn_number
 from remanence.api.agents.inputs import perform
 from remanence.api.agents.objects import turn_object
 from remanence.api.agents.sessions import BusyChoice, SessionId, event_stream, visible_session
@@ -17,7 +17,7 @@ from remanence.api.agents.traces import trace_object
 from remanence.api.bodies import JsonRoute
 from remanence.api.described import REFUSES, answers
 from remanence.api.lane import Lane
-from remanence.api.lists import After, Limit, Order, Ordered, list_answer
+from remanence.api.lists import Page, Paged, list_answer
 from remanence.api.lists import answer as answered
 from remanence.api.router import Face
 from remanence.api.stream import EventStream, Place
@@ -108,31 +108,24 @@ async def stream_events(
 @events_router.get(
     "/items", summary="What was said and done in a session", openapi_extra=answers("AgentSessionItem", many=True)
 )
-async def list_items(
-    session_id: SessionId, caller: Asker, after: After = None, limit: Limit = 20, order: Ordered = "desc"
-) -> Response:
+async def list_items(session_id: SessionId, caller: Asker, page: Paged) -> Response:
     """Messages, thoughts, calls and their results, of every turn."""
     s = await visible_session(caller, session_id)
-    data, more = await item_page(caller, s, after=after, limit=limit, order=order)
+    data, more = await item_page(caller, s, page)
     return list_answer(data, has_more=more)
 
 
 @events_router.get("/turns", summary="Turns of a session", openapi_extra=answers("Turn", many=True))
-async def list_turns(
-    session_id: SessionId, caller: Asker, after: After = None, limit: Limit = 20, order: Ordered = "desc"
-) -> Response:
+async def list_turns(session_id: SessionId, caller: Asker, page: Paged) -> Response:
     """Turns, the running one and those that wait to begin among them."""
     s = await visible_session(caller, session_id)
     queued = await queued_turns(caller, s)
-    step, last = 1 if order == "asc" else -1, s.turns + len(queued)
-    number = 1 if order == "asc" else last
-    if after is not None:
-        number = _number_after(s, after, len(queued)) + step
-    facts = queued[max(0, number - s.turns - 1) :] if order == "asc" else queued[: max(0, number - s.turns)][::-1]
-    past, more = await _turns_from(caller, s, min(number, s.turns) if order == "desc" else number, limit, order)
+    number = _first_number(s, page, len(queued))
+    facts = queued[max(0, number - s.turns - 1) :] if page.forward else queued[: max(0, number - s.turns)][::-1]
+    past, more = await _turns_from(caller, s, number if page.forward else min(number, s.turns), page)
     told = [one.turn.facts for one in past]
-    told = [*told, *(() if more else facts)] if order == "asc" else [*facts, *told]
-    return list_answer([turn_object(s, one) for one in told[:limit]], has_more=more or len(told) > limit)
+    shown, left = page.cut([*told, *(() if more else facts)] if page.forward else [*facts, *told])
+    return list_answer([turn_object(s, one) for one in shown], has_more=more or left)
 
 
 @events_router.get("/turns/{turn_id}", summary="One turn", openapi_extra=answers("Turn"))
@@ -152,77 +145,56 @@ async def retrieve_turn(session_id: SessionId, turn_id: TurnId, caller: Asker) -
     summary="What was said and done in a turn",
     openapi_extra=answers("AgentSessionItem", many=True),
 )
-async def list_turn_items(
-    session_id: SessionId,
-    turn_id: TurnId,
-    caller: Asker,
-    after: After = None,
-    limit: Limit = 20,
-    order: Ordered = "desc",
-) -> Response:
+async def list_turn_items(session_id: SessionId, turn_id: TurnId, caller: Asker, page: Paged) -> Response:
     """Messages, thoughts, calls and their results, of one turn. One that waits to begin has none yet."""
     s = await visible_session(caller, session_id)
     number = turn_number(s, turn_id, len(await queued_turns(caller, s)))
-    data, more = await item_page(caller, s, after=after, limit=limit, order=order, only=number)
+    data, more = await item_page(caller, s, page, only=number)
     return list_answer(data, has_more=more)
 
 
 @events_router.get("/traces", summary="Traces of a session", openapi_extra=answers("SessionTrace", many=True))
-async def list_traces(
-    session_id: SessionId, caller: Asker, after: After = None, limit: Limit = 20, order: Ordered = "desc"
-) -> Response:
+async def list_traces(session_id: SessionId, caller: Asker, page: Paged) -> Response:
     """One trace for each turn, as OpenTelemetry has it, made from the journal."""
     s = await visible_session(caller, session_id)
-    data, more = await _turn_page(caller, s, after, limit, order)
+    data, more = await _turns_from(caller, s, _first_number(s, page), page)
     return list_answer([trace_object(s, one) for one in data], has_more=more)
 
 
-async def _turn_page(caller: Caller, s: Session, after: str | None, limit: int, order: Order) -> tuple[list[Any], bool]:
-    step = 1 if order == "asc" else -1
-    number = 1 if order == "asc" else s.turns
-    if after is not None:
-        number = _number_after(s, after) + step
-    return await _turns_from(caller, s, number, limit, order)
-
-
-def _number_after(s: Session, after: str, queued: int = 0) -> int:
+def _first_number(s: Session, page: Page, queued: int = 0) -> int:
+    """The turn that a page begins with, those that wait to begin counted in."""
+    if page.after is None:
+        return 1 if page.forward else s.turns + queued
     try:
-        return turn_number(s, after, queued)
+        return turn_number(s, page.after, queued) + (1 if page.forward else -1)
     except NotFound as error:
         raise InvalidInput(f"after: {error.message}", param="after") from None
 
 
-async def _turns_from(caller: Caller, s: Session, number: int, limit: int, order: Order) -> tuple[list[Any], bool]:
-    found: list[Any] = []
-    async for turn in past_turns(caller, s, number, order):
+async def _turns_from(caller: Caller, s: Session, number: int, page: Page) -> tuple[list[PastTurn], bool]:
+    found: list[PastTurn] = []
+    async for turn in past_turns(caller, s, number, page.order):
         found.append(turn)
-        if len(found) > limit:
+        if len(found) > page.limit:
             break
-    return found[:limit], len(found) > limit
+    return page.cut(found)
 
 
 # --- what no session has yet ------------------------------------------------------------------------------------------
 
 
 @events_router.get("/subagents", summary="Subagents of a session", openapi_extra=answers("Subagent", many=True))
-async def list_subagents(
-    session_id: SessionId, caller: Asker, after: After = None, limit: Limit = 20, order: Ordered = "desc"
-) -> Response:
+async def list_subagents(session_id: SessionId, caller: Asker, page: Paged) -> Response:
     """None: sessions have no subagents in this release."""
-    return await _nothing(caller, session_id, after)
+    return await _nothing(caller, session_id, page.after)
 
 
 @events_router.get("/artifacts", summary="Artifacts of a session", openapi_extra=answers("SessionArtifact", many=True))
 async def list_artifacts(
-    session_id: SessionId,
-    caller: Asker,
-    after: After = None,
-    limit: Limit = 20,
-    order: Ordered = "desc",
-    environment_id: str | None = None,
+    session_id: SessionId, caller: Asker, page: Paged, environment_id: str | None = None
 ) -> Response:
     """None: sessions publish no files in this release."""
-    return await _nothing(caller, session_id, after)
+    return await _nothing(caller, session_id, page.after)
 
 
 async def _nothing(caller: Caller, session: str, after: str | None) -> Response:

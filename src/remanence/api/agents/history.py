@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from remanence.api.agents.objects import TurnFacts, tail_of, turn_id
 from remanence.api.agents.view import OpenTurn, SessionView
-from remanence.api.lists import Order
+from remanence.api.lists import Order, Page
 from remanence.api.turn_starts import start_of
 from remanence.commands.caller import Caller, state_in
 from remanence.core.state import Session, status_of
@@ -127,28 +127,28 @@ async def _records(caller: Caller, s: Session, after: int) -> AsyncGenerator[Rec
 
 
 async def item_page(
-    caller: Caller, s: Session, *, after: str | None, limit: int, order: Order, only: int | None = None
+    caller: Caller, s: Session, page: Page, *, only: int | None = None
 ) -> tuple[list[dict[str, Any]], bool]:
     """Items of a session, or of one turn, and whether there are more. Raises InvalidInput for an unknown `after`."""
-    number = only or (1 if order == "asc" else s.turns)
-    if after is not None:
-        number = _turn_of_item(s, after)
+    number = only or (1 if page.forward else s.turns)
+    if page.after is not None:
+        number = _turn_of_item(s, page.after)
         if only is not None and number != only:
-            raise _unknown(s, after)
+            raise _unknown(s, page.after)
     found: list[dict[str, Any]] = []
-    passed = after is None
-    async for turn in past_turns(caller, s, number, order):
+    passed = page.after is None
+    async for turn in past_turns(caller, s, number, page.order):
         if only is not None and turn.turn.facts.number != only:
             break
-        for item in turn.items if order == "asc" else reversed(turn.items):
+        for item in turn.items if page.forward else reversed(turn.items):
             if passed:
                 found.append(item)
-            passed = passed or item["id"] == after
+            passed = passed or item["id"] == page.after
         if not passed:
-            raise _unknown(s, str(after))
-        if len(found) > limit:
+            raise _unknown(s, str(page.after))
+        if len(found) > page.limit:
             break
-    return found[:limit], len(found) > limit
+    return page.cut(found)
 
 
 def _turn_of_item(s: Session, item: str) -> int:

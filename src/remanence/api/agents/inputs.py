@@ -191,6 +191,6 @@ def _approval(caller: Caller, event: ApprovalInput, path: str) -> Judged:
                 param=f"{path}.response.decision",
             )
         call, note = event.request_id.removeprefix("doubt_"), "over the Agents API"
-        return lambda s, _: approvals.resolved(caller, s, call, outcome="give_up", note=note)
+        return lambda s, _: approvals.resolved(caller, s, call, approvals.Resolution("give_up", note=note))
     ruling = Ruling("approve" if decision == "approve" else "deny", "dismissed" if decision == "cancel" else "")
     return lambda s, _: approvals.ruled(caller, s, event.request_id, ruling)

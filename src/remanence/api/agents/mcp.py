@@ -22,7 +22,7 @@ import msgspec
 from msgspec.structs import replace
 
 from remanence.api.agents.tools import HttpTransport, McpTool, Tool
-from remanence.api.responses.mcp import Listed, McpBody, Reaching, listed_by, rules_of
+from remanence.api.responses.mcp import NO_SECRET, Listed, McpBody, Reaching, listed_by, rules_of
 from remanence.core.builtins import BUILTINS
 from remanence.errors import InvalidInput, Unsupported
 from remanence.spec import AgentSpec, Rule, ToolSpec
@@ -167,14 +167,14 @@ def shown_mcp(tool: McpTool, path: str) -> dict[str, Any]:
         )
     if tool.credential_id is not None:
         raise InvalidInput(
-            f"{path}.credential_id: there is no credential {tool.credential_id[:100]!r}. Nothing was written.",
+            f"{path}.credential_id: there is no credential {tool.credential_id[:100]!r}, because vaults are not "
+            "available in this release. Nothing was written; declare a server that needs one with an agent, in code.",
             param=f"{path}.credential_id",
         )
     for field in ("authorization", "headers"):
         if getattr(tool.transport, field):
             raise Unsupported(
-                f"{path}.transport.{field}: what a request says is journaled, so it must hold no secret. Nothing was "
-                "written; declare a server that needs it with an agent, in code.",
+                f"{path}.transport.{field}: {NO_SECRET}. Nothing was written.",
                 param=f"{path}.transport.{field}",
             )
     shown: dict[str, Any] = {

@@ -32,7 +32,7 @@ from remanence.api.auth import owned_session
 from remanence.api.bodies import JsonRoute
 from remanence.api.bound_keys import keep_key
 from remanence.api.described import answers
-from remanence.api.lists import After, Limit, Order, Ordered, answer, list_answer
+from remanence.api.lists import Page, Paged, answer, list_answer
 from remanence.api.lookout import Lookout
 from remanence.api.named import Served
 from remanence.api.once import once
@@ -124,26 +124,20 @@ async def update_session(session_id: SessionId, body: SessionChanges, caller: As
 
 
 @sessions_router.get("", summary="Sessions", openapi_extra=answers("AgentSession", many=True) | _BY_METADATA)
-async def list_sessions(
-    request: Request,
-    caller: Asker,
-    after: After = None,
-    agent_id: str | None = None,
-    limit: Limit = 20,
-    order: Ordered = "desc",
-) -> Response:
+async def list_sessions(request: Request, caller: Asker, page: Paged, agent_id: str | None = None) -> Response:
     """Sessions of the project in the order they were opened; `metadata[key]=value` must all match."""
-    if after is not None:
-        await _known_after(caller, after)
+    if page.after is not None:
+        await _known_after(caller, page.after)
     wanted = _wanted_metadata(request)
     found: list[dict[str, Any]] = []
-    async for row in _rows(caller, after, agent_id, order, limit + 1):
+    async for row in _rows(caller, page, agent_id):
         s = await state_of(caller, row.session)
         if all(s.metadata.get(name) == value for name, value in wanted.items()):
             found.append(await shown_session(caller, s))
-        if len(found) > limit:
+        if len(found) > page.limit:
             break
-    return list_answer(found[:limit], has_more=len(found) > limit)
+    data, more = page.cut(found)
+    return list_answer(data, has_more=more)
 
 
 @sessions_router.delete("/{session_id}", summary="Remove a session", openapi_extra=answers("AgentSessionDeleted"))
@@ -240,7 +234,11 @@ async def _spec_for(served: Served, caller: Caller, body: SessionBody) -> AgentS
 def _opening(caller: Caller, body: SessionBody, key: str | None, base_url: str) -> Opening:
     _check_review(body.review)
     if body.vault_ids:
-        raise NotFound(f"vault_ids[0]: there is no vault {body.vault_ids[0][:100]!r}.", param="vault_ids[0]")
+        raise NotFound(
+            f"vault_ids[0]: there is no vault {body.vault_ids[0][:100]!r}, because vaults are not available in this "
+            "release. Nothing was opened; leave it out.",
+            param="vault_ids[0]",
+        )
     if body.stream_options is not None and not body.stream:
         raise InvalidInput("stream_options: only with `stream`. Nothing was opened.", param="stream_options")
     if body.stream and body.input is None and body.environment.type != "self_hosted":
@@ -324,16 +322,14 @@ def _wanted_metadata(request: Request) -> dict[str, str]:
     return {match[1]: value for match, value in found if match is not None}
 
 
-async def _rows(
-    caller: Caller, after: str | None, agent: str | None, order: Order, wanted: int
-) -> AsyncGenerator[SessionRow]:
+async def _rows(caller: Caller, page: Page, agent: str | None) -> AsyncGenerator[SessionRow]:
     query = SessionQuery(
         project=caller.project,
         agent=agent,
-        opened="oldest_first" if order == "asc" else "newest_first",
+        opened="oldest_first" if page.forward else "newest_first",
         without_status="deleted",
-        after=after,
-        limit=wanted,
+        after=page.after,
+        limit=page.limit + 1,
     )
     while rows := await caller.database.views.sessions(query):
         for row in rows:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from remanence.api.agents.objects import session_object, session_status
 from remanence.api.agents.pieces import Event
-from remanence.api.agents.view import Live, SessionView
+from remanence.api.agents.view import Live, SessionView, is_gone, removed
 from remanence.api.lookout import Lookout
 from remanence.api.padding import padding
 from remanence.api.stream import Batch, Place, frame, watch
@@ -25,10 +25,9 @@ from remanence.errors import InvalidInput
 from remanence.events import ModelReplied, Recorded, TurnEnded
 from remanence.ports import Budget, Subscription
 from remanence.spec import AgentSpec
+from remanence.stores.reading import pages_of
 
 __all__ = ["SessionStream", "StreamChoice", "shown_session"]
-
-_PAGE = 1_000
 
 
 class StreamChoice(msgspec.Struct, frozen=True):
@@ -85,7 +84,8 @@ class SessionStream:
         self._view = SessionView(snapshot or Session(self._session))
         start = self._view.s.head
         if start != loaded.snapshot_position or not past or past[-1].position < head:
-            past = [record async for record in self._read_all(start, head)]
+            pages = pages_of(store, self._session, after=start, upto=head)
+            past = [record async for records in pages for record in records]
         await self._catch_up(past, place)
 
     async def _catch_up(self, past: Sequence[Recorded], place: Place | None) -> None:
@@ -99,8 +99,10 @@ class SessionStream:
             await self._hear_missing(record)
             self._view.take(record)
         if place is None:
-            self._place = Place(self._view.s.head + 1, 0)
-            event: Event = {"type": f"agent.session.{session_status(self._view.s)}", "session": self._view.s}
+            s, self._place = self._view.s, Place(self._view.s.head + 1, 0)
+            self._over = is_gone(s)  # it was removed while its reader came
+            stands: Event = {"type": f"agent.session.{session_status(s)}", "session": s}
+            event = removed(s.id) if self._over else stands
             self._pending.append(await self._frame(event, f"evt_{self._place}_now"))
             return
         self._place = place.settled
@@ -109,14 +111,6 @@ class SessionStream:
         for record in past[first:]:
             seen = place.index if record.position == place.position else 0
             self._pending += await self._taken(record, seen)
-
-    async def _read_all(self, after: int, head: int) -> AsyncGenerator[Recorded]:
-        while after < head:
-            records = await self._caller.database.store.read(self._session, after=after, limit=_PAGE)
-            for record in records:
-                if record.position <= head:
-                    yield record
-            after = records[-1].position if records else head
 
     async def frames(self, lookout: Lookout) -> AsyncGenerator[Sequence[bytes]]:
         """What to write, in the pieces in which it happens; an empty one when only time has passed."""
@@ -164,7 +158,7 @@ class SessionStream:
     def _is_over(self, record: Recorded) -> bool:
         s = self._view.s
         ended = self._choice.until_rest and isinstance(record.event, TurnEnded)
-        return s.deleted or (ended and s.turn is None and not s.queue)
+        return is_gone(s) or (ended and s.turn is None and not s.queue)
 
     async def _spec(self, version: str) -> AgentSpec:
         if version not in self._specs:

@@ -57,7 +57,7 @@ from remanence.events import (
 from remanence.ports import DeltaKind
 from remanence.spec import AgentSpec
 
-__all__ = ["Live", "OpenTurn", "SessionView", "Taken"]
+__all__ = ["Live", "OpenTurn", "SessionView", "Taken", "is_gone", "removed"]
 
 
 _NOWHERE = Place(0, 0)
@@ -156,6 +156,8 @@ class SessionView:
                 own = self._ended(r, r.event)
             case _:
                 pass
+        if is_gone(self.s) and not is_gone(before):
+            last = [*last, removed(self.s.id)]
         return Taken(closed, [*first, *own, *last])
 
     # --- the session --------------------------------------------------------------------------------------------------
@@ -387,6 +389,20 @@ class SessionView:
     def _id(self, kind: str, rest: str) -> str:
         number = self.turn.facts.number if self.turn else self.s.turns
         return f"{kind}_{self._tail}_{number}_{rest}"
+
+
+def is_gone(s: Session) -> bool:
+    """Whether a session was removed, and what ran in it has ended: nothing more will be told of it."""
+    return s.deleted and s.turn is None and not s.queue
+
+
+def removed(session: str) -> Event:
+    """The last event of a session that was removed. The wire format has no other word for it than an error."""
+    words = (
+        f"Session {session} was removed, and what ran in it was cancelled. Nothing more comes; open another session."
+    )
+    error = {"type": "invalid_request_error", "code": "session_deleted", "message": words, "param": None}
+    return {"type": "error", "session_id": session, "error": error}
 
 
 def _standing(s: Session) -> tuple[str, tuple[str, ...]]:

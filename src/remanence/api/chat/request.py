@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from remanence.api.chat.shapes import ChatAllowedTools, ChatBody, ChatMessage, ContentPart, FormatBody
+from remanence.api.media import media_type_of
 from remanence.api.named import Served
 from remanence.api.unfit import check_settings
 from remanence.content import File, Image, Message, Part, Text, ToolCall, ToolResult
@@ -244,7 +245,7 @@ def _file(data: str, name: str | None, path: str) -> File:
         return File(found[1].lower(), name, data="".join(found[2].split()))
     if not re.fullmatch(r"[A-Za-z0-9+/=\s]+", data):
         raise _refused(path, "a file is data:TYPE;base64,... or bare base64")
-    return File("application/pdf", name, data="".join(data.split()))
+    return File(media_type_of(name), name, data="".join(data.split()))
 
 
 # --- how to answer ----------------------------------------------------------------------------------------------------

@@ -431,6 +431,6 @@ class _Listener:
                 f"The turn failed ({ended.reason}). The session {self._told.session} is kept.", kind="server"
             )
         if ended.status == "cancelled":
-            raise Conflict(f"The turn was cancelled ({ended.reason}). The session {self._told.session} is kept.")
+            raise Conflict(f"The turn was cancelled ({ended.reason}). The journal of {self._told.session} is kept.")
         finish = finish_of(self._stop)
         self.done = self.end("stop" if finish == "tool_calls" else finish)

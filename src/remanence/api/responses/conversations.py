@@ -20,7 +20,7 @@ from remanence.api.auth import may
 from remanence.api.bodies import JsonRoute
 from remanence.api.bound_keys import keep_key
 from remanence.api.described import answers
-from remanence.api.lists import Limit, Order, Ordered
+from remanence.api.lists import Limit, Ordered, Page
 from remanence.api.once import IdempotencyKey, digest_of_request, found_before, once, remember
 from remanence.api.responses.input import Given, read_input, refuse
 from remanence.api.responses.item_pages import Placed, find_said, items_said, said_page, with_outcomes
@@ -183,7 +183,7 @@ async def list_items(
     """The items of a conversation."""
     check_include(include)
     talk = await find_talk(caller, conversation_id)
-    shown, more = await _page(caller, talk, after, limit, order)
+    shown, more = await _page(caller, talk, Page(after, limit, order))
     return _json(page_of(shown, more=more))
 
 
@@ -285,32 +285,29 @@ async def _said(caller: Caller, talk: Talk, *, after: int) -> list[Placed]:
     return await items_said(caller, await state_of(caller, talk.session), after=after) if talk.session else []
 
 
-async def _page(caller: Caller, talk: Talk, after: str | None, limit: int, order: Order) -> tuple[list[Item], bool]:
+async def _page(caller: Caller, talk: Talk, page: Page) -> tuple[list[Item], bool]:
     """Up to `limit` items, and whether there are more. Raises InvalidInput for an `after` that is none of them."""
-    spoken = _spoken(talk) if order == "asc" else _spoken(talk)[::-1]
+    spoken = _spoken(talk) if page.forward else _spoken(talk)[::-1]
     names = [item["id"] for item in spoken]
-    before = after in names
-    if before or (order == "asc" and after is None):
-        spoken = spoken[names.index(after) + 1 :] if before and after else spoken
-        if order == "desc" or len(spoken) > limit:
-            return spoken[:limit], len(spoken) > limit
-        after = None
-    elif order == "asc":
+    before = page.after in names
+    if before or (page.forward and page.after is None):
+        spoken = spoken[names.index(page.after) + 1 :] if before and page.after else spoken
+        if not page.forward or len(spoken) > page.limit:
+            return page.cut(spoken)
+        page = page._replace(after=None)
+    elif page.forward:
         spoken = []
-    said, more = await _said_page(caller, talk, after, limit, order)
-    if order == "asc":
-        return [*spoken, *said][:limit], more or len(spoken) + len(said) > limit
-    return [*said, *(() if more else spoken)][:limit], more or len(said) + len(spoken) > limit
+    said, more = await _said_page(caller, talk, page)
+    shown, left = page.cut([*spoken, *said] if page.forward else [*said, *(() if more else spoken)])
+    return shown, more or left
 
 
-async def _said_page(
-    caller: Caller, talk: Talk, after: str | None, limit: int, order: Order
-) -> tuple[list[Item], bool]:
-    found: tuple[list[Item], bool] | None = None if after else ([], False)
+async def _said_page(caller: Caller, talk: Talk, page: Page) -> tuple[list[Item], bool]:
+    found: tuple[list[Item], bool] | None = None if page.after else ([], False)
     if talk.session:
-        found = await said_page(caller, await state_of(caller, talk.session), after=after, limit=limit, order=order)
+        found = await said_page(caller, await state_of(caller, talk.session), page)
     if found is None:
-        raise unknown(str(after))
+        raise unknown(str(page.after))
     return found
 
 

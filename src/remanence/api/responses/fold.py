@@ -144,6 +144,12 @@ class Fold:
         return self.end > 0
 
     @property
+    def number_max(self) -> int:
+        """The highest number that an event of it had (when it is done), or can have had so far. For a fold that tells
+        everything."""
+        return self._after if self.done else (self._calls + 1) * CALL - 1
+
+    @property
     def with_client(self) -> set[str]:
         """The calls it was handed over with: what the client has to answer for the turn to go on."""
         return self._with_client & set(self._open) if self.done and self.status == "completed" else set()

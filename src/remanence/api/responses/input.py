@@ -17,6 +17,7 @@ from typing import Any, NoReturn, cast, get_args
 import msgspec
 from msgspec.structs import replace
 
+from remanence.api.media import media_type_of
 from remanence.content import Detail, File, Image, Message, Part, Text, Thinking, ToolCall, ToolResult
 from remanence.errors import InvalidInput
 
@@ -234,7 +235,9 @@ def _content(part: Mapping[str, Any], path: str) -> Part:
             image = _image(_text(part.get("image_url"), f"{path}.image_url"), f"{path}.image_url")
             return replace(image, detail=_detail(part.get("detail"), f"{path}.detail"))
         case "input_file":
-            _known(part, frozenset({"type", "file_data", "file_url", "filename"}), path)
+            _known(part, frozenset({"type", "file_data", "file_url", "filename", "detail"}), path)
+            if part.get("detail") not in (None, "auto"):
+                refuse(f"{path}.detail", "no provider is told how closely to look at a file: only `auto` is served")
             return _file(part, path)
         case None:
             refuse(f"{path}.type", "it is missing")
@@ -266,9 +269,10 @@ def _file(part: Mapping[str, Any], path: str) -> File:
     if (url is None) == (data is None):
         refuse(path, "give exactly one of `file_url` and `file_data`")
     if url is not None:
-        return File("application/pdf", name, url=_text(url, f"{path}.file_url"))
+        url = _text(url, f"{path}.file_url")
+        return File(media_type_of(name, url), name, url=url)
     found = _DATA_URL.fullmatch(_text(data, f"{path}.file_data"))
-    media_type, encoded = (found[1], found[2]) if found else ("application/pdf", str(data))
+    media_type, encoded = (found[1], found[2]) if found else (media_type_of(name), str(data))
     return File(media_type, name, data=_base64(encoded, f"{path}.file_data"))
 
 

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
-from remanence.api.lists import Order
+from remanence.api.lists import Page
 from remanence.api.responses.items import Item, Shown, items_of_session
 from remanence.api.responses.mcp import remotes_of
 from remanence.api.turn_starts import start_of
@@ -60,31 +60,29 @@ async def said_beside(caller: Caller, s: Session, name: str, *, encrypted: bool 
     return await _shown(caller, s, records, encrypted=encrypted)
 
 
-async def said_page(
-    caller: Caller, s: Session, *, after: str | None, limit: int, order: Order
-) -> tuple[list[Item], bool] | None:
+async def said_page(caller: Caller, s: Session, page: Page) -> tuple[list[Item], bool] | None:
     """Up to `limit` items, and whether there are more; None when the session has no item `after`."""
-    position = None if after is None else await _position(caller, s, after)
-    if after is not None and position is None:
+    position = None if page.after is None else await _position(caller, s, page.after)
+    if page.after is not None and position is None:
         return None
-    if order == "desc":
-        stretches = _back(caller, s, s.head if position is None else await _end_of_turn(caller, s, position))
-    else:
+    if page.forward:
         stretches = _forth(caller, s, 0 if position is None else await _start_before(caller, s, position))
+    else:
+        stretches = _back(caller, s, s.head if position is None else await _end_of_turn(caller, s, position))
     found: list[Item] = []
-    passed = after is None
+    passed = page.after is None
     async with aclosing(stretches):
         async for records in stretches:
             said = [item for item, _ in await _shown(caller, s, records)]
-            for item in said if order == "asc" else reversed(said):
+            for item in said if page.forward else reversed(said):
                 if passed:
                     found.append(item)
-                passed = passed or item["id"] == after
+                passed = passed or item["id"] == page.after
             if not passed:
                 return None
-            if len(found) > limit:
+            if len(found) > page.limit:
                 break
-    return found[:limit], len(found) > limit
+    return page.cut(found)
 
 
 async def with_outcomes(caller: Caller, s: Session, position: int) -> list[int]:

@@ -17,12 +17,14 @@ from remanence.api.responses.input import Spoken
 from remanence.api.responses.items import Item, Shown, list_item
 from remanence.api.responses.request import Echo
 from remanence.commands.caller import Caller
+from remanence.commands.entries import own_entry
 from remanence.commands.given import Key
 from remanence.content import Usage, digest_of
 from remanence.errors import InvalidInput, KeyReused, NotFound
 from remanence.events import Recorded
 from remanence.ports import Entry
 from remanence.spec import ServiceTier
+from remanence.stores.reading import pages_of
 
 __all__ = [
     "KIND",
@@ -144,11 +146,8 @@ def _key(caller: Caller, key: Key) -> str:
 
 async def find(caller: Caller, name: str) -> Kept:
     """The response of this id. Raises NotFound, also when it is another project's."""
-    try:
-        entry = await caller.database.registry.get(KIND, name)
-    except NotFound:
-        entry = None
-    if entry is None or entry.project != caller.project:
+    entry = await own_entry(caller, KIND, name)
+    if entry is None:
         raise NotFound(f"Response with id '{name}' not found. It was never made here, was deleted, or was not stored.")
     return msgspec.json.decode(entry.body, type=Kept)
 
@@ -160,15 +159,8 @@ async def forget(caller: Caller, kept: Kept) -> None:
 
 async def read_all(caller: Caller, session: str, *, after: int = 0, upto: int = sys.maxsize) -> list[Recorded]:
     """Every record of a session after a position, up to another."""
-    found: list[Recorded] = []
-    while after < upto:
-        limit = min(_PAGE, upto - after)
-        records = await caller.database.store.read(session, after=after, limit=limit)
-        found += records
-        if len(records) < limit:
-            break
-        after = records[-1].position
-    return found
+    pages = pages_of(caller.database.store, session, after=after, upto=upto, limit=_PAGE)
+    return [record async for records in pages for record in records]
 
 
 def make_fold(kept: Kept, *, after: int = -1) -> Fold:

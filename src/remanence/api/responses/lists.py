@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from remanence.api.lists import Order
+from remanence.api.lists import Page
 from remanence.api.responses.items import Item
 from remanence.errors import InvalidInput
 
-__all__ = ["page", "page_of", "unknown"]
+__all__ = ["page_of", "page_within", "unknown"]
 
 
-def page(items: Sequence[Item], *, after: str | None, limit: int, order: Order) -> Item:
+def page_within(items: Sequence[Item], page: Page) -> Item:
     """One page of `items`, which come oldest first. Raises InvalidInput for an `after` that is none of them."""
-    found = list(items) if order == "asc" else list(reversed(items))
-    if after is not None:
-        places = [place for place, item in enumerate(found) if item["id"] == after]
+    found = list(items) if page.forward else list(reversed(items))
+    if page.after is not None:
+        places = [place for place, item in enumerate(found) if item["id"] == page.after]
         if not places:
-            raise unknown(after)
+            raise unknown(page.after)
         found = found[places[0] + 1 :]
-    return page_of(found[:limit], more=len(found) > limit)
+    shown, more = page.cut(found)
+    return page_of(shown, more=more)
 
 
 def unknown(after: str) -> InvalidInput:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
@@ -57,16 +58,27 @@ class McpBody(_Asked):
 
     type: Literal["mcp"]
     server_label: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-    server_url: str
+    server_url: str | None = None
     server_description: str | None = None
     allowed_tools: list[str] | ToolFilter | None = None
     require_approval: Literal["always", "never"] | ApprovalFilter | None = None
-    headers: None = None
-    authorization: None = None
+    headers: dict[str, str] | None = None
+    authorization: str | None = None
     connector_id: None = None
     tunnel_id: None = None
     allowed_callers: None = None
     defer_loading: Literal[False] | None = None
+
+
+NO_SECRET = "what a request says is journaled, so it must hold no secret: declare such a server with an agent, in code"
+
+
+def _names_a_user(url: str) -> bool:
+    try:
+        found = urlsplit(url)
+    except ValueError:
+        return False
+    return found.username is not None or found.password is not None
 
 
 class Listed(msgspec.Struct, frozen=True):
@@ -103,6 +115,13 @@ async def listed_by(
         path = f"{at}[{index}]"
         if any(one.label == body.server_label for one in found):
             refuse(f"{path}.server_label", f"two servers are called {body.server_label!r}")
+        if body.server_url is None:
+            refuse(f"{path}.{url}", "it is missing: only an agent that `model` names is known by its label alone")
+        for field in ("authorization", "headers"):
+            if getattr(body, field):
+                refuse(f"{path}.{field}", NO_SECRET)
+        if _names_a_user(body.server_url):
+            refuse(f"{path}.{url}", f"it holds a name or a password; {NO_SECRET}")
         try:
             server = reach.server(body.server_label, body.server_url)
         except InvalidInput as error:

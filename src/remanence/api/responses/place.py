@@ -39,7 +39,7 @@ from remanence.api.responses.kept import (
 from remanence.api.responses.mcp import Listed, listed_by, remotes_of
 from remanence.api.responses.meaning import meaning_of
 from remanence.api.responses.request import AGENT, CountBody, Echo, ResponseBody, echo_of
-from remanence.api.responses.spec import paths_of, spec_for, spec_in
+from remanence.api.responses.spec import answers_for, paths_of, spec_for, spec_in
 from remanence.api.responses.talks import Talk, add_spoken, find_talk, follow_talk, open_talk
 from remanence.api.unfit import check_pictures, check_settings
 from remanence.commands import approvals, sessions
@@ -206,7 +206,7 @@ async def _submitted(
     caller: Caller, s: Session, asked: Asked, submission: Submission, messages: tuple[Message, ...]
 ) -> Placed:
     """Journal the input, heard from before it is there, so that nothing that follows it is missed."""
-    pending = await pending_in(caller, s, asked.given.approvals)
+    pending = await pending_in(caller, s, asked.given.approvals, every=_asks_here(asked, submission.body))
     reader = caller.live.subscribe(s.id, want="latest")
     try:
         echo = _Echo(caller, asked, submission)
@@ -296,12 +296,18 @@ def _kept(asked: Asked, body: ResponseBody, records: Sequence[Recorded], turn: i
         remotes=dict(remotes_of(spec.tools)),
         offers=asked.told,
         servers=tuple(one.label for one in asked.listed),
-        asks_here=spec.name == AGENT,
+        asks_here=_asks_here(asked, body),
     )
 
 
-async def pending_in(caller: Caller, s: Session, answers: tuple[Approval, ...]) -> dict[str, Any]:
-    """For a response that only says who may run: the calls that wait, and the tools of the turn as they are."""
+def _asks_here(asked: Asked, body: ResponseBody) -> bool:
+    """Whether approvals are the client's to give: of its own request they are, of an agent's calls if it says so."""
+    return asked.spec.name == AGENT or answers_for(body, asked.spec.name)
+
+
+async def pending_in(caller: Caller, s: Session, answers: tuple[Approval, ...], *, every: bool) -> dict[str, Any]:
+    """For a response that only says who may run: the calls that wait (`every` one, or only the client's), and the tools
+    of the turn as they are."""
     if not answers or s.turn is None:
         return {}
     spec = await caller.database.specs.get(s.version)
@@ -315,7 +321,7 @@ async def pending_in(caller: Caller, s: Session, answers: tuple[Approval, ...]) 
             client=call.epoch == CLIENT_EPOCH,
         )
         for call in s.turn.calls
-        if call.state != "returned" and (spec.name == AGENT or ours.get(call.name) == "client")
+        if call.state != "returned" and (every or ours.get(call.name) == "client")
     )
     return {
         "pending": pending,

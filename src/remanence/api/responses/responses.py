@@ -22,7 +22,7 @@ from remanence.api.bodies import JsonRoute
 from remanence.api.bound_keys import keep_key
 from remanence.api.described import answers
 from remanence.api.lane import Lane
-from remanence.api.lists import Limit, Ordered
+from remanence.api.lists import Limit, Ordered, Page
 from remanence.api.lookout import Lookout
 from remanence.api.named import Served
 from remanence.api.once import IdempotencyKey, once
@@ -31,7 +31,7 @@ from remanence.api.responses.fold import Fold, WireEvent
 from remanence.api.responses.input import refuse
 from remanence.api.responses.items import Item, input_item, spoken_item
 from remanence.api.responses.kept import Kept, find, fold_of, forget, make_fold, read_all, response_object
-from remanence.api.responses.lists import page
+from remanence.api.responses.lists import page_within
 from remanence.api.responses.place import Placed, Submission, ask, history_of, place
 from remanence.api.responses.private import Private
 from remanence.api.responses.request import CompactBody, CountBody, ResponseBody, check_include
@@ -67,7 +67,7 @@ class Retrieving(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     stream: bool = False
-    starting_after: int | None = None
+    starting_after: int | None = Field(default=None, ge=0)
     include_obfuscation: bool = False
     beta: bool = False  # what the client's `beta.responses` adds; the answer is the same
     include: list[str] | None = Field(default=None, alias="include[]")
@@ -225,9 +225,18 @@ async def retrieve_response(
         if _NUMBER.fullmatch(last_event_id) is None:
             refuse("last-event-id", "it is no sequence number")
         after = int(last_event_id)
+    if after is not None:
+        named = "last-event-id" if wanted.starting_after is None else "starting_after"
+        _check_place(named, after, await fold_of(caller, kept))
     batches = events_of(caller, Placed(kept), following_of(request), after=-1 if after is None else after)
     how = _How({"x-session-id": kept.session}, padded=wanted.include_obfuscation)
     return _stream(caller, batches, how)
+
+
+def _check_place(named: str, after: int, fold: Fold) -> None:
+    if after > fold.number_max:
+        state = "ended" if fold.done else "has come"
+        refuse(named, f"no event of this response has that number: it {state} at {fold.number_max} at most")
 
 
 @responses_router.post(
@@ -338,7 +347,7 @@ async def list_input_items(
     """What was put in for this response, without what was said before it."""
     check_include(include)
     kept = await find(caller, response_id)
-    return _json(page(await _input_of(caller, kept), after=after, limit=limit, order=order))
+    return _json(page_within(await _input_of(caller, kept), Page(after, limit, order)))
 
 
 async def _input_of(caller: Caller, kept: Kept) -> list[Item]:

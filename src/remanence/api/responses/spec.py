@@ -27,7 +27,7 @@ from remanence.core.registry import checked, implied_allows
 from remanence.core.state import Session
 from remanence.spec import AgentSpec, Limits, ModelSettings, Rule, ToolSpec
 
-__all__ = ["agent_of", "paths_of", "spec_for", "spec_in"]
+__all__ = ["agent_of", "answers_for", "paths_of", "spec_for", "spec_in"]
 
 _SETTINGS = {
     "reasoning_effort": "reasoning.effort",
@@ -175,9 +175,21 @@ def agent_of(body: Window, agent: AgentSpec, spoken: tuple[Spoken, ...]) -> Agen
         )
     for name in _OF_AN_AGENT:
         value = getattr(body, name, None)
+        if name == "tools" and answers_for(body, agent.name):
+            continue
         if value is not None and value != "auto" and value != []:
             refuse(name, f"{body.model or agent.name} is an agent, and its own declaration says this")
     return agent
+
+
+def answers_for(body: Window, agent: str) -> bool:
+    """Whether a request says that its client gives the approvals that an agent's calls wait for: it names the agent as
+    a server of tools, by its label alone."""
+    tools = body.tools or []
+    return len(tools) == 1 and tools[0] in (
+        McpBody(type="mcp", server_label=agent),
+        McpBody(type="mcp", server_label=agent, require_approval="always"),
+    )
 
 
 def _rules(tools: tuple[ToolSpec, ...], listed: tuple[Listed, ...]) -> tuple[Rule, ...]:

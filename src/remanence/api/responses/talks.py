@@ -21,6 +21,7 @@ from remanence.api.responses.input import Spoken
 from remanence.api.responses.request import AGENT, FACE
 from remanence.commands import sessions
 from remanence.commands.caller import Caller, state_of
+from remanence.commands.entries import own_entry
 from remanence.commands.given import Key
 from remanence.commands.sessions import Opening
 from remanence.core.state import Session
@@ -87,11 +88,8 @@ async def find_talk(caller: Caller, name: str) -> Talk:
 
 
 async def _entry(caller: Caller, name: str) -> Entry:
-    try:
-        entry = await caller.database.registry.get(KIND, name)
-    except NotFound:
-        entry = None
-    if entry is None or entry.project != caller.project:
+    entry = await own_entry(caller, KIND, name)
+    if entry is None:
         raise NotFound(f"Conversation with id '{name}' not found.", param="conversation")
     return entry
 

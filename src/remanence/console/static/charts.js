@@ -26,10 +26,10 @@
       height: box.clientHeight,
       legend: { show: false },
       cursor: { y: false, drag: { x: false, y: false }, points: { show: false } },
-      scales: { x: { range: (u, low, high) => [low - step * 0.6, high + step * 0.6] }, y: { range: (u, low, high) => [0, Math.max(high, unit === "usd" ? 0.0001 : 1) * 1.08] } },
+      scales: { x: { range: (u, low, high) => [low - step * 0.6, high + step * 0.6] }, y: { range: (u, low, high) => [0, Math.max(high, unit === "usd" ? (high ? 0.0001 : 0.01) : 1) * 1.08] } },
       axes: [
         { ...axis, grid: { show: false }, values: (u, splits) => splits.map((at) => moment(at, step)), space: 64 },
-        { ...axis, size: 58, values: (u, splits) => splits.map((value) => (unit === "turns" && value % 1 ? "" : write(value))), space: 28 },
+        { ...axis, size: 58, values: (u, splits) => splits.map((value, n) => (unit === "turns" && value % 1) || (n && write(value) === write(splits[n - 1])) ? "" : write(value)), space: 28 },
       ],
       series: [{}, ...series.map(({ label, role }) => ({ label, stroke: colour(role), fill: colour(role), width: 0, paths: uPlot.paths.bars({ size: [0.82, 64] }), points: { show: false } }))],
       hooks: {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from remanence.errors import BudgetExceeded, Frozen, InvalidInput, NotFound
 from remanence.events import SessionFrozen, SessionThawed, ToolStarted
 from remanence.ports import Budget, Charge, Database, Lease, Summary
@@ -112,6 +114,21 @@ async def a_raised_budget_keeps_what_was_spent(h: Harness) -> None:
     await other.controls.set_budget("user:ada", "usd_micros", 5, at=T0 + 2)
     await h.refused(BudgetExceeded, spend(db, reserve("d", "user:ada", usd=1)))
     await spend(db, reserve("d", "user:ada"))
+
+
+@law
+async def those_who_raise_a_budget_at_once_each_add_their_own(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    await db.store.append(opened("s"))
+    await h.refused(NotFound, db.controls.raise_budget("user:ada", "tokens", by=1, at=T0))
+    await db.controls.set_budget("user:ada", "tokens", 10, at=T0)
+    await spend(db, reserve("a", "user:ada", tokens=4), settle("b", "user:ada", tokens=6))
+    raises = [one.controls.raise_budget("user:ada", "tokens", by=by, at=T0 + 1) for one, by in ((db, 3), (other, 5))]
+    assert max((await asyncio.gather(*raises)), key=lambda found: found.limit) == Budget("user:ada", "tokens", 18, 6, 4)
+    await other.controls.raise_budget("user:ada", "tokens", to=30, at=T0 + 2)
+    # A raise to less than there is by now takes nothing away.
+    assert (await db.controls.raise_budget("user:ada", "tokens", to=20, at=T0 + 2)).limit == 30
+    await spend(db, reserve("c", "user:ada", tokens=20))
 
 
 @law

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from remanence.errors import Conflict, Frozen, InvalidInput, NotFound
 from remanence.events import Redacted, SessionFrozen, SessionThawed, chain_digest, encode_event, payload_digest
-from remanence.ports import Fork, Summary
+from remanence.ports import Budget, Fork, Summary
 from remanence.stores.rows import SPILL_BYTES
 from remanence.testing.conformance.harness import (
     SECOND,
@@ -184,6 +184,20 @@ async def a_restored_session_that_was_at_work_is_due(h: Harness) -> None:
         await db.restore(status, rows, Summary("scribe", "v1", "lab", status=status), None)
     leases = await db.store.claim("w", now=T0, ttl_s=9, limit=9)
     assert {lease.session for lease in leases} == {"queued", "in_progress", "waiting"}
+
+
+@law
+async def a_restored_session_is_never_there_without_its_budgets(h: Harness) -> None:
+    db = await h.open()
+    await db.store.append(opened("s", said("one")))
+    rows, summary = await db.raw("s"), Summary("scribe", "v1", "lab", status="queued")
+    brought = Budget("session:t", "tokens", 10, 7)
+    await db.restore("t", rows, summary, None, [brought])
+    assert await db.controls.budgets() == [brought]
+    await db.controls.set_budget("session:s", "tokens", 90, at=T0)
+    # Who comes too late changes nothing of a session that is there, nor of what it may spend.
+    await h.refused(Conflict, db.restore("s", rows, summary, None, [Budget("session:s", "tokens", 10, 7)]))
+    assert await db.controls.budgets("session:s") == [Budget("session:s", "tokens", 90)]
 
 
 @law

@@ -206,6 +206,9 @@ async def snapshots_are_listed_and_dropped_one_by_one(h: Harness) -> None:
     assert (await other.store.load("f")).snapshot == b"f at four"
     await h.refused(NotFound, db.snapshots("nobody"))
     await h.refused(NotFound, db.drop_snapshots("nobody", [1]))
+    await other.clear_snapshots()
+    assert [*await db.snapshots("s"), *await db.snapshots("f")] == []
+    assert [record.position for record in (await db.store.load("f")).records] == [1, 2, 3, 4]
 
 
 @law

@@ -211,7 +211,7 @@ async def a_search_is_filtered_and_goes_page_by_page(h: Harness) -> None:
     assert await found(db, "red ", limit=2, after="s5") == [("s4", 3), ("s3", 3)]
     assert await found(db, "red ", after="nothing") == []
     assert await found(db, "red ", agent="scribe", limit=2) == [("s5", 3), ("s3", 3)]
-    assert await found(db, "red ", user="u4") == [("s4", 3)]
+    assert await found(db, "red ", user="u4") == await found(db, "red ", user="u4", begins=True) == [("s4", 3)]
     assert await found(db, "red blue ", after="s1") == [("s0", 3)]
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from remanence.content import Usage
 from remanence.errors import InvalidInput, NotFound
+from remanence.events import Redacted
 from remanence.ports import Cursor, SessionQuery, Summary, UsageQuery, UsageRow
 from remanence.spec import AgentSpec, AllowRule, ToolSpec, spec_digest
-from remanence.stores.rows import HOUR_US
+from remanence.stores.usage_rows import HOUR_US
 from remanence.testing.conformance.harness import SECOND, T0, Harness, forked, law, opened, said, write
 
 
@@ -120,6 +121,28 @@ async def lists_can_be_filtered(h: Harness) -> None:
     assert await found(parent="a") == "e"
     assert await found(parent="nobody") == ""
     assert await found(status="waiting", agent="scribe", user="bob") == "b"
+
+
+@law
+async def a_session_without_a_title_is_listed_with_what_was_first_said(h: Harness) -> None:
+    db, untitled = await h.open(), Summary("scribe", "v1", "lab", "ada")
+
+    async def begun() -> dict[str, str]:
+        return {row.session: row.begins for row in await db.views.sessions(SessionQuery(begins=True))}
+
+    first = said("Order 42\n  arrived broken")
+    await db.store.append(opened("a", first, said("And now?"), summary=untitled))
+    await db.store.append(opened("b", said("It has a title")))
+    await db.store.append(opened("c", summary=untitled))
+    await db.store.append(opened("d", said("long " * 100), summary=untitled))
+    await db.store.append(forked("e", "a", 2, said("Another order"), summary=untitled))
+    await db.store.append(forked("f", "a", 2, summary=untitled))
+    found = await begun()
+    assert found.pop("d").startswith("long long")
+    assert found == {"a": "Order 42 arrived broken", "b": "", "c": "", "e": "Another order", "f": ""}
+    assert all(not row.begins for row in await db.views.sessions(SessionQuery()))
+    await db.store.append(write("a", Redacted(2, "ada")))
+    assert (await begun())["a"] == "And now?"
 
 
 @law

@@ -1,4 +1,5 @@
-"""`python -m remanence.testing.faults --kills N [--pauses N] [--remembering N] [--store sqlite|postgres|URL]`.
+"""`python -m remanence.testing.faults --kills N [--pauses N] [--remembering N] [--races N [--trouble N]]
+[--store sqlite|postgres|URL]`.
 
 Prints what it counted; exits 1 when anything that has to be 0 is not.
 """
@@ -11,11 +12,13 @@ import sys
 import tempfile
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from remanence.testing.faults.memory_runs import kill_rememberers
 from remanence.testing.faults.processes import kill_workers, pause_workers
+from remanence.testing.faults.races import run_races
 from remanence.testing.faults.sums import Sums
 from remanence.testing.faults.sweep import sweep
 
@@ -29,6 +32,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of the points of death (default 0)")
     parser.add_argument("--pauses", type=int, default=0, help="workers to stop past their lease, per store (default 0)")
     parser.add_argument("--remembering", type=int, default=0, help="workers to kill over memories, per store (0)")
+    parser.add_argument("--races", type=int, default=0, help="races of three processes to run, per store (default 0)")
+    parser.add_argument("--trouble", type=int, default=0, help="kill or stop one every so many races (0: never)")
     options = parser.parse_args()
     failures = 0
     if options.sweep:
@@ -42,11 +47,15 @@ def main() -> int:
         if options.remembering:
             title = f"{store.partition('://')[0]}, remembering"
             failures += show(title, run_on(kill_rememberers, store, options.remembering, options.seed))
+        if options.races:
+            title = f"{store.partition('://')[0]}, racing"
+            run = partial(run_races, trouble_every=options.trouble)
+            failures += show(title, run_on(run, store, options.races, options.seed))
     return 1 if failures else 0
 
 
 class Run(Protocol):
-    """`kill_workers`, `pause_workers` or `kill_rememberers`."""
+    """`kill_workers`, `pause_workers`, `kill_rememberers` or `run_races`."""
 
     def __call__(
         self, url: str, folder: Path, times: int, /, *, seed: int, tell: Callable[[Sums], None]

@@ -158,10 +158,10 @@ class Person:
             return False  # the tool itself can tell
         happened = self.world.happened(effect_key)
         if happened:
-            await approvals.resolve(self.caller, self.session, call, outcome="happened", result="it happened")
+            await approvals.resolve(self.caller, self.session, call, approvals.Resolution("happened", "it happened"))
         else:
             again = "give_up" if known is None else "run_again"
-            await approvals.resolve(self.caller, self.session, call, outcome=again)
+            await approvals.resolve(self.caller, self.session, call, approvals.Resolution(again))
         return True
 
     async def _approve(self, call: str) -> bool:

@@ -19,7 +19,7 @@ from remanence.runtime.live import Hub
 from remanence.runtime.services import Services, Times
 from remanence.runtime.worker import Worker
 from remanence.spec import ToolSpec
-from remanence.stores.sqlite import open_sqlite
+from remanence.stores.sqlite.database import open_sqlite
 from remanence.stores.verify import verify_session
 from remanence.testing.clock import FakeClock
 from remanence.testing.faults.check import Figures, check

@@ -1,0 +1,35 @@
+"""Three processes race on one database over everything that two may want at once, and are killed meanwhile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from remanence.testing.faults.races import RACES, run_races
+
+ROUNDS = 8 * len(RACES)
+TROUBLE_EVERY = 15
+
+
+@pytest.mark.timeout(600)
+async def test_races_on_sqlite(tmp_path: Path) -> None:
+    figures = await run_races(f"sqlite:///{tmp_path}/races.db", tmp_path, ROUNDS, seed=1)
+    assert figures.failures == 0, figures.stories
+    assert figures.runs == ROUNDS
+    assert figures.refusals > len(RACES)
+
+
+@pytest.mark.timeout(600)
+async def test_races_on_postgresql(tmp_path: Path, postgres_database: str) -> None:
+    figures = await run_races(postgres_database, tmp_path, ROUNDS, seed=2)
+    assert figures.failures == 0, figures.stories
+    assert figures.refusals > len(RACES)
+
+
+@pytest.mark.timeout(600)
+async def test_races_of_processes_that_are_killed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/races.db"
+    figures = await run_races(url, tmp_path, ROUNDS, seed=3, trouble_every=TROUBLE_EVERY)
+    assert figures.failures == 0, figures.stories
+    assert figures.kills > 0
