@@ -209,6 +209,23 @@ async def test_what_somebody_else_could_still_see_goes_when_they_have_ended(rt: 
     assert [path.name for path in paths if RARE in path.read_bytes().lower()] == []
 
 
+async def test_who_writes_in_another_database_of_the_server_is_waited_for(
+    postgres_database: str, empty_postgres_database: str
+) -> None:
+    """As long as they do, every look taken on that server is as old as they are: the new tables would keep it all."""
+    async with Remanence(postgres_database, options=Options(model=Scripted(commanded))) as rt:
+        neighbour = await asyncpg.connect(empty_postgres_database)
+        async with neighbour.transaction():
+            await neighbour.execute("SELECT pg_current_xact_id()")
+            await told(rt)
+            erasing = asyncio.create_task(rt.memory.erase("user", "ada", reason="asked to"))
+            done, _ = await asyncio.wait([erasing], timeout=3)
+        await neighbour.close()
+        await erasing
+        assert not done, "it waits"
+        assert [path.name for path in await rt.database.files() if RARE in path.read_bytes().lower()] == []
+
+
 @pytest.mark.parametrize("what", ["memory", "subject"])
 @pytest.mark.parametrize("writes", [0, 1, 2, 3])
 async def test_what_a_dead_process_had_found_is_erased_by_the_next_and_so_is_what_was_said_since(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -9,13 +10,19 @@ from contextlib import asynccontextmanager
 import asyncpg
 
 from remanence.ports import Database
-from remanence.recollections import MemoryHit, MemoryVector
+from remanence.recollections import MemoryHit, MemorySelector, MemoryVector
 from remanence.stores.postgres.database import open_postgres
 from remanence.testing.conformance.memory_laws import keep, memory, query
 
 DIMENSIONS = 64
 SAID = ["He does kickboxing", "She bakes bread", "Bread is sold", "The train is late", "A parcel broke"]
+KEPT = "SELECT count(*) FROM remanence.memory_vectors"
 COPIES = "SELECT count(embedding) FROM remanence.memory_vectors"
+ASLEEP = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'"
+SLOWLY = """
+CREATE FUNCTION slowly() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.5); RETURN NEW; END';
+CREATE TRIGGER slowly BEFORE INSERT ON remanence.memory_vectors FOR EACH ROW EXECUTE FUNCTION slowly()
+"""
 
 
 @asynccontextmanager
@@ -30,7 +37,7 @@ async def opened(url: str) -> AsyncIterator[Database]:
 async def run(url: str, statement: str) -> object:
     connection = await asyncpg.connect(url)
     try:
-        return await connection.fetchval(statement)
+        return await (connection.execute if ";" in statement else connection.fetchval)(statement)
     finally:
         await connection.close()
 
@@ -47,6 +54,24 @@ async def asked(database: Database) -> Sequence[MemoryHit]:
     dice = random.Random(2)
     vector = tuple(dice.gauss() for _ in range(DIMENSIONS))
     return await database.memories.search(query("bread by train", vector=vector, vector_model="m"))
+
+
+async def test_a_vector_that_comes_while_its_memory_goes_does_not_stay(postgres_database: str) -> None:
+    """It was computed before; an erasure that has removed the memory leaves no vector of what it said."""
+    async with opened(postgres_database) as database:
+        await filled(database)
+        one = memory("It goes", 1, "gone")
+        await keep(database.memories, one)
+        await run(postgres_database, SLOWLY)
+        vectors = [MemoryVector(one.project, one.id, one.version, (1.0,) * DIMENSIONS)]
+        keeping = asyncio.create_task(database.memory_vectors.keep("m", vectors))
+        async with asyncio.timeout(20):
+            while not await run(postgres_database, ASLEEP):
+                pass
+        removal = await database.memories.remove(MemorySelector(project=one.project, session="gone"))
+        await keeping
+        assert [gone.id for gone in removal.memories] == [one.id]
+        assert await run(postgres_database, KEPT) == len(SAID)
 
 
 async def test_the_server_compares_as_we_do(postgres_database: str) -> None:

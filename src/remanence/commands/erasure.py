@@ -200,7 +200,6 @@ class _Work:
         return await self._finish(receipt)
 
     async def _finish(self, unsigned: Receipt) -> Receipt:
-        await _index_follows(self._caller)  # it may have read a record before, and laid it down after, it was erased
         await self._caller.database.scrub()
         receipt = await sign(self._caller, replace(unsigned, finished_at=self._caller.clock.now()))
         await self._save(_State(receipt.order, receipt=receipt))

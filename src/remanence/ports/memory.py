@@ -31,7 +31,8 @@ class Memories(Protocol):
     async def apply(self, changes: Sequence[MemoryChange], cursor: Cursor | None = None) -> bool:
         """Make the changes and move the cursor of the projection `memory`, at once. Applying again changes nothing.
 
-        A cursor that is elsewhere by now does nothing at all: False. Without one, the changes are simply made.
+        A cursor that is elsewhere by now does nothing at all: False. Without one, the changes are simply made. What is
+        to be kept of a record that was erased since it was read is left out.
         """
         ...
 

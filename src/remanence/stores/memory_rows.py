@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import groupby
 from typing import Any
 
 import msgspec
 
 from remanence.core.memory.recall import Candidate, eligible, key_of
-from remanence.recollections import Memory, MemoryListing, MemoryQuery, MemorySelector, Place, Removed
+from remanence.recollections import (
+    Keep,
+    Memory,
+    MemoryChange,
+    MemoryListing,
+    MemoryQuery,
+    MemorySelector,
+    Place,
+    Removed,
+)
 
 __all__ = [
     "COLUMNS",
@@ -21,6 +31,8 @@ __all__ = [
     "memory_of",
     "removed_of",
     "row_of",
+    "sources",
+    "standing",
     "terms_of",
 ]
 
@@ -48,6 +60,26 @@ def row_of(place: int, document: int, asks: bool, memory: Memory) -> tuple[Any, 
     source = (memory.session, memory.position, memory.author, memory.speaker, subjects, memory.label)
     times = (memory.recorded_at, memory.closed_at, memory.valid_from, memory.valid_to, None, memory.expires_at)
     return start + source + times
+
+
+def sources(changes: Iterable[MemoryChange]) -> dict[str, tuple[int, int]]:
+    """The sessions of the records that are to be kept, with the first and the last position of each."""
+    positions: defaultdict[str, list[int]] = defaultdict(list)
+    for change in changes:
+        if isinstance(change, Keep):
+            positions[change.memory.session].append(change.memory.position)
+    return {session: (min(found), max(found)) for session, found in positions.items()}
+
+
+def standing(changes: Sequence[MemoryChange], erased: Mapping[str, Set[int]]) -> Sequence[MemoryChange]:
+    """The changes without what is to be kept of erased records: whoever read them did so before they were."""
+    if not any(erased.values()):
+        return changes
+    return [
+        change
+        for change in changes
+        if not isinstance(change, Keep) or change.memory.position not in erased.get(change.memory.session, ())
+    ]
 
 
 def memory_of(row: Sequence[Any]) -> Memory:

@@ -134,10 +134,20 @@ async def fetch(connection: Connection, sid: int, *, after: int, upto: int, limi
     A row may hold many records, so the rows are bounded by position: up to the one that holds, or follows, the last
     record wanted. Where records are missing there may be fewer than `limit`, though never none while any are left.
     """
+    return await _with_blobs(connection, await _rows(connection, sid, after=after, upto=upto, limit=limit))
+
+
+async def _rows(connection: Connection, sid: int, *, after: int, upto: int, limit: int) -> list[Row]:
     rows: list[Row] = []
     for fields in await connection.fetch(_FETCH, sid, after, min(upto, after + limit), NO_END, limit):
         rows += [row for row in unpack(Packed(*fields)) if after < row.position <= upto]
-    return await _with_blobs(connection, rows[:limit])
+    return rows[:limit]
+
+
+async def erased_among(connection: Connection, sid: int, *, after: int, upto: int) -> set[int]:
+    """The positions of the records stored under `sid`, over `after` and at most `upto`, of which a skeleton is left."""
+    rows = await _rows(connection, sid, after=after, upto=upto, limit=upto - after)
+    return {row.position for row in rows if row.payload is not None and row.payload_digest is not None}
 
 
 async def first_rows(connection: Connection, lows: Mapping[int, int], limit: int) -> dict[int, list[Row]]:

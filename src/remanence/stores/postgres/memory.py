@@ -27,10 +27,11 @@ from remanence.recollections import (
     MemoryStats,
     Place,
 )
-from remanence.stores.memory_rows import FIELDS, INDEX_TABLES, removed_of, row_of
+from remanence.stores.memory_rows import FIELDS, INDEX_TABLES, removed_of, row_of, sources, standing
 from remanence.stores.postgres import memory_reads as reads
 from remanence.stores.postgres.access import Access
 from remanence.stores.postgres.connect import Connection
+from remanence.stores.postgres.journal import erased_among
 from remanence.stores.postgres.views import CAUGHT_UP, MOVE_CURSOR
 
 __all__ = ["MEMORY", "PostgresMemories"]
@@ -101,6 +102,9 @@ WHERE cardinality($1::text[]) = (
 ORDER BY p.project, p.store, p.scope FOR UPDATE OF p
 """
 """All of them or none: whoever holds one and waits to add another could wait for somebody who waits for the one."""
+# Nobody writes to these sessions between this look and the commit: what is being erased is seen as it will be, and
+# whoever removes the memories of a record afterwards finds what was laid down before.
+_LOCK_SOURCES = "SELECT sid, id, head FROM sessions WHERE id = ANY ($1::text[]) ORDER BY sid FOR NO KEY UPDATE"
 _LOCK_NAMES = "SELECT pg_advisory_xact_lock(hashtextextended(name, 2)) FROM unnest($1::text[]) AS w (name)"
 _ADD_CLOSINGS = """
 INSERT INTO memory_closings (project, id, at, valid_to)
@@ -124,7 +128,7 @@ class PostgresMemories:
                 if sid is None:
                     return False
             if changes:
-                await _change(connection, changes)
+                await _change(connection, standing(changes, await _erased(connection, changes, cursor)))
             if sid is not None:
                 await connection.execute(CAUGHT_UP, sid)
         return True
@@ -166,6 +170,18 @@ class PostgresMemories:
 
 
 # --- keeping and closing ----------------------------------------------------------------------------------------------
+
+
+async def _erased(
+    connection: Connection, changes: Sequence[MemoryChange], cursor: Cursor | None
+) -> dict[str, set[int]]:
+    """What was erased of the records to keep, in whatever moment they were read."""
+    kept, erased = sources(changes), dict[str, set[int]]()
+    for sid, session, head in await connection.fetch(_LOCK_SOURCES, list(kept)) if kept else ():
+        if cursor is None or head != cursor.head:
+            first, last = kept[session]
+            erased[session] = await erased_among(connection, sid, after=first - 1, upto=last)
+    return erased
 
 
 async def _change(connection: Connection, changes: Sequence[MemoryChange]) -> None:
@@ -313,7 +329,8 @@ async def _remove(connection: Connection, selector: MemorySelector) -> MemoryRem
             list(name_words(memory.speaker)),
         )
     keys = _columns([(place, document) for place, document, _ in rows], 2)
-    for table in ("memory_subjects", "memory_vectors", "memories"):
+    # The memories first: whoever keeps a vector of one holds on to it until the vector is there to be removed.
+    for table in ("memories", "memory_subjects", "memory_vectors"):
         gone = await connection.execute(
             f"DELETE FROM {table} t USING unnest($1::bigint[], $2::bigint[]) AS w (place, document) "
             "WHERE t.place = w.place AND t.document = w.document",

@@ -16,7 +16,7 @@ from remanence.stores.postgres.access import Access
 from remanence.stores.postgres.asked import answer
 from remanence.stores.postgres.connect import Connection
 from remanence.stores.postgres.connect import Row as Fields
-from remanence.stores.postgres.journal import fetch
+from remanence.stores.postgres.journal import erased_among
 from remanence.stores.postgres.rows import minute_of
 from remanence.stores.postgres.sums import counted_tags, overview, search_in, version_uses
 from remanence.stores.postgres.views import CAUGHT_UP, MOVE_CURSOR
@@ -113,8 +113,7 @@ async def _not_redacted(connection: Connection, sid: int, cursor: Cursor, head: 
     """What was seen, without what was redacted after it was read: then something was written since."""
     if head == cursor.head:
         return seen
-    stretch = await fetch(connection, sid, after=cursor.position, upto=cursor.head, limit=cursor.head - cursor.position)
-    gone = {row.position for row, _ in stretch if row.payload is not None and row.payload_digest is not None}
+    gone = await erased_among(connection, sid, after=cursor.position, upto=cursor.head)
     words = tuple(one for one in seen.words if one[0] not in gone)
     return replace(seen, words=words, tags={} if seen.tagged_at in gone else seen.tags)
 

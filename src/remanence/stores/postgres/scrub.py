@@ -8,7 +8,8 @@ database, and a checkpoint is asked for, so that what is searched on the disk is
 server's write-ahead log, its replicas and its backups hold is beyond our reach: they forget when they are recycled.
 
 A table that is written anew keeps every row that some transaction could still see. So those that began before, whoever
-they are of, are waited for first.
+they are of, are waited for first; also those of other databases on the server that write, because every look taken
+while they run is as old as they are, and what a prepared transaction or a standby of the server still needs.
 """
 
 from __future__ import annotations
@@ -33,10 +34,15 @@ SELECT rolsuper OR EXISTS (
 FROM pg_roles WHERE rolname = current_user
 """
 _OLDER = """
-SELECT pid, application_name, xact_start FROM pg_stat_activity
-WHERE datname = current_database() AND pid <> pg_backend_pid()
-    AND greatest(age(backend_xmin), age(backend_xid)) > age($1::text::xid)
-ORDER BY xact_start LIMIT 1
+WITH seeing AS (
+    SELECT format('process %s of the server (%s)', pid, coalesce(nullif(application_name, ''), 'no name')) AS who,
+        xact_start AS since, backend_xid AS writes,
+        CASE WHEN datname IS NULL OR datname = current_database() THEN backend_xmin END AS looks
+    FROM pg_stat_activity WHERE pid <> pg_backend_pid()
+    UNION ALL SELECT format('the prepared transaction %s', gid), prepared, transaction, NULL FROM pg_prepared_xacts
+    UNION ALL SELECT format('the replication slot %s', slot_name), NULL, NULL, xmin FROM pg_replication_slots
+)
+SELECT who, since FROM seeing WHERE greatest(age(writes), age(looks)) > age($1::text::xid) ORDER BY since LIMIT 1
 """
 _FOLDER = """
 SELECT current_setting('data_directory', true) || '/base/' || oid FROM pg_database WHERE datname = current_database()
@@ -66,9 +72,8 @@ async def _wait_for_older(connection: Connection) -> None:
     while (older := await connection.fetchrow(_OLDER, now)) is not None:
         looks -= 1
         if not looks:
-            name = older["application_name"] or "without a name"
-            since = f", since {older['xact_start']}" if older["xact_start"] else ""  # of another role it is not told
-            raise still_seen(f"process {older['pid']} of the server ({name}{since})")
+            since = f", since {older['since']}" if older["since"] else ""  # of another role it is not told
+            raise still_seen(f"{older['who']}{since}")
         await asyncio.sleep(OLDER_LOOK_S)
 
 

@@ -16,11 +16,12 @@ from remanence.stores.refusals import bad_fork, no_budget, session_exists
 from remanence.stores.rows import RESTED, row_of_raw, standing_freeze
 from remanence.stores.sqlite.append import gather_uses, insert_session
 from remanence.stores.sqlite.ledger import Ledger
-from remanence.stores.sqlite.tables import Known, place_of
+from remanence.stores.sqlite.tables import Known, place_of, position_of
 
 __all__ = [
     "clear_snapshots",
     "drop_snapshots",
+    "erased_among",
     "follow",
     "move_cursor",
     "prune_keys",
@@ -123,6 +124,9 @@ UPDATE heads SET behind = 0 WHERE id = ? AND NOT EXISTS (
 """
 
 
+_ERASED = "SELECT place FROM records WHERE place BETWEEN ? AND ? AND payload IS NOT NULL AND payload_digest IS NOT NULL"
+
+
 def follow(ledger: Ledger, projection: str) -> None:
     """Make a projection known: from now on every session with something it has not read is marked."""
     if ledger.connection.execute("INSERT OR IGNORE INTO projections VALUES (?)", (projection,)).rowcount:
@@ -141,6 +145,12 @@ def move_cursor(ledger: Ledger, projection: str, cursor: Cursor) -> int | None:
     if execute(_CAUGHT_UP, (found[0],)).rowcount:
         ledger.get(cursor.session).behind = False
     return found[0]
+
+
+def erased_among(ledger: Ledger, id_: int, after: int, upto: int) -> set[int]:
+    """The positions of a session's own records, over `after` and at most `upto`, of which a skeleton is left."""
+    among = (place_of(id_, after + 1), place_of(id_, upto))
+    return {position_of(place) for (place,) in ledger.connection.execute(_ERASED, among)}
 
 
 # --- imports and pruning ----------------------------------------------------------------------------------------------

@@ -29,9 +29,9 @@ from remanence.recollections import (
     MemoryStats,
     Place,
 )
-from remanence.stores.memory_rows import FIELDS, INDEX_TABLES, removed_of, row_of
+from remanence.stores.memory_rows import FIELDS, INDEX_TABLES, removed_of, row_of, sources, standing
 from remanence.stores.sqlite import memory_reads as reads
-from remanence.stores.sqlite.changes import follow, move_cursor
+from remanence.stores.sqlite.changes import erased_among, follow, move_cursor
 from remanence.stores.sqlite.ledger import Ledger
 from remanence.stores.sqlite.readers import Readers
 from remanence.stores.sqlite.writer import Writer
@@ -41,6 +41,7 @@ __all__ = ["MEMORY", "SqliteMemories"]
 MEMORY = "memory"
 """The name of the projection whose cursors `apply` moves."""
 
+_HEAD = "SELECT s.id, h.head FROM sessions s JOIN heads h USING (id) WHERE s.name = ?"
 _ADD = f"INSERT INTO memories ({', '.join(FIELDS)}) VALUES ({', '.join('?' * len(FIELDS))})"
 # SQLite joins bytes as text; they stay the bytes they were.
 _ADD_WORDS = (
@@ -100,6 +101,7 @@ def _apply(ledger: Ledger, changes: Sequence[MemoryChange], cursor: Cursor | Non
     if not changes:
         return True
     connection = ledger.connection
+    changes = standing(changes, _erased(ledger, changes, cursor))
     kept, settle = _unknown(connection, changes)
     _lay_down(connection, kept)
     for change in changes:
@@ -112,6 +114,16 @@ def _apply(ledger: Ledger, changes: Sequence[MemoryChange], cursor: Cursor | Non
     for project, name in sorted(settle):
         _settle(connection, project, name)
     return True
+
+
+def _erased(ledger: Ledger, changes: Sequence[MemoryChange], cursor: Cursor | None) -> dict[str, set[int]]:
+    """What was erased of the records to keep, in whatever moment they were read."""
+    erased: dict[str, set[int]] = {}
+    for session, (first, last) in sources(changes).items():
+        found = ledger.connection.execute(_HEAD, (session,)).fetchone()
+        if found is not None and (cursor is None or found[1] != cursor.head):
+            erased[session] = erased_among(ledger, found[0], first - 1, last)
+    return erased
 
 
 def _unknown(

@@ -10,7 +10,7 @@ from remanence.core.words import scope_words
 from remanence.ports import Cursor
 from remanence.screens import SCREENS, Hit, Overview, Question, Search, Seen, Tag, VersionUse
 from remanence.stores.sqlite.asked import answers
-from remanence.stores.sqlite.changes import move_cursor
+from remanence.stores.sqlite.changes import erased_among, move_cursor
 from remanence.stores.sqlite.ledger import Ledger
 from remanence.stores.sqlite.readers import Readers
 from remanence.stores.sqlite.sums import counted_tags, overview, search_in, version_uses
@@ -20,9 +20,6 @@ from remanence.stores.sqlite.writer import Writer
 
 __all__ = ["SqliteScreens"]
 
-_REDACTED = (
-    "SELECT place FROM records WHERE place BETWEEN ? AND ? AND payload IS NOT NULL AND payload_digest IS NOT NULL"
-)
 _ADD_WORDS = Statement("INSERT INTO search_words (rowid, words)", 2)
 _ADD_TURN = """
 INSERT INTO turn_minutes VALUES (?, ?, ?, ?, ?)
@@ -72,15 +69,14 @@ def _record(ledger: Ledger, cursor: Cursor, seen: Seen) -> None:
     project, agent, user, status = execute(
         "SELECT project, agent, user_name, status FROM summaries WHERE id = ?", (id_,)
     ).fetchone()
-    among = (place_of(id_, cursor.position + 1), place_of(id_, cursor.head))
-    redacted = {place for (place,) in execute(_REDACTED, among).fetchall()}
+    gone = erased_among(ledger, id_, cursor.position, cursor.head)
     if status == "deleted" or seen.deleted:
         forget_session(ledger.connection, id_)
     else:
         scopes = scope_words(project, agent, user)
-        said = [(place_of(id_, position), " ".join((*scopes, *words))) for position, words in seen.words]
-        _ADD_WORDS.run(ledger.connection, [value for row in said if row[0] not in redacted for value in row])
-    erased = seen.tags is not None and place_of(id_, seen.tagged_at) in redacted
+        said = [(place_of(id_, at), " ".join((*scopes, *words))) for at, words in seen.words if at not in gone]
+        _ADD_WORDS.run(ledger.connection, [value for row in said for value in row])
+    erased = seen.tags is not None and seen.tagged_at in gone
     if seen.tags is not None or seen.deleted:
         execute("DELETE FROM search_tags WHERE id = ?", (id_,))
         tags = {} if seen.deleted or erased else seen.tags or {}

@@ -59,6 +59,11 @@ def place_of(session: int, position: int) -> int:
     return session << POSITION_BITS | position
 
 
+def position_of(place: int) -> int:
+    """The position in a record's key."""
+    return place & (1 << POSITION_BITS) - 1
+
+
 class Statement:
     """One statement over any number of rows of a fixed width; of more rows than one statement takes, several."""
 

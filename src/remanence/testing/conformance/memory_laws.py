@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from remanence.errors import InvalidInput, NotFound
+from remanence.events import Redacted
 from remanence.ports import Cursor, Memories
 from remanence.recollections import (
     Close,
@@ -23,7 +24,7 @@ from remanence.recollections import (
     MemoryVector,
     Place,
 )
-from remanence.testing.conformance.harness import SECOND, T0, Harness, law, opened, said
+from remanence.testing.conformance.harness import SECOND, T0, Harness, law, opened, said, write
 
 ADA, BOB = Place("notes", "user:ada"), Place("notes", "user:bob")
 DAY = 86_400 * SECOND
@@ -327,6 +328,20 @@ async def a_cursor_moves_with_what_it_adds(h: Harness) -> None:
     await db.memories.clear()
     assert list(await db.memories.list(MemoryListing(project="lab"))) == []
     assert list(await other.store.behind("memory", limit=10)) == [cursor]
+
+
+@law
+async def what_is_redacted_is_not_laid_down_by_who_read_it_before(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    await db.store.append(opened("s", said("the secret is plum"), said("and it rains")))
+    (cursor,) = await db.store.behind("memory", limit=10)
+    await other.store.append(write("s", Redacted(2, "ada")))
+    read = [memory(text, position, session="s") for position, text in ((2, "the secret is plum"), (3, "and it rains"))]
+    await db.memories.apply([Keep(one) for one in read], cursor)
+    assert [one.text for one in await other.memories.list(MemoryListing(project="lab"))] == ["and it rains"]
+    assert await db.memories.apply([Keep(one) for one in read])
+    assert [one.text for one in await other.memories.list(MemoryListing(project="lab"))] == ["and it rains"]
+    assert await found(db.memories, "secret plum rains") == ["s#3"]
 
 
 def vector(one: Memory, *numbers: float) -> MemoryVector:
