@@ -116,6 +116,34 @@ def test_a_call_asks_first_unless_the_request_says_otherwise(tmp_path: Path, sho
         assert len(shop.ran) == before + 1
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_an_answer_beside_what_a_function_of_the_client_came_to(tmp_path: Path, shop: Shop, whole: bool) -> None:
+    """One reply called both: the client answers both at once, with its whole conversation or after the response."""
+    look: Any = {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": False}
+    with served(tmp_path) as server, server.client() as client:
+        before = len(shop.ran)
+        tools = [tool(shop, "always"), look]
+        asked = client.responses.create(model="m", input="look around, buy tea", tools=tools)
+        assert kinds(asked) == ["mcp_list_tools", "function_call", "mcp_approval_request"]
+        _, called, question = asked.output
+        news: Any = [
+            {"type": "function_call_output", "call_id": called.call_id, "output": "seen"},
+            {"type": "mcp_approval_response", "approval_request_id": question.id, "approve": True},
+        ]
+        past = [{"role": "user", "content": "look around, buy tea"}, *(i.model_dump() for i in asked.output)]
+        told = client.responses.create(
+            model="m", tools=tools, **({"input": [*past, *news]} if whole else {"input": news}),
+            previous_response_id=None if whole else asked.id,
+        )  # fmt: skip
+        assert kinds(told) == ["mcp_call", "message"]
+        assert sorted(told.output_text.split("; ")) == ["bought tea", "seen"]
+        assert len(shop.ran) == before + 1
+        past += [*news, *(item.model_dump() for item in told.output), {"role": "user", "content": "price ink"}]
+        after = client.responses.create(model="m", tools=tools, input=past)
+        assert kinds(after) == ["mcp_approval_request"], "the offer is in the conversation"
+        assert len(shop.ran) == before + 1
+
+
 def test_two_calls_ask_and_are_answered_one_by_one(tmp_path: Path, shop: Shop) -> None:
     with served(tmp_path) as server, server.client() as client:
         only_reading = tool(shop, {"never": {"read_only": True}})

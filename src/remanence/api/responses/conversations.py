@@ -232,6 +232,8 @@ async def _read(caller: Caller, talk: Talk, items: list[Any]) -> Given:
     given = read_input(whole, lambda call: call_off_wire(known, call), path="items")
     if given.approvals:
         refuse("items", "an answer to an approval is given by a response")
+    if given.unanswered:
+        refuse(given.unanswered, "it may yet be answered, by a response: what a conversation keeps is over")
     return given
 
 

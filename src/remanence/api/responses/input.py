@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from remanence.api.media import media_type_of
+from remanence.api.responses.questions import Questions
 from remanence.content import Detail, File, Image, Message, Part, Text, Thinking, ToolCall, ToolResult
 from remanence.errors import InvalidInput
 
@@ -29,7 +30,9 @@ _CALL = frozenset({"type", "id", "call_id", "name", "arguments", "status"})
 _OUTPUT = frozenset({"type", "id", "call_id", "output", "status", "name"})
 _REASONING = frozenset({"type", "id", "summary", "content", "encrypted_content", "status"})
 _SERVER_CALL = _CALL - {"call_id"} | {"server_label", "output", "error", "approval_request_id"}
+_QUESTION = frozenset({"type", "id", "name", "arguments", "server_label", "status"})
 _APPROVAL = frozenset({"type", "id", "approval_request_id", "approve", "reason"})
+_BETWEEN = ("mcp_approval_request", "mcp_approval_response", "mcp_list_tools")
 _WORDS = {
     "status": ("in_progress", "completed", "incomplete", "failed", "calling"),
     "phase": ("commentary", "final_answer"),
@@ -52,6 +55,7 @@ class Approval(msgspec.Struct, frozen=True):
     call: str
     approve: bool
     reason: str
+    path: str = ""
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -62,6 +66,12 @@ class Given(msgspec.Struct, frozen=True):
     approvals: tuple[Approval, ...] = ()
     functions: tuple[str, ...] = ()
     """The names of the functions whose calls were brought along."""
+    past: int = 0
+    """How many of the messages come before the last thing that the model said was said, that included."""
+    offers: tuple[str, ...] = ()
+    """The labels of the MCP servers whose offer was brought along."""
+    unanswered: str = ""
+    """The path of the last question whether a call may run that nobody answered."""
 
 
 def refuse(path: str, why: str) -> NoReturn:
@@ -75,8 +85,11 @@ def read_input(given: Any, call_of: Callable[[str], str], *, path: str = "input"
         return Given((Message("user", (Text(given),)),))
     if not isinstance(given, list):
         refuse(path, "a text or a list of items is expected")
-    reader = _Reader(call_of)
+    questions = Questions(given)
+    reader = _Reader(call_of, questions)
     for index, item in enumerate(cast("list[Any]", given)):
+        if index >= questions.fresh_from:
+            reader.turn_over(item)
         reader.take(_object(item, f"{path}[{index}]"), f"{path}[{index}]")
     return reader.done()
 
@@ -99,18 +112,32 @@ def _unpack(text: Any, kind: str, path: str) -> Any:
 class _Reader:
     """Gathers items into messages."""
 
-    def __init__(self, call_of: Callable[[str], str]) -> None:
+    def __init__(self, call_of: Callable[[str], str], questions: Questions) -> None:
         self._call_of = call_of
+        self._questions = questions
         self._messages: list[Message] = []
         self._reply: list[Part] = []
+        self._closed: list[Message] = []
         self._names: dict[str, str] = {}
         self._spoken: list[Spoken] = []
         self._approvals: list[Approval] = []
         self._functions: dict[str, None] = {}
+        self._offers: dict[str, None] = {}
+        self._past = -1
+        self._unanswered = ""
 
     def done(self) -> Given:
         self._flush()
-        return Given(tuple(self._messages), tuple(self._spoken), tuple(self._approvals), tuple(self._functions))
+        told = tuple(self._messages), tuple(self._spoken), tuple(self._approvals), tuple(self._functions)
+        past = self._past if self._past >= 0 else len(self._messages)
+        return Given(*told, past=past, offers=tuple(self._offers), unanswered=self._unanswered)
+
+    def turn_over(self, item: Any) -> None:
+        """What the model said last is behind, but for its questions: what comes now the client says anew."""
+        kind = cast("dict[str, Any]", item).get("type") if isinstance(item, dict) else None
+        if self._past < 0 and kind not in _BETWEEN:
+            self._flush()
+            self._past = len(self._messages)
 
     def take(self, item: Mapping[str, Any], path: str) -> None:
         kind = item.get("type")
@@ -130,9 +157,14 @@ class _Reader:
                 self._reply.append(_thinking(item, path))
             case "mcp_call":
                 _known(item, _SERVER_CALL, path)
-                self._server_call(item, path)
+                if not self._questions.waits(item):
+                    self._server_call(item, path)
             case "mcp_list_tools":
-                pass  # what a server offers is asked of it again; to the model it says nothing
+                if not item.get("error") and isinstance(label := item.get("server_label"), str):
+                    self._offers[label] = None  # what it offers is asked of it again; to the model it says nothing
+            case "mcp_approval_request":
+                _known(item, _QUESTION, path)
+                self._question(item, path)
             case "mcp_approval_response":
                 _known(item, _APPROVAL, path)
                 self._approval(item, path)
@@ -173,16 +205,27 @@ class _Reader:
         call = self._call_of(_text(item.get("call_id"), f"{path}.call_id"))
         output = item.get("output")
         parts = (Text(output),) if isinstance(output, str) else _contents(output, f"{path}.output")
-        self._result(call, parts, error=False)
+        self._flush()
+        self._messages.append(self._result(call, parts, error=False))
 
     def _server_call(self, item: Mapping[str, Any], path: str) -> None:
         call = _text(item.get("id"), f"{path}.id")
         self._call(call, item, path)
         failed, output = item.get("error"), item.get("output")
-        told = failed if isinstance(failed, str) else "it failed" if failed else ""
+        told = _failure(failed) if failed else ""
         if output:
             told = _text(output, f"{path}.output")
-        self._result(call, (Text(told),), error=bool(failed))
+        self._close(call, told, error=bool(failed))
+
+    def _question(self, item: Mapping[str, Any], path: str) -> None:
+        name = _text(item.get("id"), f"{path}.id")
+        for field in ("name", "arguments", "server_label"):
+            _text(item.get(field), f"{path}.{field}")
+        fate = self._questions.fate(name)
+        self._unanswered = path if fate == "left" else self._unanswered
+        if fate in ("denied", "left"):
+            self._call(name, item, path)
+            self._close(name, self._questions.told(name), error=True)
 
     def _approval(self, item: Mapping[str, Any], path: str) -> None:
         call = _text(item.get("approval_request_id"), f"{path}.approval_request_id")
@@ -190,11 +233,25 @@ class _Reader:
         if not isinstance(approve, bool):
             refuse(f"{path}.approve", "true or false is expected")
         reason = item.get("reason")
-        self._approvals.append(Approval(call, approve, "" if reason is None else _text(reason, f"{path}.reason")))
+        why = "" if reason is None else _text(reason, f"{path}.reason")
+        match self._questions.fate(call):
+            case "answered":
+                self._approvals.append(Approval(call, approve, why, path))
+            case "lost":
+                refuse(path, "the call was allowed, and no `mcp_call` among the items says what came of it")
+            case _:
+                pass  # its call says what came of it
 
-    def _result(self, call: str, parts: tuple[Part, ...], *, error: bool) -> None:
-        self._flush()
-        self._messages.append(Message("tool", (ToolResult(call, self._names.get(call, ""), parts, error),)))
+    def _result(self, call: str, parts: tuple[Part, ...], *, error: bool) -> Message:
+        return Message("tool", (ToolResult(call, self._names.get(call, ""), parts, error),))
+
+    def _close(self, call: str, told: str, *, error: bool) -> None:
+        """What a call of the server's came to. A reply that holds calls of the client's too may go on after it."""
+        self._closed.append(self._result(call, (Text(told),), error=error))
+        if not any(
+            isinstance(part, ToolCall) and self._names.get(part.call) in self._functions for part in self._reply
+        ):
+            self._flush()
 
     def _say(self, role: str, parts: tuple[Part, ...]) -> None:
         self._flush()
@@ -203,8 +260,18 @@ class _Reader:
 
     def _flush(self) -> None:
         if self._reply:
-            self._messages.append(Message("assistant", tuple(self._reply)))
-            self._reply = []
+            self._messages += [Message("assistant", tuple(self._reply)), *self._closed]
+            self._reply, self._closed = [], []
+
+
+def _failure(error: Any) -> str:
+    """The words of an error: a text, or what a call of ours shows."""
+    if isinstance(error, dict):
+        known = cast("dict[str, Any]", error)
+        pieces = cast("list[Any]", known["content"]) if isinstance(known.get("content"), list) else [known]
+        shown = [cast("dict[str, Any]", piece) for piece in pieces if isinstance(piece, dict)]
+        error = "\n".join(str(piece.get("text") or piece.get("message") or "") for piece in shown)
+    return error if isinstance(error, str) and error else "it failed"
 
 
 # --- parts ------------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from remanence.api.named import Named, Served, named
 from remanence.api.responses.endings import Endings
 from remanence.api.responses.fold import Fold, Pending
 from remanence.api.responses.history import renamed, said_before
-from remanence.api.responses.input import Approval, Given, Spoken, read_input, refuse
+from remanence.api.responses.input import Given, Spoken, read_input, refuse
 from remanence.api.responses.item_references import with_items
 from remanence.api.responses.items import approval_id, call_off_wire, calls_on_wire
 from remanence.api.responses.kept import (
@@ -38,9 +38,11 @@ from remanence.api.responses.kept import (
 )
 from remanence.api.responses.mcp import Listed, listed_by, remotes_of
 from remanence.api.responses.meaning import meaning_of
+from remanence.api.responses.questions import session_asking
 from remanence.api.responses.request import AGENT, CountBody, Echo, ResponseBody, echo_of
 from remanence.api.responses.spec import answers_for, paths_of, spec_for, spec_in
 from remanence.api.responses.talks import Talk, add_spoken, find_talk, follow_talk, open_talk
+from remanence.api.responses.ties import session_of, without_past
 from remanence.api.unfit import check_pictures, check_settings
 from remanence.commands import approvals, sessions
 from remanence.commands.approvals import Ruling
@@ -49,11 +51,12 @@ from remanence.commands.controls import hold_over
 from remanence.commands.given import Key, bound, calls_with_client, check, said_under, say
 from remanence.commands.sessions import Opening
 from remanence.commands.together import Judged, together
-from remanence.content import Message, ToolCall
+from remanence.content import Message, Part, ToolCall, ToolResult
+from remanence.core.context import shown_bytes
 from remanence.core.session import fold as fold_state
 from remanence.core.state import CLIENT_EPOCH, Session
 from remanence.errors import Busy, Conflict, Frozen, InvalidInput, NotFound
-from remanence.events import InputReceived, Recorded, TurnStarted
+from remanence.events import InputReceived, Recorded, ToolReturned, TurnStarted
 from remanence.ports import Appended, Entry, Subscription
 from remanence.spec import AgentSpec, IfBusy, policy_digest, spec_digest
 
@@ -75,11 +78,13 @@ class Asked(msgspec.Struct, frozen=True):
     listed: tuple[Listed, ...] = ()
     guessed: bool = False
     """What it goes on from was not looked up."""
+    tied: str = ""
+    """The session whose questions it answers, when it names nothing else to go on from."""
 
     @property
     def told(self) -> tuple[Offer, ...]:
         """What the servers offer, as far as this conversation was not told the same before."""
-        before = self.previous.servers if self.previous else ()
+        before = (*self.given.offers, *(self.previous.servers if self.previous else ()))
         return tuple(Offer(one.label, one.offer) for one in self.listed if one.label not in before)
 
 
@@ -96,7 +101,9 @@ async def ask(
     if not model:
         refuse("model", "which model is to answer? GET /v1/models lists them")
     found: Named = await named(served, caller, model)
-    known = [name for name in (previous and previous.session, talk and talk.session) if name]
+    alone = previous is None and talk is None
+    asking = session_asking(body.input) if alone else None
+    known = [name for name in (previous and previous.session, talk and talk.session, asking) if name]
     if body.input is None:
         refuse("input", "it is missing")
     given = read_input(await with_items(caller, body.input), lambda call: call_off_wire(known, call))
@@ -112,7 +119,8 @@ async def ask(
     await check_pictures(served, spec.model, given.messages, body.input, "input")
     if found.agent is None:
         await check_settings(served, spec.model, spec.settings, spec.tools, paths_of(body))
-    return Asked(given, spec, echo, carried, previous, talk, listed, guessed is not None)
+    tied = session_of(given) if alone and given.approvals else ""
+    return Asked(given, spec, echo, carried, previous, talk, listed, guessed is not None, tied)
 
 
 async def _before(
@@ -167,6 +175,8 @@ async def place(caller: Caller, asked: Asked, submission: Submission, endings: E
         return Placed(before)
     if (again := await _journaled(caller, asked, submission)) is not None:
         return again
+    if asked.tied:
+        asked = replace(asked, given=await without_past(caller, asked.given, asked.tied, asked.spec.name))
     for number in range(_TRIES):
         try:
             s, messages = _guessed(caller, asked, endings) if number == 0 else None, asked.given.messages
@@ -206,7 +216,7 @@ async def _submitted(
     caller: Caller, s: Session, asked: Asked, submission: Submission, messages: tuple[Message, ...]
 ) -> Placed:
     """Journal the input, heard from before it is there, so that nothing that follows it is missed."""
-    pending = await pending_in(caller, s, asked.given.approvals, every=_asks_here(asked, submission.body))
+    pending = await pending_in(caller, s, asked.given, every=_asks_here(asked, submission.body))
     reader = caller.live.subscribe(s.id, want="latest")
     try:
         echo = _Echo(caller, asked, submission)
@@ -255,7 +265,7 @@ async def _journaled(caller: Caller, asked: Asked, submission: Submission) -> Pl
     Whoever journaled it may not be done, or died before anybody could learn the response's name.
     """
     key = submission.key
-    session = asked.previous.session if asked.previous else asked.talk.session if asked.talk else ""
+    session = asked.previous.session if asked.previous else asked.talk.session if asked.talk else asked.tied
     before = await said_under(caller, session, key) if key is not None and session else None
     if before is None:
         return None
@@ -305,13 +315,13 @@ def _asks_here(asked: Asked, body: ResponseBody) -> bool:
     return asked.spec.name == AGENT or answers_for(body, asked.spec.name)
 
 
-async def pending_in(caller: Caller, s: Session, answers: tuple[Approval, ...], *, every: bool) -> dict[str, Any]:
-    """For a response that only says who may run: the calls that wait (`every` one, or only the client's), and the tools
-    of the turn as they are."""
-    if not answers or s.turn is None:
+async def pending_in(caller: Caller, s: Session, given: Given, *, every: bool) -> dict[str, Any]:
+    """For a response that says who may run: the calls that wait (`every`, or the client's alone), and its tools."""
+    if not given.approvals or s.turn is None:
         return {}
     spec = await caller.database.specs.get(s.version)
-    said = {answer.call.removeprefix(approval_id(s.id, "")) for answer in answers}
+    said = {answer.call.removeprefix(approval_id(s.id, "")) for answer in given.approvals}
+    returned = {result.call for result in _results(given.messages)}
     ours = {tool.name: tool.kind for tool in spec.tools}
     pending = tuple(
         Pending(
@@ -321,7 +331,7 @@ async def pending_in(caller: Caller, s: Session, answers: tuple[Approval, ...], 
             client=call.epoch == CLIENT_EPOCH,
         )
         for call in s.turn.calls
-        if call.state != "returned" and (every or ours.get(call.name) == "client")
+        if call.state != "returned" and call.call not in returned and (every or ours.get(call.name) == "client")
     )
     return {
         "pending": pending,
@@ -339,9 +349,9 @@ async def _place(caller: Caller, asked: Asked, submission: Submission) -> tuple[
         messages = (*before, *messages)
     elif asked.talk is not None:
         s = await open_talk(caller, asked.talk, asked.spec)
+    elif asked.tied:
+        s = await state_of(caller, asked.tied)
     else:
-        if asked.given.approvals:
-            refuse("input", "an answer to an approval goes on from the response that asked for it")
         check(caller, messages)
         opening = replace(opening, key=f"response:{key.name}" if key else None)
         s = await state_of(caller, await sessions.open_session(caller, asked.spec, opening))
@@ -438,21 +448,38 @@ async def _submit(
 
 
 async def _decide(caller: Caller, s: Session, asked: Asked, key: Key | None) -> tuple[Appended, int | None]:
-    """Answers to approvals, and nothing else: all of them, or none. They hold under the rules they were asked under;
-    what else the request says goes for the rest of the turn when those are the same."""
+    """Answers to approvals, with what is new besides: all, or none. They hold under the rules they were asked under;
+    what the request says else goes for the rest of the turn when those are the same."""
     given, spec = asked.given, spec_in(asked.spec, s)
-    if given.messages:
-        refuse("input", "answers to approvals come alone")
+    if any(message.role == "assistant" for message in given.messages):
+        refuse("input", "what the model said is known here: send the answers, and what is new besides them")
     calls = [answer.call.removeprefix(approval_id(s.id, "")) for answer in given.approvals]
     open_calls = [s.call(call) for call in calls]
     same = spec.name == AGENT and policy_digest(spec) == s.policy and all(c and c.state == "asked" for c in open_calls)
     if same and spec_digest(spec) != s.version:
         await sessions.upgrade(caller, s.id, spec)
-    judged: list[Judged] = []
+    judged = [_heard(caller, message.parts) for message in given.messages if message.role == "user"]
+    judged += [_returned(caller, result) for result in _results(given.messages)]
     for call, answer in zip(calls, given.approvals, strict=True):
         ruling = Ruling("approve" if answer.approve else "deny", answer.reason)
         judged.append(lambda s, _, call=call, ruling=ruling: approvals.ruled(caller, s, call, ruling))
     return await together(caller, s.id, *judged, once=bound(caller, key) if key else None), s.turns
+
+
+def _results(messages: Sequence[Message]) -> list[ToolResult]:
+    return [part for message in messages for part in message.parts if isinstance(part, ToolResult)]
+
+
+def _heard(caller: Caller, parts: tuple[Part, ...]) -> Judged:
+    sessions.check_input(caller, parts)
+    name = caller.make_id("in")
+    return lambda s, spec: InputReceived(name, parts, caller.actor, "steer", shown=shown_bytes(spec, parts))
+
+
+def _returned(caller: Caller, result: ToolResult) -> Judged:
+    """What a call of the client's came to."""
+    event = ToolReturned(result.call, result.parts, result.error)
+    return lambda s, spec: approvals.returned(caller, s, spec, event)
 
 
 async def history_of(caller: Caller, asked: Asked) -> tuple[Message, ...]:

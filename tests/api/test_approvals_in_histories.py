@@ -1,0 +1,282 @@
+"""A client that keeps the conversation itself: it sends back every item it was given, questions and answers included.
+
+What became of each question decides how it is read; an answer that is new goes to the very call that asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai import AsyncOpenAI
+from wire_server import KEY, OTHER, WireServer
+
+import agents as sdk
+from remanence import Agent, tool
+from remanence.content import Part, Text, ToolCall, ToolResult, Usage, text_of
+from remanence.errors import ToolError
+from remanence.models.scripted import Scripted
+from remanence.ports import ModelReply, ModelRequest
+
+ASKS: Any = [{"type": "mcp", "server_label": "shop", "require_approval": "always"}]
+refunds: list[int] = []
+
+
+@tool(replay="never", approval="cents > 0")
+async def refund(cents: int) -> str:
+    """Refund."""
+    if cents == 13:
+        raise ToolError("thirteen is unlucky")
+    refunds.append(cents)
+    return f"paid {cents}"
+
+
+def script(request: ModelRequest) -> ModelReply:
+    """Refunds what it is told to (`refund 1 2`), all at once; else says what it was sent last."""
+    last = request.messages[-1]
+    said = text_of(last.parts)
+    if last.role == "user" and said.startswith("refund"):
+        calls = [ToolCall(f"c{cents}", "refund", f'{{"cents": {cents}}}') for cents in said.split()[1:]]
+        return ModelReply((Text("I will."), *calls), Usage(1, 1), stop="tool_calls")
+    results = [text_of(part.parts) for part in last.parts if isinstance(part, ToolResult)]
+    return ModelReply((Text(f"said: {'; '.join(results) or said}"),), Usage(1, 1))
+
+
+@pytest.fixture
+def model() -> Scripted:
+    return Scripted(script)
+
+
+@pytest.fixture
+def server(tmp_path: Path, model: Scripted) -> Iterator[WireServer]:
+    refunds.clear()
+    made = WireServer(str(tmp_path / "a.db"), {"m": model}, [Agent("shop", model="m", tools=[refund])])
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def client(server: WireServer) -> Iterator[Any]:
+    with server.client(timeout=30) as made:
+        yield made
+
+
+def user(text: str) -> Any:
+    return {"role": "user", "content": text}
+
+
+def answer(name: str, approve: bool = True, **more: Any) -> Any:
+    return {"type": "mcp_approval_response", "approval_request_id": name, "approve": approve, **more}
+
+
+def given_out(response: Any) -> list[Any]:
+    """The items of a response as the SDK puts them into its next input."""
+    return [item.model_dump(exclude_unset=True) for item in response.output]
+
+
+def questions(response: Any) -> list[str]:
+    return [item.id for item in response.output if item.type == "mcp_approval_request"]
+
+
+def kinds(response: Any) -> list[tuple[str, str | None]]:
+    return [(item.type, getattr(item, "status", None)) for item in response.output]
+
+
+def sent(model: Scripted) -> list[tuple[str, list[str]]]:
+    return [(one.role, [_word(part) for part in one.parts]) for one in model.requests[-1].messages]
+
+
+def _word(part: Part) -> str:
+    match part:
+        case ToolCall(arguments=arguments):
+            return arguments
+        case ToolResult(parts=parts):
+            return text_of(parts)
+        case Text(text=text):
+            return text
+        case _:
+            return ""
+
+
+def session_of(response: Any) -> str:
+    return response.id.removeprefix("resp_").rpartition("_")[0]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_answer_goes_to_the_call_that_asked(client: Any, model: Scripted, stream: bool) -> None:
+    def made(given: Any) -> Any:
+        answer = client.responses.create(model="shop", tools=ASKS, input=given, stream=stream)
+        return list(answer)[-1].response if stream else answer
+
+    past = [user("refund 1 2")]
+    asked = made(past)
+    first, second = questions(asked)
+    past += [*given_out(asked), answer(first), answer(second, False, reason="no")]
+    told = made(past)
+    assert kinds(told) == [("mcp_call", "completed"), ("mcp_call", "failed"), ("message", "completed")]
+    assert (refunds, session_of(told), told.previous_response_id) == ([1], session_of(asked), None)
+    past += [*given_out(told), user("and now?")]
+    after = made(past)
+    assert after.output_text == "said: and now?"
+    assert refunds == [1], "what is told again does not happen again"
+    roles = [role for role, _ in sent(model)]
+    assert roles == ["user", "assistant", "tool", "assistant", "tool", "assistant", "user"]
+    said = [word for _, words in sent(model) for word in words]
+    assert said.count("paid 1") == said.count('{"cents": 2}') == 1
+
+
+def test_one_answer_after_the_other(client: Any) -> None:
+    past = [user("refund 1 2")]
+    for approve in (True, False):
+        asked = client.responses.create(model="shop", tools=ASKS, input=past)
+        past += given_out(asked)
+        known = [item["approval_request_id"] for item in past if item.get("type") == "mcp_approval_response"]
+        names = [item["id"] for item in past if item.get("type") == "mcp_approval_request"]
+        past.append(answer(next(name for name in names if name not in known), approve))
+    told = client.responses.create(model="shop", tools=ASKS, input=past)
+    assert [kind for kind, _ in kinds(told)] == ["mcp_call", "message"]
+    assert refunds == [1]
+
+
+def test_an_answer_beside_the_question_it_answers_needs_no_more_than_the_response(client: Any) -> None:
+    asked = client.responses.create(model="shop", tools=ASKS, input="refund 1")
+    items = [one for one in given_out(asked) if one["type"] == "mcp_approval_request"]
+    told = client.responses.create(
+        model="shop", tools=ASKS, input=[*items, answer(questions(asked)[0])], previous_response_id=asked.id
+    )
+    assert (told.output_text, refunds) == ("said: paid 1", [1])
+
+
+def test_a_question_that_nobody_answered_is_a_call_that_never_ran(client: Any, model: Scripted) -> None:
+    asked = client.responses.create(model="shop", tools=ASKS, input="refund 1")
+    past = [user("refund 1"), *given_out(asked)]
+    left = client.responses.create(model="shop", tools=ASKS, input=[*past, user("never mind")])
+    assert left.output_text == "said: never mind"
+    assert [role for role, _ in sent(model)] == ["user", "assistant", "tool", "user"]
+    assert "not run" in sent(model)[2][1][0]
+    no = answer(questions(asked)[0], False, reason="too dear")
+    denied = client.responses.create(
+        model="shop", tools=ASKS, input=[*past, no, {"role": "assistant", "content": "Then not."}, user("right")]
+    )
+    assert denied.output_text == "said: right"
+    assert "too dear" in sent(model)[2][1][0]
+    assert refunds == []
+
+
+def test_a_past_that_is_not_the_one_that_asked_is_refused(client: Any) -> None:
+    asked = client.responses.create(model="shop", tools=ASKS, input="refund 1")
+    yes = answer(questions(asked)[0])
+    for past in ([user("refund 100")], [user("refund 1"), user("really")], []):
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.responses.create(model="shop", tools=ASKS, input=[*past, *given_out(asked), yes])
+        assert refused.value.param == "input"
+        assert asked.id.rpartition("_")[0].removeprefix("resp_") in refused.value.message
+        assert "previous_response_id" in refused.value.message
+    assert refunds == []
+    told = client.responses.create(model="shop", tools=ASKS, input=[user("refund 1"), *given_out(asked), yes])
+    assert (told.output_text, refunds) == ("said: paid 1", [1])
+    with pytest.raises(openai.APIStatusError) as again:
+        client.responses.create(model="shop", tools=ASKS, input=[user("refund 1"), *given_out(asked), yes])
+    assert again.value.status_code in (404, 409)
+    assert refunds == [1]
+
+
+def test_a_retry_under_its_key_is_the_same_response(client: Any) -> None:
+    asked = client.responses.create(model="shop", tools=ASKS, input="refund 1")
+    given = [user("refund 1"), *given_out(asked), answer(questions(asked)[0])]
+    headers = {"Idempotency-Key": "one"}
+    made = [client.responses.create(model="shop", tools=ASKS, input=given, extra_headers=headers) for _ in range(2)]
+    assert made[0].id == made[1].id
+    assert refunds == [1]
+
+
+def test_what_cannot_be_honoured_names_the_item(client: Any, server: WireServer) -> None:
+    asked = client.responses.create(model="shop", tools=ASKS, input="refund 1")
+    past = [user("refund 1"), *given_out(asked)]
+    (name,) = questions(asked)
+    lost = [*past, answer(name), {"role": "assistant", "content": "Done."}, user("thanks")]
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.create(model="shop", tools=ASKS, input=lost)
+    assert refused.value.param == f"input[{len(past)}]"
+    foreign = {"type": "mcp_approval_request", "id": "mcpr_68", "name": "x", "arguments": "{}", "server_label": "shop"}
+    for one, key in ((server.client(), "mcpr_68"), (server.client(key=OTHER), name)):
+        given = [user("refund 1"), {**foreign, "id": key}, answer(key)]
+        with one as asking, pytest.raises(openai.NotFoundError) as unknown:
+            asking.responses.create(model="m" if key == name else "shop", input=given)
+        assert unknown.value.param == "input[2].approval_request_id"
+    with pytest.raises(openai.BadRequestError) as other:
+        client.responses.create(model="m", input=[*past, answer(name)])
+    assert other.value.param == "model"
+    wrong = {**foreign, "arguments": None}
+    with pytest.raises(openai.BadRequestError) as bad:
+        client.responses.create(model="shop", input=[user("x"), wrong, answer("mcpr_68")])
+    assert bad.value.param == "input[1].arguments"
+    assert refunds == []
+
+
+def test_words_beside_an_answer_are_heard(client: Any, model: Scripted) -> None:
+    asked = client.responses.create(model="shop", tools=ASKS, input="refund 1")
+    told = client.responses.create(
+        model="shop",
+        tools=ASKS,
+        input=[answer(questions(asked)[0]), user("and be quick")],
+        previous_response_id=asked.id,
+    )
+    assert refunds == [1]
+    assert [word for _, words in sent(model) for word in words][-2:] == ["paid 1", "and be quick"]
+    assert told.output_text == "said: and be quick"
+    kept = client.responses.input_items.list(told.id, order="asc").data
+    assert [item.type for item in kept] == ["message", "mcp_approval_response"]
+
+
+def test_what_failed_is_told_again_in_the_words_it_failed_with(client: Any, model: Scripted) -> None:
+    asked = client.responses.create(model="shop", tools=ASKS, input="refund 13")
+    past = [user("refund 13"), *given_out(asked), answer(questions(asked)[0])]
+    failed = client.responses.create(model="shop", tools=ASKS, input=past)
+    assert failed.output[0].status == "failed"
+    client.responses.create(model="shop", tools=ASKS, input=[*past, *given_out(failed), user("why?")])
+    assert "thirteen is unlucky" in sent(model)[2][1][0]
+
+
+def test_a_conversation_keeps_what_is_over(client: Any) -> None:
+    asked = client.responses.create(model="shop", tools=ASKS, input="refund 1")
+    past = [user("refund 1"), *given_out(asked)]
+    yes = answer(questions(asked)[0])
+    for items, param in ((past, f"items[{len(past) - 1}]"), ([*past, yes], "items")):
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.conversations.create(items=items)
+        assert refused.value.param == param
+    told = client.responses.create(model="shop", tools=ASKS, input=[*past, yes])
+    talk = client.conversations.create(items=[*past, yes, *given_out(told)])
+    after = client.responses.create(model="m", input="and?", conversation=talk.id)
+    assert (after.output_text, refunds) == ("said: and?", [1])
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_the_agents_sdk_that_keeps_the_conversation_itself(server: WireServer, streamed: bool) -> None:
+    asks = sdk.HostedMCPTool(tool_config=ASKS[0])
+    quiet = sdk.RunConfig(tracing_disabled=True)
+
+    async def run(agent: Any, given: Any) -> Any:
+        if not streamed:
+            return await sdk.Runner.run(agent, given, run_config=quiet)
+        result = sdk.Runner.run_streamed(agent, given, run_config=quiet)
+        async for _ in result.stream_events():
+            pass
+        return result
+
+    async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0) as client:
+        desk = sdk.Agent[None]("desk", model=sdk.OpenAIResponsesModel("shop", client), tools=[asks])
+        stopped = await run(desk, "refund 1 2")
+        state = stopped.to_state()
+        for number, waits in enumerate(stopped.interruptions):
+            state.approve(waits) if number == 0 else state.reject(waits)
+        ended = await run(desk, state)
+        assert refunds == [1]
+        assert ended.final_output.startswith("said: ")
+        more = await run(desk, [*ended.to_input_list(), user("thanks")])
+        assert more.final_output == "said: thanks"
+        assert refunds == [1]
