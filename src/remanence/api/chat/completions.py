@@ -1,8 +1,8 @@
 """Chat Completions: `POST /v1/chat/completions`.
 
 **A model, no session.** The client sends the whole conversation and gets one reply. The call goes straight to the model
-and nothing of it is kept but what it cost (`commands/metering.py`). A client that leaves its stream aborts the call:
-there is nowhere to come back to.
+and nothing of it is kept but what it cost (`commands/metering.py`). A client that leaves aborts the call: there is
+nowhere to come back to, but for an answer in one piece that an `Idempotency-Key` keeps.
 
 **An agent, or a session.** A turn of an agent may do things in the world, so it is journaled. The answer's header
 `x-session-id` names the session; sent with the next request (`x-session-id: new` opens one for a mere model too), the
@@ -44,6 +44,7 @@ from remanence.api.chat.request import asked_of, fitted
 from remanence.api.chat.session import Wanted, answer, tell
 from remanence.api.chat.shapes import ChatAnswer, ChatBody, ChatChunk, ChatStreamOptions
 from remanence.api.failures import known
+from remanence.api.leaving import unless_left
 from remanence.api.lookout import CLOSE_S, Lookout
 from remanence.api.named import Served, named
 from remanence.api.once import IdempotencyKey, digest_of_request, only_once
@@ -137,8 +138,11 @@ async def create_chat_completion(
             heading, end = _heading(body, name, caller.clock.now()), _end_of(request, CLOSE_S)
             answers = [direct(_meter(request), caller, asked, live=bool(body.stream)) for _ in range(body.n or 1)]
             if len(answers) > 1:
-                return await _answer_often(heading, body, answers, end)
-            return await _answer(heading, body, answers[0], end, {})
+                made = _answer_often(heading, body, answers, end)
+            else:
+                made = _answer(heading, body, answers[0], end, {})
+            kept = idempotency_key and not body.stream
+            return await (made if kept else unless_left(request, made))
 
         return await (only_once(caller, idempotency_key, digest, ask_model) if idempotency_key else ask_model())
     if body.n not in (None, 1):

@@ -22,6 +22,7 @@ from remanence.api.bodies import JsonRoute
 from remanence.api.bound_keys import keep_key
 from remanence.api.described import answers
 from remanence.api.lane import Lane
+from remanence.api.leaving import unless_left
 from remanence.api.lists import Limit, Ordered, Page
 from remanence.api.lookout import Lookout
 from remanence.api.named import Served
@@ -123,7 +124,7 @@ async def create_response(
         if idempotency_key is not None:
             refuse("idempotency-key", "with `store: false` no answer is kept that could be given again")
         private = Private(caller, meter_of(request), asked, body, await history_of(caller, asked))
-        return await _answer_private(caller, private, body, following.lookout)
+        return await _answer_private(request, caller, private, body)
     key = None
     if idempotency_key is not None:
         key = Key(idempotency_key, body_digest(body.model_dump(mode="json", exclude_unset=True, exclude={"stream"})))
@@ -151,13 +152,17 @@ async def _create(request: Request, _: str, body: ResponseBody, caller: Caller) 
 responses_router.lanes.append(Lane("/responses", "", ResponseBody, _create))
 
 
-async def _answer_private(caller: Caller, private: Private, body: ResponseBody, lookout: Lookout) -> Response:
+async def _answer_private(request: Request, caller: Caller, private: Private, body: ResponseBody) -> Response:
     if body.stream:
-        return _stream(caller, private.events(lookout.stopped), _How({}, padded=_padded(body)))
+        return _stream(caller, private.events(following_of(request).lookout.stopped), _How({}, padded=_padded(body)))
+    await unless_left(request, _whole(private))
+    return _json(response_object(private.kept, private.fold))
+
+
+async def _whole(private: Private) -> None:
     async with aclosing(private.events()) as batches:
         async for _ in batches:
             pass
-    return _json(response_object(private.kept, private.fold))
 
 
 def _nothing() -> None:
