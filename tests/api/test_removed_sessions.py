@@ -6,8 +6,10 @@ The reader and whoever removes it are at one process, or at two over one databas
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -141,3 +143,65 @@ def test_a_session_that_rests(servers: tuple[WireServer, WireServer]) -> None:
             assert [event.error.code for event in events] == ["session_deleted"]
         with pytest.raises(openai.NotFoundError):
             client.beta.agents.sessions.events.stream(made.id)
+
+
+# --- nobody is there to cancel what ran -------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[False, True], ids=["queued", "in mid-speech"])
+def left(request: Any, tmp_path: Path) -> Iterator[tuple[str, WireServer | None]]:
+    """A server without a worker, and a worker that dies once it has spoken, if there was one."""
+    reads = WireServer(f"{tmp_path}/a.db", {"scripted": Scripted(SLOW)}, worker=False)
+    works = WireServer(f"{tmp_path}/a.db", {"scripted": Scripted(SLOW)}) if request.param else None
+    yield reads.url, works
+    reads.stop()
+
+
+def last_heard(left: tuple[str, WireServer | None], path: str, body: Any, **more: str) -> list[str]:
+    """The data of a stream whose session is removed when nobody works on it any more, which says so soon."""
+    reads, works = left
+    text = b""
+    headers = {**HEADERS, **more}
+    with httpx2.stream("POST", f"{reads}/v1{path}", json=body, headers=headers, timeout=10) as answer:
+        session, gone = answer.headers.get("x-session-id", ""), False
+        for piece in answer.iter_raw():
+            text += piece
+            found = re.search(rb'"(sess_[^"_]+)"', text)
+            session = session or (found[1].decode() if found else "")
+            if session and not gone and (works is None or b"two" in text):
+                gone = True
+                if works is not None:
+                    works.kill()
+                removed(reads, session)
+    frames = [frame for frame in text.decode().split("\n\n") if frame and not frame.startswith(":")]
+    return [frame.rpartition("data: ")[2] for frame in frames]
+
+
+def test_the_last_event_of_a_response_waits_for_no_worker(left: Any) -> None:
+    *_, last, done = last_heard(left, "/responses", {"model": "scripted", "input": "hi", "stream": True})
+    response = json.loads(last)["response"]
+    assert (json.loads(last)["type"], response["status"], done) == (*CANCELLED, "[DONE]")
+    assert [item["status"] for item in response["output"]] == []
+    with openai.OpenAI(base_url=f"{left[0]}/v1", api_key=KEY, max_retries=0, timeout=10) as client:
+        assert client.responses.retrieve(response["id"]).to_dict() == response
+        with pytest.raises(openai.APIStatusError):
+            client.responses.create(model="scripted", input="more", previous_response_id=response["id"])
+
+
+def test_the_last_event_of_a_chat_waits_for_no_worker(left: Any) -> None:
+    if left[1] is None:
+        pytest.skip("a chat answers once it has begun")
+    body = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}], "stream": True}
+    *_, last = last_heard(left, "/chat/completions", body, **{"x-session-id": "new"})
+    assert json.loads(last)["error"]["code"] == "conflict"
+    assert "(the session was deleted)" in json.loads(last)["error"]["message"]
+
+
+def test_the_last_event_of_the_agents_api_waits_for_no_worker(left: Any) -> None:
+    events = [json.loads(data) for data in last_heard(left, "/agents/sessions", NEW)]
+    for event in events:
+        event_of_agents.validate_python(event, strict=True)
+    kinds = [event["type"] for event in events]
+    assert events[-1]["error"]["code"] == "session_deleted"
+    ends = ["agent.session.turn.item.done", "agent.session.turn.cancelled"] if left[1] else []
+    assert kinds[-2 - len(ends) :] == [*ends, "agent.session.idle", "error"]

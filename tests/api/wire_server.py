@@ -49,12 +49,13 @@ class WireServer:
         rate: Rate | None = None,
         mcp_hosts: Sequence[str] = (),
         extra: Sequence[APIRouter] = (),
+        worker: bool = True,
     ) -> None:
         self._remanence = Remanence(
             database if "://" in database else f"sqlite:///{database}",
             agents=agents,
             models=models,
-            worker=True,
+            worker=worker,
             options=Options(times=QUICK, mcp_hosts=mcp_hosts),
         )
         self._rate = rate

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from remanence.api.agents.objects import session_object, session_status
 from remanence.api.agents.pieces import Event
-from remanence.api.agents.view import Live, SessionView, is_gone, removed
+from remanence.api.agents.view import Live, SessionView, removed
 from remanence.api.lookout import Lookout
 from remanence.api.padding import padding
 from remanence.api.stream import Batch, Place, frame, watch
@@ -100,7 +100,7 @@ class SessionStream:
             self._view.take(record)
         if place is None:
             s, self._place = self._view.s, Place(self._view.s.head + 1, 0)
-            self._over = is_gone(s)  # it was removed while its reader came
+            self._over = s.deleted  # it was removed while its reader came
             stands: Event = {"type": f"agent.session.{session_status(s)}", "session": s}
             event = removed(s.id) if self._over else stands
             self._pending.append(await self._frame(event, f"evt_{self._place}_now"))
@@ -109,6 +109,8 @@ class SessionStream:
         if place.call:
             self._view.live = Live(place.call, place.attempt, list(place.sent))
         for record in past[first:]:
+            if self._over:
+                return
             seen = place.index if record.position == place.position else 0
             self._pending += await self._taken(record, seen)
 
@@ -128,8 +130,9 @@ class SessionStream:
         self._budgets = None  # what is written together was asked for together
         written: list[bytes] = []
         for record in batch.records:
-            written += await self._taken(record, 0)
-        for event, sent in self._view.preview(batch.preview):
+            if not self._over:
+                written += await self._taken(record, 0)
+        for event, sent in self._view.preview(batch.preview) if not self._over else ():
             place = replace(sent, position=self._place.position, index=self._place.index)
             written.append(await self._frame(event, f"evt_{place}"))
         return written
@@ -158,7 +161,7 @@ class SessionStream:
     def _is_over(self, record: Recorded) -> bool:
         s = self._view.s
         ended = self._choice.until_rest and isinstance(record.event, TurnEnded)
-        return is_gone(s) or (ended and s.turn is None and not s.queue)
+        return s.deleted or (ended and s.turn is None and not s.queue)
 
     async def _spec(self, version: str) -> AgentSpec:
         if version not in self._specs:

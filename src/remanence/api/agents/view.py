@@ -46,6 +46,7 @@ from remanence.events import (
     ModelReplied,
     QuestionAsked,
     Recorded,
+    SessionDeleted,
     SessionForked,
     SessionOpened,
     TimerSet,
@@ -57,7 +58,7 @@ from remanence.events import (
 from remanence.ports import DeltaKind
 from remanence.spec import AgentSpec
 
-__all__ = ["Live", "OpenTurn", "SessionView", "Taken", "is_gone", "removed"]
+__all__ = ["Live", "OpenTurn", "SessionView", "Taken", "removed"]
 
 
 _NOWHERE = Place(0, 0)
@@ -154,10 +155,11 @@ class SessionView:
                 own = self._returned(r.event)
             case TurnEnded():
                 own = self._ended(r, r.event)
+            case SessionDeleted():
+                own, closed = self._removed(r), self._lost([])
+                last = [*self._rested(before), removed(self.s.id)]
             case _:
                 pass
-        if is_gone(self.s) and not is_gone(before):
-            last = [*last, removed(self.s.id)]
         return Taken(closed, [*first, *own, *last])
 
     # --- the session --------------------------------------------------------------------------------------------------
@@ -241,6 +243,24 @@ class SessionView:
             failure = {"type": "server_error", "param": None, **error}
             events.insert(0, {"type": "error", "session_id": self.s.id, "error": failure})
         return events
+
+    def _removed(self, r: Recorded) -> list[Event | None]:
+        """What a removed session ran is over for who hears it. A worker may be long in cancelling it, or gone."""
+        turn, events = self.turn, list[Event | None]()
+        if turn is None or self.s.turn is None:
+            return []
+        for item_id, index in turn.indexes.items():
+            if turn.items[item_id]["status"] == "in_progress":
+                item = turn.items[item_id] = {**turn.items[item_id], "status": "incomplete"}
+                events.append({"type": ITEM_DONE, **self._where(), "item": item, "output_index": index})
+        return [*events, *self._ended(r, TurnEnded(self.s.turn.number, "cancelled"))]
+
+    def _rested(self, before: Session) -> list[Event]:
+        """That a removed session is at rest, unless it was."""
+        if before.turn is None and not before.queue:
+            return []
+        at_rest = replace(self.s, turn=None, queue=(), pause=None)
+        return [{"type": f"agent.session.{session_status(at_rest)}", "session": at_rest}]
 
     # --- replies ------------------------------------------------------------------------------------------------------
 
@@ -391,16 +411,9 @@ class SessionView:
         return f"{kind}_{self._tail}_{number}_{rest}"
 
 
-def is_gone(s: Session) -> bool:
-    """Whether a session was removed, and what ran in it has ended: nothing more will be told of it."""
-    return s.deleted and s.turn is None and not s.queue
-
-
 def removed(session: str) -> Event:
     """The last event of a session that was removed. The wire format has no other word for it than an error."""
-    words = (
-        f"Session {session} was removed, and what ran in it was cancelled. Nothing more comes; open another session."
-    )
+    words = f"Session {session} was removed, and what ran in it is cancelled. Nothing more comes; open another session."
     error = {"type": "invalid_request_error", "code": "session_deleted", "message": words, "param": None}
     return {"type": "error", "session_id": session, "error": error}
 

@@ -38,6 +38,7 @@ from remanence.events import (
     ModelFailed,
     ModelReplied,
     QuestionAsked,
+    SessionDeleted,
     SessionFrozen,
     ToolLost,
     ToolStarted,
@@ -390,6 +391,8 @@ class _Listener:
                 return self._ask(asked_words(question, options))
             case TurnEnded(turn=turn) if turn == self._turn:
                 self._end(event)
+            case SessionDeleted():  # whoever works on the turn cancels it; there is nothing to wait for
+                self._end(TurnEnded(self._turn or 0, "cancelled", "the session was deleted"))
             case _:
                 pass
         return ()

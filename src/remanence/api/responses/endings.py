@@ -91,7 +91,7 @@ class Endings:
         """
         ending = self._known.get(kept.id)
         s = caller.states.guess(kept.session) if caller.states is not None else None
-        if ending is None or s is None or s.head != ending.end:
+        if ending is None or s is None or s.deleted or s.head != ending.end:
             return None
         if ending.with_client:
             return s if frozenset(call.call for call in calls_with_client(s)) == ending.with_client else None

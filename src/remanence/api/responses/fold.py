@@ -52,6 +52,7 @@ from remanence.events import (
     ModelFailed,
     ModelReplied,
     Recorded,
+    SessionDeleted,
     ToolReturned,
     ToolStarted,
     TurnEnded,
@@ -225,6 +226,9 @@ class Fold:
                     self._end(record, event)
                 case _:
                     pass
+        if isinstance(event, SessionDeleted) and not self.done and record.position > self._input_end:
+            self.reason = "the session was deleted"  # whatever still runs there ends without a word more
+            self._close(record, "cancelled")
         self._hand_over(record)
 
     def _belongs(self, record: Recorded) -> bool:

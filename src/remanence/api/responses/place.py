@@ -385,7 +385,7 @@ async def _after(
     """The session that goes on from a response: its own when nothing came later there, else a fork at its end."""
     fold = await fold_of(caller, previous)
     s = await state_of(caller, previous.session)
-    if not fold.done or decides:
+    if not fold.done or decides or s.deleted:
         return s, ()
     if fold.with_client:
         if {call.call for call in calls_with_client(s)} == fold.with_client:
