@@ -13,8 +13,13 @@ import pytest
 from chat_server import Server, serving
 
 from remanence import Agent, Remanence
+from remanence.api.chat.answer import Heading
+from remanence.api.chat.choices import begun, choices_in_chunks
 from remanence.api.chat.completions import chat_router
-from remanence.commands.metering import meter_of
+from remanence.api.chat.direct import direct
+from remanence.api.chat.request import asked_of
+from remanence.api.chat.shapes import ChatBody
+from remanence.commands.metering import Meter, meter_of
 from remanence.content import Text, ToolCall, Usage, text_of
 from remanence.errors import ModelError
 from remanence.events import ModelReplied
@@ -108,6 +113,16 @@ async def test_when_one_fails_the_others_are_ended(tmp_path: Path, stream: bool)
 
         with pytest.raises(openai.APIError, match="It broke"):
             await told()
+        assert (model.asked, model.ended) == (3, 3)
+
+
+async def test_who_stops_listening_ends_the_calls_also_when_their_pieces_wait_to_be_told(tmp_path: Path) -> None:
+    async with Remanence(f"sqlite:///{tmp_path}/a.db", models={"test": (model := Counting(breaks=9))}) as rt:
+        asked, meter = asked_of(ChatBody.model_validate(ASKED)), Meter(rt.model)
+        answers = await begun([direct(meter, rt.caller, asked, live=True) for _ in range(3)])
+        telling = choices_in_chunks(Heading("chatcmpl", 0, "test", None), answers, usage=False)
+        await anext(telling)  # there is room for three pieces: more than one teller waits for some
+        await telling.aclose()
         assert (model.asked, model.ended) == (3, 3)
 
 

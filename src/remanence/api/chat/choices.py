@@ -64,7 +64,8 @@ async def _tell_all(heading: Heading, answers: Answers, coming: asyncio.Queue[Ch
     """Put every chunk of all of them there, and None at the end, also when it is an error."""
 
     async def tell(index: int, pieces: AsyncGenerator[Piece]) -> None:
-        async with aclosing(chunks(heading, pieces, usage=True)) as made:
+        # The chunks do not close what they are made of: a call would go on until whoever reads has heard of the end.
+        async with aclosing(pieces), aclosing(chunks(heading, pieces, usage=True)) as made:
             async for chunk in made:
                 for choice in chunk.choices:
                     choice.index = index
