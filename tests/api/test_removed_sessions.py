@@ -148,10 +148,14 @@ def test_a_session_that_rests(servers: tuple[WireServer, WireServer]) -> None:
 # --- nobody is there to cancel what ran -------------------------------------------------------------------------------
 
 
+class _Faces(WireServer):
+    works = False
+
+
 @pytest.fixture(params=[False, True], ids=["queued", "in mid-speech"])
 def left(request: Any, tmp_path: Path) -> Iterator[tuple[str, WireServer | None]]:
     """A server without a worker, and a worker that dies once it has spoken, if there was one."""
-    reads = WireServer(f"{tmp_path}/a.db", {"scripted": Scripted(SLOW)}, worker=False)
+    reads = _Faces(f"{tmp_path}/a.db", {"scripted": Scripted(SLOW)})
     works = WireServer(f"{tmp_path}/a.db", {"scripted": Scripted(SLOW)}) if request.param else None
     yield reads.url, works
     reads.stop()

@@ -40,6 +40,9 @@ _LOOKS, _LOOK_S = 12_000, 0.005
 class WireServer:
     """One server process, so to speak."""
 
+    works = True
+    """Whether it has a worker."""
+
     def __init__(
         self,
         database: str,
@@ -49,13 +52,12 @@ class WireServer:
         rate: Rate | None = None,
         mcp_hosts: Sequence[str] = (),
         extra: Sequence[APIRouter] = (),
-        worker: bool = True,
     ) -> None:
         self._remanence = Remanence(
             database if "://" in database else f"sqlite:///{database}",
             agents=agents,
             models=models,
-            worker=worker,
+            worker=self.works,
             options=Options(times=QUICK, mcp_hosts=mcp_hosts),
         )
         self._rate = rate
