@@ -30,6 +30,8 @@ SAYS: Any = {
     "both": (Text("Well."), ToolCall("x", "look", '{"at": "secret"}'), ToolCall("y", "find", '{"at": "secret"}')),
     "calls": (ToolCall("x", "look", '{"at": "secret"}'), ToolCall("y", "find", '{"at": "secret"}')),
     "words": (Text("Well."),),
+    "invents": (Text("Hm."), ToolCall("x", "steal", '{"at": "secret"}')),
+    "looks": (ToolCall("x", "look", '{"at": "secret"}'),),
 }
 looked: list[str] = []
 
@@ -162,6 +164,33 @@ def test_chats_are_held_to_it_too(server: WireServer, place: Any, stream: bool) 
     assert chat(server, "both", stream, {**place, "tool_choice": "none"}) == ("Well.", [], "stop")
     with pytest.raises(openai.APIError, match="told to call a tool"):
         chat(server, "words", stream, {**place, "tool_choice": "required"})
+
+
+ALLOWED: Any = {
+    "type": "allowed_tools",
+    "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "function": {"name": "find"}}]},
+}
+
+
+@pytest.mark.parametrize("mode", ["auto", "required"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_is_held_to_the_tools_that_are_allowed(server: WireServer, stream: bool, mode: str) -> None:
+    among = {**ALLOWED, "allowed_tools": {**ALLOWED["allowed_tools"], "mode": mode}}
+    assert chat(server, "both", stream, {"tool_choice": among}) == ("Well.", ["find"], "tool_calls")
+    if mode == "auto":
+        assert chat(server, "invents", stream, {"tool_choice": among}) == ("Hm.", [], "stop")
+    with pytest.raises(openai.APIError, match="find" if mode == "required" else "not allowed"):
+        chat(server, "looks", stream, {"tool_choice": among})
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("mode", ["auto", "required"])
+def test_a_response_that_is_not_stored_is_held_to_them_too(server: WireServer, stream: bool, mode: str) -> None:
+    among = {"type": "allowed_tools", "mode": mode, "tools": [{"type": "function", "name": "find"}]}
+    made, told = respond(server, "both", {"tool_choice": among, "store": False, "stream": stream})
+    assert [getattr(item, "name", "") for item in made.output] == ["", "find"]
+    assert '"look"' not in told.replace('"name":"look","parameters"', "")
+    assert made.tool_choice.mode == mode
 
 
 # --- agents -----------------------------------------------------------------------------------------------------------

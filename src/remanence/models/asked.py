@@ -159,7 +159,7 @@ def _tool_choice(given: ModelSettings, tools: Sequence[ToolSpec]) -> str | list[
     if choice == "required" and given.tool_choice_among:
         if unknown := [name for name in given.tool_choice_among if name not in names]:
             raise Unfit(f"tool_choice_among names {unknown[0]!r}, which is no tool of this agent", "tool_choice_among")
-        return list(given.tool_choice_among)
+        return "required" if names == {*given.tool_choice_among} else list(given.tool_choice_among)
     if choice in ("auto", "none", "required"):
         return choice
     if choice not in names:

@@ -7,6 +7,7 @@ them. What was asked for is held here then, the same for every wire format, befo
   do the same.
 * `tool_choice: "none"`: calls never were; what was said beside them is the reply.
 * a forced choice (a function, `required`, some of the tools): calls of others never were.
+* `auto` among some of the tools: the same, and the model need call none.
 
 A reply of which nothing is left, or without the call that was forced, is a failed model call, and it is paid for as
 what it was. It is not asked for again: a server that ignores a field does so each time. One that was cut short by its
@@ -49,7 +50,8 @@ def disobeyed(settings: ModelSettings, reply: ModelReply, kept: ModelReply) -> s
     choice = settings.tool_choice
     if choice in (None, "auto", "none"):
         says = any(isinstance(part, Image) or (isinstance(part, Text) and part.text.strip()) for part in kept.parts)
-        return "" if says or kept is reply else f"called a tool, was told to call none, and said nothing else. {_NEXT}"
+        what = "that was not allowed" if settings.tool_choice_among else "and was told to call none"
+        return "" if says or kept is reply else f"called a tool {what}, and said nothing else. {_NEXT}"
     told = " or ".join(sorted(_names(settings) or ())) or "a tool"
     return f"was told to call {told}, and did not. {_NEXT}"
 
@@ -89,7 +91,7 @@ def _names(settings: ModelSettings) -> frozenset[str] | None:
     """The tools that may be called; None: all."""
     match settings.tool_choice:
         case None | "auto":
-            return None
+            return frozenset(settings.tool_choice_among) or None
         case "none":
             return frozenset()
         case "required":

@@ -286,6 +286,7 @@ def _settings(body: ChatBody, tools: tuple[ToolSpec, ...]) -> ModelSettings:
         reasoning_effort=body.reasoning_effort,
         parallel_tool_calls=body.parallel_tool_calls,
         tool_choice=_tool_choice(body, tools),
+        tool_choice_among=tuple(t.name for t in tools) if isinstance(body.tool_choice, ChatAllowedTools) else (),
         output_json=body.response_format is not None and body.response_format.type == "json_object",
         verbosity=body.verbosity,
         service_tier=body.service_tier,

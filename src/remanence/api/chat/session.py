@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from remanence.api.auth import owned_session
 from remanence.api.chat.answer import Done, Finish, Piece, ReplyPieces, Words, finish_of, likely_in
@@ -233,7 +234,8 @@ def _spec(found: Named, asked: Asked, name: str) -> AgentSpec:
             tools=asked.tools,
             rules=implied_allows(asked.tools, ()),
             limits=Limits(output_tokens=asked.output_tokens, reopening="off"),
-            settings=asked.settings,
+            # Whoever calls another tool in a session is told that there is none, and goes on.
+            settings=replace(asked.settings, tool_choice_among=()),
         )
     )
 

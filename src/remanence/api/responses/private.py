@@ -134,9 +134,12 @@ class Private:
             await asyncio.gather(task, ending, waiter, return_exceptions=True)
 
     async def _call(self) -> ModelReply:
-        spec = self._asked.spec
+        spec, settings = self._asked.spec, self._asked.spec.settings
+        if isinstance(self._asked.echo.tool_choice, dict) and not settings.tool_choice_among:
+            # Some tools are allowed, or one is forced. Nobody is here to tell the model that others there are none.
+            settings = replace(settings, tool_choice_among=tuple(tool.name for tool in spec.tools))
         request = ModelRequest(
-            spec.model, spec.instructions, self.messages, spec.tools, spec.settings, spec.limits.output_tokens,
+            spec.model, spec.instructions, self.messages, spec.tools, settings, spec.limits.output_tokens,
             spec.limits.model_timeout_s, "",
         )  # fmt: skip
 
