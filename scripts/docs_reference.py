@@ -218,7 +218,7 @@ def _help_text(command: click.Command, path: str) -> str:
     if not command.help:
         raise Undocumented(f"{path} has no help")
     blocks: list[str] = []
-    for paragraph in command.help.strip().split("\n\n"):
+    for paragraph in inspect.cleandoc(command.help).split("\n\n"):
         if paragraph.startswith("\b"):
             blocks.append("```\n" + paragraph.removeprefix("\b\n") + "\n```")
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -247,14 +247,15 @@ async def test_over_a_web_socket(server: WireServer, model: Scripted) -> None:
 
 async def test_a_history_that_the_sdk_has_summed_up(server: WireServer, model: Scripted) -> None:
     async with connected(server) as client:
-        kept = OpenAIResponsesCompactionSession(
-            "ada", SQLiteSession("ada"), client=client, model="gpt-4.1", should_trigger_compaction=lambda _: True
-        )
-        for turn in range(2):
-            await Runner.run(support(client), f"say {turn}", session=kept, run_config=QUIET)
-            assert [item.get("type") for item in await kept.get_items()] == ["compaction"]
-        await Runner.run(support(client), "say 2", session=kept, run_config=QUIET)
-        assert any("Summary of the conversation so far" in said for _, said in _windows(model)[-2])
+        with closing(SQLiteSession("ada")) as theirs:
+            kept = OpenAIResponsesCompactionSession(
+                "ada", theirs, client=client, model="gpt-4.1", should_trigger_compaction=lambda _: True
+            )
+            for turn in range(2):
+                await Runner.run(support(client), f"say {turn}", session=kept, run_config=QUIET)
+                assert [item.get("type") for item in await kept.get_items()] == ["compaction"]
+            await Runner.run(support(client), "say 2", session=kept, run_config=QUIET)
+            assert any("Summary of the conversation so far" in said for _, said in _windows(model)[-2])
 
 
 def _windows(model: Scripted) -> list[list[tuple[str, str]]]:
