@@ -111,6 +111,8 @@ class Write(msgspec.Struct, frozen=True):
     wake_unless: str = ""
     """Do not `wake` while this worker holds the lease: it is in this process and will be told."""
     charges: tuple[Charge, ...] = ()
+    limits: tuple[Budget, ...] = ()
+    """Budgets that the session gets with this write, where it has none in their unit."""
     summary: Summary | None = None
     snapshot: bytes | None = None
     """State at the last of `events`: positions and counters, never content. It is kept beside the earlier ones; empty

@@ -227,7 +227,7 @@ async def test_a_budget_pauses_and_is_never_overshot(tmp_path: Path) -> None:
 
 
 async def test_a_fork_an_upgrade_and_an_opening_made_again_have_the_limits_of_their_agent(tmp_path: Path) -> None:
-    """An opening whose process died before the limit was set is made again under its key; a fork is a new session."""
+    """They come with the session, in one write: an opening whose process died has them; a fork is a new session."""
     async with runtime(tmp_path) as rt:
         free = Shop().agent()
         bound = Shop().agent(limits=Limits(session_tokens=9_000, session_usd_micros=70))
@@ -245,11 +245,12 @@ async def test_a_fork_an_upgrade_and_an_opening_made_again_have_the_limits_of_th
         assert await limits(plain.id) == both
         dies = replace(rt.caller, database=FaultyDatabase(rt.database, Fuse(2, lambda: None)))
         with pytest.raises(Killed):
-            await open_session(dies, bound.spec, Opening(key="again"))
-        opened = await rt.open(bound, opening=Opening(key="again"))
+            await open_session(dies, bound.spec, Opening(session="chosen", key="again"))
+        assert await limits("chosen") == both, "no session is ever there without its limits"
+        opened = await rt.open(bound, opening=Opening(session="chosen", key="again"))
         assert await limits(opened.id) == both
         await rt.raise_budget(f"session:{opened.id}", tokens=1_000)
-        assert (await rt.open(bound, opening=Opening(key="again"))).id == opened.id
+        assert (await rt.open(bound, opening=Opening(session="chosen", key="again"))).id == opened.id
         assert await limits(opened.id) == [("tokens", 10_000), ("usd_micros", 70)], "what was raised stays raised"
 
 

@@ -44,7 +44,7 @@ from remanence.events import (
     TurnEnded,
     TurnStarted,
 )
-from remanence.ports import Appended, Fork, Write
+from remanence.ports import Appended, Budget, Fork, Write
 from remanence.spec import AgentSpec, IfBusy, policy_digest
 from remanence.stores.rows import payload_of
 
@@ -106,9 +106,6 @@ async def open_session(caller: Caller, spec: AgentSpec, opening: Opening | None 
         face=opening.face,
     )
     record = Recorded(session, 1, now, 0, caller.actor, opened)
-    ours = opening.session is None and opening.key is None
-    if ours:
-        await _limit(caller, spec, session)
     appended = await commit(
         caller,
         Write(
@@ -117,15 +114,13 @@ async def open_session(caller: Caller, spec: AgentSpec, opening: Opening | None 
             at=now,
             actor=caller.actor,
             expect=0,
+            limits=_limits(spec, session),
             summary=summary_of(evolve(Session(session), record), spec),
             key=f"open:{caller.project}:{opening.key}" if opening.key else None,
             key_digest=body_digest((opened, opening.session)),
         ),
     )
-    session = appended.records[0].session
-    if not ours:
-        await _limit(caller, spec, session)
-    return session
+    return appended.records[0].session
 
 
 def _check_opening(session: str, opening: Opening) -> None:
@@ -136,20 +131,14 @@ def _check_opening(session: str, opening: Opening) -> None:
             raise InvalidInput(f"The {name} holds a NUL character. Nothing was written; leave it out.", param=name)
 
 
-async def _limit(caller: Caller, spec: AgentSpec, session: str) -> None:
-    """The budgets that the agent's limits give each of its sessions, where the session has none.
-
-    They are set before a session appears under an id that is new for certain, so that it is never there without them.
-    """
-    usd_micros, tokens = spec.limits.session_usd_micros, spec.limits.session_tokens
-    if usd_micros is None and tokens is None:
-        return
-    controls, scope, now = caller.database.controls, f"session:{session}", caller.clock.now()
-    there = {budget.unit for budget in await controls.budgets(scope)}
-    if usd_micros is not None and "usd_micros" not in there:
-        await controls.set_budget(scope, "usd_micros", usd_micros, at=now)
-    if tokens is not None and "tokens" not in there:
-        await controls.set_budget(scope, "tokens", tokens, at=now)
+def _limits(spec: AgentSpec, session: str) -> tuple[Budget, ...]:
+    """The budgets that the agent's limits give each of its sessions."""
+    scope, limits = f"session:{session}", list[Budget]()
+    if spec.limits.session_usd_micros is not None:
+        limits.append(Budget(scope, "usd_micros", spec.limits.session_usd_micros))
+    if spec.limits.session_tokens is not None:
+        limits.append(Budget(scope, "tokens", spec.limits.session_tokens))
+    return tuple(limits)
 
 
 async def send(
@@ -277,6 +266,7 @@ async def tell(
             after = evolve(after, Recorded(session, after.head + 1, now, 0, caller.actor, event))
         summary = summary_of(after, await caller.database.specs.get(after.version))
         wake = not (_idle(seen) and _idle(after))
+    upgraded = [event.version for event in events if isinstance(event, SessionUpgraded)]
     bound = _bound(session, once)
     write = Write(
         session,
@@ -285,6 +275,7 @@ async def tell(
         caller.actor,
         expect=expect,
         wake=wake,
+        limits=_limits(await caller.database.specs.get(upgraded[-1]), session) if upgraded else (),
         summary=summary,
         key=bound.name if bound else None,
         key_digest=bound.digest if bound else "",
@@ -368,7 +359,6 @@ async def upgrade(caller: Caller, session: str, spec: AgentSpec) -> Appended:
     s = await state_of(caller, session)
     check(s)
     version = await caller.database.specs.put(spec, project=s.project, at=caller.clock.now())
-    await _limit(caller, spec, session)
     upgraded = SessionUpgraded(version.version, policy_digest(spec), caller.actor)
     return await tell_surely(caller, session, upgraded, check)
 
@@ -416,8 +406,6 @@ async def fork(
     record = Recorded(session, past.head + 1, now, 0, caller.actor, forked)
     state = evolve(msgspec.structs.replace(past, id=session), record)
     spec = await caller.database.specs.get(state.version)
-    if opening.session is None:
-        await _limit(caller, spec, session)
     await commit(
         caller,
         Write(
@@ -426,13 +414,12 @@ async def fork(
             at=now,
             actor=caller.actor,
             expect=past.head,
+            limits=_limits(spec, session),
             summary=summary_of(state, spec),
             snapshot=encode_snapshot(state),
             fork=Fork(source, past.head),
         ),
     )
-    if opening.session is not None:
-        await _limit(caller, spec, session)
     return session
 
 

@@ -12,6 +12,7 @@ One `Write` is one transaction. What makes the laws hold is checked inside it:
 * `effects`  the write starts an effect: no freeze may stand over the session, its agent, project or everything,
              else `Frozen`; `unless_frozen` asks the same of a write that starts none, but for its own session;
 * `charges`  budgets are reserved and settled with it; an overshooting reservation raises `BudgetExceeded`;
+* `limits`   budgets of the session are there with it, where it had none: it is never seen without them;
 * `key`      an idempotency key seen before returns the first write's result (`KeyReused` if the body differs);
 * `entries`  of the registry are made or replaced with it; an answer under an idempotency key leaves them as they are;
 * `Redacted` among the events: the payload at its position becomes its skeleton, the payload's digest is kept, and

@@ -21,6 +21,10 @@ SET_BUDGET = (
     "ON CONFLICT (scope, unit) DO UPDATE SET "
     f"ceiling = excluded.ceiling, at = excluded.at, spent = coalesce($5, budgets.spent) RETURNING {BUDGET}"
 )
+_LIMIT = (
+    "INSERT INTO budgets (scope, unit, ceiling, at) "
+    "SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) ON CONFLICT DO NOTHING"
+)
 _LOCK = (
     "SELECT scope, unit, ceiling, spent, reserved FROM budgets WHERE scope = ANY ($1::text[]) "
     "ORDER BY scope, unit FOR UPDATE"
@@ -87,6 +91,12 @@ class Accounts:
         self._moved |= moved
         self._changed |= changed
         return bool(moved)
+
+    async def limit(self, connection: Connection, writes: Sequence[Write]) -> None:
+        """Give sessions their own budgets, where they have none."""
+        limits = sorted((one.scope, one.unit, one.limit, write.at) for write in writes for one in write.limits)
+        if limits:
+            await connection.execute(_LIMIT, *zip(*limits, strict=True))
 
     async def write(self, connection: Connection) -> None:
         """Write back what moved."""

@@ -243,6 +243,7 @@ class _Group:
         for erasure in self._erasures:
             await self._erase(erasure)
         await self._keep_snapshots()
+        await self._accounts.limit(self._connection, [pending.write for pending, _ in self._admitted])
         await self._accounts.write(self._connection)
         for pending, known in self._admitted:
             self._settle(pending, known)

@@ -73,6 +73,7 @@ def is_plain(pending: Pending, known: Known) -> bool:
         and not pending.blobs
         and not pending.doubts
         and not (write.charges and known.counted)
+        and not write.limits
         and (write.expect is None or write.expect == known.head.head)
         and (write.follows is None or write.follows == known.head.digest)
         and (write.summary is None or same_identity(write.summary, known.summary))

@@ -105,6 +105,8 @@ def _gather(ledger: Ledger, head: Known, drafted: Draft) -> Appended:
             pending.effects[scope] = start + head.head
     if write.key is not None:
         pending.keys[write.key] = (write.key_digest, start + first, start + head.head, write.at)
+    for limit in write.limits:
+        ledger.limit(limit, write.at)
     for entry in write.entries:
         pending.entries[entry.kind, entry.id] = entry
     return Appended(tuple(records))

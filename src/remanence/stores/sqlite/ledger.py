@@ -27,6 +27,7 @@ _HEADS = {
 }
 """By how many sessions they ask for: few texts, so that SQLite has them prepared."""
 _BUDGETS = "SELECT scope, unit, ceiling, spent, reserved FROM budgets WHERE scope = ?"
+_LIMIT = "INSERT INTO budgets (scope, unit, ceiling, at) VALUES (?, ?, ?, ?)"
 
 Held = dict[tuple[str, str], int]
 """What one key holds, by scope and unit."""
@@ -149,6 +150,14 @@ class Ledger:
             found = {row[1]: Budget(*row) for row in self.connection.execute(_BUDGETS, (scope,))}
             self._budgets[scope] = found
         return found
+
+    def limit(self, budget: Budget, at: int) -> None:
+        """Set a budget where its scope has none in that unit."""
+        there = self.budgets(budget.scope)
+        if budget.unit not in there:
+            self.connection.execute(_LIMIT, (budget.scope, budget.unit, budget.limit, at))
+            there[budget.unit] = budget
+            self._any_budget = True
 
     def held(self, key: str) -> Held:
         """What is reserved under a key."""

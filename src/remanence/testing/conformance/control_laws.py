@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from remanence.errors import BudgetExceeded, Frozen, InvalidInput, NotFound
+from msgspec.structs import replace
+
+from remanence.errors import BudgetExceeded, Conflict, Frozen, InvalidInput, NotFound
 from remanence.events import SessionFrozen, SessionThawed, ToolStarted
 from remanence.ports import Budget, Charge, Database, Lease, Summary
 from remanence.testing.conformance.harness import SECOND, T0, Harness, law, leased, opened, said, texts, write
@@ -99,6 +101,28 @@ async def only_scopes_with_a_budget_are_counted(h: Harness) -> None:
     assert [(each.scope, each.reserved) for each in await db.controls.budgets()] == [("session:s", 10)]
     await spend(db, settle("k0", "user:ada", usd=5))
     assert await db.controls.budgets("user:ada") == []
+
+
+@law
+async def a_session_comes_with_its_limits(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    tokens, usd = Budget("session:s", "tokens", 50), Budget("session:s", "usd_micros", 7)
+    first = opened("s", limits=(tokens,), key="once", key_digest="d")
+    await db.store.append(first)
+    assert await other.controls.budgets() == [tokens]
+    await h.refused(BudgetExceeded, spend(other, reserve("k", "session:s", tokens=51)))
+    await h.refused(BudgetExceeded, spend(db, reserve("k", "session:s", tokens=51)))
+    # What stands stays, whatever comes along, and what is refused brings nothing.
+    await h.refused(Conflict, db.store.append(write("s", said("x"), expect=9, limits=(usd,))))
+    assert await other.controls.budgets() == [tokens]
+    await spend(db, reserve("k", "session:s", tokens=50))
+    more = write("s", said("x"), limits=(replace(tokens, limit=90), usd))
+    await other.store.append(more)
+    assert await db.controls.budgets() == [replace(tokens, reserved=50), usd]
+    await h.refused(BudgetExceeded, spend(db, reserve("k2", "session:s", usd=8)))
+    await db.controls.set_budget("session:s", "usd_micros", 9, at=T0)
+    assert (await other.store.append(first)).replayed
+    assert await other.controls.budgets() == [replace(tokens, reserved=50), replace(usd, limit=9)]
 
 
 @law
