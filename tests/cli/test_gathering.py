@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from remanence.cli.gathering import HEAD_BYTES_MAX, HELD_BYTES_MAX, Gathering, GatheringProtocol
+from remanence.testing.wire import listening
 
 
 @asynccontextmanager
@@ -24,8 +25,8 @@ async def connected(act: Callable[[Gathering], None]) -> AsyncGenerator[asyncio.
         gathering.close()
         await writer.wait_closed()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+    async with listening(serve) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         yield reader
         writer.close()
         await writer.wait_closed()

@@ -22,6 +22,7 @@ from remanence.recollections import Keep, Memory, MemoryQuery, Place
 from remanence.runtime.embedding import EmbeddingDatabase, embed_missing
 from remanence.stores.sqlite.database import open_sqlite
 from remanence.stores.vectors import cosines, packed
+from remanence.testing.wire import listening
 
 ADA = Place("notes", "user:ada")
 MEANINGS = (("kickboxing", "martial", "judo"), ("bread", "bakes", "cake"), ("train", "rail", "station"))
@@ -51,15 +52,13 @@ class EmbeddingServer:
         writer.write(f"HTTP/1.1 {self.status} X\r\ncontent-length: {len(answer)}\r\nconnection: close\r\n\r\n".encode())
         writer.write(answer)
         await writer.drain()
-        writer.close()
 
 
 @asynccontextmanager
 async def embedding_server() -> AsyncIterator[EmbeddingServer]:
     server = EmbeddingServer()
-    listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1"
-    async with listening:
+    async with listening(server.serve) as port:
+        server.url = f"http://127.0.0.1:{port}/v1"
         yield server
 
 

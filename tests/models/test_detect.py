@@ -6,7 +6,7 @@ import asyncio
 
 from remanence.models.configuration import ModelConfig
 from remanence.models.detect import detect, probe
-from remanence.testing.wire import Answer, WireServer
+from remanence.testing.wire import Answer, WireServer, listening
 
 KEYS = {"OPENAI_API_KEY": "sk-one", "ANTHROPIC_API_KEY": "sk-two", "GROQ_API_KEY": "", "GOOGLE_API_KEY": "sk-three"}
 
@@ -64,12 +64,9 @@ async def test_servers_are_asked_at_once_and_a_slow_one_is_not_waited_for() -> N
         asked_at_once = max(asked, asked_at_once)
         await reader.read()  # until whoever asked gives up
         asked -= 1
-        writer.close()
 
-    slow = await asyncio.start_server(silent, "127.0.0.1", 0)
-    port: int = slow.sockets[0].getsockname()[1]
-    async with slow, WireServer() as server:
-        found = await detect({}, {}, ports=(port, server.port, port, port), timeout_s=0.5)
+    async with listening(silent) as port, WireServer() as server:
+        found = await detect({}, {}, ports=(port, server.port, port, port), timeout_s=3.0)
     assert [one.source for one in found] == ["server", "scripted"]
     assert asked_at_once == 3, "three silent servers take as long as one"
 
@@ -81,10 +78,9 @@ async def test_something_else_on_the_port_is_no_model_server() -> None:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s" % (len(body), body))
             await writer.drain()
-            writer.close()
 
-        async with await asyncio.start_server(other, "127.0.0.1", 0) as server:
-            assert await probe(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout_s=5.0) is None
+        async with listening(other) as port:
+            assert await probe(f"http://127.0.0.1:{port}", timeout_s=5.0) is None
 
 
 async def test_the_first_name_that_can_talk_is_suggested() -> None:

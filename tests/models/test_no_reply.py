@@ -16,7 +16,7 @@ from remanence.content import Text
 from remanence.errors import InvalidConfig, ModelError, ModelErrorKind
 from remanence.models.configuration import Api, ModelConfig, parse_models
 from remanence.models.gateway import Gateway
-from remanence.testing.wire import Answer, WireServer
+from remanence.testing.wire import Answer, WireServer, listening
 
 every_api = pytest.mark.parametrize("api", ["chat", "responses", "anthropic"])
 either_way = pytest.mark.parametrize("streams", [False, True], ids=["whole", "stream"])
@@ -220,10 +220,9 @@ async def test_a_certificate_that_is_not_trusted_is_said(ask: Ask) -> None:
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
-        writer.close()
 
-    async with await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context) as server:
-        error = await refusal(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", ask)
+    async with listening(accept, context=context) as port:
+        error = await refusal(f"https://127.0.0.1:{port}/v1", ask)
     assert error.kind == "connection"
     assert "127.0.0.1: certificate verify failed" in error.message
     assert "_ssl.c" not in error.message

@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -23,7 +24,7 @@ import msgspec
 from remanence.testing import wire_formats
 from remanence.testing.wire_formats import Answer, WireCall
 
-__all__ = ["Answer", "WireCall", "WireRequest", "WireServer"]
+__all__ = ["Answer", "WireCall", "WireRequest", "WireServer", "listening"]
 
 _PATHS = {"/v1/chat/completions": "chat", "/v1/responses": "responses", "/v1/messages": "anthropic"}
 _REASONS = {200: "OK", 400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 429: "Too Many Requests"}
@@ -51,6 +52,40 @@ Answers = Sequence[Answer] | Callable[[WireRequest], Answer]
 """Answers used up in order, or a function that makes one for each request."""
 
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def listening(serve: Serve, *, port: int = 0, context: ssl.SSLContext | None = None) -> AsyncGenerator[int]:
+    """Serve the connections to a port of the loopback address, which is yielded; none of them outlives this."""
+    serving: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass  # the client has gone
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(served(reader, writer))
+        serving[task] = writer
+        task.add_done_callback(serving.pop)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", port, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in serving.values():
+            writer.transport.abort()
+        await asyncio.gather(*serving)
+        await server.wait_closed()
+
+
 class WireServer:
     """The server; an async context manager. `requests` are in the order of arrival.
 
@@ -65,8 +100,7 @@ class WireServer:
     ) -> None:
         self._answers = answers if callable(answers) else self._in_turn(list(answers))
         self._models = tuple(models)
-        self._server: asyncio.Server | None = None
-        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._open = contextlib.AsyncExitStack()
         self.requests: list[WireRequest] = []
         self.called = asyncio.Event()
         self.hung_up = asyncio.Event()
@@ -78,19 +112,13 @@ class WireServer:
         return f"http://127.0.0.1:{self.port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self.port = await self._open.enter_async_context(listening(self._serve, port=self.port))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        assert self._server is not None
-        self._server.close()
-        for writer in self._open.values():
-            writer.transport.abort()
-        await asyncio.gather(*self._open)
-        await self._server.wait_closed()
+        await self._open.aclose()
 
     def answer_with(self, *answers: Answer) -> None:
         """From now on, answer with these, in order."""
@@ -105,11 +133,6 @@ class WireServer:
 
         return next_answer
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._open[task] = writer
-        task.add_done_callback(self._open.pop)
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while (request := await _read_request(reader)) is not None:
@@ -119,10 +142,6 @@ class WireServer:
                     break
         except ConnectionError:
             self.hung_up.set()
-        finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
 
     async def _answer(self, request: WireRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; False when the connection is over."""
