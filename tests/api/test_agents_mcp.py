@@ -199,6 +199,7 @@ def test_what_cannot_be_honoured_is_named(tmp_path: Path, shop: Shop) -> None:
             (of(shop, transport={**http, "authorization": "Bearer x"}), "transport.authorization"),
             (of(shop, transport={**http, "headers": {"x-key": "x"}}), "transport.headers"),
             (of(shop, transport={**http, "server_url": shop.url.replace("//", "//me:pass@")}), "transport.server_url"),
+            (of(shop, transport={**http, "server_url": f"{shop.url}?api_key=x"}), "transport.server_url"),
             (of(shop, server_label="not a label"), "server_label"),
             (of(shop, colour="red"), "colour"),
         ):

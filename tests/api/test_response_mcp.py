@@ -15,10 +15,12 @@ from openai import AsyncOpenAI
 from wire_server import KEY, WireServer
 
 from agents import Agent, HostedMCPTool, OpenAIResponsesModel, RunConfig, Runner
+from remanence import Agent as Ours
 from remanence.content import Text, ToolCall, ToolResult, text_of
 from remanence.events import ToolStarted
 from remanence.models.scripted import Scripted
 from remanence.ports import ModelReply, ModelRequest
+from remanence.tools.mcp import McpServer, secret_in
 
 
 def script(request: ModelRequest) -> ModelReply:
@@ -178,6 +180,9 @@ def test_what_cannot_be_honoured_is_refused(tmp_path: Path, shop: Shop) -> None:
             (tool(shop, headers={"authorization": "hush"}), "tools[0].headers"),
             (tool(shop, authorization="hush"), "tools[0].authorization"),
             (tool(shop, server_url=shop.url.replace("//", "//me:hush@")), "tools[0].server_url"),
+            (tool(shop, server_url=f"{shop.url}?x=1&api_key=hush"), "tools[0].server_url"),
+            (tool(shop, server_url=f"{shop.url}?Access-Token=hush"), "tools[0].server_url"),
+            (tool(shop, server_url=f"{shop.url}?key=hush"), "tools[0].server_url"),
             (tool(shop, server_url="http://elsewhere.example/mcp"), "tools[0].server_url"),
             (tool(shop, server_url="file:///x"), "tools[0].server_url"),
             (tool(shop, allowed_tools=["steal"]), "tools[0].allowed_tools"),
@@ -194,6 +199,30 @@ def test_what_cannot_be_honoured_is_refused(tmp_path: Path, shop: Shop) -> None:
         assert (away.value.status_code, away.value.code) == (424, "mcp_unreachable")
         some = client.responses.create(model="m", input="x", tools=[tool(shop, allowed_tools={"read_only": True})])
         assert some.output_text == "I have price"
+
+
+def test_an_address_with_a_secret_stays_with_the_agent_that_was_declared_in_code(tmp_path: Path, shop: Shop) -> None:
+    """The way out that a refusal names is one: no byte of it is in the database."""
+    near = Ours("near", model="m", mcp=[McpServer("shop", url=f"{shop.url}?token=hush-hush&keyword=tea&page=2")])
+    server = WireServer(f"{tmp_path}/a.db", {"m": Scripted(script)}, [near])
+    try:
+        with server.client() as client:
+            made = client.responses.create(model="near", input="price tea")
+            assert made.output_text == "tea costs 3 euros"
+    finally:
+        server.stop()
+    assert not [one for one in tmp_path.iterdir() if b"hush-hush" in one.read_bytes()]
+
+
+@pytest.mark.parametrize("name", ["keyword", "page", "tokens_max", "monkey", "x", "author", "design", "passage"])
+def test_other_parameters_of_an_address_are_none_of_our_business(name: str) -> None:
+    assert not secret_in(f"http://127.0.0.1/mcp?{name}=1")
+
+
+@pytest.mark.parametrize("name", ["api_key", "apikey", "X-Api-Key", "token", "access_token", "client_secret", "sig"])
+def test_secrets_are_known_by_their_usual_names(name: str) -> None:
+    assert secret_in(f"http://127.0.0.1/mcp?a=b&{name}=1") == f"`{name}`"
+    assert not secret_in(f"http://127.0.0.1/mcp?{name}=")
 
 
 def test_a_client_does_not_choose_what_the_server_connects_to(tmp_path: Path, shop: Shop) -> None:

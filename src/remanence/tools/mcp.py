@@ -24,7 +24,7 @@ import threading
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, TypeVar, Unpack, cast
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
@@ -66,6 +66,28 @@ class Remote(msgspec.Struct, frozen=True, omit_defaults=True):
     metadata: dict[str, Any] = {}
 
 
+_SECRETS = re.compile(
+    r"(x|my|client|access|auth|api|app|private|secret|session|shared|refresh|id|user|account|subscription)*"
+    r"(key|keyid|token|secret|password|passwd|passphrase|pwd|pass|pat|auth|authorization|bearer|jwt|sig|signature|"
+    r"credentials?)"
+)
+
+
+def secret_in(url: str) -> str:
+    """What in an address is a secret by its usual name: `a name or a password`, or the parameter; empty if nothing."""
+    try:
+        found = urlsplit(url)
+        if found.username is not None or found.password is not None:
+            return "a name or a password"
+        asked = parse_qsl(found.query, keep_blank_values=True) + parse_qsl(found.fragment)
+    except ValueError:
+        return ""
+    for name, value in asked:
+        if value and _SECRETS.fullmatch(re.sub(r"[^a-z]", "", name[:60].lower())):
+            return f"`{name[:60]}`"
+    return ""
+
+
 def remote_of(spec: ToolSpec) -> Remote | None:
     """Which tool of which server this is, when it runs on one."""
     if spec.kind != "mcp" or not spec.source:
@@ -80,6 +102,7 @@ class McpOptions(TypedDict, total=False):
     """How a server is reached. Give `url` (streamable HTTP) or `command` (a process that speaks over its pipes)."""
 
     url: str
+    """It is part of the agent's version, unless it holds a secret by one of the usual names (`?api_key=`)."""
     headers: Mapping[str, str]
     """Sent with every request. They stay in this process: they are no part of the agent's version."""
     command: Sequence[str]
@@ -131,7 +154,8 @@ class McpServer:
         return _in_a_thread(self.offered())
 
     def _spec_of(self, tool: mcp_types.Tool) -> ToolSpec:
-        source = Remote(self.label, tool.name, self._options.get("url", ""))
+        url = self._options.get("url", "")  # with a secret in it, it stays in this process
+        source = Remote(self.label, tool.name, "" if secret_in(url) else url)
         return ToolSpec(
             _NOT_IN_A_NAME.sub("_", tool.name)[:64],
             tool.description or "",

@@ -5,14 +5,14 @@ tools are then run here like an agent's own: journaled before they leave, judged
 server's annotations say they may. `require_approval` becomes a rule; by default every call asks first.
 
 What a request says of a server is journaled with the version, so it must hold no secret: `headers` and `authorization`
-are refused. Servers that need them are declared with an agent, in code.
+are refused, and so is an address with a secret in it (`?api_key=`). Servers that need them are declared with an agent,
+in code.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Protocol
-from urllib.parse import urlsplit
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from remanence.api.responses.input import refuse
 from remanence.errors import InvalidInput, McpUnreachable
 from remanence.spec import AllowRule, AskRule, Rule, ToolSpec
-from remanence.tools.mcp import McpServer, McpTool, remote_of
+from remanence.tools.mcp import McpServer, McpTool, remote_of, secret_in
 
 __all__ = ["Listed", "McpBody", "Reaching", "Remotes", "listed_by", "remotes_of", "rules_of", "shown_server"]
 
@@ -73,14 +73,6 @@ class McpBody(_Asked):
 NO_SECRET = "what a request says is journaled, so it must hold no secret: declare such a server with an agent, in code"
 
 
-def _names_a_user(url: str) -> bool:
-    try:
-        found = urlsplit(url)
-    except ValueError:
-        return False
-    return found.username is not None or found.password is not None
-
-
 class Listed(msgspec.Struct, frozen=True):
     """What one server offered: the tools that may be called, and all of them as clients are shown them."""
 
@@ -120,8 +112,8 @@ async def listed_by(
         for field in ("authorization", "headers"):
             if getattr(body, field):
                 refuse(f"{path}.{field}", NO_SECRET)
-        if _names_a_user(body.server_url):
-            refuse(f"{path}.{url}", f"it holds a name or a password; {NO_SECRET}")
+        if secret := secret_in(body.server_url):
+            refuse(f"{path}.{url}", f"it holds {secret}; {NO_SECRET}")
         try:
             server = reach.server(body.server_label, body.server_url)
         except InvalidInput as error:
