@@ -11,7 +11,8 @@ moved meanwhile refuses it (`Conflict`), and whoever asked looks again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import NamedTuple
 
 import msgspec
@@ -23,7 +24,7 @@ from remanence.core.session import fold
 from remanence.core.snapshots import SNAPSHOT_EVERY_RECORDS, encode_snapshot
 from remanence.core.state import CLIENT_EPOCH, Call, Session
 from remanence.core.summary import summary_of
-from remanence.errors import InvalidInput
+from remanence.errors import InvalidInput, StoreFull
 from remanence.events import (
     Event,
     InputReceived,
@@ -48,6 +49,7 @@ __all__ = [
     "check_kept",
     "erase",
     "keep",
+    "naming",
     "said_under",
     "say",
 ]
@@ -139,6 +141,19 @@ async def erase(caller: Caller, session: str, positions: Sequence[int], *, reaso
         await commit(caller, Write(session, events, caller.clock.now(), caller.actor))
 
 
+@contextmanager
+def naming(session: str) -> Generator[None]:
+    """What is said first in a session that was opened for it: when there is no room for that, the error names what is
+    left behind, which the same request under the same key finds again."""
+    try:
+        yield
+    except StoreFull as error:
+        error.message += (
+            f" Session {session} was opened for it and is empty: say it there once there is room, or delete it."
+        )
+        raise
+
+
 class _Manner(NamedTuple):
     """How events are appended: under which key, with which entries beside them; `quiet`: nobody has to answer them."""
 
@@ -153,24 +168,25 @@ async def _append(caller: Caller, s: Session, spec: AgentSpec, events: tuple[Eve
     now = caller.clock.now()
     records = [Recorded(s.id, s.head + 1 + i, now, 0, caller.actor, event) for i, event in enumerate(events)]
     after = fold(s, records)
-    return await commit(
-        caller,
-        Write(
-            session=s.id,
-            events=events,
-            at=now,
-            actor=caller.actor,
-            expect=s.head,
-            unless_frozen=not quiet,
-            wake=not quiet,
-            wake_unless="" if quiet else caller.live.driver_of(s.id),
-            summary=summary_of(after, spec),
-            key=bound(caller, key).name if key else None,
-            key_digest=key.digest if key else "",
-            entries=beside(records) if beside else (),
-            snapshot=encode_snapshot(after) if quiet and _worth_a_snapshot(s, after) else None,
-        ),
-    )
+    with naming(s.id) if s.head == 1 else nullcontext():
+        return await commit(
+            caller,
+            Write(
+                session=s.id,
+                events=events,
+                at=now,
+                actor=caller.actor,
+                expect=s.head,
+                unless_frozen=not quiet,
+                wake=not quiet,
+                wake_unless="" if quiet else caller.live.driver_of(s.id),
+                summary=summary_of(after, spec),
+                key=bound(caller, key).name if key else None,
+                key_digest=key.digest if key else "",
+                entries=beside(records) if beside else (),
+                snapshot=encode_snapshot(after) if quiet and _worth_a_snapshot(s, after) else None,
+            ),
+        )
 
 
 def _worth_a_snapshot(before: Session, after: Session) -> bool:

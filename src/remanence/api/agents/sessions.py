@@ -40,6 +40,7 @@ from remanence.api.router import Face
 from remanence.api.stream import EventStream, Place, paced
 from remanence.commands import controls, sessions
 from remanence.commands.caller import Caller, body_digest, state_of
+from remanence.commands.given import naming
 from remanence.commands.sessions import Opening
 from remanence.content import digest_of
 from remanence.core.state import Session
@@ -87,7 +88,8 @@ async def create_session(
     await _limit(caller, session, body.spend_control)
     if said is not None and body.input is not None:
         counts, busy = messages_in(body.input), if_busy or "queue"
-        await sessions.send(caller, session, said, if_busy=busy, key=idempotency_key, messages=counts)
+        with naming(session):
+            await sessions.send(caller, session, said, if_busy=busy, key=idempotency_key, messages=counts)
     if not body.stream:
         return answer(await shown_session(caller, await state_of(caller, session)))
     options = body.stream_options
