@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from remanence.testing.faults.races import RACES, run_races
+from remanence.testing.faults.erasures import ERASURES
+from remanence.testing.faults.races import RACES, run_erasures, run_races
 
 ROUNDS = 8 * len(RACES)
 TROUBLE_EVERY = 15
@@ -33,3 +34,11 @@ async def test_races_of_processes_that_are_killed(tmp_path: Path) -> None:
     figures = await run_races(url, tmp_path, ROUNDS, seed=3, trouble_every=TROUBLE_EVERY)
     assert figures.failures == 0, figures.stories
     assert figures.kills > 0
+
+
+@pytest.mark.timeout(600)
+async def test_races_over_what_is_erased(tmp_path: Path) -> None:
+    rounds = 10 * len(ERASURES)
+    figures = await run_erasures(f"sqlite:///{tmp_path}/races.db", tmp_path, rounds, seed=4)
+    assert figures.failures == 0, figures.stories
+    assert figures.runs == rounds

@@ -33,16 +33,18 @@ from msgspec.structs import replace
 
 from remanence.commands.caller import Caller, check_name, commit
 from remanence.commands.entries import entries_of, own_entry
-from remanence.commands.in_flight import calls_after
+from remanence.commands.in_flight import Flight, calls_after
 from remanence.commands.legal_holds import LegalHold, hold, holds, unhold
+from remanence.commands.memory_stores import store_names
 from remanence.commands.pseudonyms import Pseudonyms, rename_entries
 from remanence.commands.reach import Reach, Trail
 from remanence.commands.receipts import Order, Reached, Receipt, What, sign, tracer_of
 from remanence.commands.seals import sealed
 from remanence.commands.traces import Tracer, is_framed, texts_of
+from remanence.core.memory.journal import journal_of, owner_of
 from remanence.core.memory.projection import MEMORY
 from remanence.errors import Conflict, NotFound, RemanenceError
-from remanence.events import MemoryKept, payload_digest
+from remanence.events import MemoryKept, SessionAnnotated, payload_digest
 from remanence.ports import Entry, RawRecord, SessionQuery, SessionRow, Write
 from remanence.recollections import MemorySelector
 from remanence.stores.rows import blobs_named
@@ -61,6 +63,7 @@ IDLE_S: Final = 60.0
 _PAGE = 200
 _TRIES = 20
 _RENAME_ROUNDS = 5
+_LATE_ROUNDS = 5
 _NO_SNAPSHOT = b""
 """A snapshot that no release can read: the next load folds from the first record."""
 _BEYOND = (
@@ -182,8 +185,7 @@ class _Work:
         await _index_follows(caller)
         await self._erase_written()
         await self._erase_all()
-        late = await calls_after(caller, dict.fromkeys(one.session for one in self._state.records))
-        await self._erase_all()
+        late = await self._erase_late()
         await self._rename()
         state = self._state
         beyond = (*_BEYOND, *(f"what call {call} of session {session} answers" for session, call, _ in sorted(late)))
@@ -241,27 +243,51 @@ class _Work:
         await reach.look_again((one.session, one.position) for one in self._state.records)
         if reach or self._state.memories:
             await self._refuse_held(reach)
-            await self._erase_reached(reach, self._state.memories)
+            await self._erase_reached(reach, self._state.records)
 
-    async def _erase_all(self) -> None:
+    async def _erase_late(self) -> set[Flight]:
+        """Erase what calls answer that are under way, and what was made of that. Returns those that took too long."""
+        late = set[Flight]()
+        for _ in range(_LATE_ROUNDS):
+            late |= await calls_after(self._caller, await self._may_repeat())
+            if not await self._erase_all():
+                break
+        return late
+
+    async def _may_repeat(self) -> list[str]:
+        """Sessions in which a call may have had in view what is erased: wherever quotations are looked for."""
+        reach, project, trail = self._reach(), self._state.order.project, self._state.trail
+        found = dict.fromkeys(one.session for one in self._state.records)
+        for session in list(found):
+            found |= dict.fromkeys(row.session for row in await reach.with_forks(session))
+        queries = [SessionQuery(project=project, user=user) for user in trail.users]
+        for query in [*queries, *([SessionQuery(project=project)] if trail.shared else [])]:
+            found |= {row.session: None async for row in reach.sessions(query) if row.lease_until is not None}
+        return list(found)
+
+    async def _erase_all(self) -> bool:
+        """Erase until nothing is found any more. Whether anything was."""
+        found = False
         while True:
             reach = self._reach()
             await reach.look()
             self._names.know(reach.names.blocks)
             if not reach:
-                return
+                return found
+            found = True
             await self._refuse_held(reach)
             await self._write_down(reach)
-            await self._erase_reached(reach, tuple(reach.memories))
+            await self._erase_reached(reach)
 
-    async def _erase_reached(self, reach: Reach, memories: tuple[str, ...]) -> None:
+    async def _erase_reached(self, reach: Reach, before: Sequence[Reached] = ()) -> None:
         for session, records in reach.records.items():
             await self._redact(await reach.row(session), sorted(records))
-        await self._remove_memories(reach, memories)
+        await self._remove_memories(reach, before)
 
     def _reach(self) -> Reach:
         known = [(one.session, one.position) for one in self._state.records]
-        reach = Reach(self._caller, self._state.order, self._tracer, known, self._state.trail)
+        state = self._state
+        reach = Reach(self._caller, state.order, self._tracer, known, state.trail, state.memories)
         reach.names.know(self._names.blocks)
         return reach
 
@@ -337,14 +363,33 @@ class _Work:
                         raise
         self._count({"records": len(positions)})
 
-    async def _remove_memories(self, reach: Reach, ids: tuple[str, ...]) -> None:
-        """Out of the index at once: whoever reads the journals for it may be another process, or not there."""
+    async def _remove_memories(self, reach: Reach, before: Sequence[Reached]) -> None:
+        """Out of the index at once: whoever reads the journals for it may be another process, or not there.
+
+        Only what was seen goes, not whatever has these ids: of a version that was written since, the record must be
+        found, and the index is where it is looked for.
+        """
         memories, project = self._caller.database.memories, self._state.order.project
-        if ids:
-            self._count((await memories.remove(MemorySelector(project=project, ids=ids))).rows)
-        for session, records in reach.records.items():
-            selector = MemorySelector(project=project, session=session, positions=tuple(records))
+        positions = {session: set(records) for session, records in reach.records.items()}
+        for one in (*reach.versions, *before):
+            positions.setdefault(one.session, set()).add(one.position)
+        for session, some in positions.items():
+            selector = MemorySelector(project=project, session=session, positions=tuple(sorted(some)))
             self._count((await memories.remove(selector)).rows)
+        if self._state.memories:
+            await self._move_heads()
+
+    async def _move_heads(self) -> None:
+        """Whoever had one of these memories in hand, and is about to write another version of it into the journal of a
+        store, finds a newer head there, and has to look again."""
+        caller, project = self._caller, self._state.order.project
+        by = replace(caller, actor=self._names.renames.user(caller.actor))
+        for store in await store_names(caller):
+            session = journal_of(project, store)
+            with suppress(NotFound):  # nobody has written into this store
+                row = await caller.database.views.session(session)
+                if owner_of(row.summary.project) == project:
+                    await commit(by, Write(session, (SessionAnnotated(by=by.actor),), caller.clock.now(), by.actor))
 
     async def _empty_answers(self) -> None:
         """Answers kept for retried requests say what was said: those that do are emptied, and still refuse a reuse."""

@@ -41,8 +41,8 @@ class Check(msgspec.Struct, frozen=True):
     found: str
 
 
-async def check_receipt(caller: Caller, receipt: Receipt, *, name: str = "") -> Sequence[Check]:
-    """Look at everything a receipt says, and search the database's files for what it erased.
+async def check_receipt(caller: Caller, receipt: Receipt, *, name: str = "", files: bool = True) -> Sequence[Check]:
+    """Look at everything a receipt says, and search the database's `files` for what it erased.
 
     `name` is that of the user, the subject or the block that it is about: whoever knows it has it checked as well.
     Raises NotFound for a receipt of another project.
@@ -53,12 +53,13 @@ async def check_receipt(caller: Caller, receipt: Receipt, *, name: str = "") -> 
     left = await _records_left(caller, receipt.records)
     memories = await _memories_left(caller, receipt)
     named = (await _name(caller, receipt, name),) if name else ()
+    searched = (await _files(caller, receipt),) if files else ()
     return (
         Check("signature", not flaw, flaw or f"signed by this database (key {key})"),
         Check("records", not left, _said(left, f"{len(receipt.records)} records: skeletons under their digests")),
         Check("memories", not memories, _said(memories, f"{len(receipt.memories)} memories: none is left")),
         *named,
-        await _files(caller, receipt),
+        *searched,
     )
 
 

@@ -19,6 +19,7 @@ from remanence.commands.pseudonyms import Pseudonyms
 from remanence.commands.quotes import Trail, take_quotes, user_of
 from remanence.commands.receipts import Order
 from remanence.commands.traces import Tracer, texts_of
+from remanence.commands.unread import unread_notes
 from remanence.core.memory.journal import owner_of
 from remanence.errors import NotFound
 from remanence.events import (
@@ -50,7 +51,7 @@ Place = tuple[str, int]
 
 
 class Reach:
-    """What one order reaches. `erased` is what it had reached before, and erased."""
+    """What one order reaches. `erased` is what it had reached before, and erased; so are `memories`."""
 
     def __init__(
         self,
@@ -59,15 +60,21 @@ class Reach:
         tracer: Tracer,
         erased: Iterable[Place] = (),
         trail: Trail | None = None,
+        memories: Iterable[str] = (),
     ) -> None:
         self._database = caller.database
         self._order = order
         self._tracer = tracer
         self._erased = frozenset(erased)
+        self._before = tuple(memories)
+        self._unread: dict[str, list[Memory]] = {}
+        """Versions of notes that the index does not know yet, by their ids."""
         self._rows: dict[str, SessionRow] = {}
         self.records: dict[str, dict[int, Recorded]] = {}
         """The records to erase, by session and position."""
         self.memories: dict[str, Memory] = {}
+        self.versions: list[Memory] = []
+        """The versions of them that were seen: one that is written later is for the next look."""
         self.names = Pseudonyms(order, tracer)
         """The names that go."""
         self.trail = trail or Trail()
@@ -84,6 +91,10 @@ class Reach:
     async def look(self) -> None:
         """Find everything. Raises NotFound for a session that is not there."""
         order = self._order
+        self._unread = await unread_notes(self._database, order.project)
+        for name in self._before:  # somebody had one in hand, and wrote another version of it
+            for memory in await self._versions(name):
+                await self._take_memory(memory)
         match order.what:
             case "session":
                 if (await self.row(order.name)).summary.project != order.project:
@@ -135,7 +146,8 @@ class Reach:
             async for row in self.sessions(SessionQuery(project=order.project, user=name)):
                 await self._take_session(row.session)
         scopes = {f"user:{name}" for name in called}
-        places = await self._database.memories.places(order.project)
+        unread = [version.place for versions in self._unread.values() for version in versions]
+        places = dict.fromkeys((*await self._database.memories.places(order.project), *unread))
         theirs = tuple(place for place in places if place.scope in scopes)
         await self._take_memories(MemoryListing(project=order.project, places=theirs, closed=True))
 
@@ -169,9 +181,11 @@ class Reach:
             self.take(record)
         for memory in await self._listed(MemoryListing(project=self._order.project, session=session, closed=True)):
             self.memories[memory.id] = memory
+            self.versions.append(memory)
             if memory.kind != "episode":
                 # Also the versions that other sessions wrote: else they would be believed again.
                 for version in await self._versions(memory.id):
+                    self.versions.append(version)
                     if (kept := await self._record(version.session, version.position)) is not None:
                         self.take(kept)
 
@@ -182,9 +196,10 @@ class Reach:
     async def _versions(self, memory: str) -> Sequence[Memory]:
         """The versions of a memory; none when it is not there any more."""
         try:
-            return await self._database.memories.history(self._order.project, memory)
+            known = await self._database.memories.history(self._order.project, memory)
         except NotFound:
-            return ()
+            known = ()
+        return (*known, *(version for version in self._unread.get(memory, ()) if version not in known))
 
     async def _take_memory(self, memory: Memory) -> None:
         """A memory with all its versions, the records they stand in, and those they were learned from."""
@@ -192,6 +207,7 @@ class Reach:
             return
         self.memories[memory.id] = memory
         for version in await self._versions(memory.id):
+            self.versions.append(version)
             kept = await self._record(version.session, version.position)
             if kept is None:
                 continue
@@ -343,4 +359,16 @@ class Reach:
 
     async def _listed(self, listing: MemoryListing) -> list[Memory]:
         """All of a listing, in one look: another order may erase, between two pages, what the second goes on from."""
-        return list(await self._database.memories.list(replace(listing, limit=_ALL)))
+        found = list(await self._database.memories.list(replace(listing, limit=_ALL)))
+        unread = (version for versions in self._unread.values() for version in versions)
+        return found + [version for version in unread if _is_listed(version, listing)]
+
+
+def _is_listed(memory: Memory, listing: MemoryListing) -> bool:
+    """Whether a listing as they are made here, of closed memories as well, has this one."""
+    return (
+        (listing.places is None or memory.place in listing.places)
+        and (not listing.kinds or memory.kind in listing.kinds)
+        and (listing.session is None or memory.session == listing.session)
+        and (listing.subject is None or listing.subject in memory.subjects)
+    )

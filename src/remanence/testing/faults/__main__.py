@@ -1,4 +1,4 @@
-"""`python -m remanence.testing.faults --kills N [--pauses N] [--remembering N] [--races N [--trouble N]]
+"""`python -m remanence.testing.faults --kills N [--pauses N] [--remembering N] [--races N] [--erasures N] [--trouble N]
 [--store sqlite|postgres|URL]`.
 
 Prints what it counted; exits 1 when anything that has to be 0 is not.
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from remanence.testing.faults.memory_runs import kill_rememberers
 from remanence.testing.faults.processes import kill_workers, pause_workers
-from remanence.testing.faults.races import run_races
+from remanence.testing.faults.races import run_erasures, run_races
 from remanence.testing.faults.sums import Sums
 from remanence.testing.faults.sweep import sweep
 
@@ -34,6 +34,7 @@ def main() -> int:
     parser.add_argument("--remembering", type=int, default=0, help="workers to kill over memories, per store (0)")
     parser.add_argument("--races", type=int, default=0, help="races of three processes to run, per store (default 0)")
     parser.add_argument("--trouble", type=int, default=0, help="kill or stop one every so many races (0: never)")
+    parser.add_argument("--erasures", type=int, default=0, help="races over what is erased alone, per store (0)")
     options = parser.parse_args()
     failures = 0
     if options.sweep:
@@ -51,6 +52,10 @@ def main() -> int:
             title = f"{store.partition('://')[0]}, racing"
             run = partial(run_races, trouble_every=options.trouble)
             failures += show(title, run_on(run, store, options.races, options.seed))
+        if options.erasures:
+            title = f"{store.partition('://')[0]}, racing over what is erased"
+            run = partial(run_erasures, trouble_every=options.trouble)
+            failures += show(title, run_on(run, store, options.erasures, options.seed))
     return 1 if failures else 0
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
@@ -25,24 +26,31 @@ import msgspec
 from remanence import logs
 from remanence.agent import Agent, tool
 from remanence.app import Options, Remanence
-from remanence.commands import erasure, sessions, transfer, verification
+from remanence.commands import consolidation, erasure, sessions, transfer, verification
+from remanence.commands.consolidation import Consolidating
 from remanence.commands.sessions import Opening
 from remanence.content import Text, ToolCall, Usage
 from remanence.errors import EffectInDoubt, RemanenceError
 from remanence.models.scripted import Scripted, last_user_text, step_of
-from remanence.ports import ModelReply, ModelRequest
+from remanence.ports import ModelReply, ModelRequest, OnDelta
+from remanence.recollections import Place
 from remanence.runtime.services import Times
 from remanence.spec import AgentSpec, AskRule, Limits
+from remanence.testing.faults.remembering import keeper
 from remanence.testing.faults.world import World
 
-__all__ = ["NAMES", "TIMES", "TOKENS", "agents_of", "answer", "version_of"]
+__all__ = ["KEEPER", "NAMES", "TIMES", "TOKENS", "agents_of", "answer", "version_of"]
 
 TIMES: Final = Times(lease_s=0.6, linger_s=0.05, poll_s=0.02, retry_base_s=0.02, held_s=0.2, drain_s=2.0)
 NAMES: Final = ("racer", "frozen")
 """The agents: the second is there to be frozen, so that what happens to the first goes on."""
+KEEPER: Final = "keeper"
+"""The agent with a memory."""
 TOKENS: Final = 120
 """What one model call comes to."""
 LOOK_S = 0.002
+MODEL_S: Final = (0.0, 0.0, 0.0, 0.01, 0.05)
+"""How long a model takes, by lot: what it was sent may be erased meanwhile."""
 
 
 def agents_of(world: World) -> list[Agent]:
@@ -65,7 +73,28 @@ def agents_of(world: World) -> list[Agent]:
         return "sent"
 
     limits = Limits(output_tokens=200, window_tokens=4_000)
-    return [Agent(name, model="scripted", tools=[refund, courier], limits=limits) for name in NAMES]
+    keeper = Agent(KEEPER, model="keeping", instructions="Remember.", memory=True)
+    return [*(Agent(name, model="scripted", tools=[refund, courier], limits=limits) for name in NAMES), keeper]
+
+
+class Unhurried(Scripted):
+    """A model that takes its time."""
+
+    async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+        await asyncio.sleep(random.choice(MODEL_S))
+        return await super().reply(request, on_delta)
+
+
+class Lengths:
+    """Vectors that are good for nothing but to be there."""
+
+    model = "lengths"
+
+    async def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
+        return [[float(len(text)), 1.0] for text in texts]
+
+    async def close(self) -> None:
+        """There is nothing to close."""
 
 
 def version_of(spec: AgentSpec, number: int) -> AgentSpec:
@@ -113,6 +142,25 @@ class Verbs:
 
     async def erase(self, what: Any, name: str) -> Any:
         return len((await erasure.erase(self._rt.caller, what, name, reason="a race")).records)
+
+    async def edit(self, memory: str, text: str) -> Any:
+        return (await self._rt.memory.edit(memory, text)).version
+
+    async def undo(self, memory: str) -> Any:
+        return (await self._rt.memory.undo(memory)).version
+
+    async def withdraw(self, memory: str) -> Any:
+        return (await self._rt.memory.forget(memory)).version
+
+    async def recall(self, text: str) -> Any:
+        return len(await self._rt.memory.search(text))
+
+    async def consolidate(self, user: str) -> Any:
+        place = Place("default", f"user:{user}")
+        return await consolidation.consolidate(self._rt.caller, place, Consolidating("keeping"), now=True)
+
+    async def rebuild(self) -> Any:
+        return await self._rt.memory.rebuild()
 
     async def export(self, session: str, path: str) -> Any:
         return (await transfer.export_session(self._rt.caller, session, Path(path))).records
@@ -175,8 +223,9 @@ async def done(verb: Callable[..., Awaitable[Any]], order: int, arguments: dict[
 
 async def race(url: str, world: World, name: str) -> None:
     """Work, and obey, until standard input ends."""
-    options = Options(times=TIMES, worker_name=name, actor=name)
-    async with Remanence(url, agents=agents_of(world), models={"scripted": Scripted(answer)}, options=options) as rt:
+    options = Options(times=TIMES, worker_name=name, actor=name, embedder=Lengths())
+    models = {"scripted": Scripted(answer), "keeping": Unhurried(keeper)}
+    async with Remanence(url, agents=agents_of(world), models=models, options=options) as rt:
         verbs, doing = Verbs(rt), set[asyncio.Task[None]]()
 
         async def obey(line: str) -> None:

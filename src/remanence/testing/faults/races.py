@@ -25,10 +25,11 @@ from remanence.events import (
     ToolResolved,
     ToolStarted,
 )
-from remanence.testing.faults.racing import Answer, Course, Raced, onlooker
+from remanence.testing.faults.erasures import ERASURES, audit_erased
+from remanence.testing.faults.racing import Course, Raced, onlooker, only
 from remanence.testing.faults.world import World
 
-__all__ = ["RACES", "run_races"]
+__all__ = ["RACES", "run_erasures", "run_races"]
 
 Race = Callable[[Course], Awaitable[None]]
 LANES: Final = 3
@@ -44,7 +45,7 @@ async def one_key_opens(c: Course) -> None:
     made = {answer.ok for answer in answers if answer.good}
     if len(made) > 1:
         c.broken(f"one key opened {made}")
-    _only(c, answers, "KeyReused" if other else "", "open under one key")
+    only(c, answers, "KeyReused" if other else "", "open under one key")
     for session in made:
         opened = [r for r in await c.records(session) if isinstance(r.event, SessionOpened)]
         if len(opened) != 1:
@@ -60,7 +61,7 @@ async def one_key_says(c: Course) -> None:
     said = [r for r in await c.records(session) if isinstance(r.event, InputReceived)]
     if len(heads) > 1 or len(said) > 1 or (heads and not said):
         c.broken(f"{session}: one key said {len(said)} inputs at {heads}")
-    _only(c, answers, "KeyReused" if other else "", "send under one key")
+    only(c, answers, "KeyReused" if other else "", "send under one key")
 
 
 async def all_talk(c: Course) -> None:
@@ -70,7 +71,7 @@ async def all_talk(c: Course) -> None:
     orders = [("send", {"session": session, "text": f"{words} {n}"}) for n in range(6)]
     if c.dice.random() < 0.3:
         orders.append(("cancel", {"session": session}))
-    _only(c, await c.all(*orders), "Conflict", "send and cancel")
+    only(c, await c.all(*orders), "Conflict", "send and cancel")
 
 
 async def one_answers(c: Course) -> None:
@@ -84,7 +85,7 @@ async def one_answers(c: Course) -> None:
     said = [c.dice.choice(("approve", "approve", "deny")) for _ in range(3)]
     given = [{"session": session, "call": call, "by": f"p{n}", "decision": said[n]} for n in range(3)]
     answers = await c.each("approve", *given)
-    _only(c, answers, "Conflict NotFound", "answer one call")
+    only(c, answers, "Conflict NotFound", "answer one call")
     await c.until(session, lambda s: s.turn is None)
     heard = [r.event for r in await c.records(session) if isinstance(r.event, ApprovalGiven)]
     good = [said[n] for n, answer in enumerate(answers) if answer.good]
@@ -106,7 +107,7 @@ async def one_resolves(c: Course) -> None:
     said = [c.dice.choice(("happened", "run_again", "give_up")) for _ in range(3)]
     given = [{"session": session, "call": call, "by": f"p{n}", "outcome": said[n]} for n in range(3)]
     answers = await c.each("resolve", *given)
-    _only(c, answers, "Conflict NotFound", "settle one doubt")
+    only(c, answers, "Conflict NotFound", "settle one doubt")
     heard: list[str] = []
     while s := await c.until(session, lambda s: bool(s.doubts) or s.turn is None):
         heard = [r.event.outcome for r in await c.records(session) if isinstance(r.event, ToolResolved)]
@@ -132,7 +133,7 @@ async def forks_while_said(c: Course) -> None:
         ("upgrade", {"session": session, "agent": "racer", "number": 2}),
     ]
     answers = await c.all(*orders)
-    _only(c, answers, "Conflict", "fork and send")
+    only(c, answers, "Conflict", "fork and send")
     forks = [answer.ok for answer, (verb, _) in zip(answers, orders, strict=True) if answer.good and verb == "fork"]
     await c.all(*(("send", {"session": fork, "text": "pay 2"}) for fork in forks))
     for fork in forks:
@@ -148,7 +149,7 @@ async def deleted_while_used(c: Course) -> None:
     await c.surely("send", session=session, text="pay 0", key="k")
     orders = [("delete", {"session": session})] * 2 + _uses(c, session)
     answers = await c.all(*orders)
-    _only(c, answers, "Conflict NotFound Frozen InvalidInput", "delete and use")
+    only(c, answers, "Conflict NotFound Frozen InvalidInput", "delete and use")
     if sum(answer.good for answer in answers[:2]) > 1:
         c.broken(f"{session} was deleted twice")
     if any(answer.good for answer in answers[:2]):
@@ -164,7 +165,7 @@ async def erased_while_used(c: Course) -> None:
     what = c.dice.choice((("session", session), ("user", user)))
     orders = [("erase", {"what": what[0], "name": what[1]})] * 2 + _uses(c, session)
     answers = await c.all(*orders)
-    _only(c, answers, "Conflict NotFound Frozen InvalidInput", "erase and use")
+    only(c, answers, "Conflict NotFound Frozen InvalidInput", "erase and use")
     forks = [answer.ok for answer, (verb, _) in zip(answers, orders, strict=True) if answer.good and verb == "fork"]
     c.gone.update(forks)
     if any(answer.good for answer in answers[:2]):
@@ -187,7 +188,7 @@ async def brought_at_once(c: Course) -> None:
     orders = [("bring", {"path": str(path), "session": copy})] * 3
     orders += [("send", {"session": copy, "text": f"pay {n}"}) for n in range(2)]
     answers = await c.all(*orders)
-    _only(c, answers, "Conflict NotFound", "bring one file")
+    only(c, answers, "Conflict NotFound", "bring one file")
     if sum(answer.good for answer in answers[:3]) > 1:
         c.broken(f"{copy} was brought in twice")
     await asyncio.to_thread(path.unlink)
@@ -200,7 +201,7 @@ async def pushed_at_once(c: Course) -> None:
     agent = c.dice.choice(("racer", "frozen"))
     numbers = [c.dice.randrange(10, 1_000_000) for _ in range(2)]
     answers = await c.each("push", *({"agent": agent, "number": numbers[n % 2]} for n in range(3)))
-    _only(c, answers, "", "push")
+    only(c, answers, "", "push")
     versions = await c.rt.database.specs.versions(c.rt.caller.project, agent)
     known = {version.version: version.number for version in versions}
     if sorted(known.values()) != list(range(1, len(versions) + 1)):
@@ -218,7 +219,7 @@ async def raised_at_once(c: Course) -> None:
     raises = [c.dice.randrange(1, 400) for _ in range(4)]
     orders = [("send", {"session": session, "text": f"pay {n}"}) for n in range(2)]
     answers = await c.all(*orders, *(("more", {"scope": scope, "tokens": by}) for by in raises))
-    _only(c, answers, "Conflict", "raise a budget")
+    only(c, answers, "Conflict", "raise a budget")
     sure = first + sum(by for by, answer in zip(raises, answers[2:], strict=True) if answer.good)
     most = sure + sum(by for by, answer in zip(raises, answers[2:], strict=True) if answer.died)
     limit = (await c.rt.database.controls.budgets(scope))[0].limit
@@ -252,8 +253,8 @@ async def _frozen_while_claimed(c: Course) -> None:
         after = [await _effects(c, session) for session in opened]
         if before != after:
             c.broken(f"under a freeze of {scope} effects started: {before}, then {after} in {opened}")
-    _only(c, [*stopped, *(await talk)], "Conflict", "freeze and send")
-    _only(c, await c.all(*thaws), "NotFound Conflict", "thaw")
+    only(c, [*stopped, *(await talk)], "Conflict", "freeze and send")
+    only(c, await c.all(*thaws), "NotFound Conflict", "thaw")
     await _all_thawed(c, scope, opened)
     for session in opened:
         await c.until(session, lambda s: s.turn is None and not s.queue)
@@ -265,7 +266,7 @@ async def upgraded_while_running(c: Course) -> None:
     says = [("send", {"session": session, "text": f"pay {n}"}) for n in range(2)]
     ups = [("upgrade", {"session": session, "agent": "racer", "number": n + 1}) for n in range(3)]
     answers = await c.all(*says, *ups)
-    _only(c, answers, "Conflict", "upgrade and send")
+    only(c, answers, "Conflict", "upgrade and send")
     good = [answer for answer in answers[2:] if answer.good]
     if len({answer.ok for answer in good}) != len(good):
         c.broken(f"{session} was upgraded twice at one position: {answers[2:]}")
@@ -290,13 +291,6 @@ RACES: Final[Sequence[Race]] = (
 
 
 # --- what the laws look at --------------------------------------------------------------------------------------------
-
-
-def _only(c: Course, answers: Sequence[Answer], allowed: str, what: str) -> None:
-    """Nobody is refused for another reason than these."""
-    for answer in answers:
-        if answer.refused and answer.refused not in allowed.split():
-            c.broken(f"{what}: refused with {answer.refused}: {answer.message}")
 
 
 def _rests(s: Session) -> bool:
@@ -370,13 +364,13 @@ async def _all_thawed(c: Course, scope: str, opened: Sequence[str]) -> None:
 async def run_races(
     url: str,
     folder: Path,
-    rounds: int,
+    rounds: int | Sequence[Race],
     *,
     seed: int = 0,
     tell: Callable[[Raced], None] | None = None,
     trouble_every: int = 0,
 ) -> Raced:
-    """Run so many races, every kind in turn and in an order drawn by lot, and audit everything at the end.
+    """Run so many races, every kind in turn, or these, in an order drawn by lot, and audit everything at the end.
 
     `trouble_every`: about once in so many races a process is killed, or stopped past its leases; 0 is never.
     """
@@ -384,7 +378,7 @@ async def run_races(
     async with onlooker(url) as rt:
         course = Course(rt, World(folder / "world.db"), folder, dice)
         await asyncio.gather(*(racer.start() for racer in course.racers))
-        drawn = [RACES[n % len(RACES)] for n in range(rounds)]
+        drawn = _in_turn(RACES, rounds) if isinstance(rounds, int) else list(rounds)
         dice.shuffle(drawn)
         left = iter(drawn)
 
@@ -400,10 +394,29 @@ async def run_races(
         trouble.cancel()
         await asyncio.gather(trouble, return_exceptions=True)
         await course.audit()
+        await audit_erased(course)
         await asyncio.gather(*(racer.stop() for racer in course.racers))
         course.world.close()
     course.figures.said = sorted(course.messages)
     return course.figures
+
+
+async def run_erasures(
+    url: str,
+    folder: Path,
+    rounds: int,
+    *,
+    seed: int = 0,
+    tell: Callable[[Raced], None] | None = None,
+    trouble_every: int = 0,
+) -> Raced:
+    """Run so many races over what is erased alone."""
+    races = _in_turn(ERASURES, rounds)
+    return await run_races(url, folder, races, seed=seed, tell=tell, trouble_every=trouble_every)
+
+
+def _in_turn(races: Sequence[Race], rounds: int) -> list[Race]:
+    return [races[n % len(races)] for n in range(rounds)]
 
 
 async def _trouble(c: Course, every: int) -> None:

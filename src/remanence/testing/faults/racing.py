@@ -22,6 +22,7 @@ from typing import Any, Final
 import msgspec
 
 from remanence.app import Options, Remanence
+from remanence.commands.receipts import What
 from remanence.commands.verification import sessions_all, verify_session
 from remanence.core.state import Session
 from remanence.events import InputJoined, InputReceived, Recorded, TurnStarted
@@ -29,7 +30,7 @@ from remanence.testing.faults.racer import TIMES
 from remanence.testing.faults.sums import Sums
 from remanence.testing.faults.world import World
 
-__all__ = ["Answer", "Course", "Raced", "Racer", "settled_state"]
+__all__ = ["Answer", "Course", "Raced", "Racer", "onlooker", "only", "settled_state"]
 
 RACERS: Final = 3
 SETTLE_S: Final = 20.0
@@ -152,6 +153,10 @@ class Course:
         """Acknowledged inputs: the session's, by position, with the words."""
         self.gone: set[str] = set()
         """Sessions that were deleted or erased, whose inputs nobody owes an answer."""
+        self.erased: dict[str, str] = {}
+        """Rare words that a signed receipt is about, each with what was done meanwhile."""
+        self.unknown: list[tuple[What, str, Sequence[str]]] = []
+        """Orders whose processes died: what of whom, and the rare words."""
         self.frozen = asyncio.Lock()
         """For whoever freezes the agent `frozen`."""
         self.racers = [Racer(rt.url, folder / "world.db", f"racer-{n}") for n in range(RACERS)]
@@ -229,6 +234,13 @@ class Course:
         if lost or len(taken) != len(set(taken)):
             self.figures.lost_inputs += 1
             self.figures.stories.append(f"{session}: told {self.told[session]}, lost {lost}, taken {taken}")
+
+
+def only(c: Course, answers: Sequence[Answer], allowed: str, what: str) -> None:
+    """Nobody is refused for another reason than these."""
+    for answer in answers:
+        if answer.refused and answer.refused not in allowed.split():
+            c.broken(f"{what}: refused with {answer.refused}: {answer.message}")
 
 
 def _rests(s: Session) -> bool:

@@ -28,7 +28,7 @@ from remanence.runtime.services import Times
 from remanence.spec import Limits
 from remanence.testing.faults.fuse import FaultyDatabase, FaultyModel, Fuse
 
-__all__ = ["AGENT", "USES", "inputs_of", "rare_word", "remember", "texts_of"]
+__all__ = ["AGENT", "USES", "inputs_of", "keeper", "rare_word", "remember", "texts_of"]
 
 AGENT: Final = Agent(
     "rememberer", model="scripted", instructions="Remember.", memory=True, limits=Limits(model_attempts=99)
@@ -62,14 +62,17 @@ def texts_of(user: str, session: int) -> frozenset[str]:
 
 def keeper(request: ModelRequest) -> ModelReply:
     """Does what it is told; a consolidation notes the first episode it is given, and other words are answered with
-    everything in view."""
+    everything in view. What was looked up is said again."""
     words, _, rest = last_user_text(request).partition(" ")
     if step_of(request):
-        return ModelReply((Text("Done."),))
+        return ModelReply((Text(_results(request)[-1] if words == "look" else "Done."),))
     if words == "note":
         return _calls("memory_write", text=rest)
-    if words == "correct":
-        return _calls("memory_update", memory=_noted(request)[-1], text=rest)
+    if words == "look":
+        return _calls("memory_search", query=rest)
+    if words in ("correct", "change") and (noted := _noted(request)):
+        since = {"since": "2031-05-01"} if words == "change" else {}
+        return _calls("memory_update", memory=noted[-1], text=rest, **since)
     episodes = _EPISODE.findall(last_user_text(request))
     if episodes:
         return _calls("memory_write", text=f"It was said: {_view(request)[:300]}", source=episodes[0])
@@ -84,9 +87,13 @@ def _view(request: ModelRequest) -> str:
     return "\n".join(text_of(message.parts) for message in request.messages if message.role == "user")
 
 
-def _noted(request: ModelRequest) -> list[str]:
+def _results(request: ModelRequest) -> list[str]:
     parts = [part for message in request.messages for part in message.parts if isinstance(part, ToolResult)]
-    return _NOTED.findall("\n".join(text_of(part.parts) for part in parts))
+    return [text_of(part.parts) for part in parts]
+
+
+def _noted(request: ModelRequest) -> list[str]:
+    return _NOTED.findall("\n".join(_results(request)))
 
 
 # --- a worker that dies -----------------------------------------------------------------------------------------------
