@@ -192,9 +192,8 @@ def test_the_last_event_of_a_response_waits_for_no_worker(left: Any) -> None:
             client.responses.create(model="scripted", input="more", previous_response_id=response["id"])
 
 
+@pytest.mark.parametrize("left", [True], ids=["in mid-speech"], indirect=True)  # it answers once it has begun
 def test_the_last_event_of_a_chat_waits_for_no_worker(left: Any) -> None:
-    if left[1] is None:
-        pytest.skip("a chat answers once it has begun")
     body = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}], "stream": True}
     *_, last = last_heard(left, "/chat/completions", body, **{"x-session-id": "new"})
     assert json.loads(last)["error"]["code"] == "conflict"
