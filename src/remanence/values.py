@@ -120,6 +120,8 @@ class Write(msgspec.Struct, frozen=True):
     release: Release | None = None
     fork: Fork | None = None
     """Only with the first write of a forked session."""
+    seen: int | None = None
+    """With `fork`: the source's head when it was read for this. What was redacted there since refuses the fork."""
     key: str | None = None
     key_digest: str = ""
     entries: tuple[Entry, ...] = ()

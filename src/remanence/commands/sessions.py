@@ -398,10 +398,21 @@ async def fork(
         raise InvalidInput("Give a turn or a position to fork at, not both. Nothing was made.", param="turn")
     if turn is not None:
         position = await _end_of_turn(caller, source, turn)
-    past = await _state_at(caller, source, position)
-    now = caller.clock.now()
     session = opening.session or caller.make_id("sess")
     _check_opening(session, opening)
+    for tries in range(1, _TRIES + 1):
+        try:
+            await _fork_at(caller, source, position, session, opening)
+            break
+        except Conflict as error:
+            if error.reason != "redacted_meanwhile" or tries == _TRIES:
+                raise
+    return session
+
+
+async def _fork_at(caller: Caller, source: str, position: int | None, session: str, opening: Opening) -> None:
+    seen = (await caller.database.views.session(source)).head if position is not None else None
+    past, now = await _state_at(caller, source, position), caller.clock.now()
     forked = SessionForked(source, past.head, opening.title, opening.user, opening.metadata)
     record = Recorded(session, past.head + 1, now, 0, caller.actor, forked)
     state = evolve(msgspec.structs.replace(past, id=session), record)
@@ -418,9 +429,9 @@ async def fork(
             summary=summary_of(state, spec),
             snapshot=encode_snapshot(state),
             fork=Fork(source, past.head),
+            seen=past.head if seen is None else seen,
         ),
     )
-    return session
 
 
 async def _state_at(caller: Caller, session: str, position: int | None) -> Session:

@@ -12,6 +12,8 @@ One `Write` is one transaction. What makes the laws hold is checked inside it:
 * `effects`  the write starts an effect: no freeze may stand over the session, its agent, project or everything,
              else `Frozen`; `unless_frozen` asks the same of a write that starts none, but for its own session;
 * `charges`  budgets are reserved and settled with it; an overshooting reservation raises `BudgetExceeded`;
+* `seen`     of a fork's source: nothing may be redacted in it since, else `Conflict`: the fork's row and snapshot would
+             say what was erased;
 * `limits`   budgets of the session are there with it, where it had none: it is never seen without them;
 * `key`      an idempotency key seen before returns the first write's result (`KeyReused` if the body differs);
 * `entries`  of the registry are made or replaced with it; an answer under an idempotency key leaves them as they are;

@@ -27,6 +27,7 @@ __all__ = [
     "no_memory",
     "no_session",
     "no_version",
+    "redacted_meanwhile",
     "released_unseen",
     "session_exists",
     "still_seen",
@@ -104,6 +105,13 @@ def bad_fork(fork: Fork, head: int) -> InvalidInput:
         "Nothing was written.",
         param="position",
     )
+
+
+def redacted_meanwhile(source: str) -> Conflict:
+    """To whoever forks a session as it was before something in it was erased."""
+    return Conflict(
+        f"Something in session {source!r} was erased while it was forked. Nothing was written; fork it again."
+    ).because("redacted_meanwhile", session=source)
 
 
 def bad_redaction(session: str, position: int, fork: Fork | None, head: int) -> InvalidInput:

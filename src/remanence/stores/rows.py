@@ -66,6 +66,7 @@ __all__ = [
     "extend",
     "holds_metadata",
     "in_snapshots",
+    "is_redaction",
     "kind_in",
     "lease_is_live",
     "opened_summary",
@@ -150,6 +151,7 @@ class Draft(msgspec.Struct, frozen=True):
         return tuple(event.position for event in self.write.events if isinstance(event, Redacted))
 
 
+_REDACTED = Redacted.__struct_config__.tag
 _SPECIAL = frozenset({Redacted, SessionFrozen, SessionThawed})
 
 
@@ -342,6 +344,11 @@ def reserve(budget: Budget, charge: Charge, held: int) -> int:
 
 _KIND = re.compile(rb'\{"type":"([A-Za-z]+)"')
 _BLOB = re.compile(rb'"blob":"([0-9a-f]{64})"')
+
+
+def is_redaction(row: Row) -> bool:
+    """Whether a stored row redacts another record."""
+    return row.payload is not None and kind_in(row.payload) == _REDACTED
 
 
 def recorded(session: str, row: Row, content: bytes | None = None) -> Recorded:

@@ -18,6 +18,7 @@ from remanence.events import GENESIS, Renames
 from remanence.ports import Appended, Fork, Summary, Write
 from remanence.stores.postgres.budgets import Accounts
 from remanence.stores.postgres.connect import Connection
+from remanence.stores.postgres.connect import Row as Fields
 from remanence.stores.postgres.journal import INSERT_RECORDS, digest_at, fetch, pack, replace, row_at
 from remanence.stores.postgres.known import Known, Pending
 from remanence.stores.postgres.rows import HEAD, chain, head_of, summary_of
@@ -32,7 +33,14 @@ from remanence.stores.postgres.statements import (
     entry_values,
     session_values,
 )
-from remanence.stores.refusals import bad_fork, bad_redaction, content_missing, no_session, session_exists
+from remanence.stores.refusals import (
+    bad_fork,
+    bad_redaction,
+    content_missing,
+    no_session,
+    redacted_meanwhile,
+    session_exists,
+)
 from remanence.stores.rows import (
     Head,
     Row,
@@ -43,6 +51,7 @@ from remanence.stores.rows import (
     extend,
     holds_metadata,
     in_snapshots,
+    is_redaction,
     opened_summary,
     recorded,
 )
@@ -118,7 +127,7 @@ class _Group:
             await self._connection.execute(f"SELECT pg_advisory_xact_lock_shared({BLOB_GATE})")
         rows = await self._connection.fetch(
             f"SELECT {HEAD} FROM sessions s WHERE s.id = ANY ($1::text[]) ORDER BY s.sid FOR UPDATE",
-            [pending.write.session for pending in self._group],
+            [name for pending in self._group for name in _needed(pending.write)],
         )
         self._found = {row["id"]: (head_of(row), summary_of(row)) for row in rows}
         await self._recognise_landed()
@@ -204,6 +213,8 @@ class _Group:
             raise no_session(fork.source)
         if not 1 <= fork.position <= row["head"]:
             raise bad_fork(fork, row["head"])
+        if pending.write.seen is not None and await self._redacted_since(row, pending.write.seen):
+            raise redacted_meanwhile(fork.source)
         segments = await chain(self._connection, row["sid"], after=fork.position - 1, upto=fork.position)
         digest = await digest_at(self._connection, segments[0][0], fork.position)
         if digest is None:
@@ -213,6 +224,11 @@ class _Group:
         head = Head(id=0, session=session, head=fork.position, digest=digest, fork_position=fork.position)
         head.frozen = row["frozen"] if row["frozen"] <= fork.position else 0
         return head, opened_summary(pending.write, summary_of(row))
+
+    async def _redacted_since(self, source: Fields, seen: int) -> bool:
+        sid, head = source["sid"], source["head"]
+        stored = await fetch(self._connection, sid, after=seen, upto=head, limit=head - seen) if head > seen else ()
+        return any(is_redaction(row) for row, _ in stored)
 
     async def _erasure(self, head: Head, position: int, renames: Renames) -> _Erasure | None:
         stored = await row_at(self._connection, head.id, position)
@@ -337,6 +353,11 @@ class _Group:
                 "AND NOT EXISTS (SELECT FROM blob_uses u WHERE u.digest = b.digest)",
                 [row["digest"] for row in freed],
             )
+
+
+def _needed(write: Write) -> tuple[str, ...]:
+    """The sessions that must stay as they are: what is redacted in the source of a fork would stand in the fork."""
+    return (write.session,) if write.seen is None or write.fork is None else (write.session, write.fork.source)
 
 
 def _asked(pending: Pending) -> Write:

@@ -11,7 +11,14 @@ import msgspec
 from remanence.core.freezes import freeze_scopes
 from remanence.events import Recorded, Renames
 from remanence.ports import Appended, Budget, Charge, Fork, Summary, Write
-from remanence.stores.refusals import bad_fork, bad_redaction, content_missing, no_session, session_exists
+from remanence.stores.refusals import (
+    bad_fork,
+    bad_redaction,
+    content_missing,
+    no_session,
+    redacted_meanwhile,
+    session_exists,
+)
 from remanence.stores.rows import (
     Draft,
     Row,
@@ -22,6 +29,7 @@ from remanence.stores.rows import (
     extend,
     holds_metadata,
     in_snapshots,
+    is_redaction,
     opened_summary,
     recorded,
     reserve,
@@ -162,6 +170,8 @@ def _open(ledger: Ledger, drafted: Draft) -> Appended:
     summary, source = write.summary, None
     if write.fork is not None:
         source = ledger.get(write.fork.source)
+        if write.seen is not None and _redacted_since(ledger, source, write.seen):
+            raise redacted_meanwhile(source.session)
         head.head = head.fork_position = write.fork.position
         head.digest = _digest_at(ledger, source, write.fork)
         head.frozen = source.frozen if source.frozen <= write.fork.position else 0
@@ -178,6 +188,14 @@ def _open(ledger: Ledger, drafted: Draft) -> Appended:
     insert_session(ledger, head, write.at, None if source is None else source.id)
     ledger.pending.summaries[head.id] = summary
     return _gather(ledger, head, drafted)
+
+
+def _redacted_since(ledger: Ledger, source: Known, seen: int) -> bool:
+    if source.head == seen:
+        return False
+    ledger.lay_down()
+    rows = ledger.connection.execute(_ROWS, (place_of(source.id, seen + 1), place_of(source.id, source.head)))
+    return any(is_redaction(row) for row in map(Row._make, rows.fetchall()))
 
 
 def insert_session(ledger: Ledger, head: Known, at: int, source: int | None) -> None:

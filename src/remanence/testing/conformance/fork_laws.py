@@ -136,6 +136,21 @@ async def what_was_inherited_is_redacted_at_its_source(h: Harness) -> None:
 
 
 @law
+async def a_fork_is_refused_when_its_source_was_redacted_since_it_was_read(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    await db.store.append(opened("s", said("a secret"), said("two")))
+    await other.store.append(write("s", said("three")))
+    await db.store.append(forked("f", "s", 3, seen=3))
+    await other.store.append(write("s", Redacted(2, "ada")))
+    for position in (1, 3):
+        error = await h.refused(Conflict, db.store.append(forked("g", "s", position, seen=4)))
+        assert error.reason == "redacted_meanwhile"
+    await h.refused(NotFound, db.store.read("g"))
+    await db.store.append(forked("g", "s", 3, seen=5))
+    await db.store.append(forked("h", "s", 3))
+
+
+@law
 async def a_fork_of_a_frozen_session_is_frozen(h: Harness) -> None:
     db = await h.open()
     await db.store.append(opened("s", said("one"), SessionFrozen("ada"), said("two")))

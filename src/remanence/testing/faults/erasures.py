@@ -149,8 +149,6 @@ def _uses(c: Course, told: _Told) -> list[tuple[str, dict[str, Any]]]:
 async def _erase(c: Course, told: _Told, uses: Sequence[tuple[str, dict[str, Any]]], what: str = "") -> None:
     """Order it once or twice, while all the rest is done; then look."""
     what = what or c.dice.choice(("session", "user", "note", "written"))
-    if what == "user":  # a fork that was read before it may still be called by the name in its row and its snapshot
-        uses = [use for use in uses if use[0] != "fork"]
     orders: dict[str, tuple[What, str, Sequence[str]]] = {
         "session": ("session", told.session, (told.said,)),
         "user": ("user", told.user, (told.said, told.kept)),
