@@ -56,11 +56,14 @@ from remanence.stores.rows import (
     recorded,
 )
 
-__all__ = ["BLOB_GATE", "FREEZE_GATE", "Outcome", "Raced", "append_carefully"]
+__all__ = ["BLOB_GATE", "FREEZE_GATE", "MEMORY_GATE", "SHARE_MEMORY", "Outcome", "Raced", "append_carefully"]
 
 FREEZE_GATE = 5927136210241
 """Advisory lock: shared by who starts an effect, exclusive for who sets a freeze. `append_group` knows it too."""
 BLOB_GATE = 5927136210242
+MEMORY_GATE = 5927136210243
+"""Passed by who changes the index of the memory, shut by who empties it: a table that is emptied is locked whole."""
+SHARE_MEMORY = f"SELECT pg_advisory_xact_lock_shared({MEMORY_GATE})"
 """Advisory lock: shared by who writes a record that lies in a blob, exclusive for who erases blobs."""
 
 Outcome = Known | Appended | RemanenceError

@@ -30,6 +30,7 @@ from remanence.recollections import (
 from remanence.stores.memory_rows import FIELDS, INDEX_TABLES, removed_of, row_of, sources, standing
 from remanence.stores.postgres import memory_reads as reads
 from remanence.stores.postgres.access import Access
+from remanence.stores.postgres.careful import MEMORY_GATE, SHARE_MEMORY
 from remanence.stores.postgres.connect import Connection
 from remanence.stores.postgres.journal import erased_among
 from remanence.stores.postgres.views import CAUGHT_UP, MOVE_CURSOR
@@ -112,6 +113,13 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) ON CONF
 """
 
 
+# In the order in which whoever writes to several sessions locks them.
+_ALL_BEHIND = """
+UPDATE sessions s SET behind = true
+FROM (SELECT sid FROM sessions WHERE NOT behind ORDER BY sid FOR NO KEY UPDATE) w WHERE s.sid = w.sid
+"""
+
+
 class PostgresMemories:
     """Memories, and the words they are found by."""
 
@@ -121,9 +129,11 @@ class PostgresMemories:
     async def apply(self, changes: Sequence[MemoryChange], cursor: Cursor | None = None) -> bool:
         async with self._access.transaction("indexing memories") as connection:
             sid = None
-            if cursor is not None:
+            if cursor is None:
+                await connection.execute(SHARE_MEMORY)
+            else:
                 # What is lost with the server's memory is indexed again from the journal.
-                await connection.execute("SET LOCAL synchronous_commit TO off")
+                await connection.execute(f"SET LOCAL synchronous_commit TO off; {SHARE_MEMORY}")
                 sid = await connection.fetchval(MOVE_CURSOR, MEMORY, cursor.session, cursor.position, cursor.head)
                 if sid is None:
                     return False
@@ -155,14 +165,16 @@ class PostgresMemories:
 
     async def remove(self, selector: MemorySelector) -> MemoryRemoval:
         async with self._access.transaction("removing memories") as connection:
+            await connection.execute(SHARE_MEMORY)
             return await _remove(connection, selector)
 
     async def clear(self) -> None:
         async with self._access.transaction("clearing the memory index") as connection:
-            await connection.execute(f"TRUNCATE {', '.join(INDEX_TABLES)}")
+            await connection.execute(f"SELECT pg_advisory_xact_lock({MEMORY_GATE})")
             await connection.execute("DELETE FROM cursors WHERE projection = $1", MEMORY)
             await connection.execute("INSERT INTO projections VALUES ($1) ON CONFLICT DO NOTHING", MEMORY)
-            await connection.execute("UPDATE sessions SET behind = true WHERE NOT behind")
+            await connection.execute(_ALL_BEHIND)
+            await connection.execute(f"TRUNCATE {', '.join(INDEX_TABLES)}")
 
     async def stats(self) -> MemoryStats:
         async with self._access.connection("counting memories") as connection:
