@@ -41,7 +41,6 @@ from remanence.commands.reach import Reach, Trail
 from remanence.commands.receipts import Order, Reached, Receipt, What, sign, tracer_of
 from remanence.commands.seals import sealed
 from remanence.commands.traces import Tracer, is_framed, texts_of
-from remanence.commands.usage import USAGE
 from remanence.core.memory.journal import journal_of, owner_of
 from remanence.core.memory.projection import MEMORY
 from remanence.errors import Conflict, NotFound, RemanenceError
@@ -111,9 +110,9 @@ async def erase(caller: Caller, what: What, name: str, *, reason: str) -> Receip
 
 
 async def _index_follows(caller: Caller) -> None:
-    """Wait while somebody brings the index, and the sums, up to the journals; what cannot be read never gets there."""
-    left, store = INDEX_PATIENCE_S, caller.database.store
-    while left > 0 and (await store.behind(MEMORY, limit=1) or await store.behind(USAGE, limit=1)):
+    """Wait while somebody brings the index up to the journals; what cannot be read never gets there."""
+    left = INDEX_PATIENCE_S
+    while left > 0 and await caller.database.store.behind(MEMORY, limit=1):
         await caller.clock.sleep(INDEX_LOOK_S)
         left -= INDEX_LOOK_S
 
@@ -213,7 +212,6 @@ class _Work:
         caller, names, order = self._caller, self._names, self._state.order
         for _ in range(_RENAME_ROUNDS):
             if names.user:
-                await _index_follows(caller)  # whoever read the name before may put it into a sum
                 changed = await caller.database.rename_user(order.project, names.user, names.of(names.user))
                 self._count({f"{table} under a pseudonym": rows for table, rows in changed.items()})
             if names.names:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from msgspec.structs import replace
+
 from remanence.content import Usage
 from remanence.errors import InvalidInput
 from remanence.ports import Summary, UsageQuery, UsageRow
@@ -20,6 +22,7 @@ __all__ = [
     "group_of",
     "hour_of",
     "row_of_sums",
+    "under",
     "whole_days",
 ]
 
@@ -29,6 +32,11 @@ _FIELDS = ("agent", "user", "model", "project", "session", "day")
 
 UsageEntry = tuple[int, Summary, str, Usage, int | None]
 """When it was, the session, the model, the tokens, and what it cost in micro-USD (None: nobody knows)."""
+
+
+def under(user: str, entries: Sequence[UsageEntry]) -> Sequence[UsageEntry]:
+    """The entries of a session under the name that its user has by now: it may be another since they were read."""
+    return [(at, replace(summary, user=user), model, used, cost) for at, summary, model, used, cost in entries]
 
 
 def group_of(entry: UsageEntry) -> tuple[object, ...]:

@@ -18,6 +18,7 @@ from remanence.stores.usage_rows import (
     group_of,
     hour_of,
     row_of_sums,
+    under,
     whole_days,
 )
 
@@ -74,8 +75,10 @@ ON CONFLICT (project, field, day, name) DO UPDATE SET {_MORE}
 
 
 async def add_usage(connection: Connection, sid: int, entries: Sequence[UsageEntry]) -> None:
-    """Count what was spent in a session, under its number."""
+    """Count what was spent in a session, under its number and under the name that its user has when this commits."""
     if entries:
+        user = await connection.fetchval("SELECT user_name FROM sessions WHERE sid = $1 FOR NO KEY UPDATE", sid)
+        entries = under(user, entries)
         columns = list(zip(*((*group_of(entry), *amounts_of(entry)) for entry in entries), strict=True))
         await connection.execute(_ADD_HOURS, *columns, sid)
         await connection.execute(_ADD_DAYS, *columns)

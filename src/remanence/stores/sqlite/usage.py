@@ -21,6 +21,7 @@ from remanence.stores.usage_rows import (
     group_of,
     hour_of,
     row_of_sums,
+    under,
     whole_days,
 )
 
@@ -66,13 +67,18 @@ def record_usage(ledger: Ledger, cursor: Cursor, rows: Sequence[UsageEntry]) -> 
     # Summed here first: each row of a statement is a way to SQLite and back, and a wait for the interpreter.
     hours: _Sums = {}
     days: _Sums = {}
-    for row in rows:
+    for row in under(_user_of(ledger, id_), rows) if rows else ():
         amounts = (1, *amounts_of(row))
         _add(hours, (id_, *group_of(row)), amounts)
         for day in _days(row):
             _add(days, day, amounts)
     ledger.connection.executemany(_ADD_HOUR, [(*where, *sums) for where, sums in hours.items()])
     ledger.connection.executemany(_ADD_DAY, [(*where, *sums) for where, sums in days.items()])
+
+
+def _user_of(ledger: Ledger, id_: int) -> str:
+    (user,) = ledger.connection.execute("SELECT user_name FROM summaries WHERE id = ?", (id_,)).fetchone()
+    return user
 
 
 _Sums = dict[tuple[object, ...], tuple[int, ...]]

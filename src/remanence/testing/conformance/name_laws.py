@@ -87,4 +87,9 @@ async def beside_the_journals_amounts_stay_under_the_pseudonym(h: Harness) -> No
         (used,) = await db.views.usage(UsageQuery(by=by))
         assert (used.key[0], used.calls, used.usd_micros) == ("erased:1", 1, 70)
     await db.store.append(write("s", said("two"), summary=row))
+    # Read before the name was replaced, recorded after.
+    await db.views.record_usage(Cursor("s", 2, 3), [(T0, row, "m", Usage(5, 6), 70)])
+    for by in (("user",), ("user", "day")):
+        (used,) = await db.views.usage(UsageQuery(by=by))
+        assert (used.key[0], used.calls, used.usd_micros) == ("erased:1", 2, 140)
     assert (await db.views.session("s")).summary.user == "erased:1", "an old row does not bring a name back"
