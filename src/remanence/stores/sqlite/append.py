@@ -290,9 +290,9 @@ def _erase(ledger: Ledger, erasure: Erasure | None) -> None:
         execute(
             "DELETE FROM blobs WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM blob_uses WHERE digest = ?1)", (digest,)
         )
-    forget_record(ledger.connection, erasure.place)
+    forget_record(ledger, erasure.place)
     if holds_metadata(payload):
-        forget_tags(ledger.connection, erasure.place)
+        forget_tags(ledger, erasure.place)
     if erasure.renamed or in_snapshots(payload):
         position = erasure.place & POSITION_MASK
         for (id_,) in execute(_HEIRS, (erasure.place >> POSITION_BITS, position)).fetchall():

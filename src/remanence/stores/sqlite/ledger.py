@@ -43,6 +43,8 @@ class Ledger:
         """Whether something in this transaction made a session due."""
         self.erased = False
         """Whether something in this transaction must leave the write-ahead log as well."""
+        self.words_marked = False
+        """Whether words were taken out of the full-text index in this transaction that are still in its pieces."""
         self._version = -1
         self.forget()
 
@@ -59,7 +61,7 @@ class Ledger:
     def begin(self) -> None:
         """Take the write lock. Raises sqlite3.OperationalError while another process has it."""
         self.connection.execute("BEGIN IMMEDIATE")
-        self.due = self.erased = False
+        self.due = self.erased = self.words_marked = False
 
     def look(self) -> bool:
         """Forget what is remembered if another connection has committed; return whether it has."""

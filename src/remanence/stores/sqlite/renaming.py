@@ -94,7 +94,7 @@ def rename_user(ledger: Ledger, project: str, old: str, new: str) -> dict[str, i
     counts["idempotency_keys"] = 0
     for (session,) in sessions:
         if counts["sessions"]:
-            forget_session(ledger.connection, session)
+            forget_session(ledger, session)
         keys = "DELETE FROM idempotency_keys WHERE first_place >> 32 = ? AND instr(key, ?)"
         counts["idempotency_keys"] += execute(keys, (session, old)).rowcount
     ledger.forget()

@@ -71,7 +71,7 @@ def _record(ledger: Ledger, cursor: Cursor, seen: Seen) -> None:
     ).fetchone()
     gone = erased_among(ledger, id_, cursor.position, cursor.head)
     if status == "deleted" or seen.deleted:
-        forget_session(ledger.connection, id_)
+        forget_session(ledger, id_)
     else:
         scopes = scope_words(project, agent, user)
         said = [(place_of(id_, at), " ".join((*scopes, *words))) for at, words in seen.words if at not in gone]

@@ -1,39 +1,56 @@
 """Taking words out of the full-text index on SQLite, so that nothing of them is left in the file.
 
 Since 3.42 FTS5 does so with each deletion when it is told to (`secure-delete`). Before, a deletion is a mark, and the
-words stay in an older piece of the index until the pieces are merged: then all of it is merged at once, in the same
-transaction. That takes about a second for a gigabyte of index; what SQLite frees is overwritten (`secure_delete`).
+words stay in an older piece of the index until the pieces are merged: then all of it is merged at once, at the end of
+the same transaction. That takes about a second for a gigabyte of index; what SQLite frees is overwritten
+(`secure_delete`).
+
+There, each such merge lays what it makes two levels above what it was made of, and an index of more than 2,000 levels is
+refused as damaged, for ever. So well before that it is made again from its texts, which begins at the lowest level.
 """
 
 from __future__ import annotations
 
 import sqlite3
 
+from remanence.stores.sqlite.ledger import Ledger
 from remanence.stores.sqlite.tables import POSITION_BITS
 
-__all__ = ["forget_record", "forget_session", "forget_tags"]
+__all__ = ["forget_record", "forget_session", "forget_tags", "merge_words"]
 
 _SECURE_SINCE = (3, 42, 0)
+_LEVELS = "SELECT length(block) FROM search_words_data WHERE id = 10"
+"""How long the list is that FTS5 keeps of its levels: 2 bytes for each that is empty, as all below a merge are."""
+_LEVELS_BYTES_MAX = 1_000
 
 
-def forget_record(connection: sqlite3.Connection, place: int) -> None:
+def forget_record(ledger: Ledger, place: int) -> None:
     """The words of one record, if there are any."""
-    _delete(connection, place, place)
+    _delete(ledger, place, place)
 
 
-def forget_session(connection: sqlite3.Connection, session: int) -> None:
+def forget_session(ledger: Ledger, session: int) -> None:
     """The words of every record of a session, by its number."""
-    _delete(connection, session << POSITION_BITS, ((session + 1) << POSITION_BITS) - 1)
+    _delete(ledger, session << POSITION_BITS, ((session + 1) << POSITION_BITS) - 1)
 
 
-def forget_tags(connection: sqlite3.Connection, place: int) -> None:
+def forget_tags(ledger: Ledger, place: int) -> None:
     """The metadata of the session of a record that carried it."""
-    connection.execute("DELETE FROM search_tags WHERE id = ?", (place >> POSITION_BITS,))
+    ledger.connection.execute("DELETE FROM search_tags WHERE id = ?", (place >> POSITION_BITS,))
 
 
-def _delete(connection: sqlite3.Connection, first: int, last: int) -> None:
-    if sqlite3.sqlite_version_info >= _SECURE_SINCE:
-        connection.execute("INSERT INTO search_words (search_words, rank) VALUES ('secure-delete', 1)")
-    gone = connection.execute("DELETE FROM search_words WHERE rowid BETWEEN ? AND ?", (first, last)).rowcount
-    if gone and sqlite3.sqlite_version_info < _SECURE_SINCE:
-        connection.execute("INSERT INTO search_words (search_words) VALUES ('optimize')")
+def merge_words(ledger: Ledger) -> None:
+    """Before a commit: leave nothing of the words that this transaction took out."""
+    if not ledger.words_marked:
+        return
+    (levels_bytes,) = ledger.connection.execute(_LEVELS).fetchone()
+    how = "rebuild" if levels_bytes > _LEVELS_BYTES_MAX else "optimize"
+    ledger.connection.execute("INSERT INTO search_words (search_words) VALUES (?)", (how,))
+
+
+def _delete(ledger: Ledger, first: int, last: int) -> None:
+    marks = sqlite3.sqlite_version_info < _SECURE_SINCE
+    if not marks:
+        ledger.connection.execute("INSERT INTO search_words (search_words, rank) VALUES ('secure-delete', 1)")
+    gone = ledger.connection.execute("DELETE FROM search_words WHERE rowid BETWEEN ? AND ?", (first, last)).rowcount
+    ledger.words_marked = ledger.words_marked or (marks and gone > 0)

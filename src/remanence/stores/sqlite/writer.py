@@ -31,6 +31,7 @@ from remanence.stores.sqlite.connect import Location, Place, connect, durability
 from remanence.stores.sqlite.handover import Handover
 from remanence.stores.sqlite.ledger import Ledger
 from remanence.stores.sqlite.tables import Pending
+from remanence.stores.sqlite.words import merge_words
 
 __all__ = ["Writer", "rewrite"]
 
@@ -211,6 +212,7 @@ class Writer:
             ledger.read_ahead(job.work.write.session for job in group if isinstance(job.work, Draft))
             for job in group:
                 self._work(job)
+            merge_words(ledger)
             ledger.commit()
         except Exception as error:  # noqa: BLE001 - the thread must outlive whatever one group meets
             return self._recover(group, error)
