@@ -5,7 +5,7 @@ words stay in an older piece of the index until the pieces are merged: then all 
 the same transaction. That takes about a second for a gigabyte of index; what SQLite frees is overwritten
 (`secure_delete`).
 
-There, each such merge lays what it makes two levels above what it was made of, and an index of more than 2,000 levels is
+There, each such merge lays what it makes two levels above what it was made of. An index of more than 2,000 levels is
 refused as damaged, for ever. So well before that it is made again from its texts, which begins at the lowest level.
 """
 
