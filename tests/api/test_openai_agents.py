@@ -214,6 +214,45 @@ async def test_a_conversation_goes_on_after_a_restart(tmp_path: Path) -> None:
         server.stop()
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_session_waits_for_the_approval_of_a_function(
+    server: WireServer, model: Scripted, streamed: bool
+) -> None:
+    """The SDK writes the call into the conversation when it stops, and what came of it when it goes on."""
+    paid: list[str] = []
+
+    @function_tool(name_override="look_up", needs_approval=True)
+    def pay(order: str) -> str:
+        """Pay an order."""
+        paid.append(order)
+        return f"paid {order}"
+
+    async def run(given: Any) -> Any:
+        if not streamed:
+            return await Runner.run(clerk, given, run_config=QUIET, session=session)
+        result = Runner.run_streamed(clerk, given, run_config=QUIET, session=session)
+        async for _ in result.stream_events():
+            pass
+        return result
+
+    async with connected(server) as client:
+        session = conversation(client)
+        clerk = Agent(name="clerk", model=OpenAIResponsesModel("m", client), tools=[pay])
+        stopped = await run("orders 1 2")
+        assert len(stopped.interruptions) == 2
+        kinds = [item.get("type") for item in await session.get_items()]
+        assert kinds == ["message", "reasoning", "function_call", "function_call"]
+        state = stopped.to_state()
+        for waits in stopped.interruptions:
+            state.approve(waits)
+        ended = await run(state)
+        assert sorted(paid) == ["1", "2"]
+        assert ended.final_output == "paid 1; paid 2"
+        after = await run("thanks")
+        assert after.final_output == "6: thanks"
+        assert sent(model)[1] == ("assistant", 'look_up{"order":"1"} look_up{"order":"2"}')
+
+
 async def test_the_conversation_kept_by_the_server(server: WireServer, model: Scripted) -> None:
     """`conversation_id`: the SDK sends only what is fresh, the server knows the rest."""
     async with connected(server) as client:

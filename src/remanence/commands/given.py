@@ -18,23 +18,21 @@ from typing import NamedTuple
 import msgspec
 
 from remanence.commands.caller import Bound, Caller, check_size, commit, kept_under
-from remanence.content import Message, Text, ToolCall, ToolResult
+from remanence.commands.past import GIVEN, Past, calls_with_client, no_call, no_output, rests
+from remanence.content import Message, Text, ToolResult
 from remanence.core.context import shown_bytes
 from remanence.core.session import fold
 from remanence.core.snapshots import SNAPSHOT_EVERY_RECORDS, encode_snapshot
-from remanence.core.state import CLIENT_EPOCH, Call, Session
+from remanence.core.state import Session
 from remanence.core.summary import summary_of
 from remanence.errors import InvalidInput, StoreFull
 from remanence.events import (
     Event,
     InputReceived,
-    ModelReplied,
     Recorded,
     Redacted,
     SessionUpgraded,
     ToolReturned,
-    TurnEnded,
-    TurnStarted,
 )
 from remanence.ports import Appended, Entry, Write
 from remanence.spec import AgentSpec, policy_digest
@@ -50,12 +48,11 @@ __all__ = [
     "erase",
     "keep",
     "naming",
+    "rests",
     "said_under",
     "say",
+    "withdraw",
 ]
-
-GIVEN = "given"
-"""The model of a reply that was brought along."""
 
 
 class Key(msgspec.Struct, frozen=True):
@@ -69,20 +66,14 @@ Beside = Callable[[Sequence[Recorded]], tuple[Entry, ...]]
 """Entries that belong to records: these stand where they will be journaled, without their digests."""
 
 
-def calls_with_client(s: Session) -> tuple[Call, ...]:
-    """The calls of the open turn that the client has and has not answered."""
-    calls = s.turn.calls if s.turn else ()
-    return tuple(call for call in calls if call.state == "running" and call.epoch == CLIENT_EPOCH)
-
-
 def check(caller: Caller, messages: Sequence[Message]) -> tuple[Event, ...]:
     """What these messages would be journaled as in a new session. Raises InvalidInput when they cannot be answered."""
-    return _Past(caller, Session(""), 0, None).answered(messages)
+    return Past(caller, Session(""), 0, None).answered(messages)
 
 
 def check_kept(caller: Caller, messages: Sequence[Message]) -> None:
     """Raise what `keep` would of these messages in a new session: InvalidInput, TooLarge."""
-    check_size(caller, len(msgspec.json.encode(_Past(caller, Session(""), 0, None).closed(messages))))
+    check_size(caller, len(msgspec.json.encode(Past(caller, Session(""), 0, None).closed(messages))))
 
 
 async def say(
@@ -110,7 +101,7 @@ async def say(
     if calls_with_client(s):
         events = (*upgrade, *_results(caller, s, spec, messages))
     else:
-        events = (*upgrade, *_Past(caller, s, len(upgrade), spec).answered(messages))
+        events = (*upgrade, *Past(caller, s, len(upgrade), spec).answered(messages))
     return await _append(caller, s, spec, events, _Manner(key, beside))
 
 
@@ -130,8 +121,19 @@ def bound(caller: Caller, key: Key) -> Bound:
 async def keep(
     caller: Caller, s: Session, messages: Sequence[Message], *, spec: AgentSpec, key: Key | None = None
 ) -> Appended:
-    """Journal `messages` after a session at rest, without having them answered. The same `key` again: once."""
-    return await _append(caller, s, spec, _Past(caller, s, 0, spec).closed(messages), _Manner(key, quiet=True))
+    """Journal `messages` after a session that rests, without having them answered. The same `key` again: once.
+
+    Calls among them that have no output yet are the client's: an output that comes later, in a request of its own, goes
+    to its call. Raises InvalidInput for an output of no call, Conflict when `s` is not the newest state any more.
+    """
+    return await _append(caller, s, spec, Past(caller, s, 0, spec).closed(messages), _Manner(key, quiet=True))
+
+
+async def withdraw(caller: Caller, s: Session, calls: Sequence[str], *, spec: AgentSpec) -> None:
+    """Close calls that the client has, because what asked for them goes: nobody answers them any more."""
+    parts = (Text("The call was deleted before it was answered."),)
+    gone = [Message("tool", (ToolResult(call, "", parts, True),)) for call in calls]
+    await _append(caller, s, spec, Past(caller, s, 0, spec).closed(gone), _Manner(quiet=True))
 
 
 async def erase(caller: Caller, session: str, positions: Sequence[int], *, reason: str) -> None:
@@ -201,9 +203,9 @@ def _results(caller: Caller, s: Session, spec: AgentSpec, messages: Sequence[Mes
     answered = [result.call for result in results]
     for call in answered:
         if call not in waiting or answered.count(call) > 1:
-            raise _no_call(call)
+            raise no_call(call)
     if missing := sorted(waiting.keys() - set(answered)):
-        raise _no_output(missing[0])
+        raise no_output(missing[0])
     if any(message.role == "assistant" for message in messages):
         raise InvalidInput("A reply cannot be put between a call and its output. Nothing was written.", param="input")
     spoken: list[Event] = [
@@ -215,104 +217,3 @@ def _results(caller: Caller, s: Session, spec: AgentSpec, messages: Sequence[Mes
     ]
     returned = [ToolReturned(r.call, r.parts, r.error, untrusted=spec.distrusts(waiting[r.call])) for r in results]
     return [*spoken, *returned]
-
-
-def _no_call(call: str) -> InvalidInput:
-    return InvalidInput(
-        f"No tool call found for function call output with call_id {call}. Nothing was written.", param="input"
-    )
-
-
-def _no_output(call: str) -> InvalidInput:
-    return InvalidInput(
-        f"No tool output found for function call {call}. Nothing was written; send the output of every function call "
-        "of the last reply, after the call.",
-        param="input",
-    )
-
-
-class _Past:
-    """Builds the events of messages that follow a session at rest."""
-
-    def __init__(self, caller: Caller, s: Session, before: int, spec: AgentSpec | None) -> None:
-        self._caller = caller
-        self._spec = spec
-        self._next = s.head + 1 + before
-        self._turn = s.turns
-        self._events: list[Event] = []
-        self._inputs: list[int] = []
-        self._open = False
-        self._replies = 0
-        self._calls: set[str] = set()
-
-    def answered(self, messages: Sequence[Message]) -> tuple[Event, ...]:
-        """The events, ending with something to answer."""
-        self._take(messages)
-        if self._calls:
-            raise _no_output(min(self._calls))
-        if not self._inputs and not (messages and messages[-1].role == "tool"):
-            raise InvalidInput(
-                "There is nothing to answer: the input must end with what a user says or with the output of a call. "
-                "Nothing was written.",
-                param="input",
-            )
-        if len(self._inputs) > 1:
-            self._start()  # several messages are heard together; left in the queue, each would get a turn of its own
-        return tuple(self._events)
-
-    def closed(self, messages: Sequence[Message]) -> tuple[Event, ...]:
-        """The events, ending at rest."""
-        self._take(messages)
-        if self._inputs:
-            self._start()
-        self._end()
-        return tuple(self._events)
-
-    def _take(self, messages: Sequence[Message]) -> None:
-        for message in messages:
-            if message.role != "tool" and self._calls:
-                raise _no_output(min(self._calls))
-            match message.role:
-                case "user":
-                    if all(isinstance(part, Text) and not part.text.strip() for part in message.parts):
-                        raise InvalidInput("The input is empty. Nothing was written; say something.", param="input")
-                    self._end()
-                    self._inputs.append(self._next + len(self._events))
-                    self._events.append(
-                        InputReceived(
-                            self._caller.make_id("in"),
-                            message.parts,
-                            self._caller.actor,
-                            shown=shown_bytes(self._spec, message.parts) if self._spec else 0,
-                        )
-                    )
-                case "assistant":
-                    self._reply(message)
-                case "tool":
-                    self._result(message)
-
-    def _reply(self, message: Message) -> None:
-        if not self._open:
-            self._start()
-        self._replies += 1
-        self._calls = {part.call for part in message.parts if isinstance(part, ToolCall)}
-        call = f"{GIVEN}_{self._turn}_{self._replies}"
-        self._events.append(ModelReplied(call, message.parts, cost_usd_micros=0, model=GIVEN))
-
-    def _result(self, message: Message) -> None:
-        for part in message.parts:
-            if isinstance(part, ToolResult):
-                if part.call not in self._calls:
-                    raise _no_call(part.call)
-                self._calls.discard(part.call)
-                self._events.append(ToolReturned(part.call, part.parts, part.error, started=False))
-
-    def _start(self) -> None:
-        self._turn += 1
-        self._events.append(TurnStarted(self._turn, tuple(self._inputs)))
-        self._inputs, self._open, self._replies = [], True, 0
-
-    def _end(self) -> None:
-        if self._open:
-            self._events.append(TurnEnded(self._turn, "completed"))
-            self._open, self._calls = False, set()

@@ -158,7 +158,7 @@ class _Reader:
         calls = [p for p in parts if isinstance(p, ToolCall) and (given or p.name in self._shown)]
         if calls:
             self._close(*calls)
-            self._calls = {call.call: call.name for call in calls}
+            self._calls |= {call.call: call.name for call in calls}
 
     def _return(self, record: Recorded, call: str, parts: tuple[Part, ...]) -> None:
         """Results enter in the order of their calls, whichever came first."""

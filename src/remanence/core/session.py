@@ -271,7 +271,8 @@ def _evolve_model(s: Session, turn: Turn, r: Recorded, e: ModelCalled | ModelRep
                 opens=s.opens or e.opens,
             )
         case ModelReplied():
-            calls = calls_of(e.parts, erased=r.redacted)
+            left = [call for call in turn.calls if call.state != "returned"]  # one that was brought along finds some
+            calls = (*left, *calls_of(e.parts, erased=r.redacted))
             return replace(
                 s,
                 turn=replace(turn, model=None, calls=calls, replied=not calls),

@@ -23,9 +23,9 @@ from remanence.api.described import answers
 from remanence.api.lists import Limit, Ordered, Page
 from remanence.api.once import IdempotencyKey, digest_of_request, found_before, once, remember
 from remanence.api.responses.input import Given, read_input, refuse
-from remanence.api.responses.item_pages import Placed, find_said, items_said, said_page, with_outcomes
+from remanence.api.responses.item_pages import Placed, calls_at, find_said, items_said, said_page, with_outcomes
 from remanence.api.responses.item_references import with_items
-from remanence.api.responses.items import Item, call_off_wire, spoken_item
+from remanence.api.responses.items import Item, call_off_wire, calls_on_wire, spoken_item
 from remanence.api.responses.lists import page_of, unknown
 from remanence.api.responses.request import Metadata, check_include
 from remanence.api.responses.talks import (
@@ -41,7 +41,7 @@ from remanence.api.responses.talks import (
 )
 from remanence.api.router import Face
 from remanence.commands.caller import Caller, state_of
-from remanence.commands.given import Key, check_kept, erase, keep
+from remanence.commands.given import Key, calls_with_client, check_kept, erase, keep, rests, withdraw
 from remanence.errors import Busy, Conflict, Frozen, InvalidInput, KeyReused, NotFound
 
 __all__ = ["conversations_router"]
@@ -96,7 +96,7 @@ def _shown(talk: Talk) -> Item:
 async def create_conversation(body: ConversationBody, caller: Asking) -> Response:
     """An empty conversation, or one that begins with up to twenty items."""
     given = await _read(caller, Talk("", 0), body.items or [])
-    with _named():
+    with _named(""):
         check_kept(caller, given.messages)
     talk = Talk(caller.make_id("conv"), caller.clock.now(), metadata=body.metadata or {})
     await make_talk(caller, talk)
@@ -209,8 +209,11 @@ async def delete_item(conversation_id: str, item_id: str, caller: Asking) -> Res
     if not position:
         return _json(_shown(await change_talk(caller, talk.id, lambda talk: _without(talk, item_id))))
     s = await state_of(caller, talk.session)
-    if s.turn is not None:
+    if not rests(s):
         raise Busy("A turn of this conversation is running. Nothing was deleted; wait until it has ended.")
+    if left := {call.call for call in calls_with_client(s)} & await calls_at(caller, s, position):
+        await withdraw(caller, s, sorted(left), spec=await caller.database.specs.get(s.version))
+        s = await state_of(caller, s.id)
     await erase(caller, talk.session, await with_outcomes(caller, s, position), reason=f"{item_id} was deleted")
     return _json(_shown(talk))
 
@@ -250,24 +253,25 @@ async def _add(caller: Caller, talk: Talk, given: Given, *, key: Key | None = No
 
 
 @contextmanager
-def _named() -> Generator[None]:
-    """What is `input` elsewhere is `items` here."""
+def _named(session: str) -> Generator[None]:
+    """What is `input` elsewhere is `items` here, and calls have the ids that clients know."""
     try:
         yield
     except InvalidInput as error:
         if error.param == "input":
             error.param = "items"
+        error.message = calls_on_wire(session, error.message)
         raise
 
 
 async def _add_messages(caller: Caller, talk: Talk, given: Given, key: Key | None) -> set[int]:
     for _ in range(_TRIES):
         s = await open_talk(caller, talk, resting())
-        if s.turn is not None or s.queue:
+        if not rests(s):
             raise Busy("A turn of this conversation is running. Nothing was added; wait until it has ended.")
         spec = await caller.database.specs.get(s.version)
         try:
-            with _named():
+            with _named(s.id):
                 appended = await keep(caller, s, given.messages, spec=spec, key=key)
         except (Busy, Frozen, KeyReused):
             raise

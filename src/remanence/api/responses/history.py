@@ -17,14 +17,16 @@ from remanence.events import TurnStarted
 __all__ = ["renamed", "said_before"]
 
 
-async def said_before(caller: Caller, session: str, upto: int) -> tuple[Message, ...]:
-    """Everything a session's model would be told, up to a position; calls under the ids that clients know."""
+async def said_before(caller: Caller, session: str, upto: int, *, waiting: bool = False) -> tuple[Message, ...]:
+    """Everything a session's model would be told, up to a position; calls under the ids that clients know. `waiting`:
+    also what waits for the output of a call."""
     text, first = Transcript(), 0
     for record in await read_all(caller, session, upto=upto):
         text.add(record)
         if isinstance(record.event, TurnStarted) and not first:
             first = record.event.turn
-    return renamed(session, text.messages(Window(first or 1, 1)).messages)
+    said = text.messages(Window(first or 1, 1)).messages
+    return renamed(session, (*said, *text.waiting()) if waiting else said)
 
 
 def renamed(session: str, messages: Sequence[Message]) -> tuple[Message, ...]:

@@ -23,7 +23,7 @@ from remanence.core.state import Session
 from remanence.errors import NotFound
 from remanence.events import ModelReplied, Recorded, SessionOpened, SessionUpgraded, ToolReturned, TurnStarted
 
-__all__ = ["Placed", "find_said", "items_said", "said_beside", "said_page", "with_outcomes"]
+__all__ = ["Placed", "calls_at", "find_said", "items_said", "said_beside", "said_page", "with_outcomes"]
 
 Placed = tuple[Item, int]
 """An item, and the position of the record it comes from."""
@@ -90,14 +90,24 @@ async def with_outcomes(caller: Caller, s: Session, position: int) -> list[int]:
     end = await _end_of_turn(caller, s, position)
     records = await caller.database.store.read(s.id, after=position - 1, limit=end - position + 1)
     found = [position]
-    if not isinstance(records[0].event, ModelReplied):
-        return found
+    left = _calls_in(records[0])
     for record in records[1:]:
-        if isinstance(record.event, ModelReplied):
-            break
-        if isinstance(record.event, ToolReturned):
+        if isinstance(record.event, ToolReturned) and record.event.call in left:
+            left.remove(record.event.call)
             found.append(record.position)
     return found
+
+
+async def calls_at(caller: Caller, s: Session, position: int) -> set[str]:
+    """The calls that the record at a position asks for."""
+    return {call for record in await caller.database.store.read(s.id, after=position - 1, limit=1)
+            for call in _calls_in(record)}  # fmt: skip
+
+
+def _calls_in(record: Recorded) -> set[str]:
+    """The calls that a record asks for, if it is a reply."""
+    parts = record.event.parts if isinstance(record.event, ModelReplied) else ()
+    return {part.call for part in parts if isinstance(part, ToolCall)}
 
 
 # --- where ------------------------------------------------------------------------------------------------------------

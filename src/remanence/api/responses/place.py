@@ -41,7 +41,8 @@ from remanence.api.responses.meaning import meaning_of
 from remanence.api.responses.questions import session_asking
 from remanence.api.responses.request import AGENT, CountBody, Echo, ResponseBody, echo_of
 from remanence.api.responses.spec import answers_for, paths_of, spec_for, spec_in
-from remanence.api.responses.talks import Talk, add_spoken, find_talk, follow_talk, open_talk
+from remanence.api.responses.takeover import taken_over
+from remanence.api.responses.talks import Talk, add_spoken, find_talk, open_talk
 from remanence.api.responses.ties import session_of, without_past
 from remanence.api.unfit import check_pictures, check_settings
 from remanence.commands import approvals, sessions
@@ -360,23 +361,9 @@ async def _place(caller: Caller, asked: Asked, submission: Submission) -> tuple[
             s = fold_state(Session(s.id), await caller.database.store.read(s.id, limit=1))
     if s.deleted:
         raise UnknownPrevious(f"Session {s.id} was removed. Nothing was written.", param="previous_response_id")
-    return (s, messages) if s.agent == asked.spec.name else await _taken_over(caller, s, asked, opening, messages)
-
-
-async def _taken_over(
-    caller: Caller, s: Session, asked: Asked, opening: Opening, messages: tuple[Message, ...]
-) -> tuple[Session, tuple[Message, ...]]:
-    """A session of another agent, which is told what was said before."""
-    if s.queue or (s.turn is not None and not calls_with_client(s)):
-        raise Busy(
-            f"A turn is running that {s.agent} answers, and {asked.spec.name} cannot go on before it has ended. "
-            "Nothing was written; wait, or cancel it."
-        )
-    told = await said_before(caller, s.id, s.head)
-    moved = await state_of(caller, await sessions.open_session(caller, asked.spec, opening))
-    if asked.talk is not None:
-        await follow_talk(caller, asked.talk, s, moved.id)
-    return moved, (*told, *renamed(s.id, messages))
+    if s.agent == asked.spec.name:
+        return s, messages
+    return await taken_over(caller, s, asked.spec, opening, talk=asked.talk, news=messages)
 
 
 async def _after(
@@ -488,7 +475,7 @@ async def history_of(caller: Caller, asked: Asked) -> tuple[Message, ...]:
         if not asked.talk.session:
             return ()
         s = await state_of(caller, asked.talk.session)
-        return await said_before(caller, s.id, s.head)
+        return await said_before(caller, s.id, s.head, waiting=True)
     if asked.previous is None:
         return ()
     fold = await fold_of(caller, asked.previous)

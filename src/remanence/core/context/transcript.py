@@ -105,15 +105,14 @@ class Transcript:
                 self._close_open(_UNANSWERED)
                 self._say(Message("user", self._inputs.pop(position, ())))
             case ModelCalled():
+                self._close_open(_UNANSWERED)
                 self._said_at_call = self._said
                 self._estimate(r.event)
             case ModelReplied(parts=parts, usage=usage):
-                self._close_open(_UNANSWERED)
                 if usage.input_tokens and self._said_at_call is not None:
                     self._counted = (usage.input_tokens, *self._said_at_call)
                     self._calibrate(usage.input_tokens)
-                self._open = {p.call: p.name for p in parts if isinstance(p, ToolCall)}
-                self._step = [(Message("assistant", without_logprobs(parts)), 0)]
+                self._reply(without_logprobs(parts))
                 self._enter_when_closed()
             case ToolReturned(call=call, parts=parts, error=error, blob=blob):
                 self.cuts = self.cuts or blob is not None
@@ -171,6 +170,11 @@ class Transcript:
     def blocks_text(self) -> str:
         """The memory blocks in view."""
         return blocks_text(self.blocks, self.known)
+
+    def waiting(self) -> tuple[Message, ...]:
+        """What is in no window yet: a reply with open calls, what others of it came to, what was said since."""
+        heard = [Message("user", parts) for _, parts in sorted(self._inputs.items())] if self._step else []
+        return (*(message for message, _ in self._step), *heard)
 
     def window_of(self, s: Session) -> list[TurnText]:
         """The turns of the session's current window, oldest first."""
@@ -261,6 +265,13 @@ class Transcript:
         entry = entry_of(message, position, self.family)
         self.turns[-1].say(entry)
         self._said = (self._said[0] + 1, self._said[1] + entry.tokens_max)
+
+    def _reply(self, parts: tuple[Part, ...]) -> None:
+        """A reply; one that was brought along while calls are open is one step with theirs."""
+        step = self._step if self._open else []
+        before = step[0][0].parts if step else ()
+        self._open |= {p.call: p.name for p in parts if isinstance(p, ToolCall)}
+        self._step = [(Message("assistant", (*before, *parts)), 0), *step[1:]]
 
     def _result(self, call: str, parts: tuple[Part, ...], *, error: bool, position: int = 0) -> None:
         name = self._open.pop(call, None)
