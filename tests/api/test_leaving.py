@@ -74,6 +74,7 @@ def post(server: WireServer, path: str, body: Any, **headers: str) -> socket.soc
         ("/chat/completions", {**SAID, "n": 2}, 2),
         ("/responses", {**ASKED, "stream": True}, 1),
         ("/responses", ASKED, 1),
+        ("/responses/compact", {"model": "scripted", "input": "hello"}, 1),
     ],
 )
 def test_who_leaves_before_the_first_word_is_not_answered(server: WireServer, path: str, body: Any, count: int) -> None:
@@ -85,9 +86,14 @@ def test_who_leaves_before_the_first_word_is_not_answered(server: WireServer, pa
 
 
 def test_an_answer_that_is_kept_under_a_key_is_made_whoever_leaves(tmp_path: Path) -> None:
-    with serve(tmp_path / "a.db", [says("hello there", delay_s=0.5)]) as server, server.client() as client:
+    with serve(tmp_path / "a.db", [says("hello there", delay_s=0.5)] * 2) as server, server.client() as client:
         with post(server, "/chat/completions", SAID, idempotency_key="one"):
             assert until(server, lambda made, _: made == 1)
         again = client.chat.completions.create(**SAID, extra_headers={"idempotency-key": "one"})
         assert again.choices[0].message.content == "hello there"
         assert calls(server) == (1, [])
+        summed: Any = {"model": "scripted", "input": "hello"}
+        with post(server, "/responses/compact", summed, idempotency_key="two"):
+            assert until(server, lambda made, _: made == 2)
+        assert client.responses.compact(**summed, extra_headers={"idempotency-key": "two"}).output
+        assert calls(server) == (2, [])

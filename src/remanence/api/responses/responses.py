@@ -201,9 +201,12 @@ async def count_input_tokens(request: Request, body: CountBody, caller: Asking) 
     "/responses/compact", summary="Sum up a conversation", openapi_extra=answers("CompactedResponse")
 )
 @once
-async def compact_response(request: Request, body: CompactBody, caller: Asking) -> Response:
+async def compact_response(
+    request: Request, body: CompactBody, caller: Asking, idempotency_key: IdempotencyKey = None
+) -> Response:
     """One item that stands for a conversation, written by the model. Nothing of it is kept here."""
-    return _json(await compact(request.app.state.runtime, caller, meter_of(request), body))
+    made = compact(request.app.state.runtime, caller, meter_of(request), body)
+    return _json(await (made if idempotency_key else unless_left(request, made)))
 
 
 @responses_router.get(
