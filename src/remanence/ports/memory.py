@@ -62,6 +62,10 @@ class Memories(Protocol):
         """Forget the index and its cursors: the next look at `behind` starts from the first record."""
         ...
 
+    async def begun(self) -> int:
+        """How often that was done: what was read between two equal answers was read of one index."""
+        ...
+
     async def stats(self) -> MemoryStats: ...
 
 

@@ -79,6 +79,9 @@ class EmbeddedMemories:
     async def clear(self) -> None:
         await self._memories.clear()
 
+    async def begun(self) -> int:
+        return await self._memories.begun()
+
     async def stats(self) -> MemoryStats:
         return await self._memories.stats()
 

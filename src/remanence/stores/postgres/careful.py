@@ -56,14 +56,17 @@ from remanence.stores.rows import (
     recorded,
 )
 
-__all__ = ["BLOB_GATE", "FREEZE_GATE", "MEMORY_GATE", "SHARE_MEMORY", "Outcome", "Raced", "append_carefully"]
+__all__ = ["BLOB_GATE", "FREEZE_GATE", "SHARE_PROJECTIONS", "SHUT_PROJECTIONS", "Outcome", "Raced", "append_carefully"]
 
 FREEZE_GATE = 5927136210241
 """Advisory lock: shared by who starts an effect, exclusive for who sets a freeze. `append_group` knows it too."""
 BLOB_GATE = 5927136210242
-MEMORY_GATE = 5927136210243
-"""Passed by who changes the index of the memory, shut by who empties it: a table that is emptied is locked whole."""
-SHARE_MEMORY = f"SELECT pg_advisory_xact_lock_shared({MEMORY_GATE})"
+PROJECTION_GATE = 5927136210243
+"""Passed by who moves a cursor of a projection, or changes the index of the memory; shut by who begins a projection
+anew. A table that is emptied is locked whole, and a session that somebody is about to take for read to its end by every
+projection would not be marked."""
+SHARE_PROJECTIONS = f"SELECT pg_advisory_xact_lock_shared({PROJECTION_GATE})"
+SHUT_PROJECTIONS = f"SELECT pg_advisory_xact_lock({PROJECTION_GATE})"
 """Advisory lock: shared by who writes a record that lies in a blob, exclusive for who erases blobs."""
 
 Outcome = Known | Appended | RemanenceError

@@ -30,10 +30,10 @@ from remanence.recollections import (
 from remanence.stores.memory_rows import FIELDS, INDEX_TABLES, removed_of, row_of, sources, standing
 from remanence.stores.postgres import memory_reads as reads
 from remanence.stores.postgres.access import Access
-from remanence.stores.postgres.careful import MEMORY_GATE, SHARE_MEMORY
+from remanence.stores.postgres.careful import SHARE_PROJECTIONS, SHUT_PROJECTIONS
 from remanence.stores.postgres.connect import Connection
 from remanence.stores.postgres.journal import erased_among
-from remanence.stores.postgres.views import CAUGHT_UP, MOVE_CURSOR
+from remanence.stores.postgres.views import ALL_BEHIND, CAUGHT_UP, MOVE_CURSOR
 
 __all__ = ["MEMORY", "PostgresMemories"]
 
@@ -113,13 +113,6 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) ON CONF
 """
 
 
-# In the order in which whoever writes to several sessions locks them.
-_ALL_BEHIND = """
-UPDATE sessions s SET behind = true
-FROM (SELECT sid FROM sessions WHERE NOT behind ORDER BY sid FOR NO KEY UPDATE) w WHERE s.sid = w.sid
-"""
-
-
 class PostgresMemories:
     """Memories, and the words they are found by."""
 
@@ -130,10 +123,10 @@ class PostgresMemories:
         async with self._access.transaction("indexing memories") as connection:
             sid = None
             if cursor is None:
-                await connection.execute(SHARE_MEMORY)
+                await connection.execute(SHARE_PROJECTIONS)
             else:
                 # What is lost with the server's memory is indexed again from the journal.
-                await connection.execute(f"SET LOCAL synchronous_commit TO off; {SHARE_MEMORY}")
+                await connection.execute(f"SET LOCAL synchronous_commit TO off; {SHARE_PROJECTIONS}")
                 sid = await connection.fetchval(MOVE_CURSOR, MEMORY, cursor.session, cursor.position, cursor.head)
                 if sid is None:
                     return False
@@ -165,16 +158,21 @@ class PostgresMemories:
 
     async def remove(self, selector: MemorySelector) -> MemoryRemoval:
         async with self._access.transaction("removing memories") as connection:
-            await connection.execute(SHARE_MEMORY)
+            await connection.execute(SHARE_PROJECTIONS)
             return await _remove(connection, selector)
 
     async def clear(self) -> None:
         async with self._access.transaction("clearing the memory index") as connection:
-            await connection.execute(f"SELECT pg_advisory_xact_lock({MEMORY_GATE})")
+            await connection.execute(SHUT_PROJECTIONS)
+            await connection.execute("UPDATE memory_index SET begun = begun + 1")
             await connection.execute("DELETE FROM cursors WHERE projection = $1", MEMORY)
             await connection.execute("INSERT INTO projections VALUES ($1) ON CONFLICT DO NOTHING", MEMORY)
-            await connection.execute(_ALL_BEHIND)
+            await connection.execute(ALL_BEHIND)
             await connection.execute(f"TRUNCATE {', '.join(INDEX_TABLES)}")
+
+    async def begun(self) -> int:
+        async with self._access.connection("looking at the index of the memory") as connection:
+            return await reads.begun(connection)
 
     async def stats(self) -> MemoryStats:
         async with self._access.connection("counting memories") as connection:

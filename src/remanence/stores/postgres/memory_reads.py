@@ -11,22 +11,25 @@ from remanence.stores.postgres.connect import Connection
 from remanence.stores.postgres.vectors import nearest
 from remanence.stores.refusals import no_memory, unselective
 
-__all__ = ["get", "history", "listing", "places", "search", "selected", "stats", "versions"]
+__all__ = ["begun", "get", "history", "listing", "places", "search", "selected", "stats", "versions"]
 
 _FROM = "FROM memories m JOIN memory_places p ON p.place = m.place"
 _PAGE = 200
 _TERMS_MAX = 64
 """Words of one question that are looked for."""
 
-_PLACES = """
-SELECT p.place, p.memories, p.words FROM memory_places p
-JOIN unnest($2::text[], $3::text[]) AS w (store, scope) USING (store, scope) WHERE p.project = $1
-"""
-_WORDS = "SELECT place, word, entries FROM memory_words WHERE place = ANY ($1::bigint[]) AND word = ANY ($2::text[])"
-_NAMES = (
-    "SELECT name, sum(memories)::bigint FROM memory_names WHERE place = ANY ($1::bigint[]) AND name = ANY ($2::text[]) "
-    "GROUP BY name"
+# One statement, because a memory that is added between two of them would be among the words and not in the sums.
+_ASKED = """
+WITH places AS (
+    SELECT p.place, p.memories, p.words FROM memory_places p
+    JOIN unnest($2::text[], $3::text[]) AS w (store, scope) USING (store, scope) WHERE p.project = $1
 )
+SELECT 'place' AS what, place, '' AS name, memories, words, NULL::bytea AS entries FROM places
+UNION ALL SELECT 'word', place, word, 0, 0, entries FROM memory_words
+    WHERE place = ANY (ARRAY(SELECT place FROM places)) AND word = ANY ($4::text[])
+UNION ALL SELECT 'name', 0, name, sum(memories)::bigint, 0, NULL FROM memory_names
+    WHERE place = ANY (ARRAY(SELECT place FROM places)) AND name = ANY ($4::text[]) GROUP BY name
+"""
 
 
 async def search(connection: Connection, query: MemoryQuery) -> list[MemoryHit]:
@@ -37,12 +40,13 @@ async def search(connection: Connection, query: MemoryQuery) -> list[MemoryHit]:
     if not readable or not (stems or query.vector):
         return []
     names = [place.store for place in readable], [place.scope for place in readable]
-    places = await connection.fetch(_PLACES, query.project, *names)
+    rows = await connection.fetch(_ASKED, query.project, *names, stems)
+    places = [row for row in rows if row["what"] == "place"]
     if not places:
         return []
     numbers = [row["place"] for row in places]
-    entries = [(row["place"], row["word"], row["entries"]) for row in await connection.fetch(_WORDS, numbers, stems)]
-    speakers: dict[str, int] = dict(map(tuple, await connection.fetch(_NAMES, numbers, stems)))
+    entries = [(row["place"], row["name"], row["entries"]) for row in rows if row["what"] == "word"]
+    speakers = {row["name"]: row["memories"] for row in rows if row["what"] == "name"}
     totals = Totals(sum(row["memories"] for row in places), sum(row["words"] for row in places))
     recall.score(totals, entries, speakers)
     recall.near(await nearest(connection, query, numbers))
@@ -168,6 +172,11 @@ def _where(given: dict[str, Any], subject: str | None) -> tuple[list[str], list[
             f"WHERE project = $1 AND subject = ${len(values)})"
         )
     return terms, values
+
+
+async def begun(connection: Connection) -> int:
+    """How often the index was begun anew."""
+    return await connection.fetchval("SELECT begun FROM memory_index") or 0
 
 
 async def stats(connection: Connection) -> MemoryStats:

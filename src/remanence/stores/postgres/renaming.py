@@ -11,7 +11,7 @@ import msgspec
 
 from remanence.core.ledger import kept_scope, own_scope
 from remanence.core.memory.journal import tenant_of
-from remanence.stores.postgres.careful import SHARE_MEMORY
+from remanence.stores.postgres.careful import SHARE_PROJECTIONS
 from remanence.stores.postgres.connect import Connection, connect, hang_up
 from remanence.stores.postgres.errors import DRIVER_ERRORS, explain
 from remanence.stores.postgres.journal import Packed, unpack
@@ -96,7 +96,7 @@ async def rename_user(connection: Connection, project: str, old: str, new: str) 
     scopes = (kept_scope(project, f"user:{old}"), kept_scope(project, f"user:{new}"))
     places = (project, f"user:{old}", f"user:{new}")
     tenants = [project, tenant_of(project)]
-    await connection.execute(SHARE_MEMORY)
+    await connection.execute(SHARE_PROJECTIONS)
     counts = {
         "sessions": await _run(
             connection,

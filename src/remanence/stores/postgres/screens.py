@@ -14,12 +14,13 @@ from remanence.ports import Cursor
 from remanence.screens import SCREENS, Hit, Overview, Question, Search, Seen, Tag, VersionUse
 from remanence.stores.postgres.access import Access
 from remanence.stores.postgres.asked import answer
+from remanence.stores.postgres.careful import SHARE_PROJECTIONS, SHUT_PROJECTIONS
 from remanence.stores.postgres.connect import Connection
 from remanence.stores.postgres.connect import Row as Fields
 from remanence.stores.postgres.journal import erased_among
 from remanence.stores.postgres.rows import minute_of
 from remanence.stores.postgres.sums import counted_tags, overview, search_in, version_uses
-from remanence.stores.postgres.views import CAUGHT_UP, MOVE_CURSOR
+from remanence.stores.postgres.views import ALL_BEHIND, CAUGHT_UP, MOVE_CURSOR
 
 __all__ = ["PostgresScreens"]
 
@@ -50,7 +51,7 @@ class PostgresScreens:
     async def record(self, cursor: Cursor, seen: Seen) -> None:
         async with self._access.transaction("recording what screens ask") as connection:
             # What is lost with the server's memory is read again from the journal: no need to wait for the disk.
-            await connection.execute("SET LOCAL synchronous_commit TO off")
+            await connection.execute(f"SET LOCAL synchronous_commit TO off; {SHARE_PROJECTIONS}")
             found = await connection.fetchrow(_LOCK, cursor.session)
             moved = await connection.fetchval(MOVE_CURSOR, SCREENS, cursor.session, cursor.position, cursor.head)
             if found is None or moved is None:
@@ -101,9 +102,10 @@ class PostgresScreens:
 
     async def clear(self) -> None:
         async with self._access.transaction("emptying what screens ask") as connection:
+            await connection.execute(SHUT_PROJECTIONS)
             await connection.execute(f"TRUNCATE {', '.join(_EMPTIED)}")
             await connection.execute("DELETE FROM cursors WHERE projection = $1", SCREENS)
-            await connection.execute("UPDATE sessions SET behind = true WHERE NOT behind")
+            await connection.execute(ALL_BEHIND)
 
 
 # --- adding -----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from remanence.core.memory.recall import Key
 from remanence.recollections import Memory, MemoryQuery, MemoryVector
 from remanence.stores.memory_rows import COLUMNS, memory_of
 from remanence.stores.postgres.access import Access
-from remanence.stores.postgres.careful import SHARE_MEMORY
+from remanence.stores.postgres.careful import SHARE_PROJECTIONS
 from remanence.stores.postgres.connect import Connection
 from remanence.stores.postgres.pgvector import has_copies, make_room, nearest_within
 from remanence.stores.vectors import cosines, packed, unit
@@ -52,7 +52,7 @@ class PostgresMemoryVectors:
 
     async def keep(self, model: str, vectors: Sequence[MemoryVector]) -> None:
         async with self._access.transaction("keeping vectors") as connection:
-            await connection.execute(SHARE_MEMORY)
+            await connection.execute(SHARE_PROJECTIONS)
             # First, while nothing of the table is locked: it may add a column.
             copies = bool(vectors) and await make_room(connection, len(vectors[0].vector))
             known = await connection.fetchval("SELECT dimensions FROM memory_models WHERE model = $1", model)
@@ -77,7 +77,7 @@ class PostgresMemoryVectors:
 
     async def forget(self, model: str) -> int:
         async with self._access.transaction("removing vectors") as connection:
-            await connection.execute(SHARE_MEMORY)
+            await connection.execute(SHARE_PROJECTIONS)
             await connection.execute("DELETE FROM memory_models WHERE model = $1", model)
             gone = await connection.execute("DELETE FROM memory_vectors WHERE model = $1", model)
         return int(gone.rpartition(" ")[2])

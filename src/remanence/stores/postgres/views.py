@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from remanence.ports import Cursor, SessionQuery, SessionRow, UsageQuery, UsageRow
 from remanence.stores.beginnings import LOOKED_AT, first_words
 from remanence.stores.postgres.access import Access
+from remanence.stores.postgres.careful import SHARE_PROJECTIONS, SHUT_PROJECTIONS
 from remanence.stores.postgres.connect import Connection, Row
 from remanence.stores.postgres.journal import first_rows
 from remanence.stores.postgres.rows import DUE, SESSION, UNSEEN, can_name, minute_of, session_of
@@ -19,7 +20,7 @@ from remanence.stores.unreadable import KIND as UNREADABLE
 from remanence.stores.unseen import AT_REST, with_unseen
 from remanence.stores.usage_rows import UsageEntry
 
-__all__ = ["BEHIND", "CAUGHT_UP", "MOVE_CURSOR", "PostgresViews", "conditions_of", "rows_in"]
+__all__ = ["ALL_BEHIND", "BEHIND", "CAUGHT_UP", "MOVE_CURSOR", "PostgresViews", "conditions_of", "rows_in"]
 
 USAGE = "usage"
 """The name of the projection whose cursor `record_usage` moves."""
@@ -64,6 +65,11 @@ UPDATE sessions s SET behind = false WHERE s.sid = $1 AND NOT EXISTS (
     SELECT FROM projections p LEFT JOIN cursors c ON c.projection = p.name AND c.sid = $1
     WHERE coalesce(c.position, 0) < s.head)
 """
+# In the order in which whoever writes to several sessions locks them.
+ALL_BEHIND = """
+UPDATE sessions s SET behind = true
+FROM (SELECT sid FROM sessions WHERE NOT behind ORDER BY sid FOR NO KEY UPDATE) w WHERE s.sid = w.sid
+"""
 _COUNTS = """
 SELECT (SELECT coalesce(sum(head - coalesce(fork_position, 0)), 0)::bigint FROM sessions) AS records,
     (SELECT count(*) FROM blobs) AS blobs, pg_database_size(current_database()) AS bytes,
@@ -102,15 +108,22 @@ class PostgresViews:
     async def behind(self, projection: str, *, limit: int, after: str = "") -> Sequence[Cursor]:
         """Sessions whose head is past this projection's cursor, those opened `after` one."""
         async with self._access.connection("looking for sessions to project") as connection:
-            if await connection.fetchval("SELECT 1 FROM projections WHERE name = $1", projection) is None:
-                await connection.execute("INSERT INTO projections VALUES ($1) ON CONFLICT DO NOTHING", projection)
-                await connection.execute("UPDATE sessions SET behind = true WHERE NOT behind")
-            return [Cursor(*row) for row in await connection.fetch(BEHIND, projection, limit, after)]
+            if await connection.fetchval("SELECT 1 FROM projections WHERE name = $1", projection) is not None:
+                return [Cursor(*row) for row in await connection.fetch(BEHIND, projection, limit, after)]
+        await self._follow(projection)
+        return await self.behind(projection, limit=limit, after=after)
+
+    async def _follow(self, projection: str) -> None:
+        """Make a projection known: from now on every session with something it has not read is marked."""
+        async with self._access.transaction("beginning to project") as connection:
+            await connection.execute(SHUT_PROJECTIONS)
+            await connection.execute("INSERT INTO projections VALUES ($1) ON CONFLICT DO NOTHING", projection)
+            await connection.execute(ALL_BEHIND)
 
     async def record_usage(self, cursor: Cursor, rows: Sequence[UsageEntry]) -> None:
         async with self._access.transaction("recording usage") as connection:
             # What is lost with the server's memory is counted again from the journal: no need to wait for the disk.
-            await connection.execute("SET LOCAL synchronous_commit TO off")
+            await connection.execute(f"SET LOCAL synchronous_commit TO off; {SHARE_PROJECTIONS}")
             sid = await connection.fetchval(MOVE_CURSOR, USAGE, cursor.session, cursor.position, cursor.head)
             if sid is None:
                 return

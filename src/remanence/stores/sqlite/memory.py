@@ -88,6 +88,9 @@ class SqliteMemories:
     async def clear(self) -> None:
         await self._writer.do(_clear)
 
+    async def begun(self) -> int:
+        return await self._readers.run(reads.begun, short=True)
+
     async def stats(self) -> MemoryStats:
         return await self._readers.run(reads.stats)
 
@@ -298,6 +301,7 @@ def _clear(ledger: Ledger) -> None:
     ledger.erased = True
     for table in INDEX_TABLES:
         connection.execute(f"DELETE FROM {table}")
+    connection.execute("UPDATE memory_index SET begun = begun + 1")
     connection.execute("DELETE FROM cursors WHERE projection = ?", (MEMORY,))
     connection.execute("DELETE FROM projections WHERE name = ?", (MEMORY,))
     follow(ledger, MEMORY)

@@ -20,7 +20,7 @@ from remanence.stores.memory_rows import COLUMNS, candidate_of, listed, listed_w
 from remanence.stores.refusals import no_memory, unselective
 from remanence.stores.sqlite.vectors import nearest
 
-__all__ = ["get", "history", "listing", "places", "search", "selected", "stats", "versions"]
+__all__ = ["begun", "get", "history", "listing", "places", "search", "selected", "stats", "versions"]
 
 _FROM = "FROM memories m JOIN memory_places p ON p.place = m.place"
 _PAGE = 200
@@ -191,6 +191,11 @@ def places(connection: sqlite3.Connection, project: str) -> list[Place]:
     """Where memories of a project lie, in order."""
     query = "SELECT store, scope FROM memory_places WHERE project = ? AND memories > 0 ORDER BY store, scope"
     return [Place(*row) for row in connection.execute(query, (project,))]
+
+
+def begun(connection: sqlite3.Connection) -> int:
+    """How often the index was begun anew."""
+    return connection.execute("SELECT begun FROM memory_index").fetchone()[0]
 
 
 def stats(connection: sqlite3.Connection) -> MemoryStats:

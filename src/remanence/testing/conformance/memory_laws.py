@@ -325,7 +325,9 @@ async def a_cursor_moves_with_what_it_adds(h: Harness) -> None:
     assert not await other.memories.apply([Keep(memory("late", 3))], cursor)
     assert list(await db.store.behind("memory", limit=10)) == []
     assert [one.text for one in await db.memories.list(MemoryListing(project="lab"))] == ["one"]
+    begun = await other.memories.begun()
     await db.memories.clear()
+    assert (await other.memories.begun(), await db.memories.begun()) == (begun + 1, begun + 1)
     assert list(await db.memories.list(MemoryListing(project="lab"))) == []
     assert list(await other.store.behind("memory", limit=10)) == [cursor]
 

@@ -112,6 +112,7 @@ class FaultyMemories:
         self.list = memories.list
         self.places = memories.places
         self.clear = memories.clear
+        self.begun = memories.begun
         self.stats = memories.stats
 
     async def apply(self, changes: Sequence[MemoryChange], cursor: Cursor | None = None) -> bool:
