@@ -241,6 +241,7 @@ class Remanence:
             options.input_bytes_max,
             index.settle,
             states,
+            index.follow,
         )
         if self._with_worker:
             await self._begin_work(database, hub, self._caller, index)
@@ -254,7 +255,7 @@ class Remanence:
             tools=self.shelf,
             recollector=MemoryRecollector(database, options.clock, index),
             builtins={
-                **memory_tools(database, options.clock, index.settle_own, index.read_own),
+                **memory_tools(database, options.clock, index.settle_own, index.read_own, index.follow),
                 **open_result_tool(database),
             },
             live=hub,

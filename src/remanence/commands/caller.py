@@ -17,6 +17,7 @@ from remanence.errors import Conflict, InvalidInput, KeyReused, StoreCorrupt, To
 from remanence.events import CancelAsked, Recorded, Redacted, SessionDeleted
 from remanence.ports import Appended, Clock, Database, Live, Loaded, Store, Write
 from remanence.stores.unreadable import note_unreadable
+from remanence.tools.memory_following import Follow
 
 __all__ = [
     "NOWHERE",
@@ -61,6 +62,8 @@ class Caller(msgspec.Struct, frozen=True):
     """Brings the index of the memory up to what this process journaled. None: whoever asks may be a little early."""
     states: States | None = None
     """States as this process last saw them. None: every look begins at the newest snapshot."""
+    follow: Follow | None = None
+    """Brings the index of the memory up to the journals, whoever wrote them. None: whoever runs projections does."""
 
 
 async def commit(caller: Caller, write: Write) -> Appended:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -24,6 +25,7 @@ from remanence.events import Event, MemoryForgotten, MemoryKept
 from remanence.ports import Write
 from remanence.recollections import Memory, MemoryHit, MemoryKind, MemoryListing, MemoryQuery, Place
 from remanence.tools.memory_claims import Step, claim
+from remanence.tools.memory_following import found_at_last, of_one_index
 
 __all__ = [
     "TEXT_BYTES_MAX",
@@ -50,6 +52,7 @@ TEXT_BYTES_MAX: Final = 16_000
 BLOCK_BYTES_MAX: Final = 8_000
 PAGE: Final = 200
 _TRIES: Final = 8
+Found = TypeVar("Found")
 
 
 class Dates(msgspec.Struct, frozen=True):
@@ -139,13 +142,15 @@ async def _list(caller: Caller, looking: Looking, *, every_version: bool = False
 async def show(caller: Caller, memory: str, *, version: int | None = None) -> Memory:
     """One memory, by default its newest version. Raises NotFound."""
     await settled(caller)
-    return await caller.database.memories.get(caller.project, memory, version)
+    memories = caller.database.memories
+    return await found_at_last(memories, caller.follow, partial(memories.get, caller.project, memory, version))
 
 
 async def history(caller: Caller, memory: str) -> Sequence[Memory]:
     """Every version of a memory, oldest first. Raises NotFound."""
     await settled(caller)
-    return await caller.database.memories.history(caller.project, memory)
+    memories = caller.database.memories
+    return await found_at_last(memories, caller.follow, partial(memories.history, caller.project, memory))
 
 
 async def settled(caller: Caller) -> None:
@@ -244,7 +249,7 @@ async def edit(
         await _claim(caller, Step(memory, found.version + 1), by)
         return _next(caller, found, text, valid)
 
-    await _journal(caller, first.place.store, version)
+    await _journal(caller, first.place.store, partial(_sure, caller, version))
     return await show(caller, memory)
 
 
@@ -262,7 +267,7 @@ async def forget(caller: Caller, memory: str, *, reason: str = "") -> Memory:
             await _claim(caller, Step(memory, found.version + 1, closes=True), by)
         return MemoryForgotten(found.place.store, memory, caller.actor, reason)
 
-    await _journal(caller, first.place.store, withdrawn)
+    await _journal(caller, first.place.store, partial(_sure, caller, withdrawn))
     return await show(caller, memory)
 
 
@@ -272,7 +277,7 @@ async def undo(caller: Caller, memory: str) -> Memory:
 
     Returns the memory as it is then. Raises NotFound, InvalidInput for an episode, which nobody changes.
     """
-    versions = await history(caller, memory)
+    versions = await _sure(caller, partial(history, caller, memory))
     newest = versions[-1]
     if newest.kind == "episode":
         raise InvalidInput(f"{memory} is what was said, and was never changed. Nothing was.", param="memory")
@@ -294,7 +299,7 @@ async def undo(caller: Caller, memory: str) -> Memory:
         await _claim(caller, Step(memory, found.version + 1, reopens=found.closed_at is not None), by)
         return replace(_next(caller, found, before.text, dates), untrusted=before.label == "untrusted")
 
-    await _journal(caller, newest.place.store, restored)
+    await _journal(caller, newest.place.store, partial(_sure, caller, restored))
     return await show(caller, memory)
 
 
@@ -319,8 +324,13 @@ async def set_block(caller: Caller, place: Place, name: str, text: str) -> Memor
             place.store, memory, text, scope=place.scope, kind="block", version=step.version, name=name, by=caller.actor
         )
 
-    await _journal(caller, place.store, version)
+    await _journal(caller, place.store, partial(_sure, caller, version))
     return await show(caller, memory)
+
+
+async def _sure(caller: Caller, look: Callable[[], Awaitable[Found]]) -> Found:
+    """What is decided by the index, also while it is made again."""
+    return await of_one_index(caller.database.memories, caller.follow, look)
 
 
 async def _open(caller: Caller, memory: str, seen: int | None) -> Memory:

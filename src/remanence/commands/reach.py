@@ -89,7 +89,15 @@ class Reach:
         return self.records.keys() | {session for session, _ in self._erased}
 
     async def look(self) -> None:
-        """Find everything. Raises NotFound for a session that is not there."""
+        """Find everything, also while the index is made again. Raises NotFound for a session that is not there."""
+        known, begun = dict[str, Memory](), -1
+        while begun != (begun := await self._database.memories.begun()):
+            known |= self.memories
+            self.memories = {}  # so that each is looked at again, with the versions that were not found before
+            await self._look()
+        self.memories = known | self.memories
+
+    async def _look(self) -> None:
         order = self._order
         self._unread = await unread_notes(self._database, order.project)
         for name in self._before:  # somebody had one in hand, and wrote another version of it

@@ -47,8 +47,11 @@ OWN_LOOK_SESSIONS: Final = 1_000
 BATCH_RECORDS: Final = 1_000
 ROUNDS: Final = 5
 """How often `settle` looks again when the projector, or another process, was faster with one of its sessions."""
+FOLLOW_SESSIONS: Final = 20
+"""How many `follow` reads at a time."""
 LOOK_BACK: Final = 200
 KNOWN_MAX: Final = 10_000
+_MICROS: Final = 1_000_000
 
 
 _TELLING = (SessionForked, SessionUpgraded, SessionDeleted, MemoryKept, MemoryForgotten, Redacted)
@@ -72,6 +75,8 @@ class MemoryIndex:
         self._noted: dict[str, int] = {}
         """Sessions that ended a turn, or wrote a memory, and up to which position they have to be read."""
         self._stores: set[tuple[str, str]] = set()
+        self._whole = -1
+        """Which index, as `Memories.begun` counts them, was seen to know everything."""
         self._settling = asyncio.Lock()
 
     # --- what happens in this process ---------------------------------------------------------------------------------
@@ -106,12 +111,42 @@ class MemoryIndex:
                     for session in wanted.keys() - {cursor.session for cursor in cursors}:
                         self._read_to(session, wanted[session])  # somebody else had read it
 
-    async def _project_if_readable(self, cursor: Cursor) -> None:
+    async def follow(self, for_s: float, *, newest: bool = False) -> bool:
+        """Index all that was journaled by now, in whatever process, for so long at most. Whether it came that far: what
+        cannot be read is passed by. Only what is `newest` is looked for when it came that far before."""
+        begun = await self._database.memories.begun()
+        if begun == self._whole and not newest:
+            return True
+        deadline = self._clock.now() + int(for_s * _MICROS)
+        wanted = {cursor.session: cursor.head for cursor in await self._behind()}
+        while left := [c for c in await self._behind() if c.position < wanted.get(c.session, 0)]:
+            for start in range(0, len(left), FOLLOW_SESSIONS):
+                if self._clock.now() > deadline:
+                    return begun == self._whole
+                some = left[start : start + FOLLOW_SESSIONS]
+                readable = await asyncio.gather(*(self._project_if_readable(cursor) for cursor in some))
+                for cursor, read in zip(some, readable, strict=True):
+                    if not read:
+                        del wanted[cursor.session]
+        self._whole = begun
+        return True
+
+    async def _behind(self) -> list[Cursor]:
+        """Every session that was not read to its end."""
+        found, after = list[Cursor](), ""
+        while cursors := await self._database.store.behind(MEMORY, limit=OWN_LOOK_SESSIONS, after=after):
+            found += cursors
+            after = cursors[-1].session
+        return found
+
+    async def _project_if_readable(self, cursor: Cursor) -> bool:
         """One damaged journal shall not keep the others of its user from being remembered; the projector says so."""
         try:
             await self.project(cursor)
         except (StoreCorrupt, StoreReadOnly, UnknownEvent):
             self._read_to(cursor.session, cursor.head)
+            return False
+        return True
 
     async def settle_own(self, subject: Subject) -> None:
         """Index also what the subject's own session kept: what its agent noted a moment ago."""

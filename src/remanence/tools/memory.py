@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import Any, Final, cast
 
@@ -27,6 +28,7 @@ from remanence.recollections import Memory, MemoryQuery, Place
 from remanence.spec import MemoryScope, MemoryUse, ToolSpec
 from remanence.tools.memory_access import access_now
 from remanence.tools.memory_claims import Step, claim
+from remanence.tools.memory_following import Follow, of_one_index
 from remanence.tools.memory_words import hit_words, memory_words
 from remanence.tools.results import failure
 
@@ -40,10 +42,10 @@ _Run = Callable[["_Desk", dict[str, Any]], Awaitable[ToolOutcome]]
 
 
 def memory_tools(
-    database: Database, clock: Clock, settle: Settle, read_own: Settle | None = None
+    database: Database, clock: Clock, settle: Settle, read_own: Settle | None = None, follow: Follow | None = None
 ) -> Mapping[str, Tool]:
     """The memory tools over one database, by name. `read_own` indexes what a session journaled in another process."""
-    doors = _Doors(database, clock, settle, read_own)
+    doors = _Doors(database, clock, settle, read_own, follow)
     return {name: _MemoryTool(MEMORY_TOOLS[name], run, doors) for name, run in _RUNS.items()}
 
 
@@ -52,6 +54,7 @@ class _Doors(msgspec.Struct, frozen=True):
     clock: Clock
     settle: Settle
     read_own: Settle | None = None
+    follow: Follow | None = None
 
 
 class _Refused(Exception):
@@ -74,7 +77,10 @@ class _MemoryTool:
         """Perform one call. Nothing is written but by the facts of its outcome."""
         try:
             desk = await _desk(self._doors, context)
-            return await self._run(desk, parse_arguments(call.arguments))
+            run = partial(self._run, desk, parse_arguments(call.arguments))
+            if self._run in (_search, _write):
+                return await run()
+            return await of_one_index(self._doors.database.memories, self._doors.follow, run)
         except (_Refused, ValueError) as error:
             return failure(f"Nothing was changed: {error}.")
         except RemanenceError as error:
