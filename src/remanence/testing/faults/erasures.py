@@ -20,8 +20,10 @@ from remanence.commands.memory import Looking
 from remanence.commands.proof import check_receipt
 from remanence.commands.receipts import Receipt, What
 from remanence.commands.verification import sessions_all
+from remanence.core.memory.journal import journal_of
 from remanence.errors import Conflict, NotFound, StoreUnavailable
 from remanence.events import MemoryKept
+from remanence.ports import RawRecord
 from remanence.recollections import Place
 from remanence.testing.faults.racer import KEEPER
 from remanence.testing.faults.racing import Answer, Course, only
@@ -32,6 +34,25 @@ _RECEIPTS_SEARCHED: Final = 3
 """For so many receipts the files are searched as `verify-erasure` does it; for all words they are read as they are."""
 _LONG: Final = 100_000
 _TIMES: Final = 5
+
+
+_Use = tuple[str, dict[str, Any]]
+"""A verb and what is given to it."""
+
+_REFUSALS: Final = {"edit": "Conflict", "undo": "Conflict", "withdraw": "Conflict", "fork": "Conflict"}
+"""What may be said to whoever uses what is being erased. To anybody else nothing: their verbs are always done."""
+
+
+class _Ordered(msgspec.Struct, frozen=True):
+    """What an order is about, and the rare words that go with it."""
+
+    what: What
+    name: str
+    gone: Sequence[str]
+
+    @property
+    def short(self) -> str:
+        return f"{self.what} {self.name}"
 
 
 class _Told(msgspec.Struct):
@@ -64,7 +85,7 @@ async def erased_while_edited(c: Course) -> None:
         return
     await _edited(c, told.written)
     memory = c.dice.choice((told.written, told.note))
-    verbs: list[tuple[str, dict[str, Any]]] = [
+    verbs: list[_Use] = [
         ("undo", {"memory": told.written}),
         ("undo", {"memory": memory}),
         ("withdraw", {"memory": memory}),
@@ -117,19 +138,15 @@ async def _told(c: Course) -> _Told | None:
 
 
 async def _edited(c: Course, memory: str) -> None:
-    while True:
-        try:
-            await c.rt.memory.edit(memory, "The shed is painted.")
-        except (NotFound, StoreUnavailable):
-            await c.rt.memory.catch_up()  # somebody makes the index again
-        else:
-            return
+    edited = await c.rt.memory.edit(memory, "The shed is painted.")
+    if edited.version < 2:
+        c.broken(f"{memory} was edited, and has one version")
 
 
-def _uses(c: Course, told: _Told) -> list[tuple[str, dict[str, Any]]]:
+def _uses(c: Course, told: _Told) -> list[_Use]:
     """What somebody does meanwhile with what is erased. Nothing of it says the rare words."""
     path = c.folder / c.rt.options.make_id("bundle")
-    uses: list[tuple[str, dict[str, Any]]] = [
+    uses: list[_Use] = [
         ("send", {"session": told.session, "text": "tell me where the key of the shed lies"}),
         ("send", {"session": told.other, "text": "tell me where the key of the shed lies"}),
         ("send", {"session": told.other, "text": "look key shed pot ladder corner"}),
@@ -146,34 +163,73 @@ def _uses(c: Course, told: _Told) -> list[tuple[str, dict[str, Any]]]:
     return uses
 
 
-async def _erase(c: Course, told: _Told, uses: Sequence[tuple[str, dict[str, Any]]], what: str = "") -> None:
-    """Order it once or twice, while all the rest is done; then look."""
-    what = what or c.dice.choice(("session", "user", "note", "written"))
-    orders: dict[str, tuple[What, str, Sequence[str]]] = {
-        "session": ("session", told.session, (told.said,)),
-        "user": ("user", told.user, (told.said, told.kept)),
-        "note": ("memory", told.note, (told.said,)),
-        "written": ("memory", told.written, (told.kept,)),
+async def _erase(c: Course, told: _Told, uses: Sequence[_Use], what: str = "") -> None:
+    """Order one thing or two, or the same twice, while all the rest is done; then look."""
+    orders: dict[str, _Ordered] = {
+        "session": _Ordered("session", told.session, (told.said,)),
+        "user": _Ordered("user", told.user, (told.said, told.kept)),
+        "note": _Ordered("memory", told.note, (told.said,)),
+        "written": _Ordered("memory", told.written, (told.kept,)),
     }
-    ordered, name, gone = orders[what]
+    first = what or c.dice.choice(tuple(orders))
+    second = c.dice.choice((first, first, what or c.dice.choice(tuple(orders))))
+    given = [orders[first], orders[second]][: c.dice.choice((1, 1, 2))]
     c.gone.update((told.session, told.other))
-    times = c.dice.choice((1, 1, 2))
-    answers = await c.all(*[("erase", {"what": ordered, "name": name})] * times, *uses)
-    only(c, answers[:times], "NotFound StoreUnavailable", "erase what is remembered")
-    only(c, answers[times:], "Conflict NotFound Frozen InvalidInput StoreUnavailable", "use what is erased")
-    forks = [
-        answer.ok for answer, (verb, _) in zip(answers[times:], uses, strict=True) if answer.good and verb == "fork"
+    asked: list[_Use] = [
+        ("erase", {"what": one.what, "name": one.name, "said": await _saying(c, told, one.gone)}) for one in given
     ]
+    answers = await c.all(*asked, *uses)
+    _all_answered(c, told, given, answers, uses)
+    used = answers[len(given) :]
+    forks = [answer.ok for answer, (verb, _) in zip(used, uses, strict=True) if answer.good and verb == "fork"]
     c.gone.update(forks)
-    if any(answer.good for answer in answers[:times]):
-        how = f"{ordered} {name} against {[_short(use) for use in uses]}: {[_what(a) for a in answers]}"
-        c.erased.update(dict.fromkeys(gone, how))
-        await _look(c, (told.session, told.other, *forks), gone, how)
-    elif any(answer.died or answer.refused == "StoreUnavailable" for answer in answers[:times]):
-        c.unknown.append((ordered, name, gone))
+    how = f"{[one.short for one in given]} against {[_short(use) for use in uses]}: {[_what(a) for a in answers]}"
+    gone = dict.fromkeys(w for one, answer in zip(given, answers, strict=False) if answer.good for w in one.gone)
+    c.erased.update(dict.fromkeys(gone, how))
+    for one, answer in zip(given, answers, strict=False):
+        if answer.died:
+            c.unknown.append((one.what, one.name, one.gone))
+    await _look(c, (told.session, told.other, *forks), tuple(gone), how)
 
 
-def _short(use: tuple[str, dict[str, Any]]) -> str:
+def _all_answered(
+    c: Course, told: _Told, given: Sequence[_Ordered], answers: Sequence[Answer], uses: Sequence[_Use]
+) -> None:
+    """Who may be refused, and why.
+
+    An order finds nothing only when another one of the same moment has erased it all: the racer looks at the records
+    for that. A memory is not there any more only for whoever changes one that is erased.
+    """
+    orders, names = answers[: len(given)], {one.name for one in given}
+    gone = {told.note for name in (told.session, told.user, told.note) if name in names}
+    gone |= {told.written for name in (told.user, told.written) if name in names}
+    alone = all(answer.refused == "NotFound" for answer in orders)
+    only(c, orders, "" if alone else "NotFound", f"{[one.short for one in given]}")
+    for answer, (verb, with_) in zip(answers[len(given) :], uses, strict=True):
+        allowed = _REFUSALS.get(verb, "")
+        if with_.get("memory") in gone:
+            allowed += " NotFound"
+        only(c, [answer], allowed, f"{verb} what is erased")
+
+
+async def _saying(c: Course, told: _Told, gone: Sequence[str]) -> list[tuple[str, int]]:
+    """The records that say these words now."""
+    sessions = dict.fromkeys((told.session, told.other, journal_of(c.rt.caller.project, "default")))
+    found = list[tuple[str, int]]()
+    for session in sessions:
+        rows = await _rows(c, session)
+        found += [(session, row.position) for row in rows if any(word.encode() in row.payload for word in gone)]
+    return found
+
+
+async def _rows(c: Course, session: str) -> Sequence[RawRecord]:
+    try:
+        return await c.rt.database.raw(session, limit=_LONG)
+    except NotFound:
+        return ()  # the journal of a store into which nobody has written yet
+
+
+def _short(use: _Use) -> str:
     verb, given = use
     return f"{verb} {given.get('text', '')}".strip()
 

@@ -30,7 +30,7 @@ from remanence.commands import consolidation, erasure, sessions, transfer, verif
 from remanence.commands.consolidation import Consolidating
 from remanence.commands.sessions import Opening
 from remanence.content import Text, ToolCall, Usage
-from remanence.errors import EffectInDoubt, RemanenceError
+from remanence.errors import EffectInDoubt, NotFound, RemanenceError
 from remanence.models.scripted import Scripted, last_user_text, step_of
 from remanence.ports import ModelReply, ModelRequest, OnDelta
 from remanence.recollections import Place
@@ -140,8 +140,16 @@ class Verbs:
     async def delete(self, session: str) -> Any:
         return (await sessions.delete(self._rt.caller, session)).head
 
-    async def erase(self, what: Any, name: str) -> Any:
-        return len((await erasure.erase(self._rt.caller, what, name, reason="a race")).records)
+    async def erase(self, what: Any, name: str, said: list[tuple[str, int]]) -> Any:
+        """`said` are records it must reach: there is nothing to erase only when they were erased by somebody else."""
+        try:
+            return len((await erasure.erase(self._rt.caller, what, name, reason="a race")).records)
+        except NotFound:
+            for session, position in said:
+                (record,) = await self._rt.database.store.read(session, after=position - 1, limit=1)
+                if not record.redacted:
+                    raise AssertionError(f"nothing of {what} {name} was found, and {record} is there") from None
+            raise
 
     async def edit(self, memory: str, text: str) -> Any:
         return (await self._rt.memory.edit(memory, text)).version
