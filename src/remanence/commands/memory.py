@@ -14,14 +14,16 @@ from typing import Final, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from remanence.commands.caller import Caller, commit
+from remanence.commands.caller import Caller, commit, state_in, state_loaded
 from remanence.commands.memory_stores import check_store, store_names
 from remanence.commands.sessions import Opening, open_session
 from remanence.core.memory.grants import Subject
 from remanence.core.memory.journal import STORE_AGENT, journal_of, tenant_of
 from remanence.core.memory.projection import block_id, changes_of
+from remanence.core.session import evolve
+from remanence.core.snapshots import SNAPSHOT_EVERY_RECORDS, encode_snapshot
 from remanence.errors import Conflict, InvalidInput, NotFound
-from remanence.events import Event, MemoryForgotten, MemoryKept
+from remanence.events import Event, MemoryForgotten, MemoryKept, Recorded
 from remanence.ports import Write
 from remanence.recollections import Memory, MemoryHit, MemoryKind, MemoryListing, MemoryQuery, Place
 from remanence.tools.memory_claims import Step, claim
@@ -407,9 +409,10 @@ async def _journal(caller: Caller, store: str, make: Callable[[], Awaitable[Even
     session = journal_of(caller.project, store)
     for _ in range(_TRIES):
         head = await _head(caller, session)
-        event = await make()
+        record = Recorded(session, head + 1, caller.clock.now(), 0, caller.actor, await make())
         try:
-            write = Write(session, (event,), caller.clock.now(), caller.actor, expect=head)
+            snapshot = await _snapshot(caller, record)
+            write = Write(session, (record.event,), record.at, caller.actor, expect=head, snapshot=snapshot)
             appended = await commit(caller, write)
         except Conflict:
             continue
@@ -419,6 +422,18 @@ async def _journal(caller: Caller, store: str, make: Callable[[], Awaitable[Even
         await caller.database.memories.apply(changes)
         return
     raise Conflict(f"Store {store} changed {_TRIES} times while you wrote; nothing was written. Try again.")
+
+
+async def _snapshot(caller: Caller, record: Recorded) -> bytes | None:
+    """The journal with one more record, when so much was kept that whoever reads it should begin here. Elsewhere that is
+    a worker's to see to, and it has none."""
+    store, session = caller.database.store, record.session
+    loaded = await store.load(session)
+    known = state_loaded(loaded, session)
+    if known is not None and len(loaded.records) < SNAPSHOT_EVERY_RECORDS:
+        return None
+    s = known or await state_in(store, session)  # none that can be read: something was erased
+    return encode_snapshot(evolve(s, record)) if s.head == record.position - 1 else None
 
 
 async def _head(caller: Caller, session: str) -> int:
