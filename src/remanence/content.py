@@ -19,6 +19,7 @@ from typing import Any, Literal
 import msgspec
 
 __all__ = [
+    "ITEM",
     "LOGPROBS",
     "Detail",
     "File",
@@ -38,7 +39,7 @@ __all__ = [
     "parse_arguments",
     "text_of",
     "with_logprobs",
-    "without_logprobs",
+    "without_unsent",
 ]
 
 Role = Literal["user", "assistant", "tool"]
@@ -113,6 +114,11 @@ class Opaque(msgspec.Struct, frozen=True, gc=False, tag="opaque"):
 LOGPROBS = "logprobs"
 """The provider of an `Opaque` that says how likely the tokens of a text were: to be read, never sent to a model."""
 
+ITEM = "item"
+"""The provider of an `Opaque` that holds an item which clients brought along: to be shown, never sent to a model."""
+
+_UNSENT = (LOGPROBS, ITEM)
+
 Part = Text | Image | File | Thinking | ToolCall | ToolResult | Opaque
 
 
@@ -176,11 +182,11 @@ def logprobs_in(parts: tuple[Part, ...]) -> dict[int, list[dict[str, Any]]]:
     return {one.index: one.tokens for one in found}
 
 
-def without_logprobs(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+def without_unsent(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     """What a model may read again of a reply."""
-    if not any(isinstance(part, Opaque) and part.provider == LOGPROBS for part in parts):
+    if not any(isinstance(part, Opaque) and part.provider in _UNSENT for part in parts):
         return parts
-    return tuple(part for part in parts if not (isinstance(part, Opaque) and part.provider == LOGPROBS))
+    return tuple(part for part in parts if not (isinstance(part, Opaque) and part.provider in _UNSENT))
 
 
 def text_of(parts: tuple[Part, ...]) -> str:

@@ -241,18 +241,139 @@ def test_what_failed_is_told_again_in_the_words_it_failed_with(client: Any, mode
     assert "thirteen is unlucky" in sent(model)[2][1][0]
 
 
-def test_a_conversation_keeps_what_is_over(client: Any) -> None:
+def in_talk(client: Any, talk: str) -> list[Any]:
+    """The items of a conversation as the SDK puts them into its next input."""
+    up = list(client.conversations.items.list(talk, order="asc", limit=2))
+    assert list(client.conversations.items.list(talk, order="desc", limit=2))[::-1] == up
+    assert [client.conversations.items.retrieve(item.id, conversation_id=talk) for item in up] == up
+    return [item.model_dump(exclude_unset=True) for item in up]
+
+
+def test_a_conversation_keeps_questions_and_their_answers(client: Any, model: Scripted) -> None:
+    asked = client.responses.create(model="shop", tools=ASKS, input="refund 1 2")
+    first, second = questions(asked)
+    talk = client.conversations.create(items=[user("refund 1 2"), *given_out(asked)]).id
+    past = in_talk(client, talk)
+    assert [item["type"] for item in past] == ["message", "message", "mcp_approval_request", "mcp_approval_request"]
+    assert [item["id"] for item in past[2:]] == [first, second]
+    answers = [answer(first), answer(second, False, reason="no")]
+    added = client.conversations.items.create(talk, items=answers).data
+    assert [(item.approval_request_id, item.approve) for item in added] == [(first, True), (second, False)]
+    told = client.responses.create(model="shop", tools=ASKS, input=[*past, *answers])
+    assert refunds == [1]
+    client.conversations.items.create(talk, items=given_out(told))
+    whole = in_talk(client, talk)
+    assert [item["type"] for item in whole[4:]] == ["mcp_approval_response"] * 2 + ["mcp_call"] * 2 + ["message"]
+    ran, denied = whole[6:8]
+    assert (ran["approval_request_id"], ran["output"], ran["status"]) == (first, "paid 1", "completed")
+    assert (ran["name"], ran["server_label"], ran["arguments"]) == ("refund", "shop", '{"cents": 1}')
+    assert (denied["approval_request_id"], denied["status"]) == (second, "failed")
+    after = client.responses.create(model="shop", tools=ASKS, input=[*whole, user("and now?")])
+    assert (after.output_text, refunds) == ("said: and now?", [1])
+    here = client.responses.create(model="m", input="and here?", conversation=talk)
+    assert here.output_text == "said: and here?"
+    assert [role for role, _ in sent(model)].count("tool") == 2
+    assert "mcpr_" not in str(sent(model))
+    client.conversations.items.delete(second, conversation_id=talk)
+    with pytest.raises(openai.NotFoundError):
+        client.conversations.items.retrieve(second, conversation_id=talk)
+    assert [item["type"] for item in in_talk(client, talk)].count("mcp_approval_request") == 1
+
+
+def test_an_answer_that_a_conversation_cannot_pair_is_refused(client: Any, server: WireServer) -> None:
     asked = client.responses.create(model="shop", tools=ASKS, input="refund 1")
-    past = [user("refund 1"), *given_out(asked)]
-    yes = answer(questions(asked)[0])
-    for items, param in ((past, f"items[{len(past) - 1}]"), ([*past, yes], "items")):
-        with pytest.raises(openai.BadRequestError) as refused:
-            client.conversations.create(items=items)
-        assert refused.value.param == param
-    told = client.responses.create(model="shop", tools=ASKS, input=[*past, yes])
-    talk = client.conversations.create(items=[*past, yes, *given_out(told)])
-    after = client.responses.create(model="m", input="and?", conversation=talk.id)
-    assert (after.output_text, refunds) == ("said: and?", [1])
+    (name,) = questions(asked)
+    with pytest.raises(openai.BadRequestError) as unknown:
+        client.conversations.create(items=[user("refund 1"), answer(name)])
+    assert (unknown.value.param, name in unknown.value.message) == ("items[1].approval_request_id", True)
+    talk = client.conversations.create(items=given_out(asked)).id
+    with pytest.raises(openai.BadRequestError, match=f"Duplicate item found with id {name}"):
+        client.conversations.items.create(talk, items=given_out(asked))
+    client.conversations.items.create(talk, items=[answer(name)])
+    for one in (answer(name), answer("mcpr_68")):
+        with pytest.raises(openai.BadRequestError):
+            client.conversations.items.create(talk, items=[one])
+    assert len(in_talk(client, talk)) == 3
+    with server.client(key=OTHER) as other:
+        theirs = other.conversations.create().id
+        with pytest.raises(openai.BadRequestError):
+            other.conversations.items.create(theirs, items=[answer(name)])
+    assert refunds == []
+
+
+def test_a_denial_that_is_told_at_once_reaches_the_model(client: Any, model: Scripted) -> None:
+    asked = client.responses.create(model="shop", tools=ASKS, input="refund 1")
+    no = answer(questions(asked)[0], False, reason="too dear")
+    talk = client.conversations.create(
+        items=[user("refund 1"), *given_out(asked), no, {"role": "assistant", "content": "Then not."}]
+    ).id
+    kept = [item["type"] for item in in_talk(client, talk)]
+    assert kept == ["message", "message", "mcp_approval_request", "mcp_approval_response", "message"]
+    client.responses.create(model="m", input="and?", conversation=talk)
+    assert "too dear" in str(sent(model))
+
+
+def test_what_a_server_offers_is_kept_as_it_was(client: Any) -> None:
+    offer = {"name": "refund", "input_schema": {"type": "object"}, "description": None, "annotations": None}
+    listed = {"type": "mcp_list_tools", "id": "mcpl_1", "server_label": "shop", "tools": [offer]}
+    talk = client.conversations.create(items=[listed]).id
+    (item,) = in_talk(client, talk)
+    assert (item["type"], item["server_label"], item["tools"]) == ("mcp_list_tools", "shop", [offer])
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.conversations.items.create(talk, items=[{**listed, "tools": None}])
+    assert refused.value.param == "items[0].tools"
+
+
+def test_what_is_kept_goes_along_to_another_agent(client: Any, server: WireServer) -> None:
+    asked = client.responses.create(model="shop", tools=ASKS, input="refund 1")
+    waits: Any = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
+    ran = {"type": "mcp_call", "id": "mcp_1", "server_label": "far", "name": "g", "arguments": "{}", "output": "done"}
+    talk = client.conversations.create(items=[user("refund 1"), waits]).id
+    client.conversations.items.create(talk, items=given_out(asked))
+    client.conversations.items.create(talk, items=[ran])
+    came: Any = {"type": "function_call_output", "call_id": "c1", "output": "seen"}
+    client.responses.create(model="shop", input=[came, user("never mind")], conversation=talk)
+    whole = in_talk(client, talk)
+    kinds = ["message", "function_call", "message", "mcp_approval_request", "mcp_call", "function_call_output"]
+    assert [item["type"] for item in whole] == [*kinds, "message", "message"]
+    assert (whole[4]["name"], whole[4]["output"], whole[4]["status"]) == ("g", "done", "completed")
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_session_of_the_agents_sdk_waits_for_an_approval(server: WireServer, streamed: bool) -> None:
+    """Stopped, approved, gone on: the conversation holds every item, and each of its items can be sent again."""
+    asks = sdk.HostedMCPTool(tool_config=ASKS[0])
+    quiet = sdk.RunConfig(tracing_disabled=True)
+    options: Any = {"max_retries": 0, "_strict_response_validation": True}
+
+    async def run(agent: Any, given: Any) -> Any:
+        if not streamed:
+            return await sdk.Runner.run(agent, given, run_config=quiet, session=session)
+        result = sdk.Runner.run_streamed(agent, given, run_config=quiet, session=session)
+        async for _ in result.stream_events():
+            pass
+        return result
+
+    async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key=KEY, **options) as client:
+        session: Any = sdk.OpenAIConversationsSession(openai_client=client)
+        desk = sdk.Agent[None]("desk", model=sdk.OpenAIResponsesModel("shop", client), tools=[asks])
+        stopped = await run(desk, "refund 1 2")
+        assert len(stopped.interruptions) == 2
+        state = stopped.to_state()
+        for number, waits in enumerate(stopped.interruptions):
+            state.approve(waits) if number == 0 else state.reject(waits)
+        ended = await run(desk, state)
+        assert refunds == [1]
+        assert ended.final_output.startswith("said: ")
+        assert (await run(desk, "thanks")).final_output == "said: thanks"
+        kinds = [item["type"] for item in await session.get_items()]
+        assert kinds == [
+            "message", "message", "mcp_approval_request", "mcp_approval_request", "mcp_approval_response",
+            "mcp_approval_response", "mcp_call", "mcp_call", "message", "message", "message",
+        ]  # fmt: skip
+        assert refunds == [1]
+        popped = await session.pop_item()
+        assert popped["content"][0]["text"] == "said: thanks"
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -197,7 +197,7 @@ def _worth_a_snapshot(before: Session, after: Session) -> bool:
 
 
 def _results(caller: Caller, s: Session, spec: AgentSpec, messages: Sequence[Message]) -> list[Event]:
-    """What the client's calls came to, after what it says besides: the turn hears both before the next model call."""
+    """What the client's calls came to, and what it says besides: the turn hears both before the next model call."""
     results = [p for message in messages if message.role == "tool" for p in message.parts if isinstance(p, ToolResult)]
     waiting = {call.call: call.name for call in calls_with_client(s)}
     answered = [result.call for result in results]
@@ -208,12 +208,14 @@ def _results(caller: Caller, s: Session, spec: AgentSpec, messages: Sequence[Mes
         raise no_output(missing[0])
     if any(message.role == "assistant" for message in messages):
         raise InvalidInput("A reply cannot be put between a call and its output. Nothing was written.", param="input")
-    spoken: list[Event] = [
-        InputReceived(
-            caller.make_id("in"), message.parts, caller.actor, "steer", shown=shown_bytes(spec, message.parts)
-        )
-        for message in messages
-        if message.role == "user"
-    ]
-    returned = [ToolReturned(r.call, r.parts, r.error, untrusted=spec.distrusts(waiting[r.call])) for r in results]
-    return [*spoken, *returned]
+    events: list[Event] = []
+    for message in messages:
+        if message.role == "user":
+            shown = shown_bytes(spec, message.parts)
+            events.append(InputReceived(caller.make_id("in"), message.parts, caller.actor, "steer", shown=shown))
+        events += [
+            ToolReturned(r.call, r.parts, r.error, untrusted=spec.distrusts(waiting[r.call]))
+            for r in message.parts
+            if isinstance(r, ToolResult)
+        ]
+    return events

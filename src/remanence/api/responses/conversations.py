@@ -23,9 +23,17 @@ from remanence.api.described import answers
 from remanence.api.lists import Limit, Ordered, Page
 from remanence.api.once import IdempotencyKey, digest_of_request, found_before, once, remember
 from remanence.api.responses.input import Given, read_input, refuse
-from remanence.api.responses.item_pages import Placed, calls_at, find_said, items_said, said_page, with_outcomes
+from remanence.api.responses.item_pages import (
+    Placed,
+    calls_at,
+    find_said,
+    items_said,
+    questions_kept,
+    said_page,
+    with_outcomes,
+)
 from remanence.api.responses.item_references import with_items
-from remanence.api.responses.items import Item, call_off_wire, calls_on_wire, spoken_item
+from remanence.api.responses.items import Item, approval_id, call_off_wire, calls_on_wire, spoken_item
 from remanence.api.responses.lists import page_of, unknown
 from remanence.api.responses.request import Metadata, check_include
 from remanence.api.responses.talks import (
@@ -232,12 +240,36 @@ async def _read(caller: Caller, talk: Talk, items: list[Any]) -> Given:
         refuse("items", f"at most {_ITEMS_MAX} items are added at once")
     known = [talk.session] if talk.session else []
     whole = await with_items(caller, items, path="items")
-    given = read_input(whole, lambda call: call_off_wire(known, call), path="items")
-    if given.approvals:
-        refuse("items", "an answer to an approval is given by a response")
-    if given.unanswered:
-        refuse(given.unanswered, "it may yet be answered, by a response: what a conversation keeps is over")
+    given = read_input(whole, lambda call: call_off_wire(known, call), path="items", keeps=True)
+    await _check_questions(caller, talk, given)
     return given
+
+
+async def _check_questions(caller: Caller, talk: Talk, given: Given) -> None:
+    """A question is kept once, and an answer belongs to one of the conversation that has none yet."""
+    names = {one.call for one in (*given.asked, *given.approvals)}
+    s = await state_of(caller, talk.session) if names and talk.session else None
+    kept = await questions_kept(caller, s, names) if s else {}
+    seen = set(kept)
+    for one in given.asked:
+        if one.call in seen:
+            raise InvalidInput(
+                f"Duplicate item found with id {one.call[:200]}. Nothing was written. Remove duplicate items from your "
+                "input and try again.",
+                param=f"{one.path}.id",
+            )
+        seen.add(one.call)
+    for one in given.approvals:
+        here = s.call(one.call.removeprefix(approval_id(s.id, ""))) if s else None
+        if here is not None and one.call not in kept:
+            refuse(one.path, "it answers a call that waits here: an answer to that is given by a response")
+        if one.call not in kept:
+            raise InvalidInput(
+                f"Approval request with id '{one.call[:200]}' not found in this conversation. Nothing was written.",
+                param=f"{one.path}.approval_request_id",
+            )
+        if kept[one.call].answered:
+            refuse(one.path, f"approval request '{one.call[:200]}' has an answer already")
 
 
 async def _add(caller: Caller, talk: Talk, given: Given, *, key: Key | None = None) -> tuple[set[int], tuple[str, ...]]:

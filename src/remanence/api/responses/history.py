@@ -17,10 +17,13 @@ from remanence.events import TurnStarted
 __all__ = ["renamed", "said_before"]
 
 
-async def said_before(caller: Caller, session: str, upto: int, *, waiting: bool = False) -> tuple[Message, ...]:
+async def said_before(
+    caller: Caller, session: str, upto: int, *, waiting: bool = False, whole: bool = False
+) -> tuple[Message, ...]:
     """Everything a session's model would be told, up to a position; calls under the ids that clients know. `waiting`:
-    also what waits for the output of a call."""
-    text, first = Transcript(), 0
+    also what waits for the output of a call; `whole`: also what no model is sent, for a journal that goes on from it.
+    """
+    text, first = Transcript(whole=whole), 0
     for record in await read_all(caller, session, upto=upto):
         text.add(record)
         if isinstance(record.event, TurnStarted) and not first:

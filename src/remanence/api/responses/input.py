@@ -19,6 +19,7 @@ from msgspec.structs import replace
 
 from remanence.api.media import media_type_of
 from remanence.api.responses.questions import Questions
+from remanence.api.responses.shown_only import as_part
 from remanence.content import Detail, File, Image, Message, Part, Text, Thinking, ToolCall, ToolResult
 from remanence.errors import InvalidInput
 
@@ -39,6 +40,7 @@ _WORDS = {
 }
 """What fields may say that are read, and change nothing here."""
 _SHOWN_MAX, _PATH_MAX = 60, 200
+_KEPT_BYTES_MAX = 1 << 20
 _COMPACTION = frozenset({"type", "id", "encrypted_content", "created_by"})
 
 
@@ -70,8 +72,9 @@ class Given(msgspec.Struct, frozen=True):
     """How many of the messages come before the last thing that the model said was said, that included."""
     offers: tuple[str, ...] = ()
     """The labels of the MCP servers whose offer was brought along."""
-    unanswered: str = ""
-    """The path of the last question whether a call may run that nobody answered."""
+    asked: tuple[Approval, ...] = ()
+    """The questions whether a call may run that a conversation is to keep; `approvals` are then the answers to others.
+    """
 
 
 def refuse(path: str, why: str) -> NoReturn:
@@ -79,14 +82,17 @@ def refuse(path: str, why: str) -> NoReturn:
     raise InvalidInput(f"{path}: {why}. Nothing was written.", param=path)
 
 
-def read_input(given: Any, call_of: Callable[[str], str], *, path: str = "input") -> Given:
-    """The input of a request: a text, or a list of items. `call_of` turns a call's id on the wire into ours."""
+def read_input(given: Any, call_of: Callable[[str], str], *, path: str = "input", keeps: bool = False) -> Given:
+    """The input of a request: a text, or a list of items. `call_of` turns a call's id on the wire into ours.
+
+    `keeps`: they are kept for clients, in a conversation, so questions and answers stay what they are.
+    """
     if isinstance(given, str):
         return Given((Message("user", (Text(given),)),))
     if not isinstance(given, list):
         refuse(path, "a text or a list of items is expected")
     questions = Questions(given)
-    reader = _Reader(call_of, questions)
+    reader = _Reader(call_of, questions, keeps=keeps)
     for index, item in enumerate(cast("list[Any]", given)):
         if index >= questions.fresh_from:
             reader.turn_over(item)
@@ -112,8 +118,10 @@ def _unpack(text: Any, kind: str, path: str) -> Any:
 class _Reader:
     """Gathers items into messages."""
 
-    def __init__(self, call_of: Callable[[str], str], questions: Questions) -> None:
+    def __init__(self, call_of: Callable[[str], str], questions: Questions, *, keeps: bool) -> None:
         self._call_of = call_of
+        self._keeps = keeps
+        self._asked: list[Approval] = []
         self._questions = questions
         self._messages: list[Message] = []
         self._reply: list[Part] = []
@@ -124,13 +132,12 @@ class _Reader:
         self._functions: dict[str, None] = {}
         self._offers: dict[str, None] = {}
         self._past = -1
-        self._unanswered = ""
 
     def done(self) -> Given:
         self._flush()
         told = tuple(self._messages), tuple(self._spoken), tuple(self._approvals), tuple(self._functions)
         past = self._past if self._past >= 0 else len(self._messages)
-        return Given(*told, past=past, offers=tuple(self._offers), unanswered=self._unanswered)
+        return Given(*told, past=past, offers=tuple(self._offers), asked=tuple(self._asked))
 
     def turn_over(self, item: Any) -> None:
         """What the model said last is behind, but for its questions: what comes now the client says anew."""
@@ -159,9 +166,17 @@ class _Reader:
                 _known(item, _SERVER_CALL, path)
                 if not self._questions.waits(item):
                     self._server_call(item, path)
+                elif self._keeps:
+                    self._texts(item, path, "name", "arguments", "server_label")
+                    self._keep({"output": None, "error": None, "approval_request_id": None, **item}, path)
             case "mcp_list_tools":
                 if not item.get("error") and isinstance(label := item.get("server_label"), str):
                     self._offers[label] = None  # what it offers is asked of it again; to the model it says nothing
+                if self._keeps:
+                    self._texts(item, path, "server_label")
+                    if not isinstance(item.get("tools"), list):
+                        refuse(f"{path}.tools", "a list is expected")
+                    self._keep(dict(item), path)
             case "mcp_approval_request":
                 _known(item, _QUESTION, path)
                 self._question(item, path)
@@ -211,6 +226,10 @@ class _Reader:
     def _server_call(self, item: Mapping[str, Any], path: str) -> None:
         call = _text(item.get("id"), f"{path}.id")
         self._call(call, item, path)
+        if self._keeps:
+            label = _text(item.get("server_label"), f"{path}.server_label")
+            named = {"type": "mcp_call", "server_label": label, "approval_request_id": item.get("approval_request_id")}
+            self._reply.append(as_part(named, call=len(self._reply) - 1))
         failed, output = item.get("error"), item.get("output")
         told = _failure(failed) if failed else ""
         if output:
@@ -219,12 +238,17 @@ class _Reader:
 
     def _question(self, item: Mapping[str, Any], path: str) -> None:
         name = _text(item.get("id"), f"{path}.id")
-        for field in ("name", "arguments", "server_label"):
-            _text(item.get(field), f"{path}.{field}")
+        self._texts(item, path, "name", "arguments", "server_label")
         fate = self._questions.fate(name)
-        self._unanswered = path if fate == "left" else self._unanswered
-        if fate in ("denied", "left"):
+        question = {field: item[field] for field in ("id", "type", "name", "arguments", "server_label")}
+        if self._keeps:
+            self._asked.append(Approval(name, False, "", path))
+        if self._keeps and fate != "denied":
+            self._keep(question, path)
+        elif fate in ("denied", "left"):
             self._call(name, item, path)
+            if self._keeps:
+                self._reply.append(as_part(question, call=len(self._reply) - 1))
             self._close(name, self._questions.told(name), error=True)
 
     def _approval(self, item: Mapping[str, Any], path: str) -> None:
@@ -234,6 +258,12 @@ class _Reader:
             refuse(f"{path}.approve", "true or false is expected")
         reason = item.get("reason")
         why = "" if reason is None else _text(reason, f"{path}.reason")
+        if self._keeps:
+            if call not in [one.call for one in self._asked]:
+                self._approvals.append(Approval(call, approve, why, path))
+            said = {"type": "mcp_approval_response", "approval_request_id": call, "approve": approve, "reason": reason}
+            self._keep(said, path)
+            return
         match self._questions.fate(call):
             case "answered":
                 self._approvals.append(Approval(call, approve, why, path))
@@ -241,6 +271,18 @@ class _Reader:
                 refuse(path, "the call was allowed, and no `mcp_call` among the items says what came of it")
             case _:
                 pass  # its call says what came of it
+
+    def _texts(self, item: Mapping[str, Any], path: str, *fields: str) -> None:
+        for field in fields:
+            _text(item.get(field), f"{path}.{field}")
+
+    def _keep(self, item: dict[str, Any], path: str) -> None:
+        """An item that is shown and says nothing to a model. It is a reply of its own, so it can be deleted alone."""
+        size = len(msgspec.json.encode(item))
+        if size > _KEPT_BYTES_MAX:
+            refuse(path, f"it is {size:,} bytes long, and {_KEPT_BYTES_MAX:,} are kept of such an item")
+        self._flush()
+        self._messages.append(Message("assistant", (as_part(item),)))
 
     def _result(self, call: str, parts: tuple[Part, ...], *, error: bool) -> Message:
         return Message("tool", (ToolResult(call, self._names.get(call, ""), parts, error),))

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
+from typing import NamedTuple
 
 from remanence.api.lists import Page
 from remanence.api.responses.items import Item, Shown, items_of_session
 from remanence.api.responses.mcp import remotes_of
+from remanence.api.responses.shown_only import answer_in, items_in, question_in
 from remanence.api.turn_starts import start_of
 from remanence.commands.caller import Caller, state_in
 from remanence.content import ToolCall
@@ -23,10 +25,27 @@ from remanence.core.state import Session
 from remanence.errors import NotFound
 from remanence.events import ModelReplied, Recorded, SessionOpened, SessionUpgraded, ToolReturned, TurnStarted
 
-__all__ = ["Placed", "calls_at", "find_said", "items_said", "said_beside", "said_page", "with_outcomes"]
+__all__ = [
+    "Placed",
+    "calls_at",
+    "find_said",
+    "items_said",
+    "questions_kept",
+    "said_beside",
+    "said_page",
+    "with_outcomes",
+]
 
 Placed = tuple[Item, int]
 """An item, and the position of the record it comes from."""
+
+
+class Question(NamedTuple):
+    """A question that a session keeps: the position of its record, and whether it has an answer."""
+
+    position: int
+    answered: bool
+
 
 _LOOK = 64
 _LOOK_MAX = 1_024
@@ -118,7 +137,8 @@ async def _position(caller: Caller, s: Session, name: str) -> int | None:
     kind, _, rest = name.partition("_")
     found = _TAIL.fullmatch(f"{kind}_{rest.removeprefix(f'{s.id}_')}") if rest.startswith(f"{s.id}_") else None
     if found is None:
-        return None
+        kept = await questions_kept(caller, s, [name]) if kind == "mcpr" else {}
+        return kept[name].position if kept else None
     if found["position"] is not None:
         position = int(found["position"])
         return position if 0 < position <= s.head else None
@@ -126,6 +146,30 @@ async def _position(caller: Caller, s: Session, name: str) -> int | None:
         return await start_of(caller, s, int(found["turn"]))
     except NotFound:
         return None
+
+
+async def questions_kept(caller: Caller, s: Session, names: Collection[str]) -> dict[str, Question]:
+    """Where a session keeps these questions whether a call may run, those of them that it keeps. Costs the journal back
+    to the oldest of them: their ids are those of whoever asked, and say nothing of where they are."""
+    found: dict[str, Question] = {}
+    answered: set[str] = set()
+    async with aclosing(_back(caller, s, s.head)) as stretches:
+        async for records in stretches:
+            for record in reversed(records):
+                for item in _kept_in(record):
+                    answered.add(answer_in(item))
+                    if (name := question_in(item)) in names:
+                        found.setdefault(name, Question(record.position, name in answered))
+            if len(found) == len(names):
+                break
+    return found
+
+
+def _kept_in(record: Recorded) -> list[Item]:
+    """The items of a record that say nothing to a model, the last first."""
+    if record.redacted or not isinstance(record.event, ModelReplied):
+        return []
+    return [*items_in(record.event.parts).values()][::-1]
 
 
 async def _end_of_turn(caller: Caller, s: Session, position: int) -> int:

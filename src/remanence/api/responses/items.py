@@ -19,6 +19,7 @@ from typing import Any
 import msgspec
 
 from remanence.api.responses.input import pack
+from remanence.api.responses.shown_only import items_in
 from remanence.content import File, Image, Part, Text, Thinking, ToolCall, logprobs_in, text_of
 from remanence.events import ApprovalGiven, InputReceived, ModelCalled, ModelReplied, Recorded, ToolReturned
 
@@ -49,6 +50,8 @@ __all__ = [
 ]
 
 Item = dict[str, Any]
+_OWN = ("mcp_call", "mcp_approval_request")
+"""Items of calls that say themselves what came of them."""
 _OURS = re.compile(r"call_(\d+_\d+_\d+)")
 _OURS_SAID = re.compile(rf"\b{_OURS.pattern}\b")
 
@@ -105,7 +108,7 @@ def reply_items(shown: Shown, call: str, parts: Sequence[Part]) -> list[tuple[It
     """
     made: list[tuple[Item, str]] = []
     said = calls = 0
-    likely = logprobs_in(tuple(parts))
+    likely, kept = logprobs_in(tuple(parts)), items_in(parts)
     for index, part in enumerate(parts):
         if isinstance(part, Text | Thinking) and part.text:
             item = said_item(shown, call, said, part)
@@ -114,8 +117,11 @@ def reply_items(shown: Shown, call: str, parts: Sequence[Part]) -> list[tuple[It
             made.append((item, ""))
             said += 1
         elif isinstance(part, ToolCall):
-            made.append((call_item(shown, call, calls, part), part.call))
+            item = call_item(shown, call, calls, part)
+            made.append((_kept_call(shown, call, index, item, kept[index]) if index in kept else item, part.call))
             calls += 1
+        elif index in kept:
+            made.append((_kept_item(shown, call, index, kept[index]), ""))
     silent = [part for part in parts if shown.encrypted and isinstance(part, Thinking) and not part.text]
     return made + [(said_item(shown, call, said + place, part), "") for place, part in enumerate(silent)]
 
@@ -160,6 +166,23 @@ def call_item(shown: Shown, call: str, place: int, part: ToolCall) -> Item:
         "error": None,
         "approval_request_id": None,
     }
+
+
+_KEPT_IDS = {"mcp_approval_response": "mcpa", "mcp_list_tools": "mcpl", "mcp_call": "mcp"}
+
+
+def _kept_item(shown: Shown, call: str, index: int, item: Item) -> Item:
+    """An item that a conversation keeps for its clients. A question keeps its id: its answer names that."""
+    prefix = _KEPT_IDS.get(item["type"])
+    return {**item, "id": _name(prefix, shown, call, index)} if prefix else dict(item)
+
+
+def _kept_call(shown: Shown, call: str, index: int, made: Item, item: Item) -> Item:
+    """A call that was brought along as what it was: one that an MCP server ran, or a question that was denied."""
+    if item["type"] != "mcp_call":
+        return dict(item)
+    said = {"arguments": made["arguments"], "name": made["name"], "output": None, "error": None}
+    return {**item, **said, "id": _name("mcp", shown, call, index), "status": "in_progress"}
 
 
 def open_call(shown: Shown, call: ToolCall, *, asked: bool) -> Item:
@@ -280,8 +303,9 @@ def items_of_session(how: Callable[[int], Shown], records: Sequence[Recorded]) -
         event, shown = record.event, how(record.position)
         if isinstance(event, ModelCalled):
             labels[event.call] = label_of(event.call, event.attempt)
-        if isinstance(event, ToolReturned) and calls.get(event.call, {}).get("type") == "mcp_call":
-            settle_server_call(calls[event.call], event)
+        if isinstance(event, ToolReturned) and (kind := calls.get(event.call, {}).get("type", "function_call")) in _OWN:
+            if kind == "mcp_call":
+                settle_server_call(calls[event.call], event)
             continue
         if isinstance(event, ModelReplied):
             made = reply_items(shown, labels.get(event.call, event.call), event.parts)

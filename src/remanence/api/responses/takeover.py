@@ -33,7 +33,7 @@ async def taken_over(
             f"A turn is running that {s.agent} answers, and {spec.name} cannot go on before it has ended. "
             "Nothing was written; wait, or cancel it."
         )
-    told = await said_before(caller, s.id, s.head, waiting=True)
+    told = await said_before(caller, s.id, s.head, waiting=True, whole=talk is not None)
     news = renamed(s.id, news)
     check(caller, (*told, *news))
     moved = await state_of(caller, await sessions.open_session(caller, spec, opening))

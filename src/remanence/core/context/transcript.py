@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from remanence.content import Message, Part, Text, ToolCall, ToolResult, digest_of, without_logprobs
+from remanence.content import Message, Part, Text, ToolCall, ToolResult, digest_of, without_unsent
 from remanence.core.context.entries import Entry, TurnText, encode, entry_of
 from remanence.core.context.recall import Known, Place, Remembered, blocks_text, recalled_message
 from remanence.core.context.stubs import shown_of, stub_of
@@ -64,7 +64,9 @@ class _Fixed(NamedTuple):
 class Transcript:
     """What was said, turn by turn, from the first record it was given. Feed it every record, in order."""
 
-    def __init__(self, known: Known | None = None, family: Family = "cl100k") -> None:
+    def __init__(self, known: Known | None = None, family: Family = "cl100k", *, whole: bool = False) -> None:
+        self.whole = whole
+        """Whether each reply stays as it was, with what is never sent to a model: for another journal."""
         self.known: dict[Place, Remembered] = dict(known or {})
         """The texts behind the references; what is not in it when it is recalled is shown as erased."""
         self.turns: list[TurnText] = []
@@ -112,7 +114,7 @@ class Transcript:
                 if usage.input_tokens and self._said_at_call is not None:
                     self._counted = (usage.input_tokens, *self._said_at_call)
                     self._calibrate(usage.input_tokens)
-                self._reply(without_logprobs(parts))
+                self._reply(parts if self.whole else without_unsent(parts))
                 self._enter_when_closed()
             case ToolReturned(call=call, parts=parts, error=error, blob=blob):
                 self.cuts = self.cuts or blob is not None
@@ -269,6 +271,10 @@ class Transcript:
     def _reply(self, parts: tuple[Part, ...]) -> None:
         """A reply; one that was brought along while calls are open is one step with theirs."""
         step = self._step if self._open else []
+        if step and self.whole:  # each as it was
+            self._step = [*step, (Message("assistant", parts), 0)]
+            self._open |= {p.call: p.name for p in parts if isinstance(p, ToolCall)}
+            return
         before = step[0][0].parts if step else ()
         self._open |= {p.call: p.name for p in parts if isinstance(p, ToolCall)}
         self._step = [(Message("assistant", (*before, *parts)), 0), *step[1:]]
