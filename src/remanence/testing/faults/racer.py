@@ -140,7 +140,7 @@ class Verbs:
     async def delete(self, session: str) -> Any:
         return (await sessions.delete(self._rt.caller, session)).head
 
-    async def erase(self, what: Any, name: str, said: list[tuple[str, int]]) -> Any:
+    async def erase(self, what: Any, name: str, said: Sequence[tuple[str, int]] = ()) -> Any:
         """`said` are records it must reach: there is nothing to erase only when they were erased by somebody else."""
         try:
             return len((await erasure.erase(self._rt.caller, what, name, reason="a race")).records)
