@@ -74,15 +74,16 @@ class OwnServer:
 
 
 @contextmanager
-def own_server(*, durable: bool = False, under: str | None = None) -> Generator[OwnServer]:
-    """Yield a server started for the occasion, whatever the environment says. See `postgres_server`."""
+def own_server(*, durable: bool = False, under: str | None = None, more: str = "") -> Generator[OwnServer]:
+    """Yield a server started for the occasion, whatever the environment says. See `postgres_server`. `more` are lines
+    of its configuration."""
     get_server = _server_library()
     with tempfile.TemporaryDirectory(prefix="remanence-pg-", dir=under) as directory, _permissions_kept():
         data = Path(directory) / "data"
         server = get_server(data, cleanup_mode="stop", start=False)
         server.ensure_pgdata_inited()
         with (data / "postgresql.conf").open("a", encoding="utf-8") as settings:
-            settings.write(ALWAYS if durable else ALWAYS + FAST)
+            settings.write(ALWAYS + ("" if durable else FAST) + more)
         server.start()
         try:
             yield OwnServer(server)
