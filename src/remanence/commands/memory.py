@@ -425,8 +425,10 @@ async def _journal(caller: Caller, store: str, make: Callable[[], Awaitable[Even
 
 
 async def _snapshot(caller: Caller, record: Recorded) -> bytes | None:
-    """The journal with one more record, when so much was kept that whoever reads it should begin here. Elsewhere that is
-    a worker's to see to, and it has none."""
+    """The journal with one more record, when so much was kept that whoever reads it should begin here.
+
+    Elsewhere that is a worker's to see to, and this journal has none.
+    """
     store, session = caller.database.store, record.session
     loaded = await store.load(session)
     known = state_loaded(loaded, session)
