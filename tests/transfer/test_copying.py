@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from remanence.commands.copying import backup_database, copy_database
 from remanence.commands.sessions import Opening
 from remanence.commands.transfer import verify_session
 from remanence.errors import Conflict, InvalidInput, RemanenceError, StoreUnavailable
-from remanence.ports import Entry, EntryQuery, SessionQuery
+from remanence.ports import Entry, EntryQuery, RawRecord, SessionQuery
+from remanence.runtime.around import DatabaseAround
 from remanence.spec import Limits
 
 
@@ -172,3 +174,36 @@ async def test_a_backup_that_is_not_whole_in_its_file_is_not_put_there(postgres_
         held[0].close()
         assert not (tmp_path / "backup.db").exists()
         await backup_database(rt.database, tmp_path / "backup.db")
+
+
+class ErasedMeanwhile(DatabaseAround):
+    """A database in which a session is erased when its records are about to be read for the first time."""
+
+    def __init__(self, rt: Remanence, session: str) -> None:
+        super().__init__(rt.database)
+        self._rt = rt
+        self._session = session
+        self.raw = self._erased
+
+    async def _erased(self, session: str, *, after: int = 0, limit: int = 1_000) -> Sequence[RawRecord]:
+        if session == self._session:
+            self._session = ""
+            await self._rt.memory.erase("session", session, reason="asked to")
+        return await self._rt.database.raw(session, after=after, limit=limit)
+
+
+@pytest.mark.parametrize("erased", ["root", "fork"])
+async def test_what_is_erased_meanwhile_is_whole_in_the_copy(erased: str, tmp_path: Path) -> None:
+    world = World()
+    async with runtime(f"sqlite:///{tmp_path}/a.db", world) as rt:
+        session = await rt.open("support", opening=Opening(session="root", user="ada"))
+        await session.send("hello")
+        fork = await session.fork()
+        await fork.send("report")
+        source = ErasedMeanwhile(rt, "root" if erased == "root" else fork.id)
+        async with runtime(f"sqlite:///{tmp_path}/b.db", world, worker=False) as target:
+            copied = await copy_database(source, target.database)
+            assert not copied.refused
+            for one in ("root", fork.id):
+                assert (await verify_session(target.caller, one)).sound, one
+            assert (await target.database.views.session("root")).head == (await rt.database.views.session("root")).head

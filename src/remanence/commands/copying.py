@@ -30,6 +30,7 @@ from remanence.stores.verify import Flaw, Verifier
 __all__ = ["Copied", "Refused", "backup_database", "copy_database"]
 
 _PAGE = 200
+_TRIES = 20
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -189,20 +190,29 @@ class _Copy:
     async def _copy(self, session: str) -> None:
         self.progress(session)
         try:
-            journal = await journal_of(self.source, session)
-            if await self._is_there(journal):
-                self.present += 1
-                return
-            with Spool() as spool:
-                await self._read(journal, spool)
-                summary = await summary_now(self.source, journal.row)
-                await self.target.restore(session, spool.rows(), summary, journal.row.fork)
-            self.records += journal.row.head - journal.inherited
+            for _ in range(_TRIES):
+                if await self._laid_down(await journal_of(self.source, session)):
+                    return
+            raise Conflict(f"Session {session} was being erased all the while; it was not copied. Copy again.")
         except (StoreCorrupt, Conflict, NotFound) as error:
             self.refused.append(Refused(session, error.message))
 
-    async def _read(self, journal: Journal, spool: Spool) -> None:
-        """Read a session's own records, checked, and put the blobs they name into the target."""
+    async def _laid_down(self, journal: Journal) -> bool:
+        """Lay a journal down in the target, unless something of it was erased since its head was looked up."""
+        if await self._is_there(journal):
+            self.present += 1
+            return True
+        with Spool() as spool:
+            if not await self._read(journal, spool):
+                return False
+            summary = await summary_now(self.source, journal.row)
+            await self.target.restore(journal.row.session, spool.rows(), summary, journal.row.fork)
+        self.records += journal.row.head - journal.inherited
+        return True
+
+    async def _read(self, journal: Journal, spool: Spool) -> bool:
+        """Read a session's own records, checked, and put the blobs they name into the target. Whether they explain
+        themselves: what says that one was erased may only come after them."""
         own = journal.owner(journal.row.head)
         after = own.first - 1
         verifier = Verifier(previous=await self._digest_at(self.source, journal, after), after=after)
@@ -211,8 +221,10 @@ class _Copy:
             await asyncio.to_thread(spool.add, page)
             for row in page:
                 await self._copy_blobs(row)
-        verifier.announce(await erased_elsewhere(self.source, journal, verifier.unannounced))
+        later = await erased_elsewhere(self.source, journal, verifier.unannounced)
+        verifier.announce(later)
         _refuse(journal, verifier.finish(own.last))
+        return not later
 
     async def _copy_blobs(self, row: RawRecord) -> None:
         for digest in blobs_named(row.payload):
