@@ -1,4 +1,4 @@
-"""Races over what is erased: whoever remembers, corrects, quotes, indexes or forks it meanwhile.
+"""What is told, ordered to be erased while others use it, and looked for afterwards: `erasures.py` says in which races.
 
 Everything an order is about holds one rare word, and nobody says it anew once the order is given. So when a receipt is
 signed and the sessions rest, the word is nowhere: in no record, no memory, no hit of a search, no entry of the registry
@@ -8,7 +8,7 @@ and no byte of the database's files. What is written down by whoever had it in v
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,10 +25,11 @@ from remanence.errors import Conflict, NotFound, StoreUnavailable
 from remanence.events import MemoryKept
 from remanence.ports import RawRecord
 from remanence.recollections import Place
-from remanence.testing.faults.racer import KEEPER
+from remanence.stores.vectors import packed
+from remanence.testing.faults.racer import KEEPER, vector_of
 from remanence.testing.faults.racing import Answer, Course, only
 
-__all__ = ["ERASURES", "audit_erased"]
+__all__ = ["Ordered", "Told", "Use", "audit_erased", "erase", "order", "saying", "told", "uses", "word", "words_in"]
 
 _RECEIPTS_SEARCHED: Final = 3
 """For so many receipts the files are searched as `verify-erasure` does it; for all words they are read as they are."""
@@ -36,26 +37,28 @@ _LONG: Final = 100_000
 _TIMES: Final = 5
 
 
-_Use = tuple[str, dict[str, Any]]
+Use = tuple[str, dict[str, Any]]
 """A verb and what is given to it."""
 
 _REFUSALS: Final = {"edit": "Conflict", "undo": "Conflict", "withdraw": "Conflict", "fork": "Conflict"}
 """What may be said to whoever uses what is being erased. To anybody else nothing: their verbs are always done."""
 
 
-class _Ordered(msgspec.Struct, frozen=True):
+class Ordered(msgspec.Struct, frozen=True):
     """What an order is about, and the rare words that go with it."""
 
     what: What
     name: str
     gone: Sequence[str]
+    memories: Sequence[str] = ()
+    """Memories that go, which nobody can change any more."""
 
     @property
     def short(self) -> str:
         return f"{self.what} {self.name}"
 
 
-class _Told(msgspec.Struct):
+class Told(msgspec.Struct):
     """A person, two sessions of theirs, what was said and noted there, and what a person noted about them."""
 
     user: str
@@ -68,90 +71,50 @@ class _Told(msgspec.Struct):
     """The rare word of what a person noted as `written`."""
     written: str
 
-
-async def erased_while_remembered(c: Course) -> None:
-    """What is erased is in nothing that an agent, a person or an index makes of it meanwhile."""
-    told = await _told(c)
-    if told is None:
-        return
-    orders = c.dice.sample(_uses(c, told), c.dice.randrange(2, 6))
-    await _erase(c, told, orders)
-
-
-async def erased_while_edited(c: Course) -> None:
-    """A person who edits, withdraws and takes back what is erased does so before, or is told."""
-    told = await _told(c)
-    if told is None:
-        return
-    await _edited(c, told.written)
-    memory = c.dice.choice((told.written, told.note))
-    verbs: list[_Use] = [
-        ("undo", {"memory": told.written}),
-        ("undo", {"memory": memory}),
-        ("withdraw", {"memory": memory}),
-        ("edit", {"memory": memory, "text": "The shed is green."}),
-        ("send", {"session": told.session, "text": "change The shed is gone."}),
-        ("rebuild", {}),
-    ]
-    await _erase(c, told, c.dice.sample(verbs, 3))
-
-
-async def erased_while_said(c: Course) -> None:
-    """A turn that was begun before the order, and takes its note after it, leaves nothing of it."""
-    user = c.rt.options.make_id("user")
-    session, rare = await c.surely("open", agent=KEEPER, user=user), _word(c)
-    await c.surely("send", session=session, text=f"note The key lies under the {rare} pot behind the shed.", key="k")
-    if c.dice.random() < 0.5:
-        await c.surely("send", session=session, text="look key shed pot", key="l")
-    await asyncio.sleep(c.dice.choice((0, 0, 0.005, 0.01, 0.02, 0.05)))
-    told = _Told(user, session, session, rare, "", _word(c), "")
-    await _erase(c, told, c.dice.sample(_uses(c, told)[:7], 2), c.dice.choice(("session", "user")))
-
-
-ERASURES: Final[Sequence[Callable[[Course], Awaitable[None]]]] = (
-    erased_while_remembered,
-    erased_while_edited,
-    erased_while_said,
-)
+    def orders(self) -> dict[str, Ordered]:
+        """What may be ordered."""
+        return {
+            "session": Ordered("session", self.session, (self.said,), (self.note,)),
+            "user": Ordered("user", self.user, (self.said, self.kept), (self.note, self.written)),
+            "note": Ordered("memory", self.note, (self.said,), (self.note,)),
+            "written": Ordered("memory", self.written, (self.kept,), (self.written,)),
+        }
 
 
 # --- what is told, and what is done with it ---------------------------------------------------------------------------
 
 
-def _word(c: Course) -> str:
+def word(c: Course) -> str:
+    """One that nobody has said before."""
     return f"quince{c.rt.options.make_id('w')}".replace("_", "")
 
 
-async def _told(c: Course) -> _Told | None:
-    user, said, kept = c.rt.options.make_id("user"), _word(c), _word(c)
+async def told(c: Course, *, nobody: bool = False) -> Told | None:
+    """Have somebody say and note something, or `nobody`: a session without a user. None when its worker was killed so
+    often that the call was given up."""
+    user, said, kept = "" if nobody else c.rt.options.make_id("user"), word(c), word(c)
     session, other = await c.surely("open", agent=KEEPER, user=user), await c.surely("open", agent=KEEPER, user=user)
     await c.surely("send", session=session, text=f"note The key lies under the {said} pot behind the shed.", key="k")
     await c.until(session, lambda s: s.turns > 0 and s.turn is None)
     notes = [r.event.memory for r in await c.records(session) if isinstance(r.event, MemoryKept)]
     if not notes:
-        return None  # its worker was killed so often that the call was given up
-    place = Place("default", f"user:{user}")
+        return None
+    place = Place("default", f"user:{user}" if user else "project")
     written = await c.rt.memory.keep(f"The ladder stands in the {kept} corner of the shed.", place)
     if c.dice.random() < 0.5:
         await c.rt.memory.catch_up()
-    return _Told(user, session, other, said, notes[0], kept, written.id)
+    return Told(user, session, other, said, notes[0], kept, written.id)
 
 
-async def _edited(c: Course, memory: str) -> None:
-    edited = await c.rt.memory.edit(memory, "The shed is painted.")
-    if edited.version < 2:
-        c.broken(f"{memory} was edited, and has one version")
-
-
-def _uses(c: Course, told: _Told) -> list[_Use]:
+def uses(c: Course, told: Told) -> list[Use]:
     """What somebody does meanwhile with what is erased. Nothing of it says the rare words."""
     path = c.folder / c.rt.options.make_id("bundle")
-    uses: list[_Use] = [
+    done: list[Use] = [
         ("send", {"session": told.session, "text": "tell me where the key of the shed lies"}),
         ("send", {"session": told.other, "text": "tell me where the key of the shed lies"}),
         ("send", {"session": told.other, "text": "look key shed pot ladder corner"}),
         ("fork", {"session": told.session}),
-        ("consolidate", {"user": told.user}),
+        ("consolidate", {"user": told.user}) if told.user else ("recall", {"text": "ladder"}),
         ("rebuild", {}),
         ("export", {"session": told.session, "path": str(path)}),
         ("send", {"session": told.session, "text": "correct The key is lost."}),
@@ -159,27 +122,25 @@ def _uses(c: Course, told: _Told) -> list[_Use]:
         ("recall", {"text": "key of the shed"}),
         ("verify", {"session": told.session}),
         ("edit", {"memory": told.written, "text": "The ladder is lent."}),
+        ("embed", {}),
     ]
-    return uses
+    return done
 
 
-async def _erase(c: Course, told: _Told, uses: Sequence[_Use], what: str = "") -> None:
+async def erase(c: Course, told: Told, uses: Sequence[Use], what: str = "") -> list[Answer]:
     """Order one thing or two, or the same twice, while all the rest is done; then look."""
-    orders: dict[str, _Ordered] = {
-        "session": _Ordered("session", told.session, (told.said,)),
-        "user": _Ordered("user", told.user, (told.said, told.kept)),
-        "note": _Ordered("memory", told.note, (told.said,)),
-        "written": _Ordered("memory", told.written, (told.kept,)),
-    }
+    orders = told.orders()
     first = what or c.dice.choice(tuple(orders))
     second = c.dice.choice((first, first, what or c.dice.choice(tuple(orders))))
     given = [orders[first], orders[second]][: c.dice.choice((1, 1, 2))]
-    c.gone.update((told.session, told.other))
-    asked: list[_Use] = [
-        ("erase", {"what": one.what, "name": one.name, "said": await _saying(c, told, one.gone)}) for one in given
-    ]
-    answers = await c.all(*asked, *uses)
-    _all_answered(c, told, given, answers, uses)
+    return await order(c, given, uses, (told.session, told.other))
+
+
+async def order(c: Course, given: Sequence[Ordered], uses: Sequence[Use], sessions: Sequence[str]) -> list[Answer]:
+    """Order this while that is done in these sessions; then look. Returns what was answered to the uses."""
+    c.gone.update(sessions)
+    answers = await c.all(*[await asked(c, one, sessions) for one in given], *uses)
+    _all_answered(c, given, answers, uses)
     used = answers[len(given) :]
     forks = [answer.ok for answer, (verb, _) in zip(used, uses, strict=True) if answer.good and verb == "fork"]
     c.gone.update(forks)
@@ -189,20 +150,22 @@ async def _erase(c: Course, told: _Told, uses: Sequence[_Use], what: str = "") -
     for one, answer in zip(given, answers, strict=False):
         if answer.died:
             c.unknown.append((one.what, one.name, one.gone))
-    await _look(c, (told.session, told.other, *forks), tuple(gone), how)
+    await _look(c, (*sessions, *forks), tuple(gone), how)
+    return used
 
 
-def _all_answered(
-    c: Course, told: _Told, given: Sequence[_Ordered], answers: Sequence[Answer], uses: Sequence[_Use]
-) -> None:
+async def asked(c: Course, one: Ordered, sessions: Sequence[str]) -> Use:
+    """An order as a racer is given it: with the records that it has to reach."""
+    return "erase", {"what": one.what, "name": one.name, "said": await saying(c, sessions, one.gone)}
+
+
+def _all_answered(c: Course, given: Sequence[Ordered], answers: Sequence[Answer], uses: Sequence[Use]) -> None:
     """Who may be refused, and why.
 
     An order finds nothing only when another one of the same moment has erased it all: the racer looks at the records
     for that. A memory is not there any more only for whoever changes one that is erased.
     """
-    orders, names = answers[: len(given)], {one.name for one in given}
-    gone = {told.note for name in (told.session, told.user, told.note) if name in names}
-    gone |= {told.written for name in (told.user, told.written) if name in names}
+    orders, gone = answers[: len(given)], {memory for one in given for memory in one.memories}
     alone = all(answer.refused == "NotFound" for answer in orders)
     only(c, orders, "" if alone else "NotFound", f"{[one.short for one in given]}")
     for answer, (verb, with_) in zip(answers[len(given) :], uses, strict=True):
@@ -212,11 +175,10 @@ def _all_answered(
         only(c, [answer], allowed, f"{verb} what is erased")
 
 
-async def _saying(c: Course, told: _Told, gone: Sequence[str]) -> list[tuple[str, int]]:
-    """The records that say these words now."""
-    sessions = dict.fromkeys((told.session, told.other, journal_of(c.rt.caller.project, "default")))
+async def saying(c: Course, sessions: Sequence[str], gone: Sequence[str]) -> list[tuple[str, int]]:
+    """The records of these sessions, and of what people note, that say one of these words now."""
     found = list[tuple[str, int]]()
-    for session in sessions:
+    for session in dict.fromkeys((*sessions, journal_of(c.rt.caller.project, "default"))):
         rows = await _rows(c, session)
         found += [(session, row.position) for row in rows if any(word.encode() in row.payload for word in gone)]
     return found
@@ -229,7 +191,7 @@ async def _rows(c: Course, session: str) -> Sequence[RawRecord]:
         return ()  # the journal of a store into which nobody has written yet
 
 
-def _short(use: _Use) -> str:
+def _short(use: Use) -> str:
     verb, given = use
     return f"{verb} {given.get('text', '')}".strip()
 
@@ -310,21 +272,22 @@ async def _versions(c: Course, receipt: Receipt) -> str:
 
 async def _nowhere(c: Course) -> None:
     """No byte of the files holds a word; where one does, it is said in which records and entries it stands."""
-    words = {word.encode(): how for word, how in c.erased.items()}
-    in_files = set[bytes]()
+    in_files = set[str]()
     for path in await c.rt.database.files():
-        in_files |= await asyncio.to_thread(_words_in, path, words.keys())
+        in_files |= await asyncio.to_thread(words_in, path, tuple(c.erased))
     for word in in_files:
-        c.broken(f"{word.decode()} is in the files after {words[word]}: {await _places(c, word)}")
+        c.broken(f"{word} is in the files after {c.erased[word]}: {await _places(c, word.encode())}")
     await _in_no_memory(c, "at the end")
 
 
-def _words_in(path: Path, words: Any) -> set[bytes]:
+def words_in(path: Path, words: Sequence[str]) -> set[str]:
+    """Which words stand in a file, or their vectors."""
     try:
-        content = path.read_bytes().lower()
+        content = path.read_bytes()
     except FileNotFoundError:
         return set()
-    return {word for word in words if word in content}
+    lower = content.lower()
+    return {word for word in words if word.encode() in lower or packed(vector_of(word), None) in content}
 
 
 async def _places(c: Course, word: bytes) -> list[str]:

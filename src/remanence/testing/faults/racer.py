@@ -15,9 +15,11 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import sys
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,8 +27,8 @@ import msgspec
 
 from remanence import logs
 from remanence.agent import Agent, tool
-from remanence.app import Options, Remanence
-from remanence.commands import consolidation, erasure, sessions, transfer, verification
+from remanence.app import Options, Remanence, open_database
+from remanence.commands import consolidation, copying, erasure, sessions, transfer, verification
 from remanence.commands.consolidation import Consolidating
 from remanence.commands.sessions import Opening
 from remanence.content import Text, ToolCall, Usage
@@ -34,12 +36,13 @@ from remanence.errors import EffectInDoubt, NotFound, RemanenceError
 from remanence.models.scripted import Scripted, last_user_text, step_of
 from remanence.ports import ModelReply, ModelRequest, OnDelta
 from remanence.recollections import Place
+from remanence.runtime.embedding import embed_missing
 from remanence.runtime.services import Times
 from remanence.spec import AgentSpec, AskRule, Limits
 from remanence.testing.faults.remembering import keeper
 from remanence.testing.faults.world import World
 
-__all__ = ["KEEPER", "NAMES", "TIMES", "TOKENS", "agents_of", "answer", "version_of"]
+__all__ = ["KEEPER", "NAMES", "TIMES", "TOKENS", "agents_of", "answer", "vector_of", "version_of"]
 
 TIMES: Final = Times(lease_s=0.6, linger_s=0.05, poll_s=0.02, retry_base_s=0.02, held_s=0.2, drain_s=2.0)
 NAMES: Final = ("racer", "frozen")
@@ -85,13 +88,21 @@ class Unhurried(Scripted):
         return await super().reply(request, on_delta)
 
 
-class Lengths:
-    """Vectors that are good for nothing but to be there."""
+def vector_of(text: str) -> list[float]:
+    """A vector by which the rare word of a text is known: it is there as long as the vector is."""
+    rare = re.search(r"quince\w+", text)
+    digest = sha256((rare.group() if rare else text).encode()).digest()
+    return [1.0 + byte for byte in digest[:8]]
 
-    model = "lengths"
+
+class RareWords:
+    """Vectors that are good for nothing but to be found again."""
+
+    model = "rare words"
 
     async def embed(self, texts: Sequence[str]) -> Sequence[Sequence[float]]:
-        return [[float(len(text)), 1.0] for text in texts]
+        await asyncio.sleep(random.choice(MODEL_S))
+        return [vector_of(text) for text in texts]
 
     async def close(self) -> None:
         """There is nothing to close."""
@@ -163,6 +174,22 @@ class Verbs:
     async def recall(self, text: str) -> Any:
         return len(await self._rt.memory.search(text))
 
+    async def keep(self, text: str, scope: str, subjects: Sequence[str]) -> Any:
+        return (await self._rt.memory.keep(text, Place("default", scope), subjects=subjects)).id
+
+    async def embed(self) -> Any:
+        return await embed_missing(self._rt.database, RareWords())
+
+    async def copy(self, path: str) -> Any:
+        target = await open_database(f"sqlite:///{path}")
+        try:
+            copied = await copying.copy_database(self._rt.database, target)
+        finally:
+            await target.close()
+        if copied.refused:
+            raise AssertionError(f"not copied: {copied.refused}")
+        return copied.records
+
     async def consolidate(self, user: str) -> Any:
         place = Place("default", f"user:{user}")
         return await consolidation.consolidate(self._rt.caller, place, Consolidating("keeping"), now=True)
@@ -231,7 +258,7 @@ async def done(verb: Callable[..., Awaitable[Any]], order: int, arguments: dict[
 
 async def race(url: str, world: World, name: str) -> None:
     """Work, and obey, until standard input ends."""
-    options = Options(times=TIMES, worker_name=name, actor=name, embedder=Lengths())
+    options = Options(times=TIMES, worker_name=name, actor=name, embedder=RareWords())
     models = {"scripted": Scripted(answer), "keeping": Unhurried(keeper)}
     async with Remanence(url, agents=agents_of(world), models=models, options=options) as rt:
         verbs, doing = Verbs(rt), set[asyncio.Task[None]]()

@@ -25,7 +25,8 @@ from remanence.events import (
     ToolResolved,
     ToolStarted,
 )
-from remanence.testing.faults.erasures import ERASURES, audit_erased
+from remanence.testing.faults.erased import audit_erased
+from remanence.testing.faults.erasures import ERASURES
 from remanence.testing.faults.racing import Course, Raced, onlooker, only
 from remanence.testing.faults.world import World
 
