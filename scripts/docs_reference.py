@@ -382,6 +382,12 @@ def compatibility_page() -> str:
         *parameters,
         "## Headers",
         grid(("header", "what it does", "read by"), headers),
+        "## Errors",
+        "The object of an error, its status, `type`, `code` and `param` are the vendor's: `model_not_found` (400 from "
+        "Responses, 404 elsewhere), `previous_response_not_found`, `context_length_exceeded`, `unknown_parameter`, "
+        "`missing_required_parameter`, `invalid_type`, `invalid_value`, `invalid_api_key`, `rate_limit_exceeded`. "
+        "Others differ:",
+        grid(("when", "here", "the vendor"), [(one.when, one.here, one.there) for one in compatibility.REFUSALS]),
         "## Resources that are not served",
         "There are no routes for " + ", ".join(f"`{name}`" for name in compatibility.NOT_SERVED) + ".",
     )

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-__all__ = ["HEADERS", "NOT_SERVED", "OPERATIONS", "PARAMETERS", "Header", "Operation", "Parameter", "State"]
+__all__ = ["HEADERS", "NOT_SERVED", "OPERATIONS", "PARAMETERS", "REFUSALS", "Header", "Operation", "Parameter", "State"]
 
 State = Literal["full", "partial", "not yet"]
 
@@ -41,6 +41,14 @@ class Header(msgspec.Struct, frozen=True):
     name: str
     what: str
     read_by: tuple[str, ...]
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """What is refused with another code than the vendor's: when, how here, and how there."""
+
+    when: str
+    here: str
+    there: str
 
 
 def _rows(root: str, *rows: tuple[str, State, str] | tuple[str, State, str, str]) -> tuple[Operation, ...]:
@@ -402,6 +410,22 @@ HEADERS: tuple[Header, ...] = (
     ),
 )
 """Headers of ours, and those whose reach has to be said."""
+
+REFUSALS: tuple[Refusal, ...] = (
+    Refusal("an id that there is not", "404, code `not_found`", "404, mostly without a code"),
+    Refusal(
+        "a model of a chat that there is not", "404, code `model_not_found`, `param` is `model`", "without `param`"
+    ),
+    Refusal("a key that is wrong or missing", "401, type `authentication_error`", "401, type `invalid_request_error`"),
+    Refusal(
+        "what is served elsewhere and not here, or not by the model; items that do not belong together",
+        "400, code `invalid_input`, and the path of the field",
+        "400, codes of many kinds (`unsupported_parameter`, `unsupported_value`), or none",
+    ),
+    Refusal("a budget that is used up", "402, code `budget_exceeded`", "429, code `insufficient_quota`"),
+    Refusal("a turn that is running", "409, code `busy`", "a code of its own"),
+)
+"""Errors whose code or type is another one than the vendor's, as far as that is published."""
 
 NOT_SERVED = (
     "admin",

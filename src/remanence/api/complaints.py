@@ -11,11 +11,54 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from remanence.api.decoding import DEPTH_MAX
+from remanence.errors import InvalidInput
 
-__all__ = ["complaint", "no_json"]
+__all__ = ["Complaint", "MissingParameter", "complaint", "no_json"]
+
+
+class UnknownParameter(InvalidInput):
+    """A field that is not known here, or not here yet."""
+
+    code = "unknown_parameter"
+
+
+class MissingParameter(InvalidInput):
+    """A field that is needed is not there."""
+
+    code = "missing_required_parameter"
+
+
+class InvalidType(InvalidInput):
+    """A field holds another type of JSON than it takes."""
+
+    code = "invalid_type"
+
+
+class InvalidValue(InvalidInput):
+    """A field holds a value that it does not take."""
+
+    code = "invalid_value"
+
+
+class Complaint(NamedTuple):
+    """What is wrong: the path of a field, the words, and the error that says so on the vendors' faces."""
+
+    path: str
+    words: str
+    kind: type[InvalidInput]
+
+
+_KINDS: dict[str, type[InvalidInput]] = {
+    "extra_forbidden": UnknownParameter,
+    "missing": MissingParameter,
+    "union_tag_not_found": MissingParameter,
+    "int_parsing": InvalidType,
+    "float_parsing": InvalidType,
+    "bool_parsing": InvalidType,
+}
 
 PATH_MAX = 200
 _WORDS = {
@@ -46,17 +89,22 @@ def no_json(error: Exception, given: bytes) -> str:
     return str(error)
 
 
-def complaint(errors: Sequence[Mapping[str, Any]], body: Any) -> tuple[str, str]:
-    """What is wrong with `body`, of pydantic's complaints about it: the path of a field, and the words."""
-    told = [(_path_of(one, body), _words_of(one)) for one in errors]
-    top, _ = told[0]
-    near = [one for one in told if one[0] == top or one[0].startswith((f"{top}.", f"{top}["))]
-    path, words = max(near, key=lambda one: len(re.findall(r"[.\[]", one[0])))
+def complaint(errors: Sequence[Mapping[str, Any]], body: Any) -> Complaint:
+    """What is wrong with `body`, of pydantic's complaints about it."""
+    told = [Complaint(_path_of(one, body), _words_of(one), _kind_of(one)) for one in errors]
+    top = told[0].path
+    near = [one for one in told if one.path == top or one.path.startswith((f"{top}.", f"{top}["))]
+    path, words, kind = max(near, key=lambda one: len(re.findall(r"[.\[]", one.path)))
     if path == top:
-        others = dict.fromkeys(said.removeprefix(_SHOULD_BE) for _, said in near if said.startswith(_SHOULD_BE))
+        others = dict.fromkeys(one.words.removeprefix(_SHOULD_BE) for one in near if one.words.startswith(_SHOULD_BE))
         if len(others) > 1:
             words = _SHOULD_BE + " or ".join(others)
-    return path if len(path) <= PATH_MAX else f"{path[:PATH_MAX]}...", words
+    return Complaint(path if len(path) <= PATH_MAX else f"{path[:PATH_MAX]}...", words, kind)
+
+
+def _kind_of(error: Mapping[str, Any]) -> type[InvalidInput]:
+    kind = str(error["type"])
+    return _KINDS.get(kind) or (InvalidType if kind.endswith("_type") else InvalidValue)
 
 
 def _path_of(error: Mapping[str, Any], body: Any) -> str:

@@ -182,7 +182,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
     """What does not fit the declared shape of a request: the first complaint, with the path of the field."""
     assert isinstance(error, RequestValidationError)
     await free_key(request)
-    first = error.errors()[0]
+    first, code = error.errors()[0], InvalidInput.code
     if first["type"] == "json_invalid":
         try:
             await _identify(request)
@@ -191,13 +191,21 @@ async def _invalid(request: Request, error: Exception) -> Response:
         why = first.get("ctx", {}).get("error", "")
         message, param = f"The body is not valid JSON ({why}). Nothing was written.", "body"
     else:
-        param, said = complaint(error.errors(), error.body)
+        param, said, kind = complaint(error.errors(), error.body)
+        code = kind.code if _of_vendors(request) else code
         message = f"{param}: {said}. Nothing was written; {request.url.path} is described at /docs."
         if param == "body" and first["type"] != "missing" and "json" not in request.headers.get("content-type", ""):
             # What `curl -d` sends unless told otherwise.
             message = "The body was not read: it was not sent as JSON. Nothing was written; send it with the header "
             message += "`content-type: application/json`."
-    return failure(InvalidInput.status, InvalidInput.code, message, request_id=request_id_of(request), param=param)
+            code = InvalidInput.code
+    return failure(InvalidInput.status, code, message, request_id=request_id_of(request), param=param)
+
+
+def _of_vendors(request: Request) -> bool:
+    """Whether a vendor's client asked: it knows finer codes than ours."""
+    path = request.url.path
+    return "/v1/" in path and "/admin/" not in path
 
 
 async def _identify(request: Request) -> None:

@@ -14,14 +14,28 @@ import msgspec
 
 from remanence.commands.caller import Caller
 from remanence.commands.metering import AGENT
-from remanence.errors import InvalidConfig, NotFound
+from remanence.errors import InvalidConfig, InvalidInput, NotFound
 from remanence.models.gateway import Gateway
 from remanence.models.providers import PROVIDERS
 from remanence.ports import Model
 from remanence.spec import AgentSpec
 from remanence.tools.mcp import McpServer
 
-__all__ = ["Named", "Served", "agents_of", "known_names", "named", "owner_of"]
+__all__ = ["Named", "Served", "agents_of", "known_names", "named", "owner_of", "requested"]
+
+_WHICH = "GET /v1/models lists those there are; a model of a provider is named `provider:name`."
+
+
+class UnknownModel(NotFound):
+    """There is no model and no agent of that name."""
+
+    code = "model_not_found"
+
+
+class NoSuchModel(InvalidInput):
+    """There is no model and no agent of that name, as Responses says it: with a 400."""
+
+    code = "model_not_found"
 
 
 class Shelved(Protocol):
@@ -66,12 +80,21 @@ async def named(served: Served, caller: Caller, name: str) -> Named:
             raise NotFound("a script in a file needs an alias of its own.")
         served.gateway.resolve(name)
     except (NotFound, InvalidConfig):
-        raise NotFound(
-            f"There is no model and no agent called {name!r}. Nothing was done. GET /v1/models lists those there are; "
-            "a model of a provider is named `provider:name`.",
+        raise UnknownModel(
+            f"The model `{name}` does not exist or you do not have access to it, nor is there an agent of that name. "
+            f"Nothing was done. {_WHICH}",
             param="model",
         ) from None
     return Named(name)
+
+
+async def requested(served: Served, caller: Caller, name: str) -> Named:
+    """What `name` stands for in Responses. Raises NoSuchModel, with `param` model."""
+    try:
+        return await named(served, caller, name)
+    except UnknownModel:
+        words = f"The requested model '{name}' does not exist, nor does an agent of that name. Nothing was done. "
+        raise NoSuchModel(words + _WHICH, param="model") from None
 
 
 def known_names(served: Served) -> list[str]:

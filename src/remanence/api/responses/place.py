@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from remanence.api.named import Named, Served, named
+from remanence.api.complaints import MissingParameter
+from remanence.api.named import Named, Served, requested
 from remanence.api.responses.endings import Endings
 from remanence.api.responses.fold import Fold, Pending
 from remanence.api.responses.history import renamed, said_before
@@ -100,13 +101,13 @@ async def ask(
     previous, talk = await _before(caller, body, guessed)
     model = body.model or (previous.echo.model if previous else "")
     if not model:
-        refuse("model", "which model is to answer? GET /v1/models lists them")
-    found: Named = await named(served, caller, model)
+        raise _missing("model", "which model is to answer? GET /v1/models lists them")
+    found: Named = await requested(served, caller, model)
     alone = previous is None and talk is None
     asking = session_asking(body.input) if alone else None
     known = [name for name in (previous and previous.session, talk and talk.session, asking) if name]
     if body.input is None:
-        refuse("input", "it is missing")
+        raise _missing("input", "it is missing")
     given = read_input(await with_items(caller, body.input), lambda call: call_off_wire(known, call))
     carried = (*previous.carried, *previous.spoken) if previous else talk.heard if talk else ()
     listed = () if found.agent else await listed_by(served.shelf, body.tools or ())
@@ -122,6 +123,10 @@ async def ask(
         await check_settings(served, spec.model, spec.settings, spec.tools, paths_of(body))
     tied = session_of(given) if alone and given.approvals else ""
     return Asked(given, spec, echo, carried, previous, talk, listed, guessed is not None, tied)
+
+
+def _missing(path: str, why: str) -> MissingParameter:
+    return MissingParameter(f"{path}: {why}. Nothing was written.", param=path)
 
 
 async def _before(

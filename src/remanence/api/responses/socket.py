@@ -288,5 +288,5 @@ def _body(message: dict[str, Any]) -> ResponseBody:
     try:
         return ResponseBody.model_validate(message)
     except ValidationError as error:
-        path, said = complaint([{**one, "loc": ("body", *one["loc"])} for one in error.errors()], message)
-        raise InvalidInput(f"{path}: {said}. Nothing was written.", param=path) from None
+        path, said, kind = complaint([{**one, "loc": ("body", *one["loc"])} for one in error.errors()], message)
+        raise kind(f"{path}: {said}. Nothing was written.", param=path) from None

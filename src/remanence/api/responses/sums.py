@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from remanence.api.named import Served, named
+from remanence.api.named import Served, requested
 from remanence.api.responses.endings import Endings
 from remanence.api.responses.history import renamed
 from remanence.api.responses.input import pack, refuse
@@ -101,7 +101,7 @@ def _size(message: Message) -> int:
 
 async def compact(served: Served, caller: Caller, meter: Meter, body: CompactBody) -> Item:
     """A conversation as one item: what users said last stays as it is, the rest becomes a summary by the model."""
-    found = await named(served, caller, body.model)
+    found = await requested(served, caller, body.model)
     if found.agent is not None:
         refuse("model", f"{body.model} is an agent; name a model to write the summary")
     given = "" if body.input is None else body.input
