@@ -12,7 +12,8 @@ once even then). A request that failed keeps nothing: made again under its key, 
 A stream is kept as it was sent, once it has ended; one that broke off is not kept.
 
 Where the answer can be read from a journal, only a *pointer* to it is kept (`found_before`, `remember`): what is erased
-there must not live on here.
+there must not live on here. An erasure empties the answers that say it, and marks the claims of requests that are being
+answered: what these are answered with is not kept.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ IdempotencyKey = Annotated[
 
 class _Claim(msgspec.Struct, frozen=True, omit_defaults=True):
     """What stands under a key: the digest of the request, who works on it, and once it is answered (`status`) the
-    answer."""
+    answer. It is not kept when it is `too_large`, or when an erasure said so of whatever is being answered."""
 
     request: str
     status: int = 0
@@ -248,8 +249,10 @@ class _Held:
 
     async def _put(self, claim: _Claim) -> bool:
         """Let this stand under the key. False when the claim is lost."""
-        body = msgspec.json.encode(claim)
         while True:
+            if self._claim.too_large:  # something was erased that the answer may have in it
+                claim = replace(claim, body=b"", too_large=True)
+            body = msgspec.json.encode(claim)
             entry = replace(self._entry, updated_at=self._caller.clock.now(), body=body)
             try:
                 self._entry = await self._caller.database.registry.put(entry, expect=self._entry.revision)
@@ -263,8 +266,11 @@ class _Held:
             there = await self._caller.database.registry.get(KIND, self._entry.id)
         except NotFound:
             return False
-        self._entry = there
-        return msgspec.json.decode(there.body, type=_Claim).by == self._claim.by
+        self._entry, found = there, msgspec.json.decode(there.body, type=_Claim)
+        if found.by != self._claim.by:
+            return False
+        self._claim = replace(self._claim, too_large=found.too_large)
+        return True
 
     async def keep(self, answer: _Claim) -> None:
         """The request is answered: keep that."""
@@ -287,8 +293,8 @@ class _Held:
 def _again(kept: _Claim) -> Response:
     if kept.too_large:
         raise Conflict(
-            "The same request was answered before, and the answer was too large to be kept under its idempotency key. "
-            "Nothing was done again; look for what it made."
+            "The same request was answered before, and its answer is not kept under its idempotency key: it was too "
+            "large, or something was erased meanwhile. Nothing was done again; look for what it made."
         )
     answer = Response(kept.body, kept.status)
     for name, value in kept.headers:

@@ -392,17 +392,40 @@ class _Work:
                     await commit(by, Write(session, (SessionAnnotated(by=by.actor),), caller.clock.now(), by.actor))
 
     async def _empty_answers(self) -> None:
-        """Answers kept for retried requests say what was said: those that do are emptied, and still refuse a reuse."""
-        prints, emptied = frozenset(one for one in self._state.prints if not is_framed(one)), 0
-        sessions = {one.session.encode() for one in self._state.records}
+        """Answers kept for retried requests say what was said: those that do are emptied, and still refuse a reuse.
+
+        A request that is being answered may have read it before: whatever it is answered with is not kept.
+        """
+        emptied = 0
         for entry in await entries_of(self._caller, ANSWER_KIND, project=self._state.order.project):
-            claim = msgspec.json.decode(entry.body, type=dict[str, Any])
-            said = _decoded(claim.get("body", ""))
-            if any(name in said for name in sessions) or self._tracer.find(prints, (said,)) or self._is_named(said):
-                body = msgspec.json.encode({**claim, "body": "", "too_large": True})
-                await self._caller.database.registry.put(replace(entry, body=body, updated_at=self._caller.clock.now()))
-                emptied += 1
+            emptied += await self._empty_answer(entry)
         self._count({"kept answers": emptied})
+
+    async def _empty_answer(self, entry: Entry) -> bool:
+        """Whether an answer was there, and was emptied."""
+        registry = self._caller.database.registry
+        while True:
+            claim = msgspec.json.decode(entry.body, type=dict[str, Any])
+            answered, said = bool(claim.get("status")), _decoded(claim.get("body", ""))
+            if answered and not self._says(said):
+                return False
+            body = msgspec.json.encode({**claim, "body": "", "too_large": True})
+            try:
+                await registry.put(
+                    replace(entry, body=body, updated_at=self._caller.clock.now()), expect=entry.revision
+                )
+                return answered
+            except Conflict:  # it was answered just now, or its claim was renewed
+                try:
+                    entry = await registry.get(ANSWER_KIND, entry.id)
+                except NotFound:
+                    return False
+
+    def _says(self, said: bytes) -> bool:
+        prints = frozenset(one for one in self._state.prints if not is_framed(one))
+        sessions = {one.session.encode() for one in self._state.records}
+        named = any(name in said for name in sessions)
+        return named or bool(self._tracer.find(prints, (said,))) or self._is_named(said)
 
     def _is_named(self, said: bytes) -> bool:
         user = self._names.user
