@@ -173,6 +173,7 @@ class _Work:
         self._state = state
         self._tracer = tracer
         self._names = Pseudonyms(state.order, tracer, state.memories)
+        self._learned: dict[tuple[str, int], tuple[str, int]] = {}
 
     async def carry_out(self) -> Receipt:
         """Erase, look again, until nothing is left to erase; then sign. An order that reaches nothing is not kept.
@@ -289,6 +290,7 @@ class _Work:
         state = self._state
         reach = Reach(self._caller, state.order, self._tracer, known, state.trail, state.memories)
         reach.names.know(self._names.blocks)
+        reach.learned = self._learned
         return reach
 
     async def _refuse_held(self, reach: Reach) -> None:

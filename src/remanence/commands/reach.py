@@ -70,6 +70,8 @@ class Reach:
         self._unread: dict[str, list[Memory]] = {}
         """Versions of notes that the index does not know yet, by their ids."""
         self._rows: dict[str, SessionRow] = {}
+        self.learned: dict[Place, Place] = {}
+        """What versions of notes were learned from, by where they stand: earlier looks may have seen it."""
         self.records: dict[str, dict[int, Recorded]] = {}
         """The records to erase, by session and position."""
         self.memories: dict[str, Memory] = {}
@@ -291,21 +293,29 @@ class Reach:
         return found
 
     async def _follow_notes(self, gone: frozenset[Place]) -> None:
-        listing = MemoryListing(project=self._order.project, kinds=("note", "block"), closed=True)
-        for memory in await self._listed(listing):
-            if memory.id not in self.memories and await self._learned_from(memory, gone):
-                await self._take_memory(memory)
+        listing = MemoryListing(project=self._order.project, kinds=("note", "block"), closed=True, every_version=True)
+        versions = [version for version in await self._listed(listing) if version.id not in self.memories]
+        await self._learn(versions)
+        for version in versions:
+            place = (version.session, version.position)
+            if place in gone or self.learned.get(place) in gone:
+                await self._take_memory(version)
 
-    async def _learned_from(self, memory: Memory, gone: frozenset[Place]) -> bool:
-        for version in await self._versions(memory.id):
-            if (version.session, version.position) in gone:
-                return True
-            kept = await self._record(version.session, version.position)
-            if kept is not None and isinstance(kept.event, MemoryKept):
-                source = (kept.event.source_session or kept.session, kept.event.source)
-                if source in gone:
-                    return True
-        return False
+    async def _learn(self, versions: Sequence[Memory]) -> None:
+        """See what versions were learned from, those of one session together: a project may have very many notes."""
+        unseen: dict[str, list[int]] = {}
+        for version in versions:
+            if (version.session, version.position) not in self.learned:
+                unseen.setdefault(version.session, []).append(version.position)
+        for session, positions in unseen.items():
+            try:
+                row = await self.row(session)
+            except NotFound:
+                continue
+            for record in await self._records_at(row, positions):
+                if isinstance(record.event, MemoryKept) and record.event.source is not None:
+                    source = (record.event.source_session or session, record.event.source)
+                    self.learned[session, record.position] = source
 
     # --- looking things up --------------------------------------------------------------------------------------------
 
