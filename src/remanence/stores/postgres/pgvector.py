@@ -57,6 +57,7 @@ async def make_room(connection: Connection, dimensions: int) -> bool:
         async with connection.transaction():
             await connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
             await connection.execute("ALTER TABLE memory_vectors ADD COLUMN IF NOT EXISTS embedding vector")
+            await connection.execute("ALTER TABLE memory_vectors ALTER COLUMN embedding SET STATISTICS 0")
     except _REFUSALS:
         return False
     return True
