@@ -399,13 +399,8 @@ class Fold:
         item, first = slot.item, self._first_number(slot)
         self._tell(first, "response.output_item.added", output_index=slot.output_index, item=added(item))
         where = {"item_id": item["id"], "output_index": slot.output_index}
-        if item["type"] == "function_call":
-            return
         if item["type"] == "message":
             self._tell(first + 1, "response.content_part.added", **where, content_index=0, part=text_part(""))
-        else:
-            part = {"type": "summary_text", "text": ""}
-            self._tell(first + 1, "response.reasoning_summary_part.added", **where, summary_index=0, part=part)
 
     def _tell_delta(self, slot: Slot, text: str) -> None:
         first = self._first_number(slot) + 2
@@ -418,6 +413,10 @@ class Fold:
         elif slot.item["type"] == "function_call":
             self._tell(first + len(text), "response.function_call_arguments.delta", **where)
         else:
+            # Thoughts without a word have no part: one is announced with its first word.
+            announced = {name: value for name, value in where.items() if name != "delta"}
+            part = {"type": "summary_text", "text": ""}
+            self._tell(first - 1, "response.reasoning_summary_part.added", **announced, summary_index=0, part=part)
             self._tell(first + len(text), "response.reasoning_summary_text.delta", **where, summary_index=0)
 
     def _tell_done(self, output_index: int, item: Item) -> None:
@@ -429,10 +428,12 @@ class Fold:
                 likely = part["logprobs"]
                 self._settled("response.output_text.done", **where, content_index=0, text=text, logprobs=likely)
                 self._settled("response.content_part.done", **where, content_index=0, part=part)
-            case "reasoning":
+            case "reasoning" if text:
                 part = {"type": "summary_text", "text": text}
                 self._settled("response.reasoning_summary_text.done", **where, summary_index=0, text=text)
                 self._settled("response.reasoning_summary_part.done", **where, summary_index=0, part=part)
+            case "reasoning":
+                pass
             case kind:
                 self._tell_call(kind, where, item)
                 if kind == "mcp_call":

@@ -98,7 +98,18 @@ def call_off_wire(sessions: Collection[str], call: str) -> str:
 
 def text_part(text: str, logprobs: Sequence[Item] = ()) -> Item:
     """A piece of text that a model said, and how likely its tokens were."""
-    return {"type": "output_text", "text": text, "annotations": [], "logprobs": list(logprobs)}
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": [_spelt(one) for one in logprobs]}
+
+
+def _spelt(token: Item) -> Item:
+    """How likely a token was, with the bytes of each: a provider that does not say them leaves them to its reader."""
+    others = [{**one, "bytes": _bytes_of(one)} for one in token.get("top_logprobs") or ()]
+    return {**token, "bytes": _bytes_of(token), "top_logprobs": others}
+
+
+def _bytes_of(token: Item) -> list[int]:
+    given = token.get("bytes")
+    return list(str(token.get("token", "")).encode(errors="replace")) if given is None else given
 
 
 def reply_items(shown: Shown, call: str, parts: Sequence[Part]) -> list[tuple[Item, str]]:
@@ -218,7 +229,7 @@ def unfinished(item: Item, told: str) -> Item:
         case "message":
             made["content"] = [text_part(told)]
         case "reasoning":
-            made["summary"] = [{"type": "summary_text", "text": told}]
+            made["summary"] = [{"type": "summary_text", "text": told}] if told else []
         case _:
             made["arguments"] = told
     return made
