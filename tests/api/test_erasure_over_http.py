@@ -53,3 +53,15 @@ async def test_a_user_is_erased_and_it_is_proven(url: str) -> None:
         await w.admin("POST", "/erasures/verify", 400, json={"receipt": 1})
         await w.admin("PUT", "/holds", 400, json={"scope": "somebody", "reason": "x"})
         assert (await w.admin("GET", "/holds"))["data"] == []
+
+
+async def test_what_was_said_in_a_conversation_is_the_users_who_said_it(url: str) -> None:
+    async with world(url) as w:
+        talk = await w.client.conversations.create(metadata={"about": SAID})
+        said = await w.client.responses.create(
+            model="support", input=SAID, safety_identifier="ada", conversation=talk.id
+        )
+        assert RARE in said.output_text.lower()
+        await w.admin("POST", "/erasures", 201, json={"what": "user", "name": "ada", "reason": "asked to"})
+        for path in await w.server.rt.database.files():
+            assert not path.exists() or RARE.encode() not in path.read_bytes().lower(), path.name

@@ -13,6 +13,7 @@ from chat_server import KEY, OTHER, Server, serving
 
 from remanence import Agent, Remanence, tool
 from remanence.api.admin.face import admin_router
+from remanence.api.responses.conversations import conversations_router
 from remanence.api.responses.responses import responses_router
 from remanence.content import Text, ToolCall, ToolResult, text_of
 from remanence.models.scripted import Scripted, last_user_text
@@ -80,7 +81,7 @@ async def world(database: str) -> AsyncIterator[World]:
     rt = Remanence(database, models={"test": Scripted(obedient)}, agents=[AGENT])
     async with (
         rt,
-        serving(rt, [("/v1", responses_router), ("", admin_router)]) as server,
+        serving(rt, [("/v1", responses_router), ("/v1", conversations_router), ("", admin_router)]) as server,
         httpx2.AsyncClient(base_url=server.url, timeout=60) as http,
     ):
         yield World(server, http)

@@ -354,7 +354,7 @@ async def _place(caller: Caller, asked: Asked, submission: Submission) -> tuple[
         s, before = await _after(caller, asked.previous, opening, decides=bool(asked.given.approvals))
         messages = (*before, *messages)
     elif asked.talk is not None:
-        s = await open_talk(caller, asked.talk, asked.spec)
+        s = await open_talk(caller, asked.talk, asked.spec, opening.user)
     elif asked.tied:
         s = await state_of(caller, asked.tied)
     else:

@@ -144,11 +144,12 @@ async def add_spoken(caller: Caller, name: str, spoken: tuple[Spoken, ...], key:
     return range(there.place, there.place + there.count)
 
 
-async def open_talk(caller: Caller, talk: Talk, spec: AgentSpec) -> Session:
-    """The conversation's session as it stands, opened if nothing was said yet."""
+async def open_talk(caller: Caller, talk: Talk, spec: AgentSpec, user: str = "") -> Session:
+    """The conversation's session as it stands, opened for this user if nothing was said yet."""
     if not talk.session:
         with contextlib.suppress(Conflict):  # somebody else may have said the first word just now
-            await sessions.open_session(caller, spec, Opening(session=talk.id, metadata=talk.metadata))
+            opening = Opening(user=user, session=talk.id, metadata=talk.metadata)
+            await sessions.open_session(caller, spec, opening)
         await _move(caller, talk.id, "", talk.id)
     s = await state_of(caller, talk.session or talk.id)
     while following := s.face.get(_FOLLOWED_BY):
