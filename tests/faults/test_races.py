@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from remanence.testing.faults.erasures import ERASURES
+from remanence.testing.faults.over_http import run_over_http
 from remanence.testing.faults.races import RACES, run_erasures, run_races
 
 ROUNDS = 8 * len(RACES)
@@ -38,7 +39,14 @@ async def test_races_of_processes_that_are_killed(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(600)
 async def test_races_over_what_is_erased(tmp_path: Path) -> None:
-    rounds = 10 * len(ERASURES)
+    rounds = 6 * len(ERASURES)
     figures = await run_erasures(f"sqlite:///{tmp_path}/races.db", tmp_path, rounds, seed=4)
     assert figures.failures == 0, figures.stories
     assert figures.runs == rounds
+
+
+@pytest.mark.timeout(600)
+async def test_races_over_what_is_erased_through_two_servers(tmp_path: Path) -> None:
+    figures = await run_over_http(f"sqlite:///{tmp_path}/races.db", tmp_path, 12, seed=5)
+    assert figures.failures == 0, figures.stories
+    assert figures.runs == 12

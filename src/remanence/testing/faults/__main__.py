@@ -1,5 +1,5 @@
-"""`python -m remanence.testing.faults --kills N [--pauses N] [--remembering N] [--races N] [--erasures N] [--trouble N]
-[--store sqlite|postgres|URL]`.
+"""`python -m remanence.testing.faults --kills N [--pauses N] [--remembering N] [--races N] [--erasures N] [--served N]
+[--trouble N] [--store sqlite|postgres|URL]`.
 
 Prints what it counted; exits 1 when anything that has to be 0 is not.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from remanence.testing.faults.memory_runs import kill_rememberers
+from remanence.testing.faults.over_http import run_over_http
 from remanence.testing.faults.processes import kill_workers, pause_workers
 from remanence.testing.faults.races import run_erasures, run_races
 from remanence.testing.faults.sums import Sums
@@ -35,6 +36,7 @@ def main() -> int:
     parser.add_argument("--races", type=int, default=0, help="races of three processes to run, per store (default 0)")
     parser.add_argument("--trouble", type=int, default=0, help="kill or stop one every so many races (0: never)")
     parser.add_argument("--erasures", type=int, default=0, help="races over what is erased alone, per store (0)")
+    parser.add_argument("--served", type=int, default=0, help="the same through two HTTP servers, per store (0)")
     options = parser.parse_args()
     failures = 0
     if options.sweep:
@@ -56,6 +58,9 @@ def main() -> int:
             title = f"{store.partition('://')[0]}, racing over what is erased"
             run = partial(run_erasures, trouble_every=options.trouble)
             failures += show(title, run_on(run, store, options.erasures, options.seed))
+        if options.served:
+            title = f"{store.partition('://')[0]}, two servers racing over what is erased"
+            failures += show(title, run_on(run_over_http, store, options.served, options.seed))
     return 1 if failures else 0
 
 
