@@ -63,9 +63,9 @@ FREEZE_GATE = 5927136210241
 BLOB_GATE = 5927136210242
 """Advisory lock: shared by who writes a record that lies in a blob, exclusive for who erases blobs."""
 PROJECTION_GATE = 5927136210243
-"""Advisory lock: passed by who moves a cursor of a projection, or changes the index of the memory; shut by who begins a projection
-anew. A table that is emptied is locked whole, and a session that somebody is about to take for read to its end by every
-projection would not be marked."""
+"""Advisory lock: passed by who moves a cursor of a projection, or changes the index of the memory; shut by who begins
+a projection anew. A table that is emptied is locked whole, and a session that somebody is about to take for read to its
+end by every projection would not be marked."""
 SHARE_PROJECTIONS = f"SELECT pg_advisory_xact_lock_shared({PROJECTION_GATE})"
 SHUT_PROJECTIONS = f"SELECT pg_advisory_xact_lock({PROJECTION_GATE})"
 
