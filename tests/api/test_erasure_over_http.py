@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 from chat_server import OTHER
+from msgspec.structs import replace
 from openai import NotFoundError
 from test_memory_over_http import world
+
+from remanence.api.responses.kept import find, remember
+from remanence.api.responses.request import Echo
+from remanence.errors import NotFound
 
 SAID = "The spare key lies under the Zanzibarquince pot."
 RARE = "zanzibarquince"
@@ -63,5 +68,20 @@ async def test_what_was_said_in_a_conversation_is_the_users_who_said_it(url: str
         )
         assert RARE in said.output_text.lower()
         await w.admin("POST", "/erasures", 201, json={"what": "user", "name": "ada", "reason": "asked to"})
+        for path in await w.server.rt.database.files():
+            assert not path.exists() or RARE.encode() not in path.read_bytes().lower(), path.name
+
+
+async def test_a_response_is_not_kept_whose_input_is_erased_by_then(url: str) -> None:
+    """Whoever journaled it keeps the response afterwards, and may be late."""
+    async with world(url) as w:
+        _, made = await w.say(SAID)
+        caller = w.server.rt.caller
+        kept = replace(await find(caller, made), echo=Echo("support", metadata={"about": SAID}))
+        await w.admin("POST", "/erasures", 201, json={"what": "user", "name": "ada", "reason": "asked to"})
+        await remember(caller, kept, None)
+        with pytest.raises(NotFound):
+            await find(caller, made)
+        await w.server.rt.database.scrub()
         for path in await w.server.rt.database.files():
             assert not path.exists() or RARE.encode() not in path.read_bytes().lower(), path.name

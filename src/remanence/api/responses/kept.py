@@ -7,6 +7,7 @@ needs (`metadata`, ...), and that the response exists for the API: deleting it r
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any, get_args
 
@@ -118,9 +119,13 @@ def entries_of(caller: Caller, kept: Kept, key: Key | None) -> tuple[Entry, ...]
 
 
 async def remember(caller: Caller, kept: Kept, key: Key | None) -> None:
-    """Keep a response, after its input was journaled."""
+    """Keep a response, after its input was journaled: not of one that is erased by now, as what was kept of it is."""
     for entry in entries_of(caller, kept, key):
         await caller.database.registry.put(entry)
+    records = await caller.database.store.read(kept.session, after=kept.position - 1, limit=1)
+    if records and records[0].redacted:
+        with contextlib.suppress(NotFound):
+            await caller.database.registry.remove(KIND, kept.id)
 
 
 async def made_by(caller: Caller, key: Key) -> Kept | None:
