@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from remanence.api.responses.responses import responses_router
 from remanence.commands import sessions
 from remanence.commands.caller import state_of
 from remanence.content import Part, Text, ToolCall, ToolResult, text_of
-from remanence.events import TurnEnded
+from remanence.events import CancelAsked, TurnEnded
 from remanence.models.scripted import Scripted
 from remanence.ports import ModelReply, ModelRequest
 
@@ -241,6 +242,18 @@ async def test_a_call_that_nobody_answers_can_be_deleted(server: Server, model: 
     await client.conversations.items.delete(items[2].id, conversation_id=talk)
     await client.responses.create(model="m", input="so?", conversation=talk)
     assert (await listed(server, talk))[:2] == ["user: go", "user: so?"]
+
+
+async def test_a_cancel_in_between_asks_no_model(server: Server, model: Scripted) -> None:
+    client = server.client()
+    talk = (await client.conversations.create(items=[user("go"), called("c1"), user("and?")])).id
+    caller = server.rt.caller
+    await sessions.tell(caller, talk, CancelAsked(caller.actor, "", 1))
+    while (s := await state_of(caller, talk)).turn is not None:  # noqa: ASYNC110 - the worker tells nobody
+        await asyncio.sleep(0.01)
+    assert (s.queue, s.turns) == ((), 1)
+    await client.responses.create(model="m", input="so?", conversation=talk)
+    assert [one.partition(":")[0] for one in sent(model)] == ["user", "assistant", "tool", "user", "user"]
 
 
 async def test_a_fork_in_between_has_no_open_call(server: Server, model: Scripted) -> None:

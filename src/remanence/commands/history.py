@@ -104,6 +104,8 @@ class _Reader:
         self._calls: dict[str, str] = {}
         self._results: dict[str, Message] = {}
         self._asked = False
+        self._joined: list[tuple[Recorded, int]] = []
+        """What joined the turn while calls were open: it is heard after what they came to."""
         self._since = 0
 
     def add(self, record: Recorded) -> None:
@@ -114,11 +116,12 @@ class _Reader:
                     self._asked = False
                     self._hear(record, record.position)
             case TurnStarted(inputs=inputs):
-                self._calls, self._results = {}, {}
+                self._calls, self._results, self._joined = {}, {}, []
                 self._hear(record, *inputs)
             case InputJoined(position=position):
                 self._close()
-                self._hear(record, position)
+                self._joined.append((record, position))
+                self._hear_joined()
             case QuestionAsked(question=question, options=options):
                 self._said.append(asked_words(question, options))
                 self._close()
@@ -151,6 +154,12 @@ class _Reader:
         if parts:
             self._messages.append(Message("user", parts))
 
+    def _hear_joined(self) -> None:
+        if not self._calls:
+            for record, position in self._joined:
+                self._hear(record, position)
+            self._joined = []
+
     def _reply(self, parts: tuple[Part, ...], *, given: bool) -> None:
         text = text_of(tuple(part for part in parts if isinstance(part, Text) and part.text))
         if text:
@@ -169,6 +178,7 @@ class _Reader:
             self._messages += [self._results[made] for made in self._calls]
             self._calls, self._results = {}, {}
             self._since = record.position
+            self._hear_joined()
 
     def _close(self, *calls: ToolCall) -> None:
         """One message of the assistant: what the replies since the last one said."""

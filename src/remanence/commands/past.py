@@ -2,8 +2,8 @@
 
 A reply that was brought along is a `ModelReplied` of the model `given`, without an intent before it. Calls of it that
 nobody has answered yet are the client's, as if they had been called here (`ToolStarted`): its turn stays open until
-their outputs come, in whatever request. What is said meanwhile waits in that turn, as what steers a turn does, so no
-window ever holds a call without its output.
+their outputs come, in whatever request. What is said meanwhile joins that turn, and is heard after them: no window ever
+holds a call without its output, and nothing is left in the queue that nobody asked to be answered.
 """
 
 from __future__ import annotations
@@ -32,9 +32,6 @@ __all__ = ["GIVEN", "Past", "calls_with_client", "no_call", "no_output", "rests"
 GIVEN = "given"
 """The model of a reply that was brought along."""
 
-_WAITS = "kept"
-"""What the id of an input begins with that waits for outputs, and that nobody was asked to answer."""
-
 
 def calls_with_client(s: Session) -> tuple[Call, ...]:
     """The calls of the open turn that the client has and has not answered."""
@@ -44,11 +41,10 @@ def calls_with_client(s: Session) -> tuple[Call, ...]:
 
 def rests(s: Session) -> bool:
     """Whether nothing happens in a session before a client says something: at the most it has calls to answer."""
-    if s.turn is None:
+    if s.turn is None or s.queue:
         return not s.queue
     left = [call for call in s.turn.calls if call.state != "returned"]
-    ours = all(queued.input.startswith(f"{_WAITS}_") for queued in s.queue)
-    return bool(left) and len(left) == len(calls_with_client(s)) and ours
+    return bool(left) and len(left) == len(calls_with_client(s))
 
 
 def no_call(call: str) -> InvalidInput:
@@ -79,7 +75,6 @@ class Past:
         """How many replies the turn has that was begun here; None in one that was open before."""
         self._held = {call.call: call for call in calls_with_client(s)}
         self._calls = {call: held.name for call, held in self._held.items()}
-        self._waiting = [queued.position for queued in s.queue] if self._open else []
         self._happened = s.turn.happened if s.turn else ()
         self._doubted = s.turn.in_doubt if s.turn else ()
 
@@ -128,15 +123,14 @@ class Past:
         if all(isinstance(part, Text) and not part.text.strip() for part in message.parts):
             raise InvalidInput("The input is empty. Nothing was written; say something.", param="input")
         shown = shown_bytes(self._spec, message.parts) if self._spec else 0
+        name, actor = self._caller.make_id("in"), self._caller.actor
         if self._calls:  # it is heard when they are answered
-            name = self._caller.make_id(_WAITS)
-            self._waiting.append(self._position)
-            self._events.append(InputReceived(name, message.parts, self._caller.actor, "steer", shown=shown))
+            joined = InputJoined(self._turn, self._position)
+            self._events += [InputReceived(name, message.parts, actor, "steer", shown=shown), joined]
             return
         self._end()
         self._inputs.append(self._position)
-        name = self._caller.make_id("in")
-        self._events.append(InputReceived(name, message.parts, self._caller.actor, shown=shown))
+        self._events.append(InputReceived(name, message.parts, actor, shown=shown))
 
     def _reply(self, message: Message) -> None:
         if not self._open:
@@ -162,9 +156,6 @@ class Past:
         for part in message.parts:
             if isinstance(part, ToolResult):
                 self._return(part)
-        if not self._calls:
-            self._events += [InputJoined(self._turn, position) for position in self._waiting]
-            self._waiting = []
 
     def _return(self, result: ToolResult) -> None:
         if result.call not in self._calls:

@@ -83,6 +83,8 @@ class Transcript:
         """The calls of the last reply that have no result yet."""
         self._step: list[tuple[Message, int]] = []
         """That reply and the results so far: they enter together."""
+        self._heard: list[Message] = []
+        """What people said to the turn since; it enters after them."""
         self._said = (0, 0)
         """Messages and the bound of their tokens, as far as they were ever taken."""
         self._said_at_call: tuple[int, int] | None = None
@@ -104,8 +106,8 @@ class Transcript:
             case TurnStarted(turn=number, inputs=inputs):
                 self._begin(number, inputs, r.position)
             case InputJoined(position=position):
-                self._close_open(_UNANSWERED)
-                self._say(Message("user", self._inputs.pop(position, ())))
+                self._heard.append(Message("user", self._inputs.pop(position, ())))
+                self._enter_when_closed()
             case ModelCalled():
                 self._close_open(_UNANSWERED)
                 self._said_at_call = self._said
@@ -175,8 +177,7 @@ class Transcript:
 
     def waiting(self) -> tuple[Message, ...]:
         """What is in no window yet: a reply with open calls, what others of it came to, what was said since."""
-        heard = [Message("user", parts) for _, parts in sorted(self._inputs.items())] if self._step else []
-        return (*(message for message, _ in self._step), *heard)
+        return (*(message for message, _ in self._step), *self._heard)
 
     def window_of(self, s: Session) -> list[TurnText]:
         """The turns of the session's current window, oldest first."""
@@ -288,7 +289,9 @@ class Transcript:
         if not self._open:
             for message, position in self._step:
                 self._say(message, position)
-            self._step = []
+            for message in self._heard:
+                self._say(message)
+            self._step, self._heard = [], []
 
     def _close_open(self, words: str) -> None:
         for call in tuple(self._open):
