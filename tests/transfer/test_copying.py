@@ -16,7 +16,7 @@ from remanence.commands.copying import backup_database, copy_database
 from remanence.commands.sessions import Opening
 from remanence.commands.transfer import verify_session
 from remanence.errors import Conflict, InvalidInput, RemanenceError, StoreUnavailable
-from remanence.ports import Entry, EntryQuery, RawRecord, SessionQuery
+from remanence.ports import Entry, EntryQuery, RawRecord, Registry, SessionQuery
 from remanence.runtime.around import DatabaseAround
 from remanence.spec import Limits
 
@@ -207,3 +207,38 @@ async def test_what_is_erased_meanwhile_is_whole_in_the_copy(erased: str, tmp_pa
             for one in ("root", fork.id):
                 assert (await verify_session(target.caller, one)).sound, one
             assert (await target.database.views.session("root")).head == (await rt.database.views.session("root")).head
+
+
+class RemovedMeanwhile(DatabaseAround):
+    """A database in which the last entry of the first page of a kind is removed once it was read."""
+
+    def __init__(self, rt: Remanence, kind: str) -> None:
+        super().__init__(rt.database)
+        self.registry = _Removing(rt.database.registry, kind)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _Removing:
+    def __init__(self, registry: Registry, kind: str) -> None:
+        self._registry = registry
+        self._kind = kind
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._registry, name)
+
+    async def list(self, query: EntryQuery) -> Sequence[Entry]:
+        page = await self._registry.list(query)
+        if query.kind == self._kind:
+            self._kind = ""
+            await self._registry.remove(query.kind, page[-1].id)
+        return page
+
+
+async def test_an_entry_that_goes_between_two_pages_is_no_error(tmp_path: Path) -> None:
+    world = World()
+    async with runtime(f"sqlite:///{tmp_path}/a.db", world, worker=False) as rt:
+        for number in range(3):
+            await rt.database.registry.put(Entry("note", "default", f"n{number}", 5, 6, b"{}"))
+        async with runtime(f"sqlite:///{tmp_path}/b.db", world, worker=False) as target:
+            source = RemovedMeanwhile(rt, "note")
+            await copy_database(source, target.database)  # pyright: ignore[reportArgumentType]
+            assert {one.id for one in await target.database.registry.list(EntryQuery("note"))} == {"n0", "n1"}

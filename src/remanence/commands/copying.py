@@ -18,12 +18,13 @@ from pathlib import Path
 
 import msgspec
 
+from remanence.commands.entries import every_entry
 from remanence.commands.lineage import Journal, erased_elsewhere, journal_of, own_pages, summary_now
 from remanence.commands.spool import Spool
 from remanence.commands.transfer import file_errors
 from remanence.errors import Conflict, InvalidInput, NotFound, StoreCorrupt, StoreUnavailable
 from remanence.events import GENESIS
-from remanence.ports import Database, EntryQuery, RawRecord, SessionQuery, SessionRow
+from remanence.ports import Database, RawRecord, SessionQuery, SessionRow
 from remanence.stores.rows import blobs_named
 from remanence.stores.verify import Flaw, Verifier
 
@@ -150,13 +151,10 @@ class _Copy:
         """What was declared, kind by kind, in the order it was made; what is in the target already stays as it is."""
         count = 0
         for kind in await self.source.registry.kinds():
-            query = EntryQuery(kind, limit=_PAGE)
-            while page := await self.source.registry.list(query):
-                for entry in page:
-                    with contextlib.suppress(Conflict):
-                        await self.target.registry.put(entry, expect=0)
-                        count += 1
-                query = msgspec.structs.replace(query, after=page[-1].id)
+            for entry in await every_entry(self.source.registry, kind, project=None):
+                with contextlib.suppress(Conflict):
+                    await self.target.registry.put(entry, expect=0)
+                    count += 1
         return count
 
     async def controls(self) -> tuple[int, int]:

@@ -6,9 +6,9 @@ from msgspec.structs import replace
 
 from remanence.commands.caller import Caller
 from remanence.errors import NotFound
-from remanence.ports import Entry, EntryQuery
+from remanence.ports import Entry, EntryQuery, Registry
 
-__all__ = ["entries_of", "own_entry"]
+__all__ = ["entries_of", "every_entry", "own_entry"]
 
 _PAGE = 200
 
@@ -23,11 +23,16 @@ async def own_entry(caller: Caller, kind: str, name: str) -> Entry | None:
 
 
 async def entries_of(caller: Caller, kind: str, *, project: str | None) -> list[Entry]:
-    """All of a kind. When the one that a page begins after is removed meanwhile, from the beginning once more."""
+    """All of a kind."""
+    return await every_entry(caller.database.registry, kind, project=project)
+
+
+async def every_entry(registry: Registry, kind: str, *, project: str | None) -> list[Entry]:
+    """The same. When the one that a page begins after is removed meanwhile, from the beginning once more."""
     while True:
         found, query = list[Entry](), EntryQuery(kind, project, limit=_PAGE)
         try:
-            while entries := await caller.database.registry.list(query):
+            while entries := await registry.list(query):
                 found += entries
                 query = replace(query, after=entries[-1].id)
             return found
