@@ -94,9 +94,12 @@ class Racer:
         while line := await process.stdout.readline():
             if line.endswith(b"\n"):
                 told: dict[str, Any] = json.loads(line)
-                self._waiting.pop(told.pop("order")).set_result(msgspec.convert(told, Answer))
+                asked = self._waiting.pop(told.pop("order"))
+                if not asked.done():  # whoever waited for it to begin may have been told to end
+                    asked.set_result(msgspec.convert(told, Answer))
         for asked in self._waiting.values():
-            asked.set_result(Answer(died=True))
+            if not asked.done():
+                asked.set_result(Answer(died=True))
         self._waiting.clear()
 
     async def ask(self, verb: str, **arguments: Any) -> Answer:
