@@ -15,6 +15,7 @@ from remanence.app import Options
 from remanence.commands import erasure, memory
 from remanence.commands.caller import Caller
 from remanence.commands.proof import check_receipt
+from remanence.content import Text
 from remanence.events import Recorded, Redacted
 from remanence.models.scripted import Scripted, last_user_text
 from remanence.ports import ModelReply, ModelRequest, OnDelta
@@ -115,3 +116,15 @@ async def test_a_note_that_is_not_indexed_yet_is_found_in_its_journal(
         assert len(receipt.memories) == 1
         await rt.memory.rebuild()
         assert await bytes_with(rt, RARE) == []
+
+
+async def test_a_reply_that_only_says_that_something_is_gone_is_in_no_receipt(url: str) -> None:
+    """It has nothing to erase, and comes back with the index: the receipt would not hold."""
+    async with Remanence(url, options=Options(model=Scripted(lambda _: ModelReply((Text("[redacted]"),))))) as rt:
+        session = await rt.open(AGENT, user="ada")
+        await session.send(SECRET)
+        await rt.memory.catch_up()
+        receipt = await rt.memory.erase("user", "ada", reason="asked to")
+        await rt.memory.rebuild()
+        checks = await check_receipt(rt.caller, receipt)
+        assert all(check.holds for check in checks), checks

@@ -187,9 +187,14 @@ class Reach:
             self.take(record)
 
     async def _take_session(self, session: str) -> None:
+        left = set[int]()
         for record in await self.own_records(await self.row(session)):
             self.take(record)
+            if not record.redacted and record.position not in self.records.get(session, {}):
+                left.add(record.position)
         for memory in await self._listed(MemoryListing(project=self._order.project, session=session, closed=True)):
+            if memory.kind == "episode" and memory.position in left:
+                continue  # it says that something is gone, and nothing else
             self.memories[memory.id] = memory
             self.versions.append(memory)
             if memory.kind != "episode":
@@ -213,7 +218,7 @@ class Reach:
 
     async def _take_memory(self, memory: Memory) -> None:
         """A memory with all its versions, the records they stand in, and those they were learned from."""
-        if memory.id in self.memories:
+        if memory.id in self.memories or await self._says_nothing(memory):
             return
         self.memories[memory.id] = memory
         for version in await self._versions(memory.id):
@@ -227,6 +232,13 @@ class Reach:
                 if source is not None:
                     self.take(source)
             await self._take_copies(await self.row(version.session), version)
+
+    async def _says_nothing(self, memory: Memory) -> bool:
+        """Whether it is an episode that says that something is gone, and nothing else: its record stays."""
+        if memory.kind != "episode":
+            return False
+        record = await self._record(memory.session, memory.position)
+        return record is not None and not record.redacted and not texts_of(record.event)
 
     async def _take_copies(self, row: SessionRow, memory: Memory) -> None:
         """What a session, and the others of the same person, repeat of a text: a call that wrote it, a reply."""
