@@ -32,7 +32,6 @@ from remanence.events import (
     Recorded,
     Redacted,
     SessionForked,
-    SessionOpened,
     TurnStarted,
 )
 from remanence.ports import SessionQuery, SessionRow
@@ -72,6 +71,8 @@ class Reach:
         self._rows: dict[str, SessionRow] = {}
         self.learned: dict[Place, Place] = {}
         """What versions of notes were learned from, by where they stand: earlier looks may have seen it."""
+        self._gone: tuple[frozenset[Place], dict[str, list[int]]] | None = None
+        """What was gone at the last look at it, by session."""
         self.records: dict[str, dict[int, Recorded]] = {}
         """The records to erase, by session and position."""
         self.memories: dict[str, Memory] = {}
@@ -271,21 +272,15 @@ class Reach:
 
     async def _follow_in(self, row: SessionRow, gone: frozenset[Place]) -> None:
         """Summaries that cover what is erased, and recalls that speak of it, in one session."""
-        first = 0 if row.fork is None else row.fork.position
-        erased = await self._gone_in(row, gone)
-        turn, turn_of, named = 0, dict[int, int](), False
-        for record in await self._database.store.read(row.session):
-            turn = record.event.turn if isinstance(record.event, TurnStarted) else turn
-            turn_of[record.position] = turn
-            if isinstance(record.event, SessionOpened | SessionForked):
-                if named and row.summary.title and record.position == first + 1 and not record.event.title:
-                    self._take_whatever(record)  # the session is called by a title that is erased
-                named = record.position in erased
+        erased, own = await self._gone_in(row, gone), await self.own_records(row)
+        summed = any(isinstance(record.event, ContextCompacted) for record in own)
+        turn_of = await self._turns_of(row, erased) if summed else {}
+        for record in own:
             match record.event:
-                case _ if record.position <= first:
-                    pass
+                case SessionForked(title="") if row.summary.title and await self._title_from(row) in erased:
+                    self._take_whatever(record)  # the session is called by a title that is erased
                 case ContextCompacted(through_turn=through, skipped=skipped):
-                    if any(turn_of.get(position, turn) <= through + (skipped > 0) for position in erased):
+                    if any(turn_of[position] <= through + (skipped > 0) for position in erased):
                         self.take(record)
                 case CompactionFailed() if erased:  # it may name what a summary left out
                     self.take(record)
@@ -296,13 +291,41 @@ class Reach:
                 case _:
                     pass
 
+    async def _turns_of(self, row: SessionRow, positions: set[int]) -> dict[int, int]:
+        """In which turn some positions of a session stand, what it inherited included."""
+        turn, turn_of = 0, dict[int, int]()
+        async for records in pages_of(self._database.store, row.session):
+            for record in records:
+                turn = record.event.turn if isinstance(record.event, TurnStarted) else turn
+                if record.position in positions:
+                    turn_of[record.position] = turn
+        return dict.fromkeys(positions, turn) | turn_of
+
+    async def _title_from(self, row: SessionRow) -> int:
+        """Where the opening stands that a fork which says no title has its title from; 0 for what is no fork."""
+        if row.fork is None:
+            return 0
+        last, source = row.fork.position, await self.row(row.fork.source)
+        while source.fork is not None and source.fork.position >= last:  # it was forked off before that one's opening
+            source = await self.row(source.fork.source)
+        return 1 if source.fork is None else source.fork.position + 1
+
     async def _gone_in(self, row: SessionRow, gone: frozenset[Place]) -> set[int]:
         """Which positions of a session are erased, also of what it inherited."""
-        found, last = {position for session, position in gone if session == row.session}, row.head
+        found, last = set(self._gone_at(row.session, gone)), row.head
         while row.fork is not None:
             last, row = min(last, row.fork.position), await self.row(row.fork.source)
-            found |= {position for session, position in gone if session == row.session and position <= last}
+            found |= {position for position in self._gone_at(row.session, gone) if position <= last}
         return found
+
+    def _gone_at(self, session: str, gone: frozenset[Place]) -> Sequence[int]:
+        """The positions of one session among many: a session may have very many forks, one after the other."""
+        if self._gone is None or self._gone[0] is not gone:
+            by_session: dict[str, list[int]] = {}
+            for name, position in gone:
+                by_session.setdefault(name, []).append(position)
+            self._gone = gone, by_session
+        return self._gone[1].get(session, ())
 
     async def _follow_notes(self, gone: frozenset[Place]) -> None:
         listing = MemoryListing(project=self._order.project, kinds=("note", "block"), closed=True, every_version=True)
@@ -349,11 +372,11 @@ class Reach:
         """One record that the session wrote itself; None when it is not there any more."""
         try:
             row = await self.row(session)
+            while row.fork is not None and position <= row.fork.position:
+                row = await self.row(row.fork.source)
         except NotFound:
             return None
-        if row.fork is not None and position <= row.fork.position:
-            return await self._record(row.fork.source, position)
-        found = await self._database.store.read(session, after=position - 1, limit=1)
+        found = await self._database.store.read(row.session, after=position - 1, limit=1)
         return found[0] if found and found[0].position == position else None
 
     async def _records_at(self, row: SessionRow, positions: Sequence[int]) -> list[Recorded]:
@@ -372,12 +395,14 @@ class Reach:
 
     async def with_forks(self, session: str) -> list[SessionRow]:
         """A session, what was forked from it, and from that."""
-        family = [await self.row(session)]
-        for member in family:
-            query = SessionQuery(project=member.summary.project, parent=member.session)
-            known = {other.session for other in family}
-            family += [row async for row in self.sessions(query) if row.session not in known]
-        return family
+        family = {session: await self.row(session)}
+        left = [session]
+        while left:
+            query = SessionQuery(project=family[left[-1]].summary.project, parent=left.pop())
+            found = [row async for row in self.sessions(query) if row.session not in family]
+            family |= {row.session: row for row in found}
+            left += [row.session for row in found]
+        return list(family.values())
 
     async def sessions(self, query: SessionQuery) -> AsyncIterator[SessionRow]:
         """All rows of a query, those opened first at the beginning."""
