@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import asyncpg
 
 from remanence import Remanence
 from remanence.ports import Memories
-from remanence.recollections import Keep, Memory, MemoryQuery, Place
+from remanence.recollections import Keep, Memory, MemoryQuery, MemorySelector, Place
 from remanence.stores.postgres.connect import SCHEMA
 from remanence.stores.postgres.memory_reads import search
 
@@ -48,4 +49,17 @@ async def test_what_is_kept_meanwhile_is_no_error(postgres_database: str) -> Non
         query = MemoryQuery(project="default", readable=(ADAS,), text="bees", now=100)
         hits = await search(Interrupted(connection, memories), query)  # pyright: ignore[reportArgumentType]
         assert [hit.memory.id for hit in hits] == ["mem_0"]
+        await connection.close()
+
+
+async def test_what_two_remove_at_once_is_counted_once(postgres_database: str) -> None:
+    """Else fewer memories are counted than words have, and no search of that place is answered any more."""
+    async with Remanence(postgres_database, worker=False) as rt:
+        memories = rt.database.memories
+        for first in range(0, 100, 10):
+            await keep(memories, first, first + 10)
+            gone = MemorySelector(project="default", ids=tuple(f"mem_{n}" for n in range(first + 1, first + 10)))
+            await asyncio.gather(*(memories.remove(gone) for _ in range(4)))
+        connection = await asyncpg.connect(postgres_database)
+        assert await connection.fetchval("SELECT memories FROM remanence.memory_places") == 10
         await connection.close()

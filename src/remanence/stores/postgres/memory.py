@@ -326,6 +326,10 @@ async def _remove(connection: Connection, selector: MemorySelector) -> MemoryRem
     await connection.execute(
         "SELECT FROM memory_places WHERE place = ANY ($1::bigint[]) ORDER BY project, store, scope FOR UPDATE", places
     )
+    # Once more, now that nobody else can: who removed some of them meanwhile has counted them.
+    rows = [row for row in await reads.selected(connection, selector) if row[0] in places]
+    if not rows:
+        return MemoryRemoval()
     counts: dict[str, int] = {"memory_words": await _remove_words(connection, rows)}
     for place, _document, memory in rows:
         await connection.execute(
