@@ -113,7 +113,7 @@ async def test_when_one_fails_the_others_are_ended(tmp_path: Path, stream: bool)
 
         with pytest.raises(openai.APIError, match="It broke"):
             await told()
-        assert (model.asked, model.ended) == (3, 3)
+        assert model.asked == model.ended >= 2  # the third may not even have been asked by then
 
 
 async def test_who_stops_listening_ends_the_calls_also_when_their_pieces_wait_to_be_told(tmp_path: Path) -> None:

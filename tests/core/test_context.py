@@ -56,6 +56,15 @@ def test_no_prompt_of_any_journal_holds_an_unpaired_call(records: tuple[Recorded
         check_paired(prompt_of(text, s, spec).messages)
 
 
+def test_a_reply_that_calls_anew_what_is_open_closes_it_first() -> None:
+    again = replied("given_1_1", wants("look"))
+    records = journal(heard("hello"), TurnStarted(1, (1,)), again, again, SessionForked("other", 1))
+    s, text, spec = fold(Session("s"), records), transcript(records), limited(500)
+    said = prompt_of(text, s, spec).messages
+    check_paired(said)
+    assert [message.role for message in said] == ["user", "assistant", "tool", "assistant", "tool"]
+
+
 # --- conversations that make sense ------------------------------------------------------------------------------------
 
 Turn = tuple[int, list[tuple[int, int]], int]

@@ -271,13 +271,15 @@ class Transcript:
 
     def _reply(self, parts: tuple[Part, ...]) -> None:
         """A reply; one that was brought along while calls are open is one step with theirs."""
+        calls = {part.call: part.name for part in parts if isinstance(part, ToolCall)}
+        if calls.keys() & self._open.keys():
+            self._close_open(_UNANSWERED)  # one result cannot answer two calls
         step = self._step if self._open else []
+        self._open |= calls
         if step and self.whole:  # each as it was
             self._step = [*step, (Message("assistant", parts), 0)]
-            self._open |= {p.call: p.name for p in parts if isinstance(p, ToolCall)}
             return
         before = step[0][0].parts if step else ()
-        self._open |= {p.call: p.name for p in parts if isinstance(p, ToolCall)}
         self._step = [(Message("assistant", (*before, *parts)), 0), *step[1:]]
 
     def _result(self, call: str, parts: tuple[Part, ...], *, error: bool, position: int = 0) -> None:
