@@ -26,7 +26,6 @@ __all__ = [
     "explain",
     "explained",
     "has_log",
-    "locked",
     "looks_of",
     "means_locked",
 ]
@@ -190,7 +189,10 @@ def explain(error: sqlite3.Error, location: Location) -> RemanenceError:
             "before is safe. Make room and try again."
         )
     if code in _MEANS_LOCKED:
-        return locked(location)
+        return StoreUnavailable(
+            f"The database {where} was locked by another process for more than {location.lock_timeout_s:g} s. "
+            "Nothing of this was kept; everything acknowledged before is safe. Try again, or see who holds the file."
+        )
     if code in _MEANS_DAMAGED or str(error).startswith(_SAYS_DAMAGED):
         return _damaged(str(error), location)
     if location.read_only and code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
@@ -212,14 +214,6 @@ def explain(error: sqlite3.Error, location: Location) -> RemanenceError:
     return StoreError(
         f"The database {where} refused a statement ({error}). Nothing of this write was kept; everything acknowledged "
         "before is safe. This is a fault in Remanence: please report it."
-    )
-
-
-def locked(location: Location) -> StoreUnavailable:
-    """What whoever waited too long for another process is told."""
-    return StoreUnavailable(
-        f"The database {location.path} was locked by another process for more than {location.lock_timeout_s:g} s. "
-        "Nothing of this was kept; everything acknowledged before is safe. Try again, or see who holds the file."
     )
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from remanence.errors import InvalidConfig, StoreUnavailable
 from remanence.stores.migrations import Applied, Migration, migrations, pending
 from remanence.stores.sqlite.connect import Location, closing_connection, connect, explained, means_locked
-from remanence.stores.sqlite.gate import Gate
 from remanence.stores.sqlite.read_only import located
 
 __all__ = ["applied", "check", "migrate", "prepare", "waiting"]
@@ -82,10 +81,7 @@ def prepare(location: Location) -> tuple[Migration, ...]:
         ) from None
     with explained(location), closing_connection(location) as connection:
         _claim_file(connection, location)
-        if not _waiting(connection, location):
-            return ()
-        with closing(Gate(connection, location)) as gate, gate.within():
-            return _apply(connection, location)
+        return _apply(connection, location)
 
 
 def _claim_file(connection: sqlite3.Connection, location: Location) -> None:

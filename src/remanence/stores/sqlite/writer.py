@@ -23,21 +23,11 @@ from typing import Any, TypeVar
 
 from msgspec.structs import replace
 
-from remanence.errors import RemanenceError, StoreCorrupt, StoreError, StoreUnavailable
+from remanence.errors import RemanenceError, StoreCorrupt, StoreUnavailable
 from remanence.ports import Appended
 from remanence.stores.rows import Draft
 from remanence.stores.sqlite.append import append
-from remanence.stores.sqlite.connect import (
-    Location,
-    Place,
-    connect,
-    durability_of,
-    explain,
-    explained,
-    locked,
-    means_locked,
-)
-from remanence.stores.sqlite.gate import Gate
+from remanence.stores.sqlite.connect import Location, Place, connect, durability_of, explain, explained, means_locked
 from remanence.stores.sqlite.handover import Handover
 from remanence.stores.sqlite.ledger import Ledger
 from remanence.stores.sqlite.tables import Pending
@@ -106,7 +96,6 @@ class Writer:
             self._ledger = Ledger(connect(location, writer=True))
             self._ledger.connection.execute("PRAGMA busy_timeout = 0")  # `_lock` waits, in shorter steps
             self.durability = durability_of(self._ledger.connection)
-            self._gate = Gate(self._ledger.connection, location)
         self._place = Place(location.path)
         self._handover = Handover(self._loop, self._tell)  # once nothing can fail any more: it holds a descriptor
         self._thread = threading.Thread(target=self._serve, name="remanence-sqlite-writer", daemon=True)
@@ -164,7 +153,6 @@ class Writer:
         finally:
             self._closed = True
             self._ledger.connection.close()
-            self._gate.close()
             self._refuse_the_rest()
 
     def _answer(self, group: list[Job], due: bool) -> None:
@@ -228,8 +216,6 @@ class Writer:
             ledger.commit()
         except Exception as error:  # noqa: BLE001 - the thread must outlive whatever one group meets
             return self._recover(group, error)
-        finally:
-            self._gate.leave()
         self.log_holds_erased = self.log_holds_erased or ledger.erased
         return foreign or ledger.due
 
@@ -274,14 +260,11 @@ class Writer:
         pause_s = LOCK_PAUSE_S
         for attempt in itertools.count():
             try:
-                if self._gate.enter():
-                    self._ledger.begin()
-                    return
+                self._ledger.begin()
+                return
             except sqlite3.OperationalError as error:
-                if not means_locked(error):
+                if not means_locked(error) or time.monotonic() > deadline:
                     raise
-            if time.monotonic() > deadline:
-                raise locked(self._location)
             time.sleep(pause_s)
             if attempt > LOCK_TRIES:
                 pause_s = min(pause_s * 2, LOCK_PAUSE_MAX_S)
@@ -294,25 +277,18 @@ class Writer:
         connection = self._ledger.connection
         try:
             connection.execute(f"PRAGMA busy_timeout = {int(self._location.lock_timeout_s * 1000)}")
-            with self._gate.within(), explained(self._location):
-                connection.execute("VACUUM")
-        except StoreError as error:
+            connection.execute("VACUUM")
+        except sqlite3.Error as error:
             for job in asked:
-                job.error = error
+                job.error = explain(error, self._location)
         finally:
             connection.execute("PRAGMA busy_timeout = 0")
         self._empty_log()
 
     def _empty_log(self) -> None:
-        """What was erased is still in the write-ahead log. While a reader needs that, or another process is writing, it
-        stays for the next time."""
-        self.log_holds_erased = True
-        if not self._gate.enter():
-            return
+        """What was erased is still in the write-ahead log. While a reader needs that, it stays for the next time."""
         try:
             (busy, _, _) = self._ledger.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            self.log_holds_erased = bool(busy)
         except sqlite3.Error:
-            return  # a disk that fails is told to the next write
-        finally:
-            self._gate.leave()
+            busy = 1  # a disk that fails is told to the next write
+        self.log_holds_erased = bool(busy)
