@@ -15,6 +15,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -137,7 +138,12 @@ class Racer:
         return self._process
 
     async def _over(self) -> None:
-        await self._alive().wait()
+        process = self._alive()
+        await process.wait()
+        if process.stdin is not None:
+            with suppress(ConnectionError):  # an order that came too late: nobody is there to read it
+                process.stdin.close()
+                await process.stdin.wait_closed()
         if self._reading is not None:
             await self._reading
 
