@@ -12,6 +12,7 @@ from typing import Any
 import openai
 import pytest
 from openai import AsyncOpenAI
+from sdk_runs import ran
 from wire_server import KEY, OTHER, WireServer
 
 import agents as sdk
@@ -343,29 +344,23 @@ def test_what_is_kept_goes_along_to_another_agent(client: Any, server: WireServe
 async def test_a_session_of_the_agents_sdk_waits_for_an_approval(server: WireServer, streamed: bool) -> None:
     """Stopped, approved, gone on: the conversation holds every item, and each of its items can be sent again."""
     asks = sdk.HostedMCPTool(tool_config=ASKS[0])
-    quiet = sdk.RunConfig(tracing_disabled=True)
     options: Any = {"max_retries": 0, "_strict_response_validation": True}
 
-    async def run(agent: Any, given: Any) -> Any:
-        if not streamed:
-            return await sdk.Runner.run(agent, given, run_config=quiet, session=session)
-        result = sdk.Runner.run_streamed(agent, given, run_config=quiet, session=session)
-        async for _ in result.stream_events():
-            pass
-        return result
+    async def run(given: Any) -> Any:
+        return await ran(desk, given, streamed=streamed, session=session)
 
     async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key=KEY, **options) as client:
         session: Any = sdk.OpenAIConversationsSession(openai_client=client)
         desk = sdk.Agent[None]("desk", model=sdk.OpenAIResponsesModel("shop", client), tools=[asks])
-        stopped = await run(desk, "refund 1 2")
+        stopped = await run("refund 1 2")
         assert len(stopped.interruptions) == 2
         state = stopped.to_state()
         for number, waits in enumerate(stopped.interruptions):
             state.approve(waits) if number == 0 else state.reject(waits)
-        ended = await run(desk, state)
+        ended = await run(state)
         assert refunds == [1]
         assert ended.final_output.startswith("said: ")
-        assert (await run(desk, "thanks")).final_output == "said: thanks"
+        assert (await run("thanks")).final_output == "said: thanks"
         kinds = [item["type"] for item in await session.get_items()]
         assert kinds == [
             "message", "message", "mcp_approval_request", "mcp_approval_request", "mcp_approval_response",
@@ -379,25 +374,19 @@ async def test_a_session_of_the_agents_sdk_waits_for_an_approval(server: WireSer
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_the_agents_sdk_that_keeps_the_conversation_itself(server: WireServer, streamed: bool) -> None:
     asks = sdk.HostedMCPTool(tool_config=ASKS[0])
-    quiet = sdk.RunConfig(tracing_disabled=True)
 
-    async def run(agent: Any, given: Any) -> Any:
-        if not streamed:
-            return await sdk.Runner.run(agent, given, run_config=quiet)
-        result = sdk.Runner.run_streamed(agent, given, run_config=quiet)
-        async for _ in result.stream_events():
-            pass
-        return result
+    async def run(given: Any) -> Any:
+        return await ran(desk, given, streamed=streamed)
 
     async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0) as client:
         desk = sdk.Agent[None]("desk", model=sdk.OpenAIResponsesModel("shop", client), tools=[asks])
-        stopped = await run(desk, "refund 1 2")
+        stopped = await run("refund 1 2")
         state = stopped.to_state()
         for number, waits in enumerate(stopped.interruptions):
             state.approve(waits) if number == 0 else state.reject(waits)
-        ended = await run(desk, state)
+        ended = await run(state)
         assert refunds == [1]
         assert ended.final_output.startswith("said: ")
-        more = await run(desk, [*ended.to_input_list(), user("thanks")])
+        more = await run([*ended.to_input_list(), user("thanks")])
         assert more.final_output == "said: thanks"
         assert refunds == [1]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 from pydantic import BaseModel
+from sdk_runs import QUIET, ran
 from wire_server import KEY, WireServer
 
 from agents import (
@@ -34,7 +35,6 @@ from remanence.models.scripted import Scripted
 from remanence.ports import ModelReply, ModelRequest
 from remanence.testing.scripted import call, calls, says
 
-QUIET = RunConfig(tracing_disabled=True)
 ORDERS = {"42": "shipped on Monday", "7": "not paid yet"}
 
 
@@ -228,12 +228,7 @@ async def test_a_session_waits_for_the_approval_of_a_function(
         return f"paid {order}"
 
     async def run(given: Any) -> Any:
-        if not streamed:
-            return await Runner.run(clerk, given, run_config=QUIET, session=session)
-        result = Runner.run_streamed(clerk, given, run_config=QUIET, session=session)
-        async for _ in result.stream_events():
-            pass
-        return result
+        return await ran(clerk, given, streamed=streamed, session=session)
 
     async with connected(server) as client:
         session = conversation(client)
@@ -335,12 +330,7 @@ async def test_an_agent_of_the_server_that_waits_for_a_yes_stops_the_run(
     asks = HostedMCPTool(tool_config={"type": "mcp", "server_label": "support", "require_approval": "always"})
 
     async def run(given: Any) -> Any:
-        if not streamed:
-            return await Runner.run(agent, given, run_config=QUIET, auto_previous_response_id=True)
-        result = Runner.run_streamed(agent, given, run_config=QUIET, auto_previous_response_id=True)
-        async for _ in result.stream_events():
-            pass
-        return result
+        return await ran(agent, given, streamed=streamed, auto_previous_response_id=True)
 
     try:
         async with AsyncOpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0) as client:

@@ -119,8 +119,8 @@ async def with_outcomes(caller: Caller, s: Session, position: int) -> list[int]:
 
 async def calls_at(caller: Caller, s: Session, position: int) -> set[str]:
     """The calls that the record at a position asks for."""
-    return {call for record in await caller.database.store.read(s.id, after=position - 1, limit=1)
-            for call in _calls_in(record)}  # fmt: skip
+    records = await caller.database.store.read(s.id, after=position - 1, limit=1)
+    return _calls_in(records[0]) if records else set()
 
 
 def _calls_in(record: Recorded) -> set[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from remanence.commands.entries import entries_of
 from remanence.commands.memory import Looking
 from remanence.commands.proof import check_receipt
 from remanence.commands.receipts import Receipt, What
+from remanence.commands.traces import file_chunks
 from remanence.commands.verification import sessions_all
 from remanence.core.memory.journal import journal_of
 from remanence.errors import Conflict, NotFound, StoreUnavailable
@@ -272,22 +274,22 @@ async def _versions(c: Course, receipt: Receipt) -> str:
 
 async def _nowhere(c: Course) -> None:
     """No byte of the files holds a word; where one does, it is said in which records and entries it stands."""
-    in_files = set[str]()
+    in_files, ours = set[str](), c.rt.url.startswith("sqlite")
     for path in await c.rt.database.files():
-        in_files |= await asyncio.to_thread(words_in, path, tuple(c.erased))
+        in_files |= await asyncio.to_thread(words_in, path, tuple(c.erased), ours=ours)
     for word in in_files:
         c.broken(f"{word} is in the files after {c.erased[word]}: {await _places(c, word.encode())}")
     await _in_no_memory(c, "at the end")
 
 
-def words_in(path: Path, words: Sequence[str]) -> set[str]:
-    """Which words stand in a file, or their vectors."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return set()
-    lower = content.lower()
-    return {word for word in words if word.encode() in lower or packed(vector_of(word), None) in content}
+def words_in(path: Path, words: Sequence[str], *, ours: bool = False) -> set[str]:
+    """Which words stand in a file, or their vectors. `ours`: this process has it open as a database (`file_chunks`)."""
+    found = set[str]()
+    with suppress(FileNotFoundError):
+        for chunk in file_chunks(path, ours=ours):
+            lower = chunk.lower()
+            found |= {word for word in words if word.encode() in lower or packed(vector_of(word), None) in chunk}
+    return found
 
 
 async def _places(c: Course, word: bytes) -> list[str]:

@@ -60,12 +60,12 @@ class _Server:
         return cls(process, listening)
 
     async def ask(self, asked: Asked) -> tuple[int, str]:
-        """The status and the words of an answer; 0 when the server died over it."""
+        """The status and the words of an answer; 0 and what was wrong when none came."""
         headers = {"idempotency-key": asked.key} if asked.key else {}
         try:
             answer = await self.http.request(asked.method, asked.path, json=asked.body, headers=headers)
-        except httpx2.HTTPError:
-            return 0, ""
+        except httpx2.HTTPError as error:
+            return 0, repr(error)
         return answer.status_code, answer.text
 
     async def stop(self) -> None:
@@ -103,7 +103,7 @@ class _Site:
         c.figures.orders += 1
         c.figures.refusals += status >= 400
         gone = allowed and "previous_response_not_found" in said
-        if status >= 400 and status not in allowed and not gone:
+        if (status >= 400 and status not in allowed and not gone) or not status:
             c.broken(f"{asked.method} {asked.path} was answered with {status}: {said[:500]}")
         return status, said
 

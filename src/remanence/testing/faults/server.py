@@ -1,4 +1,4 @@
-"""One of several HTTP servers on one database, each with a worker in it: every face, wired as `remanence serve` does.
+"""One of several HTTP servers on one database, each with a worker in it: every face, served as `remanence serve` does.
 
 It prints where it listens, one line, and lives until its standard input ends.
 """
@@ -6,19 +6,17 @@ It prints where it listens, one line, and lives until its standard input ends.
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
-
-import uvicorn
 
 from remanence import logs
 from remanence.api.app import build_app
 from remanence.api.auth import Access, development_principal
 from remanence.api.faces import faces
 from remanence.app import Options, Remanence
+from remanence.cli.serving import listen, served
 from remanence.models.scripted import Scripted
 from remanence.testing.faults.racer import TIMES, RareWords, Unhurried, agents_of, answer
 from remanence.testing.faults.remembering import keeper
@@ -36,15 +34,10 @@ async def serve(url: str, world: World, name: str) -> None:
     models = {"scripted": Scripted(answer), "keeping": Unhurried(keeper)}
     async with Remanence(url, agents=agents_of(world), models=models, options=options) as rt:
         app = build_app(rt, faces=faces(), access=Access(rt.caller, own={KEY: development_principal("default")}))
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            server = uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off", timeout_graceful_shutdown=2))
-            running = asyncio.create_task(server.serve(sockets=[listening]))
-            while not server.started:  # noqa: ASYNC110 - uvicorn says so by nothing else
-                await asyncio.sleep(0.01)
-            print(f"http://127.0.0.1:{listening.getsockname()[1]}", flush=True)
-            await asyncio.to_thread(sys.stdin.read)
-            server.should_exit = True
-            await running
+        with listen("127.0.0.1", 0) as listener:
+            async with served(app, listener):
+                print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+                await asyncio.to_thread(sys.stdin.read)
 
 
 def main(arguments: Sequence[str]) -> None:
