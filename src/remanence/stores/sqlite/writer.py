@@ -41,8 +41,9 @@ GROUP_MAX = 512
 FEW = 3
 """After a group of at most so many, a driver's write wakes the thread at once."""
 LOCK_PAUSE_S, LOCK_PAUSE_MAX_S = 0.0002, 0.005
-LOCK_TRIES = 50
-"""So many short pauses first: another process holds the lock for the length of a group, a few milliseconds."""
+LOCK_TRIES = 2_000
+"""So many short pauses first, about half a second: a busy process takes the lock again at once, and whoever looked more
+and more seldom the longer it had waited would find it free less and less often."""
 
 
 def closed(location: Location) -> StoreUnavailable:
