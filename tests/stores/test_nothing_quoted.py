@@ -20,7 +20,7 @@ QUOTED = {
     "memory_closings.project memory_models.model memory_places.project memory_places.store memory_sessions.session",
     "memory_subjects.project memory_vectors.model migrations.digest migrations.name projections.name records.digests",
     "records.originals records.sizes registry.kind registry.project reservations.key reservations.unit",
-    "search_doubts.call search_tags.key sessions.agent sessions.digest sessions.id sessions.needs sessions.project",
+    "search_doubts.call sessions.agent sessions.digest sessions.id sessions.needs sessions.project",
     "sessions.status sessions.version sessions.waiting_on sessions.worker turn_minutes.project usage_days.field",
     "usage_days.project usage_hours.agent usage_hours.model usage_hours.project versions.agent versions.project",
     "versions.spec versions.version",
