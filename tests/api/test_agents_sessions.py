@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -385,6 +388,22 @@ def test_the_same_request_again_is_the_same_request(client: Client) -> None:
             attempt()
         assert caught.value.code == "idempotency_key_reused"
         assert caught.value.response.headers["x-should-retry"] == "false"
+
+
+def test_a_session_is_never_without_its_limit(tmp_path: Path) -> None:
+    """It is written with the opening, in one transaction; the same request again leaves a raised one as it is."""
+    once: Any = {"extra_headers": {"Idempotency-Key": "k1"}, "spend_control": {"limit": 7}}
+    server = WireServer(str(tmp_path / "a.db"), {"scripted": MODEL})
+    with server.client() as client:
+        made = opened(client, "hello", **once)
+        with closing(sqlite3.connect(tmp_path / "a.db")) as database:
+            (opened_at,) = database.execute("SELECT opened_at FROM sessions WHERE name = ?", (made.id,)).fetchone()
+            budgets = database.execute("SELECT scope, unit, ceiling, at FROM budgets").fetchall()
+        assert budgets == [(f"session:{made.id}", "usd_micros", 70_000, opened_at)]
+        client.beta.agents.sessions.update(made.id, spend_control={"limit": 500})
+        assert opened(client, "hello", **once).id == made.id
+        assert client.beta.agents.sessions.retrieve(made.id).spend_control.limit == 500
+    server.stop()
 
 
 # --- who may see what -------------------------------------------------------------------------------------------------

@@ -75,7 +75,8 @@ LONG_INPUT_CHARS = 4_096
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """What a new session is opened with. `session` may be chosen by the caller; else it is made."""
+    """What a new session is opened with. `session` may be chosen by the caller; else it is made. `limit` is what the
+    session may spend in micro-USD, whatever its agent's limits say."""
 
     user: str = ""
     title: str = ""
@@ -83,6 +84,7 @@ class Opening(msgspec.Struct, frozen=True):
     face: dict[str, Any] = {}
     session: str | None = None
     key: str | None = None
+    limit: int | None = None
 
 
 async def open_session(caller: Caller, spec: AgentSpec, opening: Opening | None = None) -> str:
@@ -114,10 +116,10 @@ async def open_session(caller: Caller, spec: AgentSpec, opening: Opening | None 
             at=now,
             actor=caller.actor,
             expect=0,
-            limits=_limits(spec, session),
+            limits=_limits(spec, session, opening.limit),
             summary=summary_of(evolve(Session(session), record), spec),
             key=f"open:{caller.project}:{opening.key}" if opening.key else None,
-            key_digest=body_digest((opened, opening.session)),
+            key_digest=body_digest((opened, opening.session, *(() if opening.limit is None else (opening.limit,)))),
         ),
     )
     return appended.records[0].session
@@ -131,11 +133,12 @@ def _check_opening(session: str, opening: Opening) -> None:
             raise InvalidInput(f"The {name} holds a NUL character. Nothing was written; leave it out.", param=name)
 
 
-def _limits(spec: AgentSpec, session: str) -> tuple[Budget, ...]:
-    """The budgets that the agent's limits give each of its sessions."""
+def _limits(spec: AgentSpec, session: str, own: int | None = None) -> tuple[Budget, ...]:
+    """The budgets that the agent's limits give each of its sessions. `own`: the session's own limit of money."""
     scope, limits = f"session:{session}", list[Budget]()
-    if spec.limits.session_usd_micros is not None:
-        limits.append(Budget(scope, "usd_micros", spec.limits.session_usd_micros))
+    usd_micros = spec.limits.session_usd_micros if own is None else own
+    if usd_micros is not None:
+        limits.append(Budget(scope, "usd_micros", usd_micros))
     if spec.limits.session_tokens is not None:
         limits.append(Budget(scope, "tokens", spec.limits.session_tokens))
     return tuple(limits)
@@ -425,7 +428,7 @@ async def _fork_at(caller: Caller, source: str, position: int | None, session: s
             at=now,
             actor=caller.actor,
             expect=past.head,
-            limits=_limits(spec, session),
+            limits=_limits(spec, session, opening.limit),
             summary=summary_of(state, spec),
             snapshot=encode_snapshot(state),
             fork=Fork(source, past.head),

@@ -1,7 +1,7 @@
 """The Agents API: sessions, made, shown, changed, listed and removed.
 
 A session made with an `Idempotency-Key` gets its id from the key, so the request sent again finds what it made, however
-far it came: the session, its budget, its first input. Each is written once.
+far it came: the session, which is never without its limit, and its first input. Each is written once.
 """
 
 from __future__ import annotations
@@ -85,7 +85,6 @@ async def create_session(
     said = None if body.input is None else parts_of(caller, body.input, "input")
     session = await _opened(served, caller, body, opening)
     keep_key(request)
-    await _limit(caller, session, body.spend_control)
     if said is not None and body.input is not None:
         counts, busy = messages_in(body.input), if_busy or "queue"
         with naming(session):
@@ -185,7 +184,7 @@ async def _opened(served: Served, caller: Caller, body: SessionBody, opening: Op
     if before is None:
         spec = await _spec_for(served, caller, body)
         try:
-            return await sessions.open_session(caller, spec, opening)
+            return await sessions.open_session(caller, spec, replace(opening, limit=_own_limit(spec, body)))
         except Conflict:
             before = await state_of(caller, str(opening.session))
     if before.project != caller.project or before.face.get("request") != asked:
@@ -269,15 +268,24 @@ def _check_review(review: str | None) -> None:
         )
 
 
-async def _limit(caller: Caller, session: str, control: SpendControl | None) -> None:
+async def _limit(caller: Caller, session: str, control: SpendControl) -> None:
     """Set or lift the limit of a session, in cents. Setting one that stands changes nothing."""
-    if control is None:
-        return
-    limit = UNLIMITED if control.limit is None else control.limit * MICROS_PER_CENT
-    scope = f"session:{session}"
+    limit, scope = _micros(control), f"session:{session}"
     standing = [budget for budget in await caller.database.controls.budgets(scope) if budget.unit == "usd_micros"]
     if (standing or control.limit is not None) and [budget.limit for budget in standing] != [limit]:
         await controls.set_budget(caller, scope, "usd_micros", limit)
+
+
+def _own_limit(spec: AgentSpec, body: SessionBody) -> int | None:
+    """The limit that a session is opened with, if it has one of its own; it may also lift that of its agent."""
+    control = body.spend_control
+    if control is None or (control.limit is None and spec.limits.session_usd_micros is None):
+        return None
+    return _micros(control)
+
+
+def _micros(control: SpendControl) -> int:
+    return UNLIMITED if control.limit is None else control.limit * MICROS_PER_CENT
 
 
 async def _annotate(caller: Caller, session: str, body: SessionChanges) -> None:
