@@ -61,7 +61,7 @@ def test_answers_to_approvals_hold_together_or_not_at_all(client: Any) -> None:
         headers = {"Idempotency-Key": key}
         return create(model="shop", previous_response_id=asked.id, input=answers(*given), extra_headers=headers)
 
-    for bad, status in (("mcpr_nobodys", 404), (first, 409)):  # the second answer to one approval has nothing to answer
+    for bad, status in (("mcpr_nobodys", 400), (first, 409)):  # the second answer to one approval has nothing to answer
         with pytest.raises(openai.APIStatusError) as caught:
             say((first, True), (bad, True), key="one")
         assert caught.value.status_code == status

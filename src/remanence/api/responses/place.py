@@ -44,7 +44,7 @@ from remanence.api.responses.request import AGENT, CountBody, Echo, ResponseBody
 from remanence.api.responses.spec import answers_for, paths_of, spec_for, spec_in
 from remanence.api.responses.takeover import taken_over
 from remanence.api.responses.talks import Talk, add_spoken, find_talk, open_talk
-from remanence.api.responses.ties import session_of, without_past
+from remanence.api.responses.ties import ruled, session_of, without_past
 from remanence.api.unfit import check_pictures, check_settings
 from remanence.commands import approvals, sessions
 from remanence.commands.approvals import Ruling
@@ -452,9 +452,9 @@ async def _decide(caller: Caller, s: Session, asked: Asked, key: Key | None) -> 
         await sessions.upgrade(caller, s.id, spec)
     judged = [_heard(caller, message.parts) for message in given.messages if message.role == "user"]
     judged += [_returned(caller, result) for result in _results(given.messages)]
-    for call, answer in zip(calls, given.approvals, strict=True):
+    for answer in given.approvals:
         ruling = Ruling("approve" if answer.approve else "deny", answer.reason)
-        judged.append(lambda s, _, call=call, ruling=ruling: approvals.ruled(caller, s, call, ruling))
+        judged.append(lambda s, _, answer=answer, ruling=ruling: ruled(caller, s, answer, ruling))
     return await together(caller, s.id, *judged, once=bound(caller, key) if key else None), s.turns
 
 

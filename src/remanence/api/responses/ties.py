@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 
 import msgspec
 
-from remanence.api.responses.input import Given, refuse
+from remanence.api.responses.input import Approval, Given, refuse
 from remanence.api.responses.items import approval_id
 from remanence.api.responses.kept import read_all
 from remanence.api.responses.questions import asker_of
@@ -24,13 +24,13 @@ from remanence.commands.caller import Caller, state_of
 from remanence.content import File, Image, Message, Part, Text, ToolCall, ToolResult, arguments_digest, text_of
 from remanence.core.state import Session
 from remanence.errors import InvalidInput, NotFound
-from remanence.events import InputReceived, ModelReplied, ToolReturned
+from remanence.events import ApprovalGiven, InputReceived, ModelReplied, ToolReturned
 
-__all__ = ["session_of", "without_past"]
+__all__ = ["ruled", "session_of", "without_past"]
 
 
 def session_of(given: Given) -> str:
-    """The one session that asked what is answered. Raises NotFound for a question that is none of ours."""
+    """The one session that asked what is answered. Raises InvalidInput for a question that is none of ours."""
     for answer in given.approvals:
         if not asker_of(answer.call):
             raise unknown(answer.call, answer.path)
@@ -42,16 +42,27 @@ def session_of(given: Given) -> str:
     return next(iter(asking))
 
 
-def unknown(name: str, path: str) -> NotFound:
-    return NotFound(
-        f"Approval request with id '{name[:200]}' not found: it was not asked here. Nothing was written.",
+def unknown(name: str, path: str) -> InvalidInput:
+    """An answer to what nobody asks here. It is no 404: that would be said of what the address names."""
+    return InvalidInput(
+        f"Approval request with id '{name[:200]}' not found: it was not asked here, or its turn has ended. Nothing was "
+        "written.",
         param=f"{path}.approval_request_id",
     )
 
 
+def ruled(caller: Caller, s: Session, answer: Approval, ruling: Ruling) -> ApprovalGiven:
+    """The fact that an answer is in a session as it stands. Raises as `approvals.ruled`, but for a question that is
+    not open there: it is named as the client knows it."""
+    try:
+        return approvals.ruled(caller, s, answer.call.removeprefix(approval_id(s.id, "")), ruling)
+    except NotFound:
+        raise unknown(answer.call, answer.path) from None
+
+
 async def without_past(caller: Caller, given: Given, session: str, agent: str) -> Given:
-    """What is new in an input, after the past that the session knows. Raises NotFound, and InvalidInput when `agent`
-    did not ask, or when the past is another one."""
+    """What is new in an input, after the past that the session knows. Raises InvalidInput for a question that is not
+    open here, when `agent` did not ask, or when the past is another one."""
     try:
         s = await state_of(caller, session)
     except NotFound:
@@ -61,7 +72,7 @@ async def without_past(caller: Caller, given: Given, session: str, agent: str) -
     if s.agent != agent:
         refuse("model", "another agent asked what is answered here, and only that one can go on")
     for answer in given.approvals:  # one that comes too late is told so
-        approvals.ruled(caller, s, answer.call.removeprefix(approval_id(s.id, "")), Ruling())
+        ruled(caller, s, answer, Ruling())
     waiting = {call.call for call in s.turn.calls if call.state != "returned"} if s.turn else set[str]()
     if _marks(given.messages[: given.past], waiting) != _marks(await _said(caller, s), waiting):
         raise InvalidInput(
