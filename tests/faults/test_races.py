@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from remanence.testing.faults.erasures import ERASURES
+from remanence.testing.faults.erasures import ERASURES, erased_while_noted_by_agents
 from remanence.testing.faults.over_http import run_over_http
 from remanence.testing.faults.races import RACES, run_erasures, run_races
 
@@ -43,6 +43,17 @@ async def test_races_over_what_is_erased(tmp_path: Path) -> None:
     figures = await run_erasures(f"sqlite:///{tmp_path}/races.db", tmp_path, rounds, seed=4)
     assert figures.failures == 0, figures.stories
     assert figures.runs == rounds
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/a.db" if request.param == "sqlite" else request.getfixturevalue("postgres_database")
+
+
+@pytest.mark.timeout(600)
+async def test_a_subject_is_erased_while_agents_note_more_about_it(url: str, tmp_path: Path) -> None:
+    figures = await run_races(url, tmp_path, [erased_while_noted_by_agents] * 6, seed=6)
+    assert figures.failures == 0, figures.stories
 
 
 @pytest.mark.timeout(600)

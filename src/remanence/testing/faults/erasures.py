@@ -15,12 +15,13 @@ from remanence.app import Remanence
 from remanence.commands import erasure
 from remanence.commands.verification import sessions_all, verify_session
 from remanence.errors import NotFound
+from remanence.events import MemoryKept
 from remanence.recollections import Place
 from remanence.testing.faults.erased import Ordered, Told, Use, erase, order, told, uses, word, words_in
 from remanence.testing.faults.racer import KEEPER
 from remanence.testing.faults.racing import Course
 
-__all__ = ["ERASURES"]
+__all__ = ["ERASURES", "erased_while_noted_by_agents"]
 
 
 async def erased_while_remembered(c: Course) -> None:
@@ -92,6 +93,39 @@ async def erased_about_a_subject(c: Course) -> None:
     await order(c, given, c.dice.sample(verbs, 4), (session,))
 
 
+async def erased_while_noted_by_agents(c: Course) -> None:
+    """Whatever agents noted about a subject, each of what it was told, while they note more about it and correct it."""
+    subject, words = c.rt.options.make_id("shed"), [word(c) for _ in range(3)]
+    users = [c.rt.options.make_id("user"), c.rt.options.make_id("user"), ""]
+    sessions = [await c.surely("open", agent=KEEPER, user=user) for user in users]
+    says = zip(sessions, words, strict=True)
+    await c.all(*(("send", {"session": s, "text": f"about {subject} The door is {rare}."}) for s, rare in says))
+    notes = [note for session in sessions for note in await _noted(c, session)]
+    if len(notes) < len(sessions):
+        return  # a worker was killed so often that a call was given up, or over what was said
+    given = [Ordered("subject", subject, words, notes)] * c.dice.choice((1, 2))
+    await order(c, given, c.dice.sample(_more_about(c, subject, sessions, notes), c.dice.randrange(3, 6)), sessions)
+
+
+async def _noted(c: Course, session: str) -> list[str]:
+    """What an agent noted, once it rests."""
+    await c.until(session, lambda s: s.turn is None and not s.queue)
+    return [r.event.memory for r in await c.records(session) if isinstance(r.event, MemoryKept)]
+
+
+def _more_about(c: Course, subject: str, sessions: Sequence[str], notes: Sequence[str]) -> list[Use]:
+    """What agents and people do with what is known about a subject. Nothing of it says the rare words."""
+    path = c.folder / c.rt.options.make_id("bundle")
+    says = (f"about {subject} The door is open.", "correct The door is oiled.", "change The door is gone.")
+    asks = ("tell me what the door is", "look door")
+    verbs: list[Use] = [("send", {"session": one, "text": text}) for one in sessions for text in (*says, *asks)]
+    verbs += [("fork", {"session": one}) for one in sessions]
+    verbs += [("edit", {"memory": notes[0], "text": "The door is shut."}), ("withdraw", {"memory": notes[1]})]
+    verbs += [("keep", {"text": "The door creaks.", "scope": "project", "subjects": [subject]})]
+    verbs += [("export", {"session": sessions[0], "path": str(path)}), ("recall", {"text": "the door"})]
+    return [*verbs, ("rebuild", {}), ("embed", {}), ("verify", {"session": sessions[1]})]
+
+
 async def erased_while_copied(c: Course) -> None:
     """A copy that is made meanwhile is whole, and can be rid of the same by the same order; one that is made afterwards
     holds nothing of it."""
@@ -146,6 +180,7 @@ ERASURES: Final[Sequence[Callable[[Course], Awaitable[None]]]] = (
     erased_while_said,
     erased_of_nobody,
     erased_about_a_subject,
+    erased_while_noted_by_agents,
     erased_while_copied,
     erased_and_brought_back,
 )

@@ -68,6 +68,9 @@ def keeper(request: ModelRequest) -> ModelReply:
         return ModelReply((Text(_results(request)[-1] if words == "look" else "Done."),))
     if words == "note":
         return _calls("memory_write", text=rest)
+    if words == "about":
+        subject, _, text = rest.partition(" ")
+        return _calls("memory_write", text=text, subjects=[subject])
     if words == "look":
         return _calls("memory_search", query=rest)
     if words in ("correct", "change") and (noted := _noted(request)):
@@ -79,7 +82,7 @@ def keeper(request: ModelRequest) -> ModelReply:
     return ModelReply((Text(_view(request)),))
 
 
-def _calls(tool: str, **given: str) -> ModelReply:
+def _calls(tool: str, **given: Any) -> ModelReply:
     return ModelReply((ToolCall("x", tool, msgspec.json.encode(given).decode()),))
 
 
