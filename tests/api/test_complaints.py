@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -110,6 +111,7 @@ def test_a_name_without_end_is_not_said_again(http: httpx2.Client) -> None:
             b'{"model":"scripted","input":' + b"[" * 100 + b"]" * 100 + b"}",
             "nested too deeply: 100 levels are the most",
         ),
+        (b'\xef\xbb\xbf{"model":"scripted","input":"a"}', "a byte order mark: send UTF-8 without one"),
     ],
 )
 def test_what_is_no_json_is_told_why(server: WireServer, http: httpx2.Client, body: bytes, words: str) -> None:
@@ -120,6 +122,17 @@ def test_what_is_no_json_is_told_why(server: WireServer, http: httpx2.Client, bo
     with connect(url, additional_headers={"authorization": f"Bearer {KEY}"}) as socket:
         socket.send(body.decode())
         assert words in httpx2.Response(200, content=str(socket.recv())).json()["error"]["message"]
+
+
+def test_what_is_not_read_as_it_comes_is_told_so(http: httpx2.Client) -> None:
+    body = b'{"model":"scripted","input":"hello"}'
+    packed = http.post("/v1/responses", content=gzip.compress(body), headers={**JSON, "content-encoding": "gzip"})
+    wide = http.post("/v1/responses", content=body.decode().encode("utf-16"), headers=JSON)
+    plain = http.post("/v1/responses", content=body, headers={**JSON, "content-encoding": "identity"})
+    assert [one.status_code for one in (packed, wide, plain)] == [400, 400, 200]
+    assert packed.json()["error"]["param"] == "content-encoding"
+    assert "compressed (gzip)" in packed.json()["error"]["message"]
+    assert "byte order mark" in wide.json()["error"]["message"]
 
 
 def nested(levels: int) -> Any:

@@ -33,6 +33,7 @@ NO_REQUESTS = {
     "a chunk without a size": LINE + HOST + JSON + CHUNKED + END + b"zz\r\n{}\r\n",
     "another coding": LINE + HOST + b"transfer-encoding: gzip\r\n" + END,
     "the handshake of TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(50) + END + END,
+    "a way through to another host": b"CONNECT elsewhere:443 HTTP/1.1\r\n" + HOST + END,
     "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
 }
 
@@ -69,6 +70,8 @@ def test_is_told_so_as_an_error(port: int) -> None:
         assert (headers["content-type"], headers["connection"]) == ("application/json", "close"), name
         assert headers["x-request-id"] == error["request_id"], name
         assert "Nothing was done" in error["message"], name
+        assert "callback" not in error["message"], "the parser's word for what we refused"
+    assert all("one host" in json.loads(answers[name][2])["error"]["message"] for name in ("no host", "two hosts"))
     assert get(f"http://127.0.0.1:{port}/health") == (200, {"status": "ok"})
 
 

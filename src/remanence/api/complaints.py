@@ -8,6 +8,7 @@ all of them.
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -71,6 +72,7 @@ _WORDS = {
 }
 _SHOULD_BE = "Input should be "
 _JSON = {"True": "true", "False": "false", "None": "null"}
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _PYDANTIC = re.compile(r" after validation, not \w+$")
 _PYTHON = re.compile(r"\b(?:True|False|None)\b")
@@ -80,6 +82,8 @@ def no_json(error: Exception, given: bytes) -> str:
     """Why what was sent could not be read as JSON."""
     if isinstance(error, RecursionError):
         return f"it is nested too deeply: {DEPTH_MAX} levels are the most"
+    if given.startswith(_MARKS):
+        return "it begins with a byte order mark: send UTF-8 without one"
     if _SURROGATE.search(given):
         try:
             json.loads(given)

@@ -188,8 +188,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
             await _identify(request)
         except RemanenceError as refusal:
             return await known(request, refusal)
-        why = first.get("ctx", {}).get("error", "")
-        message, param = f"The body is not valid JSON ({why}). Nothing was written.", "body"
+        message, param = _not_json(request, first.get("ctx", {}).get("error", ""))
     else:
         param, said, kind = complaint(error.errors(), error.body)
         code = kind.code if _of_vendors(request) else code
@@ -200,6 +199,15 @@ async def _invalid(request: Request, error: Exception) -> Response:
             message += "`content-type: application/json`."
             code = InvalidInput.code
     return failure(InvalidInput.status, code, message, request_id=request_id_of(request), param=param)
+
+
+def _not_json(request: Request, why: str) -> tuple[str, str]:
+    """What is said of a body that is no JSON as it came, and of what."""
+    coding = request.headers.get("content-encoding", "identity")
+    if coding != "identity":
+        words = f"The body came compressed ({coding[:40]}), and is read as it comes. Nothing was written; send it as it is."
+        return words, "content-encoding"
+    return f"The body is not valid JSON ({why}). Nothing was written.", "body"
 
 
 def _of_vendors(request: Request) -> bool:

@@ -20,6 +20,8 @@ import sys
 from http import HTTPStatus
 from typing import Any
 
+import httptools
+
 __all__ = ["AnswersUnreadable"]
 
 LINGER_S = 1.0
@@ -107,6 +109,8 @@ def _answer(complaint: BaseException | None, words: str, headers: list[tuple[byt
     from remanence.app import make_id
     from remanence.errors import InvalidInput
 
+    if isinstance(complaint, httptools.HttpParserCallbackError):
+        complaint = complaint.__context__ or complaint  # what was raised while the parser handed on what it had read
     why = "".join(letter for letter in str(complaint or words)[:_WORDS_MAX] if letter.isprintable()).rstrip(".")
     status = HTTPStatus(getattr(complaint, "error_status_hint", HTTPStatus.BAD_REQUEST))
     request_id = make_id("req")

@@ -328,7 +328,7 @@ async def _known_after(caller: Caller, after: str) -> None:
 
 
 def _wanted_metadata(request: Request) -> dict[str, str]:
-    found = [(re.fullmatch(r"metadata\[(.+)\]", name), value) for name, value in request.query_params.items()]
+    found = [(re.fullmatch(r"(?s)metadata\[(.*)\]", name), value) for name, value in request.query_params.items()]
     return {match[1]: value for match, value in found if match is not None}
 
 
