@@ -205,7 +205,7 @@ def _not_json(request: Request, why: str) -> tuple[str, str]:
     """What is said of a body that is no JSON as it came, and of what."""
     coding = request.headers.get("content-encoding", "identity")
     if coding != "identity":
-        words = f"The body came compressed ({coding[:40]}), and is read as it comes. Nothing was written; send it as it is."
+        words = f"The body came compressed ({coding[:40]}); none is unpacked. Nothing was written; send it as it is."
         return words, "content-encoding"
     return f"The body is not valid JSON ({why}). Nothing was written.", "body"
 
