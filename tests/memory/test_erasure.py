@@ -206,6 +206,18 @@ async def test_titles_and_metadata_go_from_every_snapshot_also_from_those_of_for
         assert RARE.decode() not in (await state_of(rt.caller, row.session)).title.lower()
 
 
+async def test_a_fork_keeps_a_title_that_says_nothing_of_what_is_erased(rt: Remanence) -> None:
+    session = await told(rt, title="about sheds")
+    (note,) = [m for m in await rt.memory.list() if m.kind == "note"]
+    fork = await session.fork()
+    again = await fork.fork()
+    receipt = await rt.memory.erase("memory", note.id, reason="wrong house")
+    assert await bytes_with(rt) == []
+    assert not {fork.id, again.id} & {one.session for one in receipt.records}
+    for one in (session, fork, again):
+        assert (await one.state()).title == "about sheds"
+
+
 async def test_what_agents_and_tools_quoted_elsewhere_goes_and_a_persons_own_words_stay(rt: Remanence) -> None:
     session = await told(rt)
     quoting = await rt.open(AGENT, user="ada")
