@@ -95,15 +95,21 @@ class _State(msgspec.Struct, frozen=True):
 # --- orders -----------------------------------------------------------------------------------------------------------
 
 
-async def erase(caller: Caller, what: What, name: str, *, reason: str) -> Receipt:
+async def erase(caller: Caller, what: What, name: str, *, reason: str, order: str = "") -> Receipt:
     """Erase a memory, a session, a subject or a user of the caller's project, wherever it has gone.
 
     Notes are found by the index of the memory, which is waited for a little. Raises NotFound when there is nothing of
-    the kind, Conflict when a legal hold stands over any of it: then nothing was erased.
+    the kind, Conflict when a legal hold stands over any of it: then nothing was erased. `order` is the id of an order
+    that may have been given before, of the very same: it is carried on, or answered with its receipt.
     """
     check_name(what, name)
-    order = Order(caller.make_id("erasure"), caller.project, what, name, caller.actor, reason, caller.clock.now())
-    receipt = await _Work(caller, _State(order), await tracer_of(caller)).carry_out()
+    id_ = order or caller.make_id("erasure")
+    state = _State(Order(id_, caller.project, what, name, caller.actor, reason, caller.clock.now()))
+    if order and (entry := await own_entry(caller, KIND, order)) is not None:
+        state = msgspec.json.decode(entry.body, type=_State)
+    if state.receipt is not None:
+        return state.receipt
+    receipt = await _Work(caller, state, await tracer_of(caller)).carry_out()
     if not receipt.records and not receipt.memories:
         raise NotFound(f"There is no {what} {name!r} with anything to erase. Nothing was changed.")
     return receipt
@@ -398,18 +404,22 @@ class _Work:
 
         A request that is being answered may have read it before: whatever it is answered with is not kept.
         """
-        emptied = 0
-        for entry in await entries_of(self._caller, ANSWER_KIND, project=self._state.order.project):
-            emptied += await self._empty_answer(entry)
+        project, emptied = self._state.order.project, 0
+        # The journals of stores are named in answers about anything that people keep there.
+        shared = {journal_of(project, store) for store in await store_names(self._caller)}
+        ids = {*(one.session for one in self._state.records), *self._state.memories} - shared
+        named = frozenset(one.encode() for one in ids)
+        for entry in await entries_of(self._caller, ANSWER_KIND, project=project):
+            emptied += await self._empty_answer(entry, named)
         self._count({"kept answers": emptied})
 
-    async def _empty_answer(self, entry: Entry) -> bool:
+    async def _empty_answer(self, entry: Entry, named: Collection[bytes]) -> bool:
         """Whether an answer was there, and was emptied."""
         registry = self._caller.database.registry
         while True:
             claim = msgspec.json.decode(entry.body, type=dict[str, Any])
             answered, said = bool(claim.get("status")), _decoded(claim.get("body", ""))
-            if answered and not self._says(said):
+            if answered and not self._says(said, named):
                 return False
             body = msgspec.json.encode({**claim, "body": "", "too_large": True})
             try:
@@ -423,11 +433,9 @@ class _Work:
                 except NotFound:
                     return False
 
-    def _says(self, said: bytes) -> bool:
+    def _says(self, said: bytes, named: Collection[bytes]) -> bool:
         prints = frozenset(one for one in self._state.prints if not is_framed(one))
-        sessions = {one.session.encode() for one in self._state.records}
-        named = any(name in said for name in sessions)
-        return named or bool(self._tracer.find(prints, (said,))) or self._is_named(said)
+        return any(name in said for name in named) or bool(self._tracer.find(prints, (said,))) or self._is_named(said)
 
     def _is_named(self, said: bytes) -> bool:
         user = self._names.user

@@ -1,23 +1,34 @@
-"""`/admin/v1/memory/erasures` and `.../holds`: erasing for good, the receipts, their proof, legal holds."""
+"""`/admin/v1/memory/erasures` and `.../holds`: erasing for good, the receipts, their proof, legal holds.
+
+An order under an `Idempotency-Key` has its id from the key. So the same request again is answered with the receipt of
+that order, whoever carried it out, and goes on with it when whoever did is dead.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import Body, Query, Response
+from fastapi import Body, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from remanence.api.admin.access import REFUSALS, Admin
 from remanence.api.admin.shapes import json_answer, listed, page_answer, shown
 from remanence.api.bodies import JsonRoute
+from remanence.api.once import IdempotencyKey, digest_of_request, once, only_once
 from remanence.api.router import Face
 from remanence.commands import erasure
+from remanence.commands.caller import Caller
 from remanence.commands.erasure import LegalHold
 from remanence.commands.proof import Check, check_receipt
-from remanence.commands.receipts import Receipt, What, read_receipt
+from remanence.commands.receipts import Receipt, What, read_receipt, tracer_of
+from remanence.content import digest_of
+from remanence.errors import Conflict, KeyReused, NotFound
 
-__all__ = ["erasure_router"]
+__all__ = ["erasure_router", "ordered"]
 
 erasure_router = Face(prefix="/memory", tags=["memory"], route_class=JsonRoute, responses=REFUSALS)
 
@@ -44,10 +55,34 @@ class HoldBody(_Body):
 
 
 @erasure_router.post("/erasures", status_code=201, summary="Erase for good", response_model=shown(Receipt))
-async def erase(caller: Admin, body: ErasureBody) -> Response:
+async def erase(request: Request, caller: Admin, body: ErasureBody, idempotency_key: IdempotencyKey = None) -> Response:
     """Erase wherever it has gone: journals, memory, indexes, blobs, the pages of the files. Answers with a signed
     receipt. A legal hold over any of it refuses the whole order (409)."""
-    return json_answer(await erasure.erase(caller, body.what, body.name, reason=body.reason), status=201)
+    carry_out = partial(erasure.erase, caller, body.what, body.name, reason=body.reason)
+    return await ordered(caller, request, idempotency_key, carry_out)
+
+
+async def ordered(
+    caller: Caller, request: Request, key: str | None, carry_out: Callable[..., Awaitable[Receipt]]
+) -> Response:
+    """The receipt of what `carry_out` erases, or of what it erased when the same request came under this key before."""
+    if key is None:
+        return json_answer(await carry_out(), status=201)
+    order = f"erasure_{digest_of(caller.project.encode(), key.encode())[:30]}"
+
+    async def make() -> Response:
+        return json_answer(await carry_out(order=order), status=201)
+
+    # What is kept of the request outlives the name in it, so nobody shall be able to try names on it.
+    digest = (await tracer_of(caller)).pseudonym(order, await digest_of_request(request))
+    try:
+        return await only_once(caller, key, digest, make)
+    except KeyReused:
+        raise
+    except Conflict:  # an erasure keeps no answer that was under way meanwhile, its own among them
+        with suppress(NotFound, Conflict):
+            return json_answer(await erasure.receipt_of(caller, order), status=201)
+        raise
 
 
 @erasure_router.get("/erasures", summary="List receipts of erasures", response_model=listed(Receipt))
@@ -78,12 +113,14 @@ async def list_holds(caller: Admin) -> Response:
 
 
 @erasure_router.put("/holds", summary="Put a legal hold", response_model=shown(LegalHold))
+@once
 async def put_hold(caller: Admin, body: HoldBody) -> Response:
     """Nothing under the scope is erased until the hold is lifted; orders are refused whole."""
     return json_answer(await erasure.hold(caller, body.scope, reason=body.reason))
 
 
 @erasure_router.delete("/holds", summary="Lift a legal hold", response_model=shown(LegalHold))
+@once
 async def lift_hold(caller: Admin, scope: Annotated[str, Query(min_length=1, max_length=500)]) -> Response:
     """Erasing is possible again. Answers with the hold that stood."""
     return json_answer(await erasure.unhold(caller, scope))

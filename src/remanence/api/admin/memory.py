@@ -5,18 +5,21 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated, Literal
 
-from fastapi import Depends, Query, Response
+from fastapi import Depends, Query, Request, Response
 from msgspec.structs import replace
 from pydantic import BaseModel, ConfigDict, Field
 
 from remanence.api.admin.access import REFUSALS, Admin, Paged
+from remanence.api.admin.erasure import ordered
 from remanence.api.admin.shapes import json_answer, listed, page_answer, shown
 from remanence.api.agents.agents import Serves, saved_agent
 from remanence.api.agents.attach import attach
 from remanence.api.bodies import JsonRoute
+from remanence.api.once import IdempotencyKey, once
 from remanence.api.router import Face
-from remanence.commands import erasure, memory, memory_stores
+from remanence.commands import memory, memory_stores
 from remanence.commands.consolidation import Consolidating, consolidate_all
+from remanence.commands.erasure import erase
 from remanence.commands.memory import Dates, Looking, Writing
 from remanence.commands.memory_attachments import Access, attachments
 from remanence.commands.memory_shapes import (
@@ -195,6 +198,7 @@ async def get_source(
 
 
 @memory_router.post("/memories", status_code=201, summary="Write a note", response_model=shown(MemoryShape))
+@once
 async def keep_memory(caller: Admin, body: KeepBody) -> Response:
     """Write a note, in the name of the key. It is found by whatever is recalled next."""
     writing = Writing(body.text, Place(body.store, body.scope), tuple(body.subjects), _dates(body))
@@ -202,6 +206,7 @@ async def keep_memory(caller: Admin, body: KeepBody) -> Response:
 
 
 @memory_router.put("/memory", summary="Edit a memory", response_model=shown(MemoryShape))
+@once
 async def edit_memory(caller: Admin, memory_id: _Id, body: EditBody) -> Response:
     """A new version of a note or a block; the old one stays in the history."""
     dates = None if body.dates is None else _dates(body.dates)
@@ -209,6 +214,7 @@ async def edit_memory(caller: Admin, memory_id: _Id, body: EditBody) -> Response
 
 
 @memory_router.delete("/memory", summary="Forget a memory", response_model=shown(MemoryShape))
+@once
 async def forget_memory(
     caller: Admin, memory_id: _Id, reason: Annotated[str, Query(max_length=1_000)] = ""
 ) -> Response:
@@ -218,20 +224,26 @@ async def forget_memory(
 
 @memory_router.post("/redact", status_code=201, summary="Redact a memory", response_model=shown(Receipt))
 async def redact_memory(
-    caller: Admin, memory_id: _Id, reason: Annotated[str, Query(min_length=1, max_length=1_000)]
+    request: Request,
+    caller: Admin,
+    memory_id: _Id,
+    reason: Annotated[str, Query(min_length=1, max_length=1_000)],
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Erase one memory for good, all its versions and what was learned from it: the same as an erasure of a `memory`.
     The journals keep the digests. Answers with the signed receipt; a legal hold refuses it (409)."""
-    return json_answer(await erasure.erase(caller, "memory", memory_id, reason=reason), status=201)
+    return await ordered(caller, request, idempotency_key, partial(erase, caller, "memory", memory_id, reason=reason))
 
 
 @memory_router.post("/undo", summary="Take back a change", response_model=shown(MemoryShape))
+@once
 async def undo_change(caller: Admin, memory_id: _Id) -> Response:
     """Take back the last change of a note or a block, whoever made it: an agent, the consolidation, a person."""
     return json_answer(MemoryShape.of(await memory.undo(caller, memory_id)))
 
 
 @memory_router.put("/blocks", summary="Set a block", response_model=shown(MemoryShape))
+@once
 async def set_block(caller: Admin, body: BlockBody) -> Response:
     """Set a block, in the name of the key, which vouches for it: agents take it for an instruction."""
     return json_answer(
@@ -240,6 +252,7 @@ async def set_block(caller: Admin, body: BlockBody) -> Response:
 
 
 @memory_router.post("/consolidate", status_code=202, summary="Take notes now", response_model=list[shown(BegunShape)])
+@once
 async def consolidate(caller: Admin, body: ConsolidateBody) -> Response:
     """Take notes of what was said since last time, for every user. Answers with the sessions that do it."""
     how = Consolidating(body.model, usd_micros=body.usd_micros)
@@ -248,6 +261,7 @@ async def consolidate(caller: Admin, body: ConsolidateBody) -> Response:
 
 
 @memory_router.post("/rebuild", status_code=202, summary="Make the index again", response_model=shown(RebuiltShape))
+@once
 async def rebuild_index(caller: Admin) -> Response:
     """Throw the index away, of every project; workers make it again from the journals in idle time."""
     await memory.rebuild(caller)
@@ -264,6 +278,7 @@ async def list_stores(caller: Admin) -> Response:
 
 
 @memory_router.post("/stores", status_code=201, summary="Make a memory store", response_model=shown(StoreShape))
+@once
 async def create_store(caller: Admin, body: StoreBody) -> Response:
     """What lies in one store is not found in another."""
     made = await memory_stores.create_store(caller, body.name, description=body.description)
@@ -278,6 +293,7 @@ async def list_grants(caller: Admin, store: str | None = None, to: str | None = 
 
 
 @memory_router.put("/grants", summary="Grant or take away", response_model=shown(GrantShape))
+@once
 async def put_grant(caller: Admin, body: GrantBody) -> Response:
     """It holds from the next recall and the next call on."""
     made = await memory_stores.grant(caller, body.store, body.to, reads=body.reads, writes=body.writes)
@@ -291,6 +307,7 @@ async def list_attachments(caller: Admin, store: str | None = None, to: str | No
 
 
 @memory_router.put("/attachments", summary="Attach a store, or detach it", response_model=shown(AttachedShape))
+@once
 async def attach_memory(caller: Admin, served: Serves, body: AttachBody) -> Response:
     """An agent that was saved over the Agents API and has no memory gets one, in sessions that are opened from now on:
     the same as its metadata `remanence.memory`. Whoever has a memory is granted the store, from the next call on. An
