@@ -61,3 +61,10 @@ async def test_races_over_what_is_erased_through_two_servers(tmp_path: Path) -> 
     figures = await run_over_http(f"sqlite:///{tmp_path}/races.db", tmp_path, 12, seed=5)
     assert figures.failures == 0, figures.stories
     assert figures.runs == 12
+
+
+@pytest.mark.timeout(600)
+async def test_races_through_servers_that_are_killed(tmp_path: Path) -> None:
+    figures = await run_over_http(f"sqlite:///{tmp_path}/races.db", tmp_path, 6, seed=7, trouble_every=2)
+    assert figures.failures == 0, figures.stories
+    assert figures.kills + figures.pauses > 0

@@ -60,7 +60,8 @@ def main() -> int:
             failures += show(title, run_on(run, store, options.erasures, options.seed))
         if options.served:
             title = f"{store.partition('://')[0]}, two servers racing over what is erased"
-            failures += show(title, run_on(run_over_http, store, options.served, options.seed))
+            run = partial(run_over_http, trouble_every=options.trouble)
+            failures += show(title, run_on(run, store, options.served, options.seed))
     return 1 if failures else 0
 
 

@@ -3,6 +3,9 @@
 Somebody says something over `/v1/responses`, in a conversation, and over `/admin/v1/memory`, with idempotency keys;
 then it is ordered to be erased at one server while it is used at both. Whatever a server answers that was asked after
 the receipt, the answers kept under the keys among it, holds no erased word, nor does any byte of the files in the end.
+
+Servers may be killed meanwhile, or stopped past their leases. Whoever was asking then asks again, and nothing is there
+twice, no order is lost, no error is the server's.
 """
 
 from __future__ import annotations
@@ -10,18 +13,15 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import httpx2
-
+from remanence.commands import erasure
 from remanence.testing.faults.erased import audit_erased, word
 from remanence.testing.faults.racer import KEEPER
 from remanence.testing.faults.racing import Course, Raced, onlooker
-from remanence.testing.faults.server import KEY
+from remanence.testing.faults.served import Asked, Asking, Server
 from remanence.testing.faults.world import World
 
 __all__ = ["run_over_http"]
@@ -30,49 +30,10 @@ SERVERS: Final = 2
 LANES: Final = 2
 _REFUSED: Final = (404, 409)
 """What somebody may be told who uses what is being erased: that it is not there, or is being changed."""
-
-
-class Asked(NamedTuple):
-    """A request to one of the servers."""
-
-    method: str
-    path: str
-    body: Any = None
-    key: str = ""
-
-
-class _Server:
-    """One server, and a client of it."""
-
-    def __init__(self, process: Process, url: str) -> None:
-        self.process = process
-        self.http = httpx2.AsyncClient(base_url=url, headers={"authorization": f"Bearer {KEY}"}, timeout=60)
-
-    @classmethod
-    async def start(cls, url: str, world: Path, name: str) -> _Server:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "remanence.testing.faults.server", url, str(world), name, stdin=PIPE, stdout=PIPE
-        )
-        assert process.stdout is not None
-        listening = (await process.stdout.readline()).decode().strip()
-        if not listening:
-            raise RuntimeError("a server ended before it began; its standard error says why")
-        return cls(process, listening)
-
-    async def ask(self, asked: Asked) -> tuple[int, str]:
-        """The status and the words of an answer; 0 and what was wrong when none came."""
-        headers = {"idempotency-key": asked.key} if asked.key else {}
-        try:
-            answer = await self.http.request(asked.method, asked.path, json=asked.body, headers=headers)
-        except httpx2.HTTPError as error:
-            return 0, repr(error)
-        return answer.status_code, answer.text
-
-    async def stop(self) -> None:
-        await self.http.aclose()
-        if self.process.stdin is not None:
-            self.process.stdin.close()
-        await self.process.wait()
+_TRIES: Final = 400
+_AGAIN_S: Final = 0.05
+_MIDST_S: Final = 0.6
+"""Races take about so long: a server dies anywhere in one."""
 
 
 class _Told(NamedTuple):
@@ -89,28 +50,56 @@ class _Told(NamedTuple):
 
 
 class _Site:
-    """The servers, and whoever asks them."""
+    """The servers, and whoever asks them. `dying`: some of them die meanwhile."""
 
-    def __init__(self, course: Course, servers: list[_Server]) -> None:
+    def __init__(self, course: Course, servers: list[Server], *, dying: bool = False) -> None:
         self.course = course
         self.servers = servers
+        self.dying = dying
+        self.receipts: set[str] = set()
+        """Orders that were answered with a receipt."""
 
     async def ask(self, asked: Asked, *, allowed: Sequence[int] = ()) -> tuple[int, str]:
-        """Ask one of the servers, by lot. Whatever is neither good nor allowed is a law that does not hold."""
-        c = self.course
+        """Ask one of the servers, by lot, and when it dies over it one of them again. Whatever is neither good nor
+        allowed is a law that does not hold."""
+        c, asking, status = self.course, Asking(asked), 0
         await asyncio.sleep(c.dice.choice((0, 0, 0.003, 0.02)))
-        status, said = await c.dice.choice(self.servers).ask(asked)
-        c.figures.orders += 1
+        for _ in range(_TRIES if self.dying else 1):
+            status = await c.dice.choice(self.servers).ask(asking)
+            c.figures.orders += 1
+            if status:
+                break
+            c.figures.unknown += 1
+            await asyncio.sleep(_AGAIN_S)
+        said = asking.said
         c.figures.refusals += status >= 400
         gone = allowed and "previous_response_not_found" in said
-        if (status >= 400 and status not in allowed and not gone) or not status:
-            c.broken(f"{asked.method} {asked.path} was answered with {status}: {said[:500]}")
+        if (status >= 400 and status not in allowed and not gone) or not status or asking.wrong:
+            how = f"{status} {asking.wrong or asking.cut}"
+            c.broken(f"{asked.method} {asked.path} was answered with {how}: {said[-500:]}")
         return status, said
 
     async def made(self, asked: Asked) -> dict[str, Any]:
         """What a request made."""
         _, said = await self.ask(asked)
         return json.loads(said)
+
+    async def trouble(self, every: int) -> None:
+        """Kill one of the servers, or stop it past its leases, about once in so many races."""
+        c, due = self.course, every
+        while True:
+            await asyncio.sleep(0.01)
+            if c.figures.runs < due:
+                continue
+            due = c.figures.runs + c.dice.randrange(1, 2 * every)
+            await asyncio.sleep(c.dice.uniform(0, _MIDST_S))
+            server = c.dice.choice(self.servers)
+            if c.dice.random() < 0.25:
+                c.figures.pauses += 1
+                await server.pause()
+            else:
+                c.figures.kills += 1
+                await server.kill()
 
 
 def _say(text: str, user: str, **more: Any) -> dict[str, Any]:
@@ -127,7 +116,7 @@ async def _told(site: _Site) -> _Told:
     in_talk = _say(f"The hedge by the {words[1]} gate is trimmed.", user, conversation=talked["id"])
     second = Asked("POST", "/v1/responses", in_talk, f"{key}3")
     keeps = {"text": f"The ladder stands in the {words[2]} corner.", "scope": f"user:{user}"}
-    note = await site.made(Asked("POST", "/admin/v1/memory/memories", keeps))
+    note = await site.made(Asked("POST", "/admin/v1/memory/memories", keeps, f"{key}n"))
     await site.made(second)
     sums = {"model": "keeping", "previous_response_id": made["id"], "input": "And now?"}
     again = (first, talk, second, Asked("POST", "/v1/responses/compact", sums, f"{key}4"))
@@ -148,8 +137,8 @@ def _uses(site: _Site, told: _Told) -> list[Asked]:
         told.again[-1],
         Asked("GET", f"/v1/responses/{told.response}"),
         Asked("GET", f"/v1/conversations/{told.conversation}/items"),
-        Asked("PUT", f"/admin/v1/memory/memory?id={told.note}", {"text": "The ladder is lent."}),
-        Asked("POST", "/admin/v1/memory/rebuild"),
+        Asked("PUT", f"/admin/v1/memory/memory?id={told.note}", {"text": "The ladder is lent."}, f"{key}p"),
+        Asked("POST", "/admin/v1/memory/rebuild", None, f"{key}r"),
         Asked("GET", "/admin/v1/memory/search?query=key+shed+ladder"),
         Asked("POST", f"/admin/v1/sessions/{told.session}/fork", {"title": "a fork"}, f"{key}f"),
     ]
@@ -163,10 +152,12 @@ async def erased_while_served(site: _Site) -> None:
     what, name, gone = c.dice.choice(orders)
     c.gone.add(told.session)
     uses = c.dice.sample(_uses(site, told), 5)
-    order = Asked("POST", "/admin/v1/memory/erasures", {"what": what, "name": name, "reason": "a race"})
-    (status, _), *_ = await asyncio.gather(site.ask(order), *(site.ask(one, allowed=_REFUSED) for one in uses))
+    ordered = {"what": what, "name": name, "reason": "a race"}
+    order = Asked("POST", "/admin/v1/memory/erasures", ordered, f"{c.rt.options.make_id('key')}e")
+    (status, receipt), *_ = await asyncio.gather(site.ask(order), *(site.ask(one, allowed=_REFUSED) for one in uses))
     if status != 201:
         return
+    site.receipts.add(json.loads(receipt)["order"]["id"])
     how = f"{what} {name} against {[f'{one.method} {one.path}' for one in uses]}"
     c.erased.update(dict.fromkeys(gone, how))
     # Whoever asks in the words of the request is answered with those: only what was kept is looked at.
@@ -178,14 +169,22 @@ async def erased_while_served(site: _Site) -> None:
 
 
 async def run_over_http(
-    url: str, folder: Path, rounds: int, *, seed: int = 0, tell: Callable[[Raced], None] | None = None
+    url: str,
+    folder: Path,
+    rounds: int,
+    *,
+    seed: int = 0,
+    tell: Callable[[Raced], None] | None = None,
+    trouble_every: int = 0,
 ) -> Raced:
-    """Run so many races through two servers, and audit everything at the end."""
+    """Run so many races through two servers, and audit everything at the end.
+
+    `trouble_every`: about once in so many races a server is killed, or stopped past its leases; 0 is never.
+    """
     async with onlooker(url) as rt:
-        world = folder / "world.db"
-        course = Course(rt, World(world), folder, random.Random(seed))
-        servers = await asyncio.gather(*(_Server.start(url, world, f"server-{n}") for n in range(SERVERS)))
-        site, left = _Site(course, list(servers)), iter(range(rounds))
+        course = Course(rt, World(folder / "world.db"), folder, random.Random(seed))
+        servers = [Server(url, folder / "world.db", f"server-{n}") for n in range(SERVERS)]
+        site, left = _Site(course, servers, dying=trouble_every > 0), iter(range(rounds))
 
         async def lane() -> None:
             for _ in left:
@@ -195,9 +194,21 @@ async def run_over_http(
                     tell(course.figures)
 
         try:
+            await asyncio.gather(*(server.start() for server in servers))
+            trouble = asyncio.create_task(site.trouble(trouble_every) if trouble_every else asyncio.sleep(0))
             await asyncio.gather(*(lane() for _ in range(LANES)))
+            trouble.cancel()
+            await asyncio.gather(trouble, return_exceptions=True)
+            await course.audit()
+            await _audit_orders(site)
             await audit_erased(course)
         finally:
             await asyncio.gather(*(server.stop() for server in servers))
             course.world.close()
     return course.figures
+
+
+async def _audit_orders(site: _Site) -> None:
+    kept = {receipt.order.id for receipt in await erasure.receipts(site.course.rt.caller)}
+    if lost := site.receipts - kept:
+        site.course.broken(f"the receipts of {lost} were given out, and are not there")

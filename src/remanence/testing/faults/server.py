@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from remanence import logs
+from remanence.api import once
 from remanence.api.app import build_app
 from remanence.api.auth import Access, development_principal
 from remanence.api.faces import faces
@@ -43,6 +44,7 @@ async def serve(url: str, world: World, name: str) -> None:
 def main(arguments: Sequence[str]) -> None:
     url, world, name = arguments
     logs.configure("error")
+    once.RENEW_S, once.DEAD_S = 0.5, 5.0  # as `TIMES`: whoever repeats the request of a dead server waits less
     asyncio.run(serve(url, World(Path(world)), name))
 
 
