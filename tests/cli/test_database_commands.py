@@ -199,6 +199,17 @@ def test_doctor_finds_what_lists_do_not_show(cli: Run, project: Path, port: int)
     assert (pages["state"], str(page) in pages["found"]) == ("wrong", True)
 
 
+def test_doctor_says_that_an_index_was_lost(cli: Run, project: Path, port: int) -> None:
+    begun(cli, "hello")
+    with closing(sqlite3.connect(project / DATABASE)) as connection, connection:
+        lost = "CAST(x'00000000' || x'8f51' || block AS BLOB)"
+        connection.execute(f"UPDATE search_words_data SET block = {lost} WHERE id = 10")
+    found = examined(cli)["search"]
+    assert found["state"] == "warning"
+    assert "It was made again from its texts just now" in found["found"]
+    assert "search" not in examined(cli)
+
+
 def test_doctor_misses_the_key_of_the_default_model(
     cli: Run, project: Path, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,6 @@
-"""What `doctor` looks at. Each check answers with findings; none changes anything, spends anything, or prints a key."""
+"""What `doctor` looks at. Each check answers with findings; none changes anything, spends anything, or prints a key.
+
+But for what opening a database does by itself: a full-text index that cannot be read is made again then."""
 
 from __future__ import annotations
 
@@ -186,11 +188,15 @@ async def check_data(configuration: Configuration, open_caller: Callable[[], Any
         yield Finding("database", "warning", found, f"Make a backup, then: {spelled('db', 'migrate')}")
         return
     try:
+        file = url.removeprefix("sqlite:///") if url.startswith("sqlite:///") else ""
+        lost = bool(file) and await asyncio.to_thread(_words_are_lost, file)
         async with open_caller() as caller:
+            if lost:  # whoever opens the file makes it again, where it can be written
+                yield await asyncio.to_thread(_check_words, file)
             async for finding in _check_database(caller.database, now):
                 yield finding
-            if url.startswith("sqlite:///"):
-                yield await asyncio.to_thread(_check_pages, url.removeprefix("sqlite:///"))
+            if file:
+                yield await asyncio.to_thread(_check_pages, file)
             yield await _check_journals(caller)
     except RemanenceError as error:
         yield Finding("database", "wrong", error.message, "See the message; what was acknowledged is kept.")
@@ -280,6 +286,21 @@ async def _check_database(database: Database, now: int) -> AsyncIterator[Finding
         yield Finding("clock and journal", "warning", f"a record is {ahead_s:,.0f} s in the future", advice)
     async for finding in _check_sessions(database, now):
         yield finding
+
+
+def _words_are_lost(path: str) -> bool:
+    from remanence.stores.sqlite.pages import words_are_lost
+
+    return words_are_lost(path)
+
+
+def _check_words(path: str) -> Finding:
+    """An index of words that could not be read before the file was opened."""
+    words = "SQLite's full-text index could not be read: nothing was found in it, and nothing could be erased from it"
+    if _words_are_lost(path):
+        return Finding("search", "wrong", words, "Open the database where it can be written: it is made again then.")
+    advice = "Nothing is to be done, and nothing is lost."
+    return Finding("search", "warning", f"{words}. It was made again from its texts just now", advice)
 
 
 def _check_pages(path: str) -> Finding:

@@ -193,6 +193,12 @@ def explain(error: sqlite3.Error, location: Location) -> RemanenceError:
             f"The database {where} was locked by another process for more than {location.lock_timeout_s:g} s. "
             "Nothing of this was kept; everything acknowledged before is safe. Try again, or see who holds the file."
         )
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_CORRUPT_VTAB:
+        return StoreCorrupt(
+            f"The full-text index of the database {where} is damaged ({error}): nothing is found in it, and no words "
+            "can be taken out of it. The sessions are whole. Open the database where it can be written, and the index "
+            "is made again from its texts; if that cannot be done, `remanence db copy` makes a database without it."
+        )
     if code in _MEANS_DAMAGED or str(error).startswith(_SAYS_DAMAGED):
         return _damaged(str(error), location)
     if location.read_only and code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import closing
 
 import msgspec
 
 from remanence.errors import StoreCorrupt
 from remanence.stores.sqlite.connect import Location, connect, explain, explained
+from remanence.stores.sqlite.read_only import located
+from remanence.stores.sqlite.words import are_lost
 
-__all__ = ["Pages", "look_at_pages"]
+__all__ = ["Pages", "look_at_pages", "words_are_lost"]
 
 _STEPS = 500
 """How many instructions of SQLite's own machine pass between two looks at the clock."""
@@ -46,3 +49,10 @@ def look_at_pages(path: str, *, timeout_s: float) -> Pages:
     finally:
         connection.close()
     return Pages("" if said == ["ok"] else " ".join(" ".join(said).replace("*** in database main ***", "").split()))
+
+
+def words_are_lost(path: str) -> bool:
+    """Whether the full-text index cannot be read. Nothing is changed. Raises StoreError when the file cannot be."""
+    location = located(path)
+    with explained(location), closing(connect(location)) as connection:
+        return are_lost(connection)

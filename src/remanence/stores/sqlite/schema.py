@@ -13,6 +13,7 @@ from remanence.errors import InvalidConfig, StoreUnavailable
 from remanence.stores.migrations import Applied, Migration, migrations, pending
 from remanence.stores.sqlite.connect import Location, closing_connection, connect, explained, means_locked
 from remanence.stores.sqlite.read_only import located
+from remanence.stores.sqlite.words import are_lost, mend_words
 
 __all__ = ["applied", "check", "migrate", "prepare", "waiting"]
 
@@ -64,7 +65,8 @@ def _foreign(location: Location) -> InvalidConfig:
 def prepare(location: Location) -> tuple[Migration, ...]:
     """Make the file and its folder when missing, see that it is ours, and bring its schema up to date.
 
-    Returns the migrations that were applied. Raises InvalidConfig, StoreError.
+    A full-text index that cannot be read is made again. Returns the migrations that were applied. Raises
+    InvalidConfig, StoreError.
     """
     if sqlite3.sqlite_version_info < SQLITE_MIN:
         raise InvalidConfig(
@@ -81,7 +83,10 @@ def prepare(location: Location) -> tuple[Migration, ...]:
         ) from None
     with explained(location), closing_connection(location) as connection:
         _claim_file(connection, location)
-        return _apply(connection, location)
+        done = _apply(connection, location)
+        if are_lost(connection):
+            mend_words(connection)
+        return done
 
 
 def _claim_file(connection: sqlite3.Connection, location: Location) -> None:

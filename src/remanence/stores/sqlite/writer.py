@@ -31,7 +31,7 @@ from remanence.stores.sqlite.connect import Location, Place, connect, durability
 from remanence.stores.sqlite.handover import Handover
 from remanence.stores.sqlite.ledger import Ledger
 from remanence.stores.sqlite.tables import Pending
-from remanence.stores.sqlite.words import merge_words
+from remanence.stores.sqlite.words import means_lost, mend_words, merge_words
 
 __all__ = ["Writer", "rewrite"]
 
@@ -91,6 +91,8 @@ class Writer:
         """Whether the last group was so small that waiting for company saves nothing."""
         self._rung: queue.SimpleQueue[None] = queue.SimpleQueue()  # an Event is a dozen calls in Python each way
         self._closed = False
+        self._mended = False
+        """Whether the full-text index was made again since the last commit."""
         self.log_holds_erased = False
         """Whether the log could not be emptied since something was erased: a reader needs it. Each job tries again."""
         with explained(location):
@@ -217,6 +219,7 @@ class Writer:
             ledger.commit()
         except Exception as error:  # noqa: BLE001 - the thread must outlive whatever one group meets
             return self._recover(group, error)
+        self._mended = False
         self.log_holds_erased = self.log_holds_erased or ledger.erased
         return foreign or ledger.due
 
@@ -242,6 +245,10 @@ class Writer:
     def _recover(self, group: list[Job], error: Exception) -> bool:
         """The group was rolled back: say so, or give each job a try of its own."""
         self._ledger.roll_back()
+        if means_lost(error) and not self._mended:
+            self._mended = mend_words(self._ledger.connection)
+            if self._mended:
+                return self._commit(group)
         shown = explain(error, self._location) if isinstance(error, sqlite3.Error) else error
         if isinstance(shown, StoreCorrupt) and len(group) == 1 and _spares_snapshot(group[0]):
             return self._commit(group)
