@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 from moving import World, erase, runtime
 
+from remanence import Agent
 from remanence.app import Remanence, open_database
 from remanence.commands.copying import backup_database, copy_database
 from remanence.commands.sessions import Opening
 from remanence.commands.transfer import verify_session
 from remanence.errors import Conflict, InvalidInput, RemanenceError, StoreUnavailable
-from remanence.ports import Entry, EntryQuery, RawRecord, Registry, SessionQuery
+from remanence.ports import Entry, EntryQuery, RawRecord, Registry, SessionQuery, SessionRow
 from remanence.runtime.around import DatabaseAround
 from remanence.spec import Limits
 
@@ -242,3 +243,39 @@ async def test_an_entry_that_goes_between_two_pages_is_no_error(tmp_path: Path) 
             source = RemovedMeanwhile(rt, "note")
             await copy_database(source, target.database)  # pyright: ignore[reportArgumentType]
             assert {one.id for one in await target.database.registry.list(EntryQuery("note"))} == {"n0", "n1"}
+
+
+class BegunMeanwhile(DatabaseAround):
+    """A database in which a session of an agent that nobody had told before is opened when the sessions are listed."""
+
+    def __init__(self, rt: Remanence) -> None:
+        super().__init__(rt.database)
+        self.views = _Beginning(rt)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _Beginning:
+    def __init__(self, rt: Remanence) -> None:
+        self._rt = rt
+        self._begun = False
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._rt.database.views, name)
+
+    async def sessions(self, query: SessionQuery) -> Sequence[SessionRow]:
+        if not self._begun:
+            self._begun = True
+            newcomer = Agent("newcomer", model="scripted", instructions="Welcome them.", memory=True)
+            await self._rt.open(newcomer, opening=Opening(session="late"))
+        return await self._rt.database.views.sessions(query)
+
+
+async def test_the_version_of_a_session_that_begins_meanwhile_is_in_the_copy(tmp_path: Path) -> None:
+    world = World()
+    async with runtime(f"sqlite:///{tmp_path}/a.db", world, worker=False) as rt:
+        await rt.open("support", opening=Opening(session="root", user="ada"))
+        async with runtime(f"sqlite:///{tmp_path}/b.db", world, worker=False) as target:
+            source = BegunMeanwhile(rt)
+            copied = await copy_database(source, target.database)  # pyright: ignore[reportArgumentType]
+            assert (copied.sessions, copied.versions) == (2, 2)
+            assert await everything(target) == await everything(rt)
+            assert await target.memory.catch_up() == 2

@@ -66,11 +66,13 @@ async def copy_database(source: Database, target: Database, progress: Callable[[
     if source.url == target.url:
         raise InvalidInput("The source and the target are the same database. Nothing was copied.", param="target")
     copy = _Copy(source, target, progress or (lambda session: None))
-    versions = await copy.versions()
+    await copy.versions()
     entries = await copy.entries()
     # Before the sessions: a worker on the target must not run what is frozen, or spend what was spent.
     budgets, holds = await copy.controls()
     await copy.sessions()
+    # Once more, because sessions that began meanwhile may be of versions that nobody had told before.
+    versions = await copy.versions()
     return Copied(
         sessions=len(copy.done) - copy.present - len(copy.refused),
         present=copy.present,
