@@ -6,7 +6,7 @@ import io
 import re
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -250,24 +250,35 @@ async def leave_a_trace(rt: Remanence, text: str) -> None:
 
 
 async def test_an_operator_recycles_the_log_of_postgresql_as_the_page_says(postgres_database: str) -> None:
+    nobody_else = "mia.bandicootford@example.org"  # the log is the server's: other tests write to it meanwhile
     async with Remanence(postgres_database, options=Options(model=Scripted(commanded))) as rt:
-        await told(rt, user=ADA)
-        await rt.memory.erase("user", ADA, reason="asked to")
+        await told(rt, user=nobody_else)
+        await rt.memory.erase("user", nobody_else, reason="asked to")
     server = await asyncpg.connect(postgres_database)
-    folder = Path(await server.fetchval("SELECT current_setting('data_directory')")) / "pg_wal"
-    assert [path for path in folder.iterdir() if path.is_file() and NAME in path.read_bytes()]
+    log = Path(await server.fetchval("SELECT current_setting('data_directory')")) / "pg_wal"
+    assert files_with(b"bandicootford", log)
     page = Path(__file__).parents[2] / "docs" / "how-to" / "erase-what-somebody-said.md"
     said = "ALTER" + page.read_text(encoding="utf-8").partition("```text\nALTER")[2].partition("```")[0]
     statements = [line.strip() for line in said.split(";") if line.strip()]
     try:
         for statement in statements + statements[-2:] * await server.fetchval("SELECT count(*) FROM pg_ls_waldir()"):
             await server.execute(statement)
-        left = [path for path in folder.iterdir() if path.is_file() and NAME in path.read_bytes()]
+        left = files_with(b"bandicootford", log)
     finally:
         await server.execute("ALTER SYSTEM RESET wal_recycle")
         await server.execute("SELECT pg_reload_conf()")
         await server.close()
     assert left == []
+
+
+def files_with(word: bytes, folder: Path) -> list[Path]:
+    """The files of a folder that hold a word, of those that stay until they are read."""
+    found: list[Path] = []
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):
+            if path.is_file() and word in path.read_bytes():
+                found.append(path)
+    return found
 
 
 @pytest.mark.parametrize("what", ["user", "session"])
