@@ -61,6 +61,21 @@ async def test_what_a_person_noted_goes_and_what_was_said_of_it(rt: Remanence, w
         await rt.memory.erase("session", journal_of("default", "default"), reason="all of it")
 
 
+async def test_a_note_goes_with_what_it_was_learned_from_in_another_session_in_other_words(rt: Remanence) -> None:
+    session, other = await rt.open(AGENT, user="ada"), await rt.open(AGENT, user="ada")
+    await session.send(f"{SECRET}.")
+    await rt.memory.catch_up()
+    said = min((m for m in await rt.memory.list() if m.session == session.id), key=lambda m: m.position)
+    late, tea = "Whoever comes home late gets in.", "Tea is at five on Thursdays."
+    await other.send(f'memory_write {{"text": "{late}", "source": "{said.id}"}}')
+    await other.send(f'memory_write {{"text": "{tea}"}}')
+    learned, free = sorted((m for m in await rt.memory.list() if m.kind == "note"), key=lambda m: m.position)
+    receipt = await rt.memory.erase("session", session.id, reason="asked to")
+    assert (learned.text, free.text) == (late, tea)
+    assert {learned.id, free.id} & set(receipt.memories) == {learned.id}
+    assert [m.text for m in await rt.memory.list() if m.kind == "note"] == [tea]
+
+
 async def test_a_hold_over_a_user_covers_what_people_noted_of_them(rt: Remanence) -> None:
     note = await rt.memory.keep(SECRET, ADAS)
     await erasure.hold(rt.caller, "user:ada", reason="case 12/2026")
