@@ -290,7 +290,10 @@ async def test_in_the_background(server: Server) -> None:
 
 async def test_failures_and_limits_are_said(server: Server) -> None:
     responses = server.client().responses
-    failed = await responses.create(model="m", input="fail")
+    with pytest.raises(openai.BadRequestError, match="down") as refused:
+        await responses.create(model="m", input="fail")
+    (name,) = [word for word in refused.value.message.split() if word.startswith("resp_")]
+    failed = await responses.retrieve(name)
     assert failed.status == "failed"
     assert failed.error is not None
     assert "down" in failed.error.message

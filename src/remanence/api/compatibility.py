@@ -319,7 +319,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
             "truncation",
             "partial",
             "where the model's window is known, `auto` keeps to it and `disabled` is a 400; else `auto` is 32,000 "
-            "tokens, and what is too long is a failed response in the provider's words",
+            "tokens, and what is too long is refused in the provider's words",
         ),
     ),
     "chat.completions.create": _parameters(

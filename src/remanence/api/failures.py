@@ -26,7 +26,7 @@ from starlette.routing import Match
 from remanence.api.bodies import JsonRoute
 from remanence.api.bound_keys import free_key
 from remanence.api.complaints import complaint
-from remanence.errors import InvalidInput, RateLimited, RemanenceError
+from remanence.errors import InvalidInput, ModelError, RateLimited, RemanenceError
 
 __all__ = [
     "BrokenOff",
@@ -34,6 +34,7 @@ __all__ = [
     "ErrorAnswer",
     "ErrorDetail",
     "answer_failures",
+    "deserved",
     "error_detail",
     "failure",
     "known",
@@ -46,6 +47,8 @@ __all__ = [
 log = structlog.get_logger("remanence.http")
 
 RETRY_AFTER_S = 1
+PROVIDER_RETRY_AFTER_S = 2.0
+"""When a provider that is busy did not say for how long."""
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -176,6 +179,13 @@ def refused(error: RemanenceError, *, request_id: str) -> Response:
         param=getattr(error, "param", None),
         retry_after_s=error.retry_after_s if isinstance(error, RateLimited) else 0,
     )
+
+
+def deserved(error: ModelError) -> RemanenceError:
+    """The refusal that the failure of a model is to whoever asked for its answer."""
+    if error.kind in ("rate_limited", "overloaded"):
+        return RateLimited(error.message, retry_after_s=error.retry_after_s or PROVIDER_RETRY_AFTER_S)
+    return InvalidInput(error.message) if error.kind == "invalid_request" else error
 
 
 async def _invalid(request: Request, error: Exception) -> Response:

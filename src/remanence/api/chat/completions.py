@@ -43,7 +43,7 @@ from remanence.api.chat.place import Tally, beyond
 from remanence.api.chat.request import asked_of, fitted
 from remanence.api.chat.session import Wanted, answer, tell
 from remanence.api.chat.shapes import ChatAnswer, ChatBody, ChatChunk, ChatStreamOptions
-from remanence.api.failures import known
+from remanence.api.failures import deserved, known
 from remanence.api.leaving import unless_left
 from remanence.api.lookout import CLOSE_S, Lookout
 from remanence.api.named import Served, named
@@ -54,13 +54,12 @@ from remanence.api.unfit import check_pictures
 from remanence.commands.caller import Caller
 from remanence.commands.given import Key
 from remanence.commands.metering import Meter
-from remanence.errors import InvalidInput, ModelError, RateLimited, RemanenceError
+from remanence.errors import InvalidInput, ModelError, RemanenceError
 
 __all__ = ["chat_router"]
 
 log = structlog.get_logger("remanence.http")
 
-RETRY_AFTER_S = 2.0
 _T = TypeVar("_T")
 End = Callable[[], Awaitable[None]]
 _STOPPED = (
@@ -239,17 +238,11 @@ async def _or_status(made: Awaitable[_T]) -> _T:
     try:
         return await made
     except ModelError as error:
-        raise _deserved(error) from error
-
-
-def _deserved(error: ModelError) -> RemanenceError:
-    if error.kind in ("rate_limited", "overloaded"):
-        return RateLimited(error.message, retry_after_s=error.retry_after_s or RETRY_AFTER_S)
-    return InvalidInput(error.message) if error.kind == "invalid_request" else error
+        raise deserved(error) from error
 
 
 def _told(error: RemanenceError) -> dict[str, object]:
-    shown = _deserved(error) if isinstance(error, ModelError) else error
+    shown = deserved(error) if isinstance(error, ModelError) else error
     return {"message": shown.message, "type": "server_error", "code": shown.code, "param": shown.param}
 
 

@@ -35,6 +35,7 @@ from remanence.api.responses.kept import Kept, find, fold_of, forget, make_fold,
 from remanence.api.responses.lists import page_within
 from remanence.api.responses.place import Placed, Submission, ask, history_of, place
 from remanence.api.responses.private import Private
+from remanence.api.responses.refusals import refusal_of
 from remanence.api.responses.request import CompactBody, CountBody, ResponseBody, check_include
 from remanence.api.responses.stream import Following, events_of, frames_of, settled
 from remanence.api.responses.sums import check_fits, compact, counted
@@ -110,7 +111,8 @@ async def create_response(
     x_if_busy: IfBusyHeader = None,
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
-    """Answer an input. With `stream`, server-sent events; with `background`, at once, while it is answered.
+    """Answer an input. With `stream`, server-sent events; with `background`, at once, while it is answered. Without
+    either, a provider that refuses before anything came is an error, and the response is kept as failed.
 
     The header `x-session-id` of the answer names the session. `store: false` keeps nothing but what it cost.
     """
@@ -137,6 +139,9 @@ async def create_response(
         fold = await (_begun(caller, placed) if body.background else settled(caller, placed, following))
     finally:
         placed.close()
+    if not body.background and (refusal := refusal_of(request, placed.kept, fold)) is not None:
+        refusal.headers.update(headers)
+        return refusal
     return _json(response_object(placed.kept, fold), headers)
 
 
@@ -156,7 +161,8 @@ async def _answer_private(request: Request, caller: Caller, private: Private, bo
     if body.stream:
         return _stream(caller, private.events(following_of(request).lookout.stopped), _How({}, padded=_padded(body)))
     await unless_left(request, _whole(private))
-    return _json(response_object(private.kept, private.fold))
+    refusal = refusal_of(request, private.kept, private.fold)
+    return refusal or _json(response_object(private.kept, private.fold))
 
 
 async def _whole(private: Private) -> None:
