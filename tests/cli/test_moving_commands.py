@@ -96,7 +96,7 @@ def _forge_snapshots(project: Path, title: str) -> None:
     connection = sqlite3.connect(project / ".remanence" / "remanence.db")
     with connection:
         for place, state in connection.execute("SELECT place, state FROM snapshots").fetchall():
-            s = decode_snapshot(state, "whose")
+            s = decode_snapshot(state[17:], "whose")  # before that is what binds it to its record
             assert s is not None
             forged = encode_snapshot(msgspec.structs.replace(s, title=title))
             connection.execute("UPDATE snapshots SET state = ? WHERE place = ?", (forged, place))

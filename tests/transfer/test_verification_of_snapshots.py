@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 from moving import World, erase, runtime
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 
 from remanence import Remanence
 from remanence.commands.caller import state_of
@@ -140,6 +141,52 @@ async def test_what_cannot_be_read_is_in_nobodys_way(url: str) -> None:
         found = await mend_session(rt.caller, "s")
         assert (len(found.wrong_snapshots), found.sound) == (1, True)
         assert (await verify_session(rt.caller, "s")).wrong_snapshots == ()
+
+
+async def test_that_of_another_session_is_believed_by_nobody(url: str) -> None:
+    """Both were written by the store, whole, at this very position: only the record beside them tells."""
+    async with runtime(url, World()) as rt:
+        for name in ("s", "t"):
+            session = await rt.open("support", opening=Opening(session=name, title=f"Refunds of {name}"))
+            for number in range(TURNS // 2):
+                await session.send(f"hello {number}")
+    async with runtime(url, World(), worker=False) as rt:
+        (last, own), (there, _) = [(await stored(url, name))[-1] for name in ("s", "t")]
+        assert last == there
+        await changing(url)("t", last, own)
+        with capture_logs() as told:
+            assert (await state_of(rt.caller, "t")).title == "Refunds of t"
+            assert (await state_of(rt.caller, "s")).title == "Refunds of s"
+        assert [(one["session"], one["position"]) for one in told if "snapshot" in one["event"]] == [("t", last)]
+        assert [one.position for one in (await verify_session(rt.caller, "t")).wrong_snapshots] == [last]
+        assert (await mend_session(rt.caller, "t")).sound
+        await changing(url)("s", last, unbound_again(own))
+        assert (await state_of(rt.caller, "s")).title == "Refunds of s", "one of an older release stays good"
+
+
+def unbound_again(kept: bytes) -> bytes:
+    """A snapshot as it was kept before it was bound to its record."""
+    assert kept.startswith(b"\xc2")
+    return kept[17:]
+
+
+async def stored(url: str, session: str) -> list[tuple[int, bytes]]:
+    """The snapshots of a session as they lie in the table."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection:
+            return connection.execute(
+                "SELECT place & 4294967295, state FROM snapshots WHERE place >> 32 = "
+                "(SELECT id FROM sessions WHERE name = ?) ORDER BY place",
+                (session,),
+            ).fetchall()
+    connection = await asyncpg.connect(url)
+    rows = await connection.fetch(
+        "SELECT position, state FROM remanence.snapshots WHERE sid = "
+        "(SELECT sid FROM remanence.sessions WHERE id = $1) ORDER BY position",
+        session,
+    )
+    await connection.close()
+    return [(position, state) for position, state in rows]
 
 
 async def test_beside_a_damaged_journal_no_snapshot_is_judged_or_dropped(url: str) -> None:

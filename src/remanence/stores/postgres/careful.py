@@ -16,6 +16,7 @@ import msgspec
 from remanence.errors import RemanenceError
 from remanence.events import GENESIS, Renames
 from remanence.ports import Appended, Fork, Summary, Write
+from remanence.stores.bound_snapshots import bound
 from remanence.stores.postgres.budgets import Accounts
 from remanence.stores.postgres.connect import Connection
 from remanence.stores.postgres.connect import Row as Fields
@@ -332,11 +333,11 @@ class _Group:
             await self._connection.execute(INSERT_ENTRIES, *zip(*values, strict=True))
 
     async def _keep_snapshots(self) -> None:
-        said = [(known.head.id, known.head.head, pending.write.snapshot) for pending, known in self._admitted]
-        gone = [sid for sid, _, snapshot in said if snapshot == b""]
+        said = [(known.head, pending.write.snapshot) for pending, known in self._admitted]
+        gone = [head.id for head, snapshot in said if snapshot == b""]
         if gone:
             await self._connection.execute("DELETE FROM snapshots WHERE sid = ANY ($1::bigint[])", gone)
-        kept = [row for row in said if row[2]]
+        kept = [(head.id, head.head, bound(snapshot, head.digest)) for head, snapshot in said if snapshot]
         if kept:
             await self._connection.execute(INSERT_SNAPSHOTS, *zip(*kept, strict=True))
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from remanence.ports import Write
+from remanence.stores.bound_snapshots import bound
 from remanence.stores.postgres.journal import sizes_of
 from remanence.stores.postgres.known import Known, Pending, same_identity
 from remanence.stores.postgres.rows import effect_position
@@ -147,7 +148,8 @@ def _terms(write: Write, rows: Sequence[Row]) -> tuple[Any, ...]:
     worker = (write.wake_unless or None) if lease is None else lease.worker
     wake_at = None if release is None else release.wake_at
     effect = effect_position(write, rows)
+    snapshot = None if write.snapshot is None else bound(write.snapshot, rows[-1].digest)
     if summary is None:
-        return worker, wake_at, effect, None, None, None, None, None, write.snapshot
+        return worker, wake_at, effect, None, None, None, None, None, snapshot
     said = (summary.status, summary.waiting_on, summary.turns, summary.usd_micros, summary.tokens)
-    return worker, wake_at, effect, *said, write.snapshot
+    return worker, wake_at, effect, *said, snapshot

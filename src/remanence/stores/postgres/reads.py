@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from remanence.errors import InvalidInput
 from remanence.events import Recorded
 from remanence.ports import Budget, Fork, Loaded, RawRecord, Summary
+from remanence.stores.bound_snapshots import unbound
 from remanence.stores.postgres.access import Access
 from remanence.stores.postgres.budgets import SET_BUDGET
 from remanence.stores.postgres.careful import BLOB_GATE
@@ -27,21 +28,29 @@ RESTORE_BYTES = 8 << 20
 """How much of a journal that is restored gathers in memory before it is laid down."""
 
 _SESSION = f"SELECT {SESSION} FROM sessions s LEFT JOIN sessions source ON source.sid = s.fork_sid WHERE s.id = $1"
+# A snapshot is taken at the end of a write, whose records share a row.
+_STANDS_AT = (
+    "(SELECT substring(r.digests FROM octet_length(r.digests) - 31) FROM records r "
+    "WHERE r.sid = snapshots.sid AND r.position = snapshots.position) AS digest"
+)
 _LOAD = f"""
-SELECT {SESSION}, coalesce(n.position, 0) AS snapshot_position, n.state AS snapshot
+SELECT {SESSION}, coalesce(n.position, 0) AS snapshot_position, n.state AS snapshot, n.digest AS snapshot_digest
 FROM sessions s LEFT JOIN sessions source ON source.sid = s.fork_sid
 LEFT JOIN LATERAL (
-    SELECT position, state FROM snapshots WHERE sid = s.sid AND position <= $2 ORDER BY position DESC LIMIT 1
+    SELECT position, state, {_STANDS_AT} FROM snapshots
+    WHERE sid = s.sid AND position <= $2 ORDER BY position DESC LIMIT 1
 ) n ON true WHERE s.id = $1
 """
-_OLDER = """
-SELECT n.position, n.state
+_OLDER = f"""
+SELECT n.position, n.state, n.digest
 FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS g(sid, low, high), LATERAL (
-    SELECT position, state FROM snapshots
+    SELECT position, state, {_STANDS_AT} FROM snapshots
     WHERE sid = g.sid AND position > g.low AND position <= g.high ORDER BY position DESC LIMIT 1
 ) n ORDER BY n.position DESC LIMIT 1
 """
-_SNAPSHOTS = "SELECT position, state FROM snapshots WHERE sid = $1 AND position > $2 ORDER BY position LIMIT $3"
+_SNAPSHOTS = f"""
+SELECT position, state, {_STANDS_AT} FROM snapshots WHERE sid = $1 AND position > $2 ORDER BY position LIMIT $3
+"""
 
 
 class Journals:
@@ -81,7 +90,7 @@ class Journals:
         async with self._access.connection("reading snapshots") as connection:
             found = await _find(connection, session)
             rows = await connection.fetch(_SNAPSHOTS, found["sid"], after, limit)
-        return [(position, state) for position, state in rows]
+        return [(at, unbound(kept, digest, session, at) or b"") for at, kept, digest in rows]
 
     async def clear_snapshots(self) -> None:
         """Forget them all. The table gets a file of its own again, and no page of the old one is read for that."""
@@ -141,9 +150,12 @@ async def load_in(connection: Connection, session: str, last: int, *, cached: bo
         return found, Loaded(None, 0, records, summary_of(found), fork_of(found))
     found = await _find(connection, session, _LOAD, last)
     after: int = found["snapshot_position"]
-    state: bytes | None = found["snapshot"]
-    if state is None and found["fork_sid"] is not None:
-        after, state = await _inherited(connection, found["sid"], last)
+    kept: bytes | None = found["snapshot"]
+    digest: bytes | None = found["snapshot_digest"]
+    if kept is None and found["fork_sid"] is not None:
+        after, kept, digest = await _inherited(connection, found["sid"], last)
+    state = unbound(kept, digest, session, after)
+    after = after if state is not None else 0
     records = await read_in(connection, found, after=after, upto=last, limit=NO_END)
     return found, Loaded(state, after, records, summary_of(found), fork_of(found))
 
@@ -155,11 +167,11 @@ async def _find(connection: Connection, session: str, statement: str = _SESSION,
     return found
 
 
-async def _inherited(connection: Connection, sid: int, upto: int) -> tuple[int, bytes | None]:
-    """The newest snapshot in a fork's past, and its position."""
+async def _inherited(connection: Connection, sid: int, upto: int) -> tuple[int, bytes | None, bytes | None]:
+    """The newest snapshot in a fork's past: its position, what is kept, the digest of the record it stands at."""
     segments = await chain(connection, sid, after=0, upto=upto)
     found = await connection.fetchrow(_OLDER, *zip(*segments, strict=True)) if segments else None
-    return (0, None) if found is None else (found[0], found[1])
+    return (0, None, None) if found is None else (found[0], found[1], found[2])
 
 
 async def read_in(connection: Connection, found: Fields, *, after: int, upto: int, limit: int) -> tuple[Recorded, ...]:

@@ -11,6 +11,7 @@ import msgspec
 from remanence.core.freezes import freeze_scopes
 from remanence.events import Recorded, Renames
 from remanence.ports import Appended, Budget, Charge, Fork, Summary, Write
+from remanence.stores.bound_snapshots import bound
 from remanence.stores.refusals import (
     bad_fork,
     bad_redaction,
@@ -105,7 +106,7 @@ def _gather(ledger: Ledger, head: Known, drafted: Draft) -> Appended:
     if write.summary is not None:
         pending.summaries[head.id] = write.summary
     if write.snapshot:
-        pending.snapshots[start + head.head] = write.snapshot
+        pending.snapshots[start + head.head] = bound(write.snapshot, head.digest)
     elif write.snapshot is not None:
         _forget_snapshots(ledger, head.id)
     if write.effects:

@@ -8,6 +8,7 @@ from hashlib import sha256
 
 from remanence.events import Recorded
 from remanence.ports import Cursor, Fork, Loaded, RawRecord, Summary
+from remanence.stores.bound_snapshots import unbound
 from remanence.stores.refusals import blob_damaged, no_blob, no_session
 from remanence.stores.rows import Row, raw_record, recorded
 from remanence.stores.sqlite.connect import means_damaged
@@ -32,13 +33,14 @@ _LOAD = (
     f"SELECT p.name, s.fork_position, {SUMMARY_COLUMNS} FROM {HEAD_TABLES} "
     "LEFT JOIN sessions p ON p.id = s.fork_id WHERE s.name = ?"
 )
+_STANDS_AT = "(SELECT CAST(digest AS BLOB) FROM records WHERE records.place = snapshots.place)"
 _SNAPSHOT = (
-    f"SELECT place & {POSITION_MASK}, CAST(state AS BLOB) FROM snapshots WHERE place > ? AND place <= ? "
+    f"SELECT place & {POSITION_MASK}, CAST(state AS BLOB), {_STANDS_AT} FROM snapshots WHERE place > ? AND place <= ? "
     "ORDER BY place DESC LIMIT 1"
 )
 _SNAPSHOTS = (
-    f"SELECT place & {POSITION_MASK}, coalesce(CAST(state AS BLOB), x'') FROM snapshots WHERE place > ? AND place <= ? "
-    "ORDER BY place LIMIT ?"
+    f"SELECT place & {POSITION_MASK}, coalesce(CAST(state AS BLOB), x''), {_STANDS_AT} FROM snapshots "
+    "WHERE place > ? AND place <= ? ORDER BY place LIMIT ?"
 )
 _BEHIND = (
     "SELECT s.name, coalesce(c.position, s.fork_position) AS done, h.head FROM heads h JOIN sessions s ON s.id = h.id "
@@ -64,7 +66,9 @@ def load(connection: sqlite3.Connection, session: str, upto: int | None) -> Load
                 raise
             break  # snapshots are a cache: what lies under a damaged page of theirs is folded from the records
         if found is not None:
-            position, state = found
+            at, kept, digest = found
+            state = unbound(kept, digest, session, at)
+            position = at if state is not None else 0
             break
     return Loaded(state, position, tuple(read(connection, session, position, None, last)), Summary(*summary), fork)
 
@@ -111,9 +115,8 @@ def snapshots(connection: sqlite3.Connection, session: str, after: int, limit: i
     found = connection.execute(_SESSION, (session,)).fetchone()
     if found is None:
         raise no_session(session)
-    return connection.execute(
-        _SNAPSHOTS, (place_of(found[0], after), place_of(found[0], POSITION_MASK), limit)
-    ).fetchall()
+    rows = connection.execute(_SNAPSHOTS, (place_of(found[0], after), place_of(found[0], POSITION_MASK), limit))
+    return [(at, unbound(kept, digest, session, at) or b"") for at, kept, digest in rows.fetchall()]
 
 
 def _in_bytes(row: Row) -> Row:
