@@ -76,6 +76,7 @@ def _operation(path: str, method: str, operation: dict[str, Any], shared: dict[s
 
 
 _OF_HTTP = (
+    ("request_timeout", 408, "The rest of the request did not come; nothing was done."),
     ("headers_too_large", 431, "The headers of the request are larger than the server takes."),
     ("http_error", 400, "The request is refused by the rules of HTTP; the message says by which."),
     ("internal_error", 500, "Something happened that should not; the log says what, under the id of the request."),

@@ -14,6 +14,7 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from remanence.cli.stalled import EndsStalled
 from remanence.cli.unreadable import AnswersUnreadable
 
 __all__ = ["Gathering", "GatheringProtocol"]
@@ -64,7 +65,7 @@ class HeadTooLarge(httptools.HttpParserError):
     error_status_hint = 431
 
 
-class GatheringProtocol(AnswersUnreadable, HttpToolsProtocol):
+class GatheringProtocol(EndsStalled, AnswersUnreadable, HttpToolsProtocol):
     """The server's HTTP over such transports."""
 
     _in_head = False

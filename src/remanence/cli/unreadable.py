@@ -116,6 +116,8 @@ def _answer(complaint: BaseException | None, words: str, headers: list[tuple[byt
     request_id = make_id("req")
     if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
         code, text = "headers_too_large", "The headers are larger than this server takes. Nothing was done; send less."
+    elif status == HTTPStatus.REQUEST_TIMEOUT:
+        code, text = "request_timeout", f"The request has no end: {why}. Nothing was done; send it again."
     else:
         status, code = HTTPStatus.BAD_REQUEST, InvalidInput.code
         text = f"This is not a request of HTTP/1.1 ({why}). Nothing was done, and the connection is closed."
