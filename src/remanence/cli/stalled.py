@@ -36,6 +36,8 @@ class EndsStalled(asyncio.Protocol):
     """Whether the end of a request is still to come; at first, its beginning."""
     _heard_at: float | None = None
     _looking: asyncio.TimerHandle | None = None
+    _ours = False
+    """Whether it was the server that was waited for, when it was looked at last. The client has its whole time then."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -68,12 +70,14 @@ class EndsStalled(asyncio.Protocol):
         self._looking = None
         if not self._coming or self.transport.is_closing():
             return
-        asked = self.cycle is not None and self.cycle.waiting_for_100_continue
-        since = self.loop.time() if self.flow.read_paused or asked else self._heard_at
-        left_s = 0.0 if since is None else since + self.stall_s - self.loop.time()
+        ours = self.flow.read_paused or (self.cycle is not None and self.cycle.waiting_for_100_continue)
+        if ours or self._ours:
+            self._heard_at = self.loop.time()
+        self._ours = ours
+        left_s = 0.0 if self._heard_at is None else self._heard_at + self.stall_s - self.loop.time()
         if left_s > 0:
             self._looking = self.loop.call_later(left_s, self._look)
-        elif since is None:
+        elif self._heard_at is None:
             self.transport.close()
         else:
             self._end_stalled()
