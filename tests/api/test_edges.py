@@ -109,6 +109,17 @@ def test_who_may_not_ask_is_told_that_first(server: WireServer) -> None:
                 assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
 
 
+def test_two_keys_are_none(server: WireServer) -> None:
+    """One of them was checked by whoever stands before the server, and perhaps the other."""
+    own, other = ("authorization", f"Bearer {KEY}"), ("authorization", "Bearer rmn_nobody")
+    with httpx2.Client(base_url=server.url) as http:
+        for headers in ([own, other], [other, own]):
+            answer = http.get("/v1/models", headers=headers)
+            assert (answer.status_code, error_of(answer)["type"]) == (400, "invalid_request_error")
+            assert "two keys" in error_of(answer)["message"]
+        assert http.get("/v1/models", headers=[own, own]).status_code == 200
+
+
 def test_methods_that_a_path_takes(http: httpx2.Client) -> None:
     name = made(http)
     for path, methods in {

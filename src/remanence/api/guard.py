@@ -119,6 +119,9 @@ class Guard:
         misdirected = self._misdirected(request.header(b"host"))
         if misdirected is not None:
             return misdirected
+        if len(set(request.header(b"authorization"))) > 1:
+            words = "It came with two keys, and has to have one. Nothing was done; look what a proxy adds."
+            return (HTTPStatus.BAD_REQUEST, InvalidInput.code, words)
         length = request.header(b"content-length")
         if length and not (len(length) == 1 and length[0].isdigit()):
             return (HTTPStatus.BAD_REQUEST, InvalidInput.code, "The content-length is not a number. Nothing was done.")

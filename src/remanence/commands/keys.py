@@ -232,7 +232,9 @@ class Keyring:
         prefix, _, rest = token.partition("_")
         identity, _, secret = rest.partition("_")
         if prefix != PREFIX or not identity or not secret:
-            raise _refused("It is not a key of this server: those begin with rmn_.").because("key_foreign")
+            raise _refused("It is not a whole key of this server: those look like rmn_ID_SECRET.").because(
+                "key_foreign"
+            )
         entry = await self._entry(identity)
         body = msgspec.json.decode(entry.body, type=_Body)
         if not await self._verified(digest, secret, body.secret_hash):
