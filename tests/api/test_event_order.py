@@ -208,9 +208,28 @@ def test_a_stream_keeps_the_order(client: Any, name: str) -> None:
     check(events)
     made = events[-1].response
     if CASES[name].get("store") is not False:
-        with client.responses.retrieve(made.id, stream=True) as again:
-            check(list(again))
+        check_again(client, made, events)
         assert client.responses.retrieve(made.id).output == made.output
+
+
+def check_again(client: Any, made: Any, heard: list[Any]) -> None:
+    """Told again, it keeps the order, and after each of its events comes what follows, and nothing else. What comes
+    after an event that was heard live makes a whole with what came before it."""
+    with client.responses.retrieve(made.id, stream=True) as again:
+        whole = list(again)
+    check(whole)
+    for at, event in enumerate(whole[:-1]):
+        assert after(client, made, event) == whole[at + 1 :], event.sequence_number
+    # Who was away while an attempt was lost is not told that what it had begun is given up.
+    lost = {e.output_index for e in heard if getattr(e, "item", None) and getattr(e.item, "status", "") == "incomplete"}
+    for at, event in enumerate(heard[:-1]):
+        if not lost or heard[-1].type == "response.incomplete":
+            check([*heard[: at + 1], *after(client, made, event)])
+
+
+def after(client: Any, made: Any, event: Any) -> list[Any]:
+    with client.responses.retrieve(made.id, stream=True, starting_after=event.sequence_number) as rest:
+        return list(rest)
 
 
 @pytest.mark.parametrize("approve", [True, False])
@@ -220,7 +239,9 @@ def test_an_answer_to_a_question_keeps_the_order(client: Any, approve: bool) -> 
     answers = [{"type": "mcp_approval_response", "approval_request_id": name, "approve": approve} for name in names]
     more: Any = {"model": "desk", "tools": [ASKS], "input": answers, "previous_response_id": asked.id}
     with client.responses.create(**more, stream=True) as stream:
-        kinds = check(list(stream))
+        events = list(stream)
+    kinds = check(events)
+    check_again(client, events[-1].response, events)
     assert f"response.mcp_call.{'completed' if approve else 'failed'}" in kinds
 
 
@@ -244,6 +265,7 @@ def test_tools_of_a_server_keep_the_order(client: Any, shop: Shop) -> None:
     kinds = check(events)
     assert "response.mcp_list_tools.completed" in kinds
     asked = events[-1].response
+    check_again(client, asked, events)
     call = next(item for item in asked.output if item.type == "function_call")
     output: Any = [{"type": "function_call_output", "call_id": call.call_id, "output": "seen"}]
     more: Any = {"model": "m", "input": output, "tools": [server, LOOK], "previous_response_id": asked.id}
