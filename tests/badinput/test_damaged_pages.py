@@ -14,10 +14,13 @@ from tests.runtime.shop import Shop, runtime
 
 from remanence.app import Remanence, open_database
 from remanence.cli.root import remanence
+from remanence.commands import erasure
 from remanence.commands.lists import list_sessions
+from remanence.commands.proof import check_receipt
 from remanence.commands.sessions import Opening
 from remanence.commands.verification import mend_session, verify_session
 from remanence.errors import StoreCorrupt
+from remanence.events import Redacted
 from remanence.ports import SessionQuery, Write
 from remanence.stores.sqlite.pages import Pages, look_at_pages
 from remanence.stores.unreadable import noted_unreadable
@@ -26,6 +29,8 @@ from remanence.testing.conformance.harness import said
 NAMES = ("one", "two", "three")
 TURNS = 40
 """Enough for a snapshot or two, and for pages of records that hold one session's only."""
+LOST = 45
+"""A record of the first session on the fourth page of records."""
 T0 = 2_000_000_000_000_000
 
 
@@ -70,6 +75,16 @@ def leaf_of(path: Path, table: str, number: int) -> int:
     return int.from_bytes(page[cell : cell + 4])
 
 
+def page_of_snapshots(path: Path, lies: str) -> int:
+    """The page that all of them are found by, or one that some of the first session's lie on."""
+    if lies == "root":
+        return root_of(path, "snapshots")
+    many = [(id_ << 32 | position, b"x" * 400) for id_ in (1, 2, 3) for position in range(2, 90)]
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany("INSERT INTO snapshots VALUES (?, ?)", many)
+    return leaf_of(path, "snapshots", 1)
+
+
 @pytest.fixture
 def copied(written: Path, tmp_path: Path) -> Path:
     """A copy of the database, in a folder of its own."""
@@ -94,25 +109,56 @@ async def test_without_its_snapshots_a_session_goes_on(copied: Path) -> None:
             assert "cannot be read, and nobody uses them" in found.wrong_snapshots[0].what
         for number in range(TURNS):  # also where the next snapshots would be laid down
             assert await asyncio.wait_for(session.send(f"hello {number}"), 20)
-        assert not (await mend_session(rt.caller, "two")).dropped
+        assert (await mend_session(rt.caller, "two")).dropped
         fork = await (await rt.get("two")).fork(turn=TURNS - 1)
         assert await asyncio.wait_for(fork.send("hello!"), 20) == "hello! -> "
 
 
-async def test_a_file_is_not_rid_of_such_a_page_and_another_one_is(copied: Path) -> None:
-    """`--mend` is not offered where it can do nothing; what is said to do instead, works."""
-    path, other = copied / "shop.db", copied / "another.db"
-    await asyncio.to_thread(ruin, path, root_of(path, "snapshots"))
+@pytest.mark.parametrize("lies", ["root", "leaf"])
+async def test_a_file_is_rid_of_such_a_page_when_it_is_mended(copied: Path, lies: str) -> None:
+    path = copied / "shop.db"
+    await asyncio.to_thread(ruin, path, page_of_snapshots(path, lies))
     runner, verify = CliRunner(), ["sessions", "verify", "--all"]
-    here, there = ({"REMANENCE_DATABASE": f"sqlite:///{one}"} for one in (path, other))
+    here = {"REMANENCE_DATABASE": f"sqlite:///{path}"}
     said = await asyncio.to_thread(runner.invoke, remanence, verify, env=here)
-    assert said.exit_code == 1
-    assert "--mend" not in said.output
-    assert "remanence db copy sqlite:///another.db" in said.output
-    said = await asyncio.to_thread(runner.invoke, remanence, ["db", "copy", f"sqlite:///{other}"], env=here)
+    assert (said.exit_code, "verify --all --mend" in said.output) == (1, True)
+    said = await asyncio.to_thread(runner.invoke, remanence, [*verify, "--mend"], env=here)
+    assert (said.exit_code, "Nothing is lost" in said.output) == (0, True), said.output
+    said = await asyncio.to_thread(runner.invoke, remanence, verify, env=here)
     assert said.exit_code == 0, said.output
-    said = await asyncio.to_thread(runner.invoke, remanence, verify, env=there)
-    assert said.exit_code == 0, said.output
+    assert await asyncio.to_thread(look_at_pages, str(path), timeout_s=60.0) == Pages()
+    async with opened(copied) as rt:
+        for name in NAMES:
+            assert (await (await rt.get(name)).state()).turns == TURNS
+
+
+@pytest.mark.parametrize("name", ["one", "three"])
+@pytest.mark.parametrize("lies", ["root", "leaf"])
+async def test_an_erasure_goes_through_a_damaged_page_of_snapshots(copied: Path, lies: str, name: str) -> None:
+    """Snapshots are a cache: they are given up, of whichever session they were, and all the rest is as promised."""
+    path = copied / "shop.db"
+    await asyncio.to_thread(ruin, path, page_of_snapshots(path, lies))
+    async with opened(copied) as rt:
+        receipt = await erasure.erase(rt.caller, "session", name, reason="asked")
+        assert all(check.holds for check in await check_receipt(rt.caller, receipt))
+        for other in NAMES:
+            found = await verify_session(rt.caller, other)
+            assert found.sound, found
+            assert await (await rt.get(other)).send("hello?") == "hello? -> "
+    assert await asyncio.to_thread(look_at_pages, str(path), timeout_s=60.0) == Pages()
+
+
+async def test_an_erasure_is_refused_where_records_cannot_be_read(copied: Path) -> None:
+    """Nobody can say what stands on such a page. What else there is stays, the snapshots as well."""
+    path = copied / "shop.db"
+    await asyncio.to_thread(ruin, path, leaf_of(path, "records", 3))
+    async with opened(copied) as rt:
+        for name in ("one", "two"):  # the page is of the first: the second goes, but not from the file
+            with pytest.raises(StoreCorrupt) as caught:
+                await erasure.erase(rt.caller, "session", name, reason="asked")
+            assert "is damaged" in caught.value.message
+        assert await erasure.receipts(rt.caller) == []
+        assert await rt.database.snapshots("three")
 
 
 async def test_one_sessions_damage_is_not_the_others(copied: Path) -> None:
@@ -162,17 +208,15 @@ async def test_a_list_says_which_session_cannot_be_read_until_it_can(copied: Pat
 
 async def test_a_write_that_meets_a_damaged_page_fails_alone(copied: Path) -> None:
     """What is committed together with it is somebody else's, and lands."""
-    await asyncio.to_thread(ruin, copied / "shop.db", root_of(copied / "shop.db", "snapshots"))
+    await asyncio.to_thread(ruin, copied / "shop.db", leaf_of(copied / "shop.db", "records", 3))
     database = await open_database(f"sqlite:///{copied}/shop.db")
     try:
-        forgets = Write(session="one", events=(said("a"),), at=T0, actor="ada", snapshot=b"")
+        erases = Write(session="one", events=(Redacted(LOST, "ada"),), at=T0, actor="ada")
         writes = [Write(session=name, events=(said("b"),), at=T0, actor="ada") for name in ("two", "three")]
         results = await asyncio.gather(
-            *(database.store.append(write) for write in (writes[0], forgets, writes[1])), return_exceptions=True
+            *(database.store.append(write) for write in (writes[0], erases, writes[1])), return_exceptions=True
         )
         assert [isinstance(result, StoreCorrupt) for result in results] == [False, True, False]
-        heads = {name: (await database.views.session(name)).head for name in NAMES}
-        assert heads["two"] == heads["three"] == heads["one"] + 1
     finally:
         await database.close()
 

@@ -13,6 +13,8 @@ from tests.runtime.shop import FAST, Shop, script
 
 from remanence.app import Options, Remanence, Session
 from remanence.cli.root import remanence
+from remanence.commands import erasure
+from remanence.commands.proof import check_receipt
 from remanence.commands.sessions import Opening
 from remanence.commands.verification import mend_session, verify_session
 from remanence.models.scripted import Scripted
@@ -130,3 +132,19 @@ async def test_doctor_says_so(served: tuple[OwnServer, str], tmp_path: Path) -> 
     assert "Nothing is lost" in said.output
     said = await asyncio.to_thread(runner.invoke, remanence, verify, env=environment)
     assert said.exit_code == 0
+
+
+@pytest.mark.parametrize("relation", ["snapshots", "snapshots_pkey"])
+async def test_an_erasure_goes_through_a_damaged_page_of_snapshots(
+    served: tuple[OwnServer, str], relation: str
+) -> None:
+    server, url = served
+    await write(url)
+    path = await file_of(url, relation)
+    await asyncio.to_thread(ruin, server, path, no_page)
+    async with opened(url) as rt:
+        receipt = await erasure.erase(rt.caller, "session", "one", reason="asked")
+        assert all(check.holds for check in await check_receipt(rt.caller, receipt))
+        for name in NAMES:
+            assert (await verify_session(rt.caller, name)).sound
+            assert await answered(await rt.get(name), "hello?")

@@ -128,14 +128,9 @@ def _print_mending(found: list[Verification], command: str) -> None:
     """What is true of wrong snapshots, and what to do about them."""
     dropped = sum(len(result.wrong_snapshots) for result in found if result.dropped)
     wrong = [one for result in found if not result.dropped for one in result.wrong_snapshots]
-    left, staying = [one for one in wrong if not one.stays], [one for one in wrong if one.stays]
     if dropped:
         note(f"Dropped {counted(dropped, 'snapshot')}. Nothing is lost: the records say it all, and are read instead.")
         note("A process that runs elsewhere may still go on from one: end it and start it again.")
-    if left:
+    if wrong:
         note("The records are whole, nothing is lost; what is read through such a snapshot may be wrong.")
         note(f"Drop them, and the records are read instead:\n  {command} --mend")
-    if staying:
-        note("The records are whole, nothing is lost, and every session goes on; only the page under them is damaged.")
-        copy = spelled("db", "copy", "sqlite:///another.db")
-        note(f"A file is not rid of such a page: stop the workers and copy what it holds into another one:\n  {copy}")

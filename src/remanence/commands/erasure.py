@@ -40,10 +40,11 @@ from remanence.commands.pseudonyms import Pseudonyms, rename_entries
 from remanence.commands.reach import Reach, Trail
 from remanence.commands.receipts import Order, Reached, Receipt, What, sign, tracer_of
 from remanence.commands.seals import sealed
+from remanence.commands.snapshots import drop_unreadable
 from remanence.commands.traces import Tracer, is_framed, texts_of
 from remanence.core.memory.journal import journal_of, owner_of
 from remanence.core.memory.projection import MEMORY
-from remanence.errors import Conflict, NotFound, RemanenceError
+from remanence.errors import Conflict, NotFound, RemanenceError, StoreCorrupt
 from remanence.events import MemoryKept, SessionAnnotated, payload_digest
 from remanence.ports import Entry, RawRecord, SessionQuery, SessionRow, Write
 from remanence.recollections import MemorySelector
@@ -209,7 +210,12 @@ class _Work:
         return await self._finish(receipt)
 
     async def _finish(self, unsigned: Receipt) -> Receipt:
-        await self._caller.database.scrub()
+        try:
+            await self._caller.database.scrub()
+        except StoreCorrupt:
+            if not await drop_unreadable(self._caller.database):
+                raise
+            await self._caller.database.scrub()
         receipt = await sign(self._caller, replace(unsigned, finished_at=self._caller.clock.now()))
         await self._save(_State(receipt.order, receipt=receipt))
         return receipt
@@ -365,6 +371,10 @@ class _Work:
                 try:
                     await commit(by, replace(write, renames=renames))
                     break
+                except StoreCorrupt:  # perhaps under what is a cache, and must not stand in the way
+                    if tries or not await drop_unreadable(caller.database):
+                        raise
+                    tries += 1
                 except Conflict:  # somebody wrote meanwhile, perhaps into one of these records
                     tries += 1
                     if tries == _TRIES:

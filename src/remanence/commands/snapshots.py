@@ -20,24 +20,24 @@ from remanence.core.snapshots import decode_snapshot
 from remanence.core.state import Session
 from remanence.errors import StoreCorrupt, UnknownEvent
 from remanence.events import Recorded, decode_event
-from remanence.ports import Database, RawRecord
+from remanence.ports import Database, RawRecord, SessionQuery
 
-__all__ = ["SnapshotCheck", "WrongSnapshot", "drop"]
+__all__ = ["SnapshotCheck", "WrongSnapshot", "drop", "drop_unreadable"]
 
 _PAGE = 50
+_ROWS = 200
 
 
 class WrongSnapshot(msgspec.Struct, frozen=True):
     """A snapshot that is not what the journal says: whose, at which position, and what is wrong, in words.
 
-    `unread`: the database cannot read it, nor those after it. `stays`: so it cannot be dropped either, where it lies.
+    `unread`: the database cannot read it, nor those after it.
     """
 
     session: str
     position: int
     what: str
     unread: bool = False
-    stays: bool = False
 
 
 class SnapshotCheck:
@@ -90,8 +90,7 @@ class SnapshotCheck:
         except StoreCorrupt as error:
             self._unread.add(session)
             what = f"from here on they cannot be read, and nobody uses them. {error.message}"
-            stays = self._database.url.startswith("sqlite")  # which looks at a page before it gives it up
-            self.wrong.append(WrongSnapshot(session, after + 1, what, unread=True, stays=stays))
+            self.wrong.append(WrongSnapshot(session, after + 1, what, unread=True))
             return []
 
     async def _stored(self, session: str, position: int) -> bytes | None:
@@ -134,3 +133,25 @@ async def drop(caller: Caller, wrong: Sequence[WrongSnapshot]) -> None:
         await caller.database.drop_snapshots(session, positions)
         if caller.states is not None:
             caller.states.forget(session)
+
+
+async def drop_unreadable(database: Database) -> bool:
+    """Drop every session's snapshots if the database cannot read some of them. Whether that was so; reads them all."""
+    query = SessionQuery(opened="oldest_first", limit=_ROWS)
+    while rows := await database.views.sessions(query):
+        for row in rows:
+            if not await _can_be_read(database, row.session):
+                await database.clear_snapshots()
+                return True
+        query = msgspec.structs.replace(query, after=rows[-1].session)
+    return False
+
+
+async def _can_be_read(database: Database, session: str) -> bool:
+    after = 0
+    try:
+        while found := await database.snapshots(session, after=after, limit=_PAGE):
+            after = found[-1][0]
+    except StoreCorrupt:
+        return False
+    return True

@@ -94,10 +94,10 @@ async def mend_session(caller: Caller, session: str, *, inherited: bool = True) 
     if not found.intact or not found.wrong_snapshots:
         return found
     try:
-        await drop(caller, [one for one in found.wrong_snapshots if not one.stays])
+        await drop(caller, found.wrong_snapshots)
     except StoreCorrupt:
         return found  # a page was damaged since
-    return msgspec.structs.replace(found, dropped=not any(one.stays for one in found.wrong_snapshots))
+    return msgspec.structs.replace(found, dropped=True)
 
 
 async def sessions_all(caller: Caller) -> AsyncIterator[str]:

@@ -19,7 +19,6 @@ from remanence.stores.sqlite.ledger import Ledger
 from remanence.stores.sqlite.tables import Known, place_of, position_of
 
 __all__ = [
-    "clear_snapshots",
     "drop_snapshots",
     "erased_among",
     "follow",
@@ -203,12 +202,6 @@ def restore(
             ledger.lay_down()
     ledger.pending.changed[head.id] = head
     ledger.pending.summaries[head.id] = summary
-
-
-def clear_snapshots(ledger: Ledger) -> None:
-    """Forget them all. Raises StoreCorrupt when a page of theirs cannot be read: SQLite looks at each."""
-    ledger.lay_down()
-    ledger.connection.execute("DELETE FROM snapshots")
 
 
 def drop_snapshots(ledger: Ledger, session: str, positions: Sequence[int]) -> None:

@@ -59,6 +59,7 @@ from remanence.stores.sqlite.readers import Readers
 from remanence.stores.sqlite.registry import SqliteRegistry
 from remanence.stores.sqlite.schema import check, prepare
 from remanence.stores.sqlite.screens import SqliteScreens
+from remanence.stores.sqlite.snapshots import clear_snapshots
 from remanence.stores.sqlite.vectors import SqliteMemoryVectors
 from remanence.stores.sqlite.writer import Writer, rewrite
 
@@ -279,7 +280,7 @@ class SqliteDatabase:
         await self._writer.do(partial(sqlite_changes.drop_snapshots, session=session, positions=positions))
 
     async def clear_snapshots(self) -> None:
-        await self._writer.do(sqlite_changes.clear_snapshots)
+        await self._writer.do(clear_snapshots)
 
     async def restore(
         self,

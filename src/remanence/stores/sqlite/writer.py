@@ -30,6 +30,7 @@ from remanence.stores.sqlite.append import append
 from remanence.stores.sqlite.connect import Location, Place, connect, durability_of, explain, explained, means_locked
 from remanence.stores.sqlite.handover import Handover
 from remanence.stores.sqlite.ledger import Ledger
+from remanence.stores.sqlite.snapshots import SnapshotsLost, give_up_snapshots
 from remanence.stores.sqlite.tables import Pending
 from remanence.stores.sqlite.words import means_lost, mend_words, merge_words
 
@@ -92,7 +93,7 @@ class Writer:
         self._rung: queue.SimpleQueue[None] = queue.SimpleQueue()  # an Event is a dozen calls in Python each way
         self._closed = False
         self._mended = False
-        """Whether the full-text index was made again since the last commit."""
+        """Whether something was made again, or begun anew, since the last commit."""
         self.log_holds_erased = False
         """Whether the log could not be emptied since something was erased: a reader needs it. Each job tries again."""
         with explained(location):
@@ -245,8 +246,8 @@ class Writer:
     def _recover(self, group: list[Job], error: Exception) -> bool:
         """The group was rolled back: say so, or give each job a try of its own."""
         self._ledger.roll_back()
-        if means_lost(error) and not self._mended:
-            self._mended = mend_words(self._ledger.connection)
+        if not self._mended:
+            self._mended = self._mend(error)
             if self._mended:
                 return self._commit(group)
         shown = explain(error, self._location) if isinstance(error, sqlite3.Error) else error
@@ -261,6 +262,16 @@ class Writer:
             job.outcome = job.error = None
             due = self._commit([job]) or due
         return due
+
+    def _mend(self, error: Exception) -> bool:
+        """Make again what follows from the rest: the full-text index, the snapshots. Whether it was."""
+        connection = self._ledger.connection
+        if means_lost(error):
+            return mend_words(connection)
+        if isinstance(error, SnapshotsLost) and give_up_snapshots(connection):
+            self._vacuum()
+            return True
+        return False
 
     def _lock(self) -> None:
         """Take the write lock, waiting for other processes in steps shorter than SQLite's own."""
@@ -282,16 +293,22 @@ class Writer:
         the rows of a page, and that may be a piece of one that was deleted since."""
         if not asked:
             return
-        connection = self._ledger.connection
+        error = self._vacuum()
+        for job in asked:
+            job.error = None if error is None else explain(error, self._location)
+
+    def _vacuum(self) -> sqlite3.Error | None:
+        """Write the file anew, and empty the log. Returns what was in the way."""
+        connection, failed = self._ledger.connection, None
         try:
             connection.execute(f"PRAGMA busy_timeout = {int(self._location.lock_timeout_s * 1000)}")
             connection.execute("VACUUM")
         except sqlite3.Error as error:
-            for job in asked:
-                job.error = explain(error, self._location)
+            failed = error
         finally:
             connection.execute("PRAGMA busy_timeout = 0")
         self._empty_log()
+        return failed
 
     def _empty_log(self) -> None:
         """What was erased is still in the write-ahead log. While a reader needs that, it stays for the next time."""
