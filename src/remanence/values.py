@@ -276,14 +276,21 @@ class Entry(msgspec.Struct, frozen=True):
     revision: int = 1
 
 
+HOLDING_MAX = 100
+
+
 class EntryQuery(msgspec.Struct, frozen=True):
-    """Which entries to list, in the order they were made. `after` is the last id of the page before."""
+    """Which entries to list, in the order they were made. `after` is the last id of the page before.
+
+    `holding`: only those whose body holds any of these bytes (at most `HOLDING_MAX`); the database looks for them.
+    """
 
     kind: str
     project: str | None = None
     after: str | None = None
     newest_first: bool = False
     limit: int = 50
+    holding: tuple[bytes, ...] = ()
 
 
 class RawRecord(msgspec.Struct, frozen=True):

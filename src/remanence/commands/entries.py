@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from msgspec.structs import replace
 
 from remanence.commands.caller import Caller
 from remanence.errors import NotFound
-from remanence.ports import Entry, EntryQuery, Registry
+from remanence.ports import HOLDING_MAX, Entry, EntryQuery, Registry
 
-__all__ = ["entries_of", "every_entry", "own_entry"]
+__all__ = ["entries_of", "every_entry", "holding", "own_entry"]
 
 _PAGE = 200
 
@@ -27,10 +29,22 @@ async def entries_of(caller: Caller, kind: str, *, project: str | None) -> list[
     return await every_entry(caller.database.registry, kind, project=project)
 
 
-async def every_entry(registry: Registry, kind: str, *, project: str | None) -> list[Entry]:
+async def holding(caller: Caller, kind: str, pieces: Sequence[bytes], *, project: str | None) -> list[Entry]:
+    """Those of a kind whose body holds any of some bytes. The others are not read here, however many there are."""
+    found = dict[str, Entry]()
+    for start in range(0, len(pieces), HOLDING_MAX):
+        some = tuple(pieces[start : start + HOLDING_MAX])
+        for entry in await every_entry(caller.database.registry, kind, project=project, holding=some):
+            found[entry.id] = entry
+    return list(found.values())
+
+
+async def every_entry(
+    registry: Registry, kind: str, *, project: str | None, holding: tuple[bytes, ...] = ()
+) -> list[Entry]:
     """The same. When the one that a page begins after is removed meanwhile, from the beginning once more."""
     while True:
-        found, query = list[Entry](), EntryQuery(kind, project, limit=_PAGE)
+        found, query = list[Entry](), EntryQuery(kind, project, limit=_PAGE, holding=holding)
         try:
             while entries := await registry.list(query):
                 found += entries

@@ -32,7 +32,7 @@ import structlog
 from msgspec.structs import replace
 
 from remanence.commands.caller import Caller, check_name, commit
-from remanence.commands.entries import entries_of, own_entry
+from remanence.commands.entries import entries_of, holding, own_entry
 from remanence.commands.in_flight import Flight, calls_after
 from remanence.commands.legal_holds import LegalHold, hold, holds, unhold
 from remanence.commands.memory_stores import store_names
@@ -67,6 +67,8 @@ _RENAME_ROUNDS = 5
 _LATE_ROUNDS = 5
 _NO_SNAPSHOT = b""
 """A snapshot that no release can read: the next load folds from the first record."""
+_UNSIGNED = b'"receipt":null'
+"""What an order holds that is not carried out; others may hold it as well."""
 _BEYOND = (
     "bundles, copies and backups made before this moment",
     "what model providers and tools keep of what they were sent",
@@ -130,7 +132,7 @@ async def resume(caller: Caller, *, idle_s: float = 0) -> Sequence[Receipt]:
     One that cannot be carried out, because a legal hold was put in its way since, waits and keeps no other from it.
     """
     before, done = caller.clock.now() - int(idle_s * 1_000_000), list[Receipt]()
-    for entry in await entries_of(caller, KIND, project=None):
+    for entry in await holding(caller, KIND, (_UNSIGNED,), project=None):
         state = msgspec.json.decode(entry.body, type=_State)
         if state.receipt is None and entry.updated_at <= before:
             there = replace(caller, project=entry.project)
@@ -237,7 +239,7 @@ class _Work:
 
     async def _rename_receipts(self) -> None:
         """Receipts of earlier orders that hold a name: they are signed anew."""
-        for entry in await entries_of(self._caller, KIND, project=self._state.order.project):
+        for entry in await holding(self._caller, KIND, self._names.written, project=self._state.order.project):
             receipt = msgspec.json.decode(entry.body, type=_State).receipt
             if receipt is not None and (bare := self._names.receipt(receipt)) != receipt:
                 signed = await sign(self._caller, bare)

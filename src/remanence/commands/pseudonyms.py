@@ -81,6 +81,11 @@ class Pseudonyms:
         return [self.user, *self._blocks] if self.user else list(self._blocks)
 
     @property
+    def written(self) -> Sequence[bytes]:
+        """The same as they stand in JSON."""
+        return [msgspec.json.encode(name)[1:-1] for name in self.names]
+
+    @property
     def renames(self) -> Renames:
         """What takes the place of what."""
         users = {prefix + self.user: prefix + self.of(self.user) for prefix in ("", "user:") if self.user}

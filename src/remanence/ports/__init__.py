@@ -21,6 +21,7 @@ from remanence.ports.memory import Embedder, Memories, MemoryVectors
 from remanence.ports.store import Blobs, Controls, Reading, Specs, Store
 from remanence.ports.views import Registry, Screens, Views
 from remanence.values import (
+    HOLDING_MAX,
     Appended,
     Budget,
     Charge,
@@ -63,6 +64,7 @@ __all__ = [
     "DeltaKind",
     "Embedder",
     "Entry",
+    "HOLDING_MAX",
     "EntryQuery",
     "Fork",
     "Hold",

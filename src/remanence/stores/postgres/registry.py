@@ -54,6 +54,11 @@ class PostgresRegistry:
         if query.project is not None:
             values.append(query.project)
             terms.append(f"project = ${len(values)}")
+        if query.holding:
+            values.append(query.holding)
+            terms.append(
+                f"EXISTS (SELECT FROM unnest(${len(values)}::bytea[]) AS h(piece) WHERE position(piece IN body) > 0)"
+            )
         async with self._access.connection("listing entries") as connection:
             if query.after is not None:
                 place = "SELECT seq FROM registry WHERE kind = $1 AND id = $2"

@@ -67,6 +67,9 @@ def _list(connection: sqlite3.Connection, query: EntryQuery) -> list[Entry]:
     if query.project is not None:
         terms.append("project = ?")
         values.append(query.project)
+    if query.holding:
+        terms.append(f"({' OR '.join(['instr(body, ?)'] * len(query.holding))})")
+        values += query.holding
     if query.after is not None:
         place = connection.execute("SELECT seq FROM registry WHERE kind = ? AND id = ?", (query.kind, query.after))
         found = place.fetchone()

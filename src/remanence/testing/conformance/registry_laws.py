@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from remanence.errors import Conflict, NotFound
-from remanence.ports import Entry, EntryQuery
+from remanence.ports import HOLDING_MAX, Entry, EntryQuery
 from remanence.testing.conformance.harness import T0, Harness, law, opened, said, write
 
 
@@ -90,6 +91,31 @@ async def entries_are_listed_in_the_order_of_making(h: Harness) -> None:
     assert await names(EntryQuery("nothing")) == ""
     assert list(await db.registry.kinds()) == ["other", "thing"]
     await h.refused(NotFound, db.registry.list(EntryQuery("thing", "lab", after="z")))
+
+
+@law
+async def entries_are_found_by_what_their_body_holds(h: Harness) -> None:
+    db = await h.open()
+    bodies = {
+        "a": b'{"by":"ad%_a"}',
+        "b": '{"by":"Zo\u00eb\\n"}'.encode(),
+        "c": b'"ad%_a"',
+        "d": b"{}",
+        "e": b"\xff\x00x",
+    }
+    for name, body in bodies.items():
+        await db.registry.put(entry(name, body))
+    await db.registry.put(entry("f", b'"ad%_a"', project="elsewhere"))
+
+    async def names(*holding: bytes, **others: Any) -> str:
+        return "".join(found.id for found in await db.registry.list(EntryQuery("thing", holding=holding, **others)))
+
+    assert await names(b'"ad%_a"') == "acf"
+    assert await names(b'"ad%_a"', project="lab", newest_first=True) == "ca"
+    assert await names(b'"ad%_a"', after="a", limit=1) == "c"
+    assert await names("Zo\u00eb\\n".encode(), b"\x00x", b"nobody") == "be"
+    assert await names(b"nobody") == ""
+    assert await names(*[b"nobody"] * (HOLDING_MAX - 1), b"{}") == "d"
 
 
 @law
