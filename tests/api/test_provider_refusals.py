@@ -160,3 +160,24 @@ async def test_the_agents_sdk_raises_it(server: WireServer) -> None:
         agent = SdkAgent(name="a", model=OpenAIResponsesModel("m", asking))
         with pytest.raises(openai.RateLimitError, match="The provider said no"):
             await Runner.run(agent, "rate_limited", run_config=RunConfig(tracing_disabled=True))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_chat_that_is_kept_is_not_tried_again_by_itself(
+    client: Any, server: WireServer, kind: Any, stream: bool
+) -> None:
+    said: Any = [{"role": "user", "content": kind}]
+    with pytest.raises(KINDS[kind]) as caught:
+        client.chat.completions.create(model="desk", messages=said, stream=stream)
+    assert caught.value.response.headers["x-should-retry"] == "false"
+    (kept,) = client.beta.agents.sessions.list().data
+    assert caught.value.response.headers["x-session-id"] == kept.id
+
+
+def test_what_an_agent_did_in_a_chat_is_not_done_again(client: Any) -> None:
+    said: Any = [{"role": "user", "content": 'call pay={"cents":1} then server'}]
+    with pytest.raises(openai.InternalServerError, match="The provider said no"):
+        client.chat.completions.create(model="desk", messages=said)
+    assert paid == [1]
+    assert len(client.beta.agents.sessions.list().data) == 1

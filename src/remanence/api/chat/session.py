@@ -8,7 +8,7 @@ so and where to answer; the turn itself goes on from there once that is done.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from msgspec.structs import replace
@@ -30,7 +30,7 @@ from remanence.content import Message, Usage
 from remanence.core.registry import checked, implied_allows
 from remanence.core.session import fold
 from remanence.core.state import CLIENT_EPOCH, Session
-from remanence.errors import Conflict, Frozen, InvalidInput, ModelError, NotFound
+from remanence.errors import Conflict, Frozen, InvalidInput, ModelError, ModelErrorKind, NotFound
 from remanence.events import (
     BudgetReached,
     CallJudged,
@@ -348,6 +348,9 @@ def _waits_for(s: Session, spec: AgentSpec) -> str:
     return "approval" if "asked" in states else "answer" if "question" in states else ""
 
 
+_KINDS: dict[str, ModelErrorKind] = {kind: kind for kind in get_args(ModelErrorKind)}
+
+
 class _Listener:
     """Follows one turn and tells what a client of this wire format is shown of it."""
 
@@ -360,6 +363,8 @@ class _Listener:
         self._call = ""
         self._words = False
         self._stop, self._tier = "stop", ""
+        self._refused: ModelErrorKind | None = None
+        self._answered = False
         self._likely: tuple[dict[str, Any], ...] = ()
         self.calls = 0
         self.asked = False
@@ -386,8 +391,9 @@ class _Listener:
                 self._turn = turn
             case ModelReplied(call=call) if self._is_mine(call):
                 return self._settle(event)
-            case ModelFailed(call=call, retry_at=retry_at) if self._is_mine(call) and retry_at is not None:
-                if self._reply is not None:
+            case ModelFailed(call=call, kind=kind, retry_at=retry_at) if self._is_mine(call):
+                self._refused = _KINDS.get(kind)
+                if retry_at is not None and self._reply is not None:
                     self._reply.restart()
             case QuestionAsked(question=question, options=options) if self._turn is not None:
                 return self._ask(asked_words(question, options))
@@ -417,7 +423,7 @@ class _Listener:
     def _settle(self, replied: ModelReplied) -> Sequence[Piece]:
         reply = self._current(replied.call)
         pieces = reply.settle(replied.parts)
-        self._words = self._words or bool(reply.text)
+        self._words, self._answered = self._words or bool(reply.text), True
         self.calls += reply.calls
         self.usage += replied.usage
         self._stop, self._tier = replied.stop, replied.service_tier
@@ -432,9 +438,9 @@ class _Listener:
 
     def _end(self, ended: TurnEnded) -> None:
         if ended.status == "failed":
-            raise ModelError(
-                f"The turn failed ({ended.reason}). The session {self._told.session} is kept.", kind="server"
-            )
+            refused = self._refused if not self._answered else None  # else it is no mere refusal any more
+            words = f"The turn failed ({ended.reason}). The session {self._told.session} is kept."
+            raise ModelError(words, kind=refused or "server")
         if ended.status == "cancelled":
             raise Conflict(f"The turn was cancelled ({ended.reason}). The journal of {self._told.session} is kept.")
         finish = finish_of(self._stop)
