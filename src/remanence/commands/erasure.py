@@ -36,8 +36,18 @@ from remanence.commands.entries import entries_of, holding, own_entry
 from remanence.commands.in_flight import Flight, calls_after
 from remanence.commands.legal_holds import LegalHold, hold, holds, unhold
 from remanence.commands.memory_stores import store_names
+from remanence.commands.orders import (
+    KIND,
+    KeptOrder,
+    State,
+    joined,
+    read_state,
+    receipt_of,
+    receipts,
+    together,
+)
 from remanence.commands.pseudonyms import Pseudonyms, rename_entries
-from remanence.commands.reach import Reach, Trail
+from remanence.commands.reach import Reach
 from remanence.commands.receipts import Order, Reached, Receipt, What, sign, tracer_of
 from remanence.commands.seals import sealed
 from remanence.commands.snapshots import drop_unreadable
@@ -55,7 +65,6 @@ __all__ = ["KIND", "LegalHold", "carry_on", "erase", "hold", "holds", "receipt_o
 
 log = structlog.get_logger("remanence.erasure")
 
-KIND: Final = "erasure"
 ANSWER_KIND: Final = "kept_answer"
 ECHO_KINDS: Final = ("response", "conversation")
 INDEX_PATIENCE_S, INDEX_LOOK_S = 2.0, 0.1
@@ -81,20 +90,6 @@ class _Echo(msgspec.Struct, frozen=True):
     session: str = ""
 
 
-class _State(msgspec.Struct, frozen=True):
-    """An order and what it has reached so far."""
-
-    order: Order
-    records: tuple[Reached, ...] = ()
-    memories: tuple[str, ...] = ()
-    prints: tuple[str, ...] = ()
-    removed: dict[str, int] = {}
-    receipt: Receipt | None = None
-    trail: Trail = Trail()
-    unsigned: Receipt | None = None
-    """The receipt, when all is erased but what the files still hold. No name is left in the order then."""
-
-
 # --- orders -----------------------------------------------------------------------------------------------------------
 
 
@@ -107,12 +102,14 @@ async def erase(caller: Caller, what: What, name: str, *, reason: str, order: st
     """
     check_name(what, name)
     id_ = order or caller.make_id("erasure")
-    state = _State(Order(id_, caller.project, what, name, caller.actor, reason, caller.clock.now()))
-    if order and (entry := await own_entry(caller, KIND, order)) is not None:
-        state = msgspec.json.decode(entry.body, type=_State)
+    state = State(Order(id_, caller.project, what, name, caller.actor, reason, caller.clock.now()))
+    entry = await own_entry(caller, KIND, order) if order else None
+    if entry is not None:
+        state = read_state(entry)
     if state.receipt is not None:
         return state.receipt
-    receipt = await _Work(caller, state, await tracer_of(caller)).carry_out()
+    kept = KeptOrder(caller, 0 if entry is None else entry.revision)
+    receipt = await _Work(caller, state, await tracer_of(caller), kept).carry_out()
     if not receipt.records and not receipt.memories:
         raise NotFound(f"There is no {what} {name!r} with anything to erase. Nothing was changed.")
     return receipt
@@ -133,11 +130,12 @@ async def resume(caller: Caller, *, idle_s: float = 0) -> Sequence[Receipt]:
     """
     before, done = caller.clock.now() - int(idle_s * 1_000_000), list[Receipt]()
     for entry in await holding(caller, KIND, (_UNSIGNED,), project=None):
-        state = msgspec.json.decode(entry.body, type=_State)
+        state = read_state(entry)
         if state.receipt is None and entry.updated_at <= before:
             there = replace(caller, project=entry.project)
             try:
-                done.append(await _Work(there, state, await tracer_of(there)).carry_out())
+                kept = KeptOrder(there, entry.revision)
+                done.append(await _Work(there, state, await tracer_of(there), kept).carry_out())
             except (Conflict, NotFound) as error:
                 log.warning("this erasure goes on later", order=entry.id, why=error.message)
     return done
@@ -153,36 +151,21 @@ async def carry_on(caller: Caller) -> None:
         await caller.clock.sleep(IDLE_S)
 
 
-async def receipts(caller: Caller) -> Sequence[Receipt]:
-    """The receipts of the caller's project, newest first."""
-    states = [msgspec.json.decode(e.body, type=_State) for e in await entries_of(caller, KIND, project=caller.project)]
-    found = [state.receipt for state in states if state.receipt is not None]
-    return sorted(found, key=lambda receipt: receipt.order.at, reverse=True)
-
-
-async def receipt_of(caller: Caller, order: str) -> Receipt:
-    """The receipt of an order of the caller's project. Raises NotFound, Conflict while it is being carried out."""
-    entry = await own_entry(caller, KIND, order)
-    if entry is None:
-        raise NotFound(f"There is no erasure {order!r}, and no file of that name. See: remanence memory receipts")
-    receipt = msgspec.json.decode(entry.body, type=_State).receipt
-    if receipt is None:
-        raise Conflict(f"Erasure {order} is still being carried out. Ask again in a minute.")
-    return receipt
-
-
 # --- the work ---------------------------------------------------------------------------------------------------------
 
 
 class _Work:
     """One order being carried out."""
 
-    def __init__(self, caller: Caller, state: _State, tracer: Tracer) -> None:
+    def __init__(self, caller: Caller, state: State, tracer: Tracer, kept: KeptOrder) -> None:
         self._caller = caller
         self._state = state
+        self._kept = kept
         self._tracer = tracer
         self._names = Pseudonyms(state.order, tracer, state.memories)
         self._learned: dict[tuple[str, int], tuple[str, int]] = {}
+        self._joined = False
+        """Whether something was written down by another process, which may not have come to it."""
 
     async def carry_out(self) -> Receipt:
         """Erase, look again, until nothing is left to erase; then sign. An order that reaches nothing is not kept.
@@ -198,8 +181,11 @@ class _Work:
         late = await self._erase_late()
         await self._rename()
         state = self._state
+        if self._joined:
+            return await self._anew(state)
         beyond = (*_BEYOND, *(f"what call {call} of session {session} answers" for session, call, _ in sorted(late)))
-        receipt = Receipt(state.order, caller.clock.now(), state.records, state.memories, state.removed, (), beyond)
+        memories = (*state.memories, *state.bare)
+        receipt = Receipt(state.order, caller.clock.now(), state.records, memories, state.removed, (), beyond)
         if not state.records and not state.memories and not state.removed:
             return receipt
         await self._empty_answers()
@@ -208,8 +194,8 @@ class _Work:
         receipt = self._names.receipt(replace(receipt, order=self._names.order(), removed=self._state.removed))
         receipt = replace(receipt, prints=self._telling_prints(receipt))
         # Before the files are written anew, because the order holds names up to here.
-        await self._save(_State(receipt.order, unsigned=receipt))
-        return await self._finish(receipt)
+        there = await self._kept.put(State(receipt.order, unsigned=receipt))
+        return await (self._finish(receipt) if there is None else self._anew(together(self._state, there)))
 
     async def _finish(self, unsigned: Receipt) -> Receipt:
         try:
@@ -218,9 +204,19 @@ class _Work:
             if not await drop_unreadable(self._caller.database):
                 raise
             await self._caller.database.scrub()
-        receipt = await sign(self._caller, replace(unsigned, finished_at=self._caller.clock.now()))
-        await self._save(_State(receipt.order, receipt=receipt))
-        return receipt
+        while True:
+            receipt = await sign(self._caller, replace(unsigned, finished_at=self._caller.clock.now()))
+            there = await self._kept.put(State(receipt.order, receipt=receipt))
+            if there is None:
+                return receipt
+            done = there.receipt or there.unsigned
+            if done is None:
+                return await self._anew(there)
+            unsigned = joined(unsigned, done)
+
+    async def _anew(self, state: State) -> Receipt:
+        """Somebody else carries it out as well: begin again, with what both have reached."""
+        return await _Work(self._caller, state, self._tracer, self._kept).carry_out()
 
     async def _rename(self) -> None:
         """Put pseudonyms where names stand beside the journals, and look again: somebody may write them meanwhile."""
@@ -240,10 +236,10 @@ class _Work:
     async def _rename_receipts(self) -> None:
         """Receipts of earlier orders that hold a name: they are signed anew."""
         for entry in await holding(self._caller, KIND, self._names.written, project=self._state.order.project):
-            receipt = msgspec.json.decode(entry.body, type=_State).receipt
+            receipt = read_state(entry).receipt
             if receipt is not None and (bare := self._names.receipt(receipt)) != receipt:
                 signed = await sign(self._caller, bare)
-                body = msgspec.json.encode(_State(signed.order, receipt=signed))
+                body = msgspec.json.encode(State(signed.order, receipt=signed))
                 await self._caller.database.registry.put(replace(entry, body=body))
 
     def _telling_prints(self, receipt: Receipt) -> tuple[str, ...]:
@@ -486,11 +482,9 @@ class _Work:
                 removed[where] = removed.get(where, 0) + number
         self._state = replace(self._state, removed=removed)
 
-    async def _save(self, state: _State) -> None:
-        self._state, order = state, state.order
-        body = msgspec.json.encode(state)
-        entry = Entry(KIND, order.project, order.id, order.at, self._caller.clock.now(), body)
-        await self._caller.database.registry.put(entry)
+    async def _save(self, state: State) -> None:
+        self._state = await self._kept.save(state)
+        self._joined = self._joined or len(self._state.records) > len(state.records)
 
 
 def _decoded(body: Any) -> bytes:

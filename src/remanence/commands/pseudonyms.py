@@ -122,7 +122,7 @@ class Pseudonyms:
 
     def receipt(self, receipt: Receipt) -> Receipt:
         """A receipt without names; its signature does not fit any more when that changed it."""
-        memories = tuple(sorted(self._blocks.get(one, one) for one in receipt.memories))
+        memories = tuple(sorted({self._blocks.get(one, one) for one in receipt.memories}))
         order = receipt.order
         about = order.what == "user" and order.name == self.user
         name = self.of(order.name) if about else self._blocks.get(order.name, order.name)

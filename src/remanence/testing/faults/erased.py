@@ -226,6 +226,7 @@ async def audit_erased(c: Course) -> None:
     found = await _receipts_hold(c)
     if c.erased and not found:
         c.broken("there is no receipt of anything")
+    await _all_in_receipts(c)
     await _nowhere(c)
     await c.rt.memory.rebuild()
     await _in_no_memory(c, "after it was made again")
@@ -264,6 +265,15 @@ async def _receipts_hold(c: Course) -> int:
             if not check.holds:
                 c.broken(f"the receipt of {receipt.order}: {check.what}: {check.found}{await _versions(c, receipt)}")
     return len(receipts)
+
+
+async def _all_in_receipts(c: Course) -> None:
+    """Whatever was erased is in a receipt, whoever carried out the order. What is brought in may come erased."""
+    said = {(one.session, one.position) for receipt in await erasure.receipts(c.rt.caller) for one in receipt.records}
+    async for session in sessions_all(c.rt.caller):
+        rows = await _rows(c, session) if session not in c.brought else ()
+        if left := [r.position for r in rows if r.payload_digest is not None and (session, r.position) not in said]:
+            c.broken(f"records {left} of {session} were erased, and are in no receipt")
 
 
 async def _versions(c: Course, receipt: Receipt) -> str:

@@ -24,6 +24,10 @@ from remanence.testing.faults.racing import Course
 __all__ = ["ERASURES", "erased_while_noted_by_agents"]
 
 
+_ORDER_S: Final = 0.5
+"""An order takes about so long."""
+
+
 async def erased_while_remembered(c: Course) -> None:
     """What is erased is in nothing that an agent, a person or an index makes of it meanwhile."""
     said = await told(c)
@@ -61,6 +65,16 @@ async def erased_while_said(c: Course) -> None:
     await asyncio.sleep(c.dice.choice((0, 0, 0.005, 0.01, 0.02, 0.05)))
     said = Told(user, session, session, rare, "", word(c), "")
     await erase(c, said, c.dice.sample(uses(c, said)[:7], 2), c.dice.choice(("session", "user")))
+
+
+async def erased_by_several(c: Course) -> None:
+    """An order that others take for one that was left, and carry on: it is carried out, and has a receipt."""
+    said = await told(c)
+    if said is None:
+        return
+    carried: list[Use] = [("resume", {"after_s": c.dice.uniform(0, _ORDER_S)}) for _ in range(4)]
+    used = c.dice.sample(uses(c, said), c.dice.randrange(0, 3))
+    await erase(c, said, [*carried, *used], c.dice.choice(("session", "user", "note", "written")))
 
 
 async def _edited(c: Course, memory: str) -> None:
@@ -178,6 +192,7 @@ ERASURES: Final[Sequence[Callable[[Course], Awaitable[None]]]] = (
     erased_while_remembered,
     erased_while_edited,
     erased_while_said,
+    erased_by_several,
     erased_of_nobody,
     erased_about_a_subject,
     erased_while_noted_by_agents,

@@ -162,6 +162,10 @@ class Verbs:
                     raise AssertionError(f"nothing of {what} {name} was found, and {record} is there") from None
             raise
 
+    async def resume(self, after_s: float) -> Any:
+        await asyncio.sleep(after_s)
+        return len(await erasure.resume(self._rt.caller))
+
     async def edit(self, memory: str, text: str) -> Any:
         return (await self._rt.memory.edit(memory, text)).version
 

@@ -162,6 +162,8 @@ class Course:
         """Acknowledged inputs: the session's, by position, with the words."""
         self.gone: set[str] = set()
         """Sessions that were deleted or erased, whose inputs nobody owes an answer."""
+        self.brought: set[str] = set()
+        """Sessions that were brought in, which may have been erased of something where they came from."""
         self.erased: dict[str, str] = {}
         """Rare words that a signed receipt is about, each with what was done meanwhile."""
         self.unknown: list[tuple[What, str, Sequence[str]]] = []
@@ -189,6 +191,8 @@ class Course:
             self.messages[f"{verb}: {answer.refused}: {_NAMES.sub('...', answer.message)}"] += 1
             if not answer.message.endswith((".", ")", "`")) or len(answer.message) < 30:
                 self.broken(f"{verb} was refused with {answer.message!r}, which helps nobody")
+        if verb == "bring":
+            self.brought.add(arguments["session"])
         if answer.good and verb == "send":
             self.told.setdefault(arguments["session"], {})[answer.ok] = arguments["text"]
         return answer
