@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
@@ -44,9 +48,13 @@ class Provider:
     def __init__(self) -> None:
         self.asked = 0
         self.well = False
+        self.waiting = threading.Event()
 
     async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
         self.asked += 1
+        if text_of(request.messages[-1].parts) == "wait":
+            self.waiting.set()
+            await asyncio.Event().wait()
         first = next(text_of(one.parts) for one in reversed(request.messages) if one.role == "user")
         answered = any(isinstance(part, ToolResult) for part in request.messages[-1].parts)
         if first.startswith("call ") and not answered:
@@ -181,3 +189,19 @@ def test_what_an_agent_did_in_a_chat_is_not_done_again(client: Any) -> None:
         client.chat.completions.create(model="desk", messages=said)
     assert paid == [1]
     assert len(client.beta.agents.sessions.list().data) == 1
+
+
+@pytest.mark.parametrize("key", ["", "one"])
+def test_what_began_before_the_server_ended_is_not_begun_again(
+    server: WireServer, provider: Provider, key: str
+) -> None:
+    """Under a key it is the same turn that is asked for again; without one it would be another."""
+    headers = {"authorization": f"Bearer {KEY}"} | ({"idempotency-key": key} if key else {})
+    body = {"model": "desk", "messages": [{"role": "user", "content": "wait"}]}
+    with ThreadPoolExecutor() as people, httpx2.Client(base_url=server.url, headers=headers, timeout=60) as http:
+        asking = people.submit(http.post, "/v1/chat/completions", json=body)
+        assert provider.waiting.wait(60)
+        server.stop()
+        answer = asking.result(60)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "stopping")
+    assert answer.headers.get("x-should-retry") == (None if key else "false")

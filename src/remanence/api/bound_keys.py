@@ -27,13 +27,14 @@ import msgspec
 import structlog
 from fastapi import Request
 from msgspec.structs import replace
+from starlette.types import Scope
 
 from remanence.commands.caller import Caller
 from remanence.content import digest_of
 from remanence.errors import Conflict, KeyReused, NotFound, RemanenceError
 from remanence.ports import Entry, EntryQuery, Registry
 
-__all__ = ["BOUND_S", "KIND", "bind_key", "free_key", "keep_key", "path_of"]
+__all__ = ["BOUND_S", "KIND", "bind_key", "free_key", "is_begun_once", "keep_key", "path_of"]
 
 log = structlog.get_logger("remanence.http")
 
@@ -79,6 +80,13 @@ async def bind_key(caller: Caller, request: Request) -> None:
 def keep_key(request: Request) -> None:
     """Something was done: whatever becomes of the request now, its key stays with it."""
     request.state.bound_key = None
+    request.state.begun = True
+
+
+def is_begun_once(scope: Scope) -> bool:
+    """Whether something was done for a request without a key: sent again, it would be done again."""
+    begun = scope.get("state", {}).get("begun", False)
+    return begun and not any(name == b"idempotency-key" for name, _ in scope["headers"])
 
 
 async def free_key(request: Request) -> None:

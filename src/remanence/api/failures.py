@@ -5,8 +5,9 @@
 
 It is the shape the vendors' clients read, so it serves every face. `code` is stable and machine-readable, `type` its
 wide class; `message` says what happened, what was kept and what to do next; `param` is the path of the field that is
-wrong (`tools[0].name`), when there is one. Those clients try 409 again by themselves, which never helps here: the
-header `x-should-retry` tells them not to.
+wrong (`tools[0].name`), when there is one. Those clients try some again by themselves: 409, which never helps here, and
+what failed after it had begun, which without a key would be begun once more. The header `x-should-retry` tells them not
+to.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from remanence.api.bodies import JsonRoute
-from remanence.api.bound_keys import free_key
+from remanence.api.bound_keys import free_key, is_begun_once
 from remanence.api.complaints import complaint
 from remanence.errors import InvalidInput, ModelError, RateLimited, RemanenceError
 
@@ -166,7 +167,10 @@ async def known(request: Request, error: Exception) -> Response:
         await free_key(request)
     else:
         log.warning("a request failed", path=request.url.path, code=error.code, error=error.message)
-    return refused(error, request_id=request_id_of(request))
+    answer = refused(error, request_id=request_id_of(request))
+    if is_begun_once(request.scope):
+        answer.headers["x-should-retry"] = "false"
+    return answer
 
 
 def refused(error: RemanenceError, *, request_id: str) -> Response:

@@ -28,6 +28,7 @@ import structlog
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from remanence.api.bound_keys import is_begun_once
 from remanence.api.failures import BrokenOff, failure, unforeseen
 from remanence.commands.caller import SLASH
 from remanence.errors import AccessDenied, InvalidInput, TooLarge
@@ -211,6 +212,8 @@ class _Request:
         """Answer this, unless the answer has begun: then the connection is cut, which the client notices."""
         if not self._answered:
             self.over = False
+            if is_begun_once(self.scope):
+                response.headers["x-should-retry"] = "false"
             await response(self.scope, self._receive, self.send)
 
 

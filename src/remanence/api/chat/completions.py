@@ -158,8 +158,7 @@ async def create_chat_completion(
         return await _answer(heading, body, pieces, _end_of(request, 0), named_in, tally)
     except RemanenceError as error:  # what was said is kept: where, whoever said it in a new session must hear
         refusal = await known(request, error)
-        # Clients that try again by themselves send no key: it would be another turn, and what its tools did done twice.
-        refusal.headers.update({**named_in, "x-should-retry": "false"})
+        refusal.headers.update(named_in)
         return refusal
 
 
