@@ -8,6 +8,13 @@ import pytest
 from chat_server import KEY
 from test_memory_over_http import World, world
 
+from remanence.api.once import KIND
+from remanence.commands.entries import entries_of
+from remanence.commands.given import Key
+from remanence.commands.memory import Writing, keep
+from remanence.errors import KeyReused
+from remanence.recollections import Place
+
 RARE = "zanzibarquince"
 
 
@@ -85,3 +92,19 @@ async def test_what_was_written_under_a_key_is_not_kept_when_it_is_erased(url: s
         assert await keyed(w, "two", "POST", "/memories", 201, json={**note, "text": other["text"]}) == other
         for path in await w.server.rt.database.files():
             assert not path.exists() or b"quince." not in path.read_bytes().lower(), path.name
+
+
+async def test_a_note_is_written_once_even_if_its_first_server_died_before_it_answered(url: str) -> None:
+    """What that leaves: the note in the journal, and no answer under the key."""
+    async with world(url) as w:
+        caller, writing = w.server.rt.caller, Writing("The ladder stands in the shed.", Place("default", "user:ada"))
+        made = await keep(caller, writing, key=Key("memory:one", "a request"))
+        assert await keep(caller, writing, key=Key("memory:one", "a request")) == made
+        with pytest.raises(KeyReused):
+            await keep(caller, writing, key=Key("memory:one", "another request"))
+        note = {"text": "The hedge is trimmed.", "scope": "user:ada"}
+        first = await keyed(w, "two", "POST", "/memories", 201, json=note)
+        (answer,) = await entries_of(caller, KIND, project="default")
+        await caller.database.registry.remove(KIND, answer.id)
+        assert await keyed(w, "two", "POST", "/memories", 201, json=note) == first
+        assert len((await w.admin("GET", "/memories"))["data"]) == 2

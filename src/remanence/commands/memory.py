@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from remanence.commands.caller import Caller, commit, state_in, state_loaded
+from remanence.commands.given import Key, bound
 from remanence.commands.memory_stores import check_store, store_names
 from remanence.commands.sessions import Opening, open_session
 from remanence.core.memory.grants import Subject
@@ -22,9 +23,9 @@ from remanence.core.memory.journal import STORE_AGENT, journal_of, tenant_of
 from remanence.core.memory.projection import block_id, changes_of
 from remanence.core.session import evolve
 from remanence.core.snapshots import SNAPSHOT_EVERY_RECORDS, encode_snapshot
-from remanence.errors import Conflict, InvalidInput, NotFound
+from remanence.errors import Conflict, InvalidInput, KeyReused, NotFound
 from remanence.events import Event, MemoryForgotten, MemoryKept, Recorded
-from remanence.ports import Write
+from remanence.ports import Appended, Write
 from remanence.recollections import Memory, MemoryHit, MemoryKind, MemoryListing, MemoryQuery, Place
 from remanence.tools.memory_claims import Step, claim
 from remanence.tools.memory_following import found_at_last, of_one_index
@@ -199,8 +200,8 @@ async def _places(caller: Caller, looking: Looking) -> tuple[Place, ...]:
 # --- changing ---------------------------------------------------------------------------------------------------------
 
 
-async def keep(caller: Caller, writing: Writing) -> Memory:
-    """Write a note. Raises InvalidInput, and NotFound when there is no such store."""
+async def keep(caller: Caller, writing: Writing, *, key: Key | None = None) -> Memory:
+    """Write a note, once under a `key`. Raises InvalidInput, NotFound when there is no such store, KeyReused."""
     _check_text(writing.text, TEXT_BYTES_MAX)
     _check_dates(writing.dates)
     _check_scope(writing.place)
@@ -222,8 +223,8 @@ async def keep(caller: Caller, writing: Writing) -> Memory:
     async def written() -> Event:
         return kept
 
-    await _journal(caller, writing.place.store, written)
-    return await show(caller, kept.memory)
+    appended = await _journal(caller, writing.place.store, written, key)
+    return await show(caller, next(r.event.memory for r in appended.records if isinstance(r.event, MemoryKept)))
 
 
 async def edit(
@@ -404,23 +405,29 @@ def _check_dates(dates: Dates) -> None:
 # --- the journal of a store -------------------------------------------------------------------------------------------
 
 
-async def _journal(caller: Caller, store: str, make: Callable[[], Awaitable[Event]]) -> None:
+async def _journal(
+    caller: Caller, store: str, make: Callable[[], Awaitable[Event]], key: Key | None = None
+) -> Appended:
     """Append to a store's journal what `make` says, which looks again each time somebody was faster."""
-    session = journal_of(caller.project, store)
+    session, once = journal_of(caller.project, store), bound(caller, key) if key else None
     for _ in range(_TRIES):
         head = await _head(caller, session)
         record = Recorded(session, head + 1, caller.clock.now(), 0, caller.actor, await make())
         try:
             snapshot = await _snapshot(caller, record)
             write = Write(session, (record.event,), record.at, caller.actor, expect=head, snapshot=snapshot)
+            if once is not None:
+                write = replace(write, key=once.name, key_digest=once.digest)
             appended = await commit(caller, write)
+        except KeyReused:
+            raise
         except Conflict:
             continue
         # Whoever asks next shall find it. The projection reads the same record again, which changes nothing.
         subject = Subject(caller.project, STORE_AGENT.name, session)
         changes = [change for r in appended.records for change in changes_of(r, subject, home=None, tool="")]
         await caller.database.memories.apply(changes)
-        return
+        return appended
     raise Conflict(f"Store {store} changed {_TRIES} times while you wrote; nothing was written. Try again.")
 
 

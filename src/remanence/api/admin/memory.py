@@ -15,11 +15,12 @@ from remanence.api.admin.shapes import json_answer, listed, page_answer, shown
 from remanence.api.agents.agents import Serves, saved_agent
 from remanence.api.agents.attach import attach
 from remanence.api.bodies import JsonRoute
-from remanence.api.once import IdempotencyKey, once
+from remanence.api.once import IdempotencyKey, digest_of_request, once
 from remanence.api.router import Face
 from remanence.commands import memory, memory_stores
 from remanence.commands.consolidation import Consolidating, consolidate_all
 from remanence.commands.erasure import erase
+from remanence.commands.given import Key
 from remanence.commands.memory import Dates, Looking, Writing
 from remanence.commands.memory_attachments import Access, attachments
 from remanence.commands.memory_shapes import (
@@ -199,10 +200,13 @@ async def get_source(
 
 @memory_router.post("/memories", status_code=201, summary="Write a note", response_model=shown(MemoryShape))
 @once
-async def keep_memory(caller: Admin, body: KeepBody) -> Response:
+async def keep_memory(
+    request: Request, caller: Admin, body: KeepBody, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Write a note, in the name of the key. It is found by whatever is recalled next."""
     writing = Writing(body.text, Place(body.store, body.scope), tuple(body.subjects), _dates(body))
-    return json_answer(MemoryShape.of(await memory.keep(caller, writing)), status=201)
+    key = Key(f"memory:{idempotency_key}", await digest_of_request(request)) if idempotency_key else None
+    return json_answer(MemoryShape.of(await memory.keep(caller, writing, key=key)), status=201)
 
 
 @memory_router.put("/memory", summary="Edit a memory", response_model=shown(MemoryShape))
