@@ -86,8 +86,9 @@ def test_a_call_asks_and_runs_once_it_may(tmp_path: Path, shop: Shop) -> None:
             (call.id, "completed"),
         ]
         assert len(shop.ran) == before + 1
-        with pytest.raises(openai.NotFoundError):
+        with pytest.raises(openai.BadRequestError) as late:
             send(client, session.id, decision(action, "approve"))
+        assert late.value.param == "events[0].request_id"
         assert len(shop.ran) == before + 1, "an answer is used once"
         records = server.do(lambda rt: rt.database.store.read(session.id))
         started = [one.event for one in records if isinstance(one.event, ToolStarted)]

@@ -191,6 +191,19 @@ def _approval(caller: Caller, event: ApprovalInput, path: str) -> Judged:
                 param=f"{path}.response.decision",
             )
         call, note = event.request_id.removeprefix("doubt_"), "over the Agents API"
-        return lambda s, _: approvals.resolved(caller, s, call, approvals.Resolution("give_up", note=note))
+        gives_up = approvals.Resolution("give_up", note=note)
+        return _if_asked(path, lambda s, _: approvals.resolved(caller, s, call, gives_up))
     ruling = Ruling("approve" if decision == "approve" else "deny", "dismissed" if decision == "cancel" else "")
-    return lambda s, _: approvals.ruled(caller, s, event.request_id, ruling)
+    return _if_asked(path, lambda s, _: approvals.ruled(caller, s, event.request_id, ruling))
+
+
+def _if_asked(path: str, judged: Judged) -> Judged:
+    """The same; what nobody asks in this session is a wrong field. A 404 would be said of the session."""
+
+    def judge(s: Session, spec: AgentSpec) -> Event:
+        try:
+            return judged(s, spec)
+        except NotFound as error:
+            raise InvalidInput(f"{path}.request_id: {error.message}", param=f"{path}.request_id") from None
+
+    return judge
