@@ -13,9 +13,11 @@ from tests.runtime.shop import Shop
 from remanence import Remanence
 from remanence.commands import erasure
 from remanence.commands.caller import Caller
-from remanence.commands.receipts import flaw_of_signature
+from remanence.commands.proof import check_receipt
+from remanence.commands.receipts import Order, Receipt, flaw_of_signature, sign
 from remanence.commands.sessions import Opening
 from remanence.ports import Database, Entry, EntryQuery, Registry
+from remanence.recollections import MemorySelector, Place
 
 MANY = 12
 LOOKS = 5
@@ -104,3 +106,21 @@ async def test_an_order_that_was_left_is_found_among_receipts(url: str) -> None:
         left = body.replace(b'"receipt":{', b'"unsigned":{').replace(b'"unsigned":null', b'"receipt":null')
         await rt.database.registry.put(replace(entry, id="erasure_left", body=left))
         assert [one.order.id for one in await erasure.resume(rt.caller)] == [receipt.order.id]
+
+
+async def test_a_memory_that_an_older_release_left_in_a_journal_is_found_and_erased(url: str) -> None:
+    """It took it from the index only, and signed a receipt that says nothing of the record."""
+    async with Remanence(url, worker=False) as rt:
+        caller = rt.caller
+        note = await rt.memory.keep("Carol drives a vermilionvan", Place("default", "user:carol"), subjects=["carol"])
+        positions = {"session": note.session, "positions": (note.position,)}
+        await rt.database.memories.remove(MemorySelector(project=caller.project, **positions))
+        order = Order("erasure_left", caller.project, "subject", "carol", "boss", "asked", caller.clock.now())
+        left = await sign(caller, Receipt(order, caller.clock.now(), (), (note.id,), {"memories": 1}, (), ()))
+        (memories,) = [check for check in await check_receipt(caller, left) if check.what == "memories"]
+        assert not memories.holds
+        assert memories.found == f"still there: {note.session}#{note.position} ({note.id})"
+        receipt = await erasure.erase(caller, "memory", note.id, reason="asked again")
+        assert [(one.session, one.position) for one in receipt.records] == [(note.session, note.position)]
+        for one in (left, receipt):
+            assert all(check.holds for check in await check_receipt(caller, one))

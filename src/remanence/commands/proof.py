@@ -20,10 +20,10 @@ from remanence.commands.entries import entries_of
 from remanence.commands.lineage import own_pages
 from remanence.commands.pseudonyms import BLOCK, Pseudonyms
 from remanence.commands.receipts import Reached, Receipt, flaw_of_signature, tracer_of
-from remanence.commands.traces import Tracer, file_chunks
+from remanence.commands.traces import Tracer, file_chunks, texts_of
 from remanence.core.memory.journal import owner_of
 from remanence.errors import NotFound
-from remanence.events import decode_event, encode_event, skeleton
+from remanence.events import MemoryKept, decode_event, encode_event, skeleton
 from remanence.ports import RawRecord, SessionQuery
 from remanence.recollections import MemoryListing
 
@@ -119,12 +119,27 @@ async def _memories_left(caller: Caller, receipt: Receipt) -> list[str]:
         except NotFound:
             continue
         left.append(memory)
+    left += await _still_written(caller, receipt)
     bare = {memory for memory in receipt.memories if memory.startswith(BLOCK)}
     if bare:  # the receipt does not know their names: is it one of those there are, from before?
         tracer = await tracer_of(caller)
         listing = MemoryListing(project=order.project, kinds=("block",), closed=True, limit=_ALL)
         before = [one.id for one in await memories.list(listing) if one.recorded_at <= receipt.finished_at]
         left += [name for name in before if f"{BLOCK}{tracer.pseudonym(order.id, name)}" in bare]
+    return left
+
+
+async def _still_written(caller: Caller, receipt: Receipt) -> list[str]:
+    """Records from before that still say what one of these memories was: its index is not all there is of it."""
+    database, wanted = caller.database, set(receipt.memories)
+    left: list[str] = []
+    for session, position in await database.naming(receipt.memories) if wanted else ():
+        if owner_of((await database.views.session(session)).summary.project) != receipt.order.project:
+            continue
+        for record in await database.store.read(session, after=position - 1, limit=1):
+            event, before = record.event, record.at <= receipt.finished_at
+            if before and isinstance(event, MemoryKept) and event.memory in wanted and texts_of(event):
+                left.append(f"{session}#{position} ({event.memory})")
     return left
 
 

@@ -116,8 +116,11 @@ class Reach:
             case "subject":
                 await self._take_memories(MemoryListing(project=order.project, subject=order.name, closed=True))
             case "memory":
-                for memory in await self._versions(order.name):
+                versions = await self._versions(order.name)
+                for memory in versions:
                     await self._take_memory(memory)
+                if not versions and not self._erased and not self._before:
+                    await self._take_written(order.name)
         await self._follow()
         await self._take_named()
         await self._follow()
@@ -233,6 +236,13 @@ class Reach:
                 if source is not None:
                     self.take(source)
             await self._take_copies(await self.row(version.session), version)
+
+    async def _take_written(self, memory: str) -> None:
+        """What the journals say of a memory that the index does not know: an older release erased it there only."""
+        for session, position in await self._database.naming([memory]):
+            record = await self._record(session, position)
+            if record is not None and isinstance(record.event, MemoryKept) and record.event.memory == memory:
+                self.take(record)
 
     async def _says_nothing(self, memory: Memory) -> bool:
         """Whether it is an episode that says that something is gone, and nothing else: its record stays."""
