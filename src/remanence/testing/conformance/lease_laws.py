@@ -66,6 +66,9 @@ async def a_worker_that_comes_back_under_its_name_gets_a_new_epoch(h: Harness) -
     (lease,) = await db.store.claim("w1", now=old.until + 1, ttl_s=30.0, limit=1)
     assert lease.epoch == 2
     await h.refused(Fenced, db.store.append(write("s", said("from before"), lease=old)))
+    await h.refused(Fenced, db.store.release(old, seen=99, wake_at=None))
+    assert await db.store.renew([old], until=lease.until + SECOND) == []
+    assert (await db.views.session("s")).lease_until == lease.until
     await db.store.append(write("s", said("now"), lease=lease))
 
 
