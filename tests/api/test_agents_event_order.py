@@ -17,14 +17,15 @@ import msgspec
 import pytest
 from agents_client import LOOK, decision, message, opened, result, send
 from openai.types.beta import AgentSessionEvent
+from priced_things import price, refund
 from pydantic import TypeAdapter
 from typist import Frame, settled_of
 from wire_server import KEY, WireServer
 
-from remanence import Agent, Remanence, tool
+from remanence import Agent, Remanence
 from remanence.commands import sessions
 from remanence.content import Part, Text, Thinking, ToolCall, ToolResult, Usage, text_of
-from remanence.errors import ModelError, ToolError
+from remanence.errors import ModelError
 from remanence.ports import ModelReply, ModelRequest, OnDelta
 from remanence.tools import ask_human
 
@@ -36,20 +37,6 @@ PIECE_S = 0.025
 """What the model takes for a piece: longer than pieces are gathered for."""
 Event = tuple[str, Any]
 """Its id, and its data."""
-
-
-@tool(replay="safe")
-async def price(thing: str) -> str:
-    """What a thing costs."""
-    if thing == "void":
-        raise ToolError("there is no such thing")
-    return f"{thing} is dear"
-
-
-@tool(replay="never", approval="cents > 0")
-async def refund(cents: int) -> str:
-    """Refund."""
-    return f"paid {cents}"
 
 
 class Actor:

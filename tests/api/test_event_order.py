@@ -14,32 +14,19 @@ import msgspec
 import pytest
 from mcp_world import Shop, shop_over_http
 from openai.types.responses import ResponseStreamEvent
+from priced_things import price, refund
 from pydantic import TypeAdapter
 from wire_server import WireServer
 
-from remanence import Agent, tool
+from remanence import Agent
 from remanence.content import Part, Text, Thinking, ToolCall, ToolResult, Usage, text_of, with_logprobs
-from remanence.errors import ModelError, ToolError
+from remanence.errors import ModelError
 from remanence.ports import ModelReply, ModelRequest, OnDelta
 
 strict: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 ENDS = ("response.completed", "response.incomplete", "response.failed")
 LOOK: Any = {"type": "function", "name": "look", "parameters": {"type": "object", "properties": {}}, "strict": None}
 ASKS: Any = {"type": "mcp", "server_label": "desk", "require_approval": "always"}
-
-
-@tool(replay="safe")
-async def price(thing: str) -> str:
-    """What a thing costs."""
-    if thing == "void":
-        raise ToolError("there is no such thing")
-    return f"{thing} is dear"
-
-
-@tool(replay="never", approval="cents > 0")
-async def refund(cents: int) -> str:
-    """Refund."""
-    return f"paid {cents}"
 
 
 class Actor:

@@ -28,6 +28,7 @@ __all__ = [
     "has_log",
     "looks_of",
     "means_locked",
+    "say",
 ]
 
 LOCK_TIMEOUT_S = 5.0
@@ -177,6 +178,13 @@ def means_damaged(error: sqlite3.Error) -> bool:
 def _primary_code(error: sqlite3.Error) -> int:
     # An error of the driver itself (a closed connection) carries no code; the low byte is the primary one.
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def say(event: str, why: str) -> None:
+    """Tell the log of something that was damaged, and what became of it."""
+    import structlog  # with what it loads itself: the help of a command, which comes by here, needs none of it
+
+    structlog.get_logger("remanence.store").warning(event, why=why)
 
 
 def explain(error: sqlite3.Error, location: Location) -> RemanenceError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from remanence.stores.sqlite.connect import means_damaged
+from remanence.stores.sqlite.connect import means_damaged, say
 from remanence.stores.sqlite.ledger import Ledger
 
 __all__ = ["SnapshotsLost", "clear_snapshots", "give_up_snapshots"]
@@ -51,13 +51,7 @@ def give_up_snapshots(connection: sqlite3.Connection) -> bool:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         connection.execute("PRAGMA writable_schema = RESET")
-        _say("the snapshots cannot be read, and could not be begun anew", str(error))
+        say("the snapshots cannot be read, and could not be begun anew", str(error))
         return False
-    _say("the snapshots could not be read, and were begun anew", "they are a cache: nothing is lost")
+    say("the snapshots could not be read, and were begun anew", "they are a cache: nothing is lost")
     return True
-
-
-def _say(event: str, why: str) -> None:
-    import structlog  # with what it loads itself: the help of a command, which comes by here, needs none of it
-
-    structlog.get_logger("remanence.store").warning(event, why=why)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import sqlite3
 
+from remanence.stores.sqlite.connect import say
 from remanence.stores.sqlite.ledger import Ledger
 from remanence.stores.sqlite.tables import POSITION_BITS
 
@@ -84,16 +85,10 @@ def mend_words(connection: sqlite3.Connection) -> bool:
     except sqlite3.Error as error:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-        _say("the full-text index is damaged, and could not be made again", str(error))
+        say("the full-text index is damaged, and could not be made again", str(error))
         return False
-    _say("the full-text index was damaged, and was made again from its texts", "nothing of it is lost")
+    say("the full-text index was damaged, and was made again from its texts", "nothing of it is lost")
     return True
-
-
-def _say(event: str, why: str) -> None:
-    import structlog  # with what it loads itself: the help of a command, which comes by here, needs none of it
-
-    structlog.get_logger("remanence.store").warning(event, why=why)
 
 
 def _delete(ledger: Ledger, first: int, last: int) -> None:

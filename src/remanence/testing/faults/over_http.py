@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 from remanence.commands import erasure
 from remanence.testing.faults.erased import audit_erased, word
 from remanence.testing.faults.racer import KEEPER
-from remanence.testing.faults.racing import Course, Raced, onlooker
+from remanence.testing.faults.racing import Course, Raced, make_trouble, onlooker
 from remanence.testing.faults.served import Asked, Asking, Server
 from remanence.testing.faults.world import World
 
@@ -83,23 +83,6 @@ class _Site:
         """What a request made."""
         _, said = await self.ask(asked)
         return json.loads(said)
-
-    async def trouble(self, every: int) -> None:
-        """Kill one of the servers, or stop it past its leases, about once in so many races."""
-        c, due = self.course, every
-        while True:
-            await asyncio.sleep(0.01)
-            if c.figures.runs < due:
-                continue
-            due = c.figures.runs + c.dice.randrange(1, 2 * every)
-            await asyncio.sleep(c.dice.uniform(0, _MIDST_S))
-            server = c.dice.choice(self.servers)
-            if c.dice.random() < 0.25:
-                c.figures.pauses += 1
-                await server.pause()
-            else:
-                c.figures.kills += 1
-                await server.kill()
 
 
 def _say(text: str, user: str, **more: Any) -> dict[str, Any]:
@@ -195,7 +178,7 @@ async def run_over_http(
 
         try:
             await asyncio.gather(*(server.start() for server in servers))
-            trouble = asyncio.create_task(site.trouble(trouble_every) if trouble_every else asyncio.sleep(0))
+            trouble = asyncio.create_task(make_trouble(course, servers, trouble_every, midst_s=_MIDST_S))
             await asyncio.gather(*(lane() for _ in range(LANES)))
             trouble.cancel()
             await asyncio.gather(trouble, return_exceptions=True)

@@ -27,7 +27,7 @@ from remanence.events import (
 )
 from remanence.testing.faults.erased import audit_erased
 from remanence.testing.faults.erasures import ERASURES
-from remanence.testing.faults.racing import Course, Raced, onlooker, only
+from remanence.testing.faults.racing import Course, Raced, make_trouble, onlooker, only
 from remanence.testing.faults.world import World
 
 __all__ = ["RACES", "run_erasures", "run_races"]
@@ -390,7 +390,7 @@ async def run_races(
                 if tell is not None:
                     tell(course.figures)
 
-        trouble = asyncio.create_task(_trouble(course, trouble_every))
+        trouble = asyncio.create_task(make_trouble(course, course.racers, trouble_every))
         await asyncio.gather(*(lane() for _ in range(LANES)))
         trouble.cancel()
         await asyncio.gather(trouble, return_exceptions=True)
@@ -418,21 +418,3 @@ async def run_erasures(
 
 def _in_turn(races: Sequence[Race], rounds: int) -> list[Race]:
     return [races[n % len(races)] for n in range(rounds)]
-
-
-async def _trouble(c: Course, every: int) -> None:
-    """Kill one of the processes, or stop it past its leases, as often as was asked."""
-    if not every:
-        return
-    due = every
-    while True:
-        await asyncio.sleep(0.01)
-        if c.figures.runs >= due:
-            due = c.figures.runs + c.dice.randrange(1, 2 * every)
-            racer = c.dice.choice(c.racers)
-            if c.dice.random() < 0.25:
-                c.figures.pauses += 1
-                await racer.pause()
-            else:
-                c.figures.kills += 1
-                await racer.kill()

@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -31,7 +31,7 @@ from remanence.testing.faults.racer import TIMES
 from remanence.testing.faults.sums import Sums
 from remanence.testing.faults.world import World
 
-__all__ = ["Answer", "Course", "Raced", "Racer", "onlooker", "only", "settled_state"]
+__all__ = ["Answer", "Course", "Raced", "Racer", "make_trouble", "onlooker", "only", "settled_state", "stand_still"]
 
 RACERS: Final = 3
 SETTLE_S: Final = 20.0
@@ -121,9 +121,7 @@ class Racer:
 
     async def pause(self) -> None:
         """Stand still past every lease it holds, then go on."""
-        self._alive().send_signal(signal.SIGSTOP)
-        await asyncio.sleep(2 * TIMES.lease_s)
-        self._alive().send_signal(signal.SIGCONT)
+        await stand_still(self._alive())
 
     async def stop(self) -> None:
         """Let it finish."""
@@ -247,6 +245,40 @@ class Course:
         if lost or len(taken) != len(set(taken)):
             self.figures.lost_inputs += 1
             self.figures.stories.append(f"{session}: told {self.told[session]}, lost {lost}, taken {taken}")
+
+
+class Mortal(Protocol):
+    """A process that may be killed, and stand still."""
+
+    async def kill(self) -> None: ...
+
+    async def pause(self) -> None: ...
+
+
+async def stand_still(process: Process) -> None:
+    """Stop a process past every lease it holds, then let it go on."""
+    process.send_signal(signal.SIGSTOP)
+    await asyncio.sleep(2 * TIMES.lease_s)
+    process.send_signal(signal.SIGCONT)
+
+
+async def make_trouble(c: Course, among: Sequence[Mortal], every: int, *, midst_s: float = 0.0) -> None:
+    """Kill one of some processes, or stop it past its leases, about once in so many races; with 0, never. `midst_s`:
+    how long after the beginning of a race at most."""
+    due = every
+    while every:
+        await asyncio.sleep(0.01)
+        if c.figures.runs < due:
+            continue
+        due = c.figures.runs + c.dice.randrange(1, 2 * every)
+        await asyncio.sleep(midst_s and c.dice.uniform(0, midst_s))
+        one = c.dice.choice(among)
+        if c.dice.random() < 0.25:
+            c.figures.pauses += 1
+            await one.pause()
+        else:
+            c.figures.kills += 1
+            await one.kill()
 
 
 def only(c: Course, answers: Sequence[Answer], allowed: str, what: str) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
@@ -18,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import httpx2
 import msgspec
 
-from remanence.testing.faults.racer import TIMES
+from remanence.testing.faults.racing import stand_still
 from remanence.testing.faults.server import KEY
 
 __all__ = ["Asked", "Asking", "Server"]
@@ -122,9 +121,7 @@ class Server:
 
     async def pause(self) -> None:
         """Stand still past every lease it holds, then go on."""
-        self._alive().send_signal(signal.SIGSTOP)
-        await asyncio.sleep(2 * TIMES.lease_s)
-        self._alive().send_signal(signal.SIGCONT)
+        await stand_still(self._alive())
 
     async def stop(self) -> None:
         """Let it finish."""
