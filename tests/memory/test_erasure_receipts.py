@@ -76,7 +76,7 @@ async def test_an_erasure_reads_only_the_receipts_that_name_who_goes(url: str) -
     async with Remanence(url, worker=False) as rt:
         for number in range(MANY):
             await ordered(rt, "boss", f"asked, number {number}")
-        assert await read_for(rt.caller, "ada", rt) <= LOOKS
+        assert await read_for(rt.caller, "Wyn Quill", rt) <= LOOKS  # no digest in a receipt can hold this name
 
 
 async def test_earlier_receipts_lose_the_name_and_are_signed_anew(url: str) -> None:
