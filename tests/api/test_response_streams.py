@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from typing import Any
 
 import openai
 import pytest
 from chat_server import Server, serving
+from msgspec.structs import replace
 
 from remanence import Agent, Remanence, tool
+from remanence.api.lookout import Lookout
+from remanence.api.responses.endings import Endings
+from remanence.api.responses.place import Placed, Submission, ask, place
+from remanence.api.responses.request import ResponseBody
 from remanence.api.responses.responses import responses_router
+from remanence.api.responses.stream import Following, settled
 from remanence.app import Options
+from remanence.commands.caller import state_of
 from remanence.content import Text, ToolCall, Usage, text_of
+from remanence.core.state import waiting_on
 from remanence.errors import ModelError
 from remanence.models.scripted import Scripted
 from remanence.ports import ModelReply, ModelRequest, OnDelta
+from remanence.runtime.live import Hub
 from remanence.runtime.services import Times
 from remanence.spec import AskRule
 from remanence.tools import client_tool
@@ -240,6 +249,31 @@ def script(request: ModelRequest) -> ModelReply:
     if request.messages[-1].role == "tool":
         return ModelReply((Text("Done."),))
     return ModelReply((ToolCall("x", "refund", f'{{"cents":{text_of(request.messages[-1].parts)}}}'),))
+
+
+@pytest.mark.parametrize("asks_here", [True, False])
+async def test_a_response_whose_turn_waits_before_all_of_it_was_heard_is_whole(database: str, asks_here: bool) -> None:
+    """What a turn wrote is in the journal a moment before those who follow it here are told: it holds up itself only
+    where they have heard it."""
+    mcp: Any = [{"type": "mcp", "server_label": "desk", "require_approval": "always"}] if asks_here else None
+    agent = Agent("desk", model="m", tools=[refund])
+    async with served(database, Scripted(script), agents=[agent]) as server:
+        caller = server.rt.caller
+        body = ResponseBody(model="desk", input="500", tools=mcp)
+        placed = await place(caller, await ask(server.rt, caller, body), Submission(body, "queue"), Endings())
+        placed.close()
+        session = placed.kept.session
+        async with asyncio.timeout(60):
+            while waiting_on(await state_of(caller, session)) != "approval":  # noqa: ASYNC110 - nobody else is told
+                await asyncio.sleep(0.01)
+        slow = replace(caller, live=Hub(caller.clock))
+        with closing(slow.live.subscribe(session, want="latest")) as reader:
+            begun = await caller.database.store.read(session, after=placed.kept.position - 1, limit=2)
+            slow.live.publish(session, *begun)
+            fold = await settled(slow, Placed(placed.kept, reader), Following(Lookout(slow), Endings()))
+        assert fold.items[-1]["type"] == "mcp_approval_request"
+        assert fold.status == ("completed" if asks_here else "in_progress")
+        assert list(fold.waits.found.values()) == ([] if asks_here else ["approval"])
 
 
 @pytest.mark.parametrize("approve", [True, False])

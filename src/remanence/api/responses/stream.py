@@ -110,9 +110,10 @@ async def settled(caller: Caller, placed: Placed, following: Following) -> Fold:
     kept = placed.kept
     fold = make_fold(kept)
     async with aclosing(_watched(caller, placed, following.lookout)) as batches:
-        held = waiting_on(await state_of(caller, kept.session))
-        if held and kept.turn is None:
-            fold.waits.found["session"] = held  # a turn before this one waits, so this one does
+        s = await state_of(caller, kept.session)
+        own = range(kept.position, kept.position + kept.inputs)
+        if any(queued.position in own for queued in s.queue) and (held := waiting_on(s)):
+            fold.waits.found["session"] = held  # what comes before this input waits, so this one does
         async for batch in batches:
             for record in batch.records:
                 fold.add(record)
