@@ -7,25 +7,21 @@ the journal of the store. The index takes it at once, so that whoever asks next 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Final, TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
-from remanence.commands.caller import Caller, commit, state_in, state_loaded
-from remanence.commands.given import Key, bound
+from remanence.commands.caller import Caller
+from remanence.commands.given import Key
+from remanence.commands.memory_journal import journaled, under
 from remanence.commands.memory_stores import check_store, store_names
-from remanence.commands.sessions import Opening, open_session
-from remanence.core.memory.grants import Subject
-from remanence.core.memory.journal import STORE_AGENT, journal_of, tenant_of
-from remanence.core.memory.projection import block_id, changes_of
-from remanence.core.session import evolve
-from remanence.core.snapshots import SNAPSHOT_EVERY_RECORDS, encode_snapshot
-from remanence.errors import Conflict, InvalidInput, KeyReused, NotFound
-from remanence.events import Event, MemoryForgotten, MemoryKept, Recorded
-from remanence.ports import Appended, Write
+from remanence.content import digest_of
+from remanence.core.memory.projection import block_id
+from remanence.errors import Conflict, InvalidInput, NotFound
+from remanence.events import Event, MemoryForgotten, MemoryKept
+from remanence.ports import Appended
 from remanence.recollections import Memory, MemoryHit, MemoryKind, MemoryListing, MemoryQuery, Place
 from remanence.tools.memory_claims import Step, claim
 from remanence.tools.memory_following import found_at_last, of_one_index
@@ -54,7 +50,6 @@ __all__ = [
 TEXT_BYTES_MAX: Final = 16_000
 BLOCK_BYTES_MAX: Final = 8_000
 PAGE: Final = 200
-_TRIES: Final = 8
 Found = TypeVar("Found")
 
 
@@ -223,16 +218,23 @@ async def keep(caller: Caller, writing: Writing, *, key: Key | None = None) -> M
     async def written() -> Event:
         return kept
 
-    appended = await _journal(caller, writing.place.store, written, key)
+    appended = await journaled(caller, writing.place.store, written, key)
     return await show(caller, next(r.event.memory for r in appended.records if isinstance(r.event, MemoryKept)))
 
 
 async def edit(
-    caller: Caller, memory: str, text: str, *, dates: Dates | None = None, seen: int | None = None
+    caller: Caller,
+    memory: str,
+    text: str,
+    *,
+    dates: Dates | None = None,
+    seen: int | None = None,
+    key: Key | None = None,
 ) -> Memory:
     """A new version of a note or a block, written by a person, who vouches for it: it is trusted from now on.
 
-    Raises NotFound, InvalidInput, and Conflict when it was withdrawn, or its newest version is not `seen`.
+    Once under a `key`. Raises NotFound, InvalidInput, KeyReused, and Conflict when it was withdrawn, or its newest
+    version is not `seen`.
     """
     first = await show(caller, memory)
     if first.kind == "episode":
@@ -244,7 +246,7 @@ async def edit(
     _check_text(text, BLOCK_BYTES_MAX if first.kind == "block" else TEXT_BYTES_MAX)
     _check_dates(dates or Dates())
 
-    by = caller.make_id("write")
+    by = _writer(caller, key)
 
     async def version() -> Event:
         found = await _open(caller, memory, seen)
@@ -252,17 +254,16 @@ async def edit(
         await _claim(caller, Step(memory, found.version + 1), by)
         return _next(caller, found, text, valid)
 
-    await _journal(caller, first.place.store, partial(_sure, caller, version))
-    return await show(caller, memory)
+    return await _changed(caller, first, version, key)
 
 
-async def forget(caller: Caller, memory: str, *, reason: str = "") -> Memory:
-    """Withdraw a memory: it is recalled no more.
+async def forget(caller: Caller, memory: str, *, reason: str = "", key: Key | None = None) -> Memory:
+    """Withdraw a memory: it is recalled no more. Once under a `key`.
 
-    Raises NotFound, and Conflict when that was done before, or somebody else changes it at this moment.
+    Raises NotFound, KeyReused, and Conflict when that was done before, or somebody else changes it at this moment.
     """
     first = await show(caller, memory)
-    by = caller.make_id("write")
+    by = _writer(caller, key)
 
     async def withdrawn() -> Event:
         found = await _open(caller, memory, None)
@@ -270,29 +271,25 @@ async def forget(caller: Caller, memory: str, *, reason: str = "") -> Memory:
             await _claim(caller, Step(memory, found.version + 1, closes=True), by)
         return MemoryForgotten(found.place.store, memory, caller.actor, reason)
 
-    await _journal(caller, first.place.store, partial(_sure, caller, withdrawn))
-    return await show(caller, memory)
+    return await _changed(caller, first, withdrawn, key)
 
 
-async def undo(caller: Caller, memory: str) -> Memory:
+async def undo(caller: Caller, memory: str, *, key: Key | None = None) -> Memory:
     """Take back the last change of a note or a block, whoever made it: a withdrawn one is there again, a changed one
     says what it said before, and one that was only just written is withdrawn, with what it took the place of restored.
 
-    Returns the memory as it is then. Raises NotFound, InvalidInput for an episode, which nobody changes.
+    Returns the memory as it is then. Once under a `key`: what stopped half way is carried on. Raises NotFound,
+    KeyReused, InvalidInput for an episode, which nobody changes.
     """
     versions = await _sure(caller, partial(history, caller, memory))
     newest = versions[-1]
     if newest.kind == "episode":
         raise InvalidInput(f"{memory} is what was said, and was never changed. Nothing was.", param="memory")
-    if newest.closed_at is None and len(versions) == 1:
-        records = await caller.database.store.read(newest.session, after=newest.position - 1, limit=1)
-        event = records[0].event if records else None
-        taken_back = await forget(caller, memory, reason="taken back")
-        if isinstance(event, MemoryKept) and event.follows is not None:
-            await undo(caller, event.follows)
-        return taken_back
+    done = await _done(caller, newest.place.store, key)
+    if (done is None and newest.closed_at is None and len(versions) == 1) or isinstance(done, MemoryForgotten):
+        return await _taken_back(caller, versions[0], key)
     before = newest if newest.closed_at is not None else versions[-2]
-    by = caller.make_id("write")
+    by = _writer(caller, key)
 
     async def restored() -> Event:
         found = await show(caller, memory)
@@ -302,18 +299,30 @@ async def undo(caller: Caller, memory: str) -> Memory:
         await _claim(caller, Step(memory, found.version + 1, reopens=found.closed_at is not None), by)
         return replace(_next(caller, found, before.text, dates), untrusted=before.label == "untrusted")
 
-    await _journal(caller, newest.place.store, partial(_sure, caller, restored))
-    return await show(caller, memory)
+    return await _changed(caller, newest, restored, key)
 
 
-async def set_block(caller: Caller, place: Place, name: str, text: str) -> Memory:
-    """Set the block of this name in a place, as a person, who vouches for it. An empty text is refused: forget it."""
+async def _taken_back(caller: Caller, first: Memory, key: Key | None) -> Memory:
+    """Withdraw what was only just written, and restore what it took the place of."""
+    records = await caller.database.store.read(first.session, after=first.position - 1, limit=1)
+    event = records[0].event if records else None
+    taken_back = await forget(caller, first.id, reason="taken back", key=key)
+    if isinstance(event, MemoryKept) and event.follows is not None:
+        await undo(caller, event.follows, key=key and Key(f"{key.name}:before", key.digest))
+    return taken_back
+
+
+async def set_block(caller: Caller, place: Place, name: str, text: str, *, key: Key | None = None) -> Memory:
+    """Set the block of this name in a place, as a person, who vouches for it; once under a `key`.
+
+    An empty text is refused: forget it.
+    """
     if not name.strip() or "/" in name or not name.isprintable() or len(name) > 64:
         raise InvalidInput(f"{name[:80]!r} is no name for a block: up to 64 letters without a slash.", param="name")
     _check_text(text, BLOCK_BYTES_MAX)
     _check_scope(place)
     await check_store(caller, place.store)
-    memory, by = block_id(place, name), caller.make_id("write")
+    memory, by = block_id(place, name), _writer(caller, key)
 
     async def version() -> Event:
         try:
@@ -327,8 +336,8 @@ async def set_block(caller: Caller, place: Place, name: str, text: str) -> Memor
             place.store, memory, text, scope=place.scope, kind="block", version=step.version, name=name, by=caller.actor
         )
 
-    await _journal(caller, place.store, partial(_sure, caller, version))
-    return await show(caller, memory)
+    appended = await journaled(caller, place.store, partial(_sure, caller, version), key)
+    return await _after(caller, memory, appended)
 
 
 async def _sure(caller: Caller, look: Callable[[], Awaitable[Found]]) -> Found:
@@ -347,6 +356,32 @@ async def _open(caller: Caller, memory: str, seen: int | None) -> Memory:
             "was changed. Look at it again."
         )
     return found
+
+
+async def _changed(caller: Caller, found: Memory, change: Callable[[], Awaitable[Event]], key: Key | None) -> Memory:
+    """A memory after this change of it."""
+    return await _after(
+        caller, found.id, await journaled(caller, found.place.store, partial(_sure, caller, change), key)
+    )
+
+
+async def _after(caller: Caller, memory: str, appended: Appended) -> Memory:
+    """A memory after a change; when that was made before, under its key, the version that it made then."""
+    event = appended.records[0].event
+    if appended.replayed and isinstance(event, MemoryKept):
+        return await show(caller, memory, version=event.version)
+    return await show(caller, memory)
+
+
+async def _done(caller: Caller, store: str, key: Key | None) -> Event | None:
+    """What was journaled under a key, if there is one and it was."""
+    before = await under(caller, store, key) if key is not None else None
+    return None if before is None else before.records[0].event
+
+
+def _writer(caller: Caller, key: Key | None) -> str:
+    """Who changes a memory, for its claim: under a key whoever comes with that, since the first may have died."""
+    return caller.make_id("write") if key is None else f"write_{digest_of(caller.project.encode(), key.name.encode())}"
 
 
 async def _claim(caller: Caller, step: Step, by: str) -> None:
@@ -400,66 +435,3 @@ def _check_scope(place: Place) -> None:
 def _check_dates(dates: Dates) -> None:
     if dates.valid_from is not None and dates.valid_to is not None and dates.valid_to <= dates.valid_from:
         raise InvalidInput("valid_to does not come after valid_from. Nothing was written.", param="valid_to")
-
-
-# --- the journal of a store -------------------------------------------------------------------------------------------
-
-
-async def _journal(
-    caller: Caller, store: str, make: Callable[[], Awaitable[Event]], key: Key | None = None
-) -> Appended:
-    """Append to a store's journal what `make` says, which looks again each time somebody was faster."""
-    session, once = journal_of(caller.project, store), bound(caller, key) if key else None
-    for _ in range(_TRIES):
-        head = await _head(caller, session)
-        record = Recorded(session, head + 1, caller.clock.now(), 0, caller.actor, await make())
-        try:
-            snapshot = await _snapshot(caller, record)
-            write = Write(session, (record.event,), record.at, caller.actor, expect=head, snapshot=snapshot)
-            if once is not None:
-                write = replace(write, key=once.name, key_digest=once.digest)
-            appended = await commit(caller, write)
-        except KeyReused:
-            raise
-        except Conflict:
-            continue
-        # Whoever asks next shall find it. The projection reads the same record again, which changes nothing.
-        subject = Subject(caller.project, STORE_AGENT.name, session)
-        changes = [change for r in appended.records for change in changes_of(r, subject, home=None, tool="")]
-        await caller.database.memories.apply(changes)
-        return appended
-    raise Conflict(f"Store {store} changed {_TRIES} times while you wrote; nothing was written. Try again.")
-
-
-async def _snapshot(caller: Caller, record: Recorded) -> bytes | None:
-    """The journal with one more record, when so much was kept that whoever reads it should begin here.
-
-    Elsewhere that is a worker's to see to, and this journal has none.
-    """
-    store, session = caller.database.store, record.session
-    loaded = await store.load(session)
-    known = state_loaded(loaded, session)
-    if known is not None and len(loaded.records) < SNAPSHOT_EVERY_RECORDS:
-        return None
-    s = known or await state_in(store, session)  # none that can be read: something was erased
-    return encode_snapshot(evolve(s, record)) if s.head == record.position - 1 else None
-
-
-async def _head(caller: Caller, session: str) -> int:
-    """The newest position of a store's journal, which is opened when it is not there.
-
-    Raises Conflict when another project has a session of that id: what is kept here is not for its eyes.
-    """
-    beside = replace(caller, project=tenant_of(caller.project))
-    try:
-        row = await caller.database.views.session(session)
-    except NotFound:
-        with suppress(Conflict):  # somebody else opened it just now
-            await open_session(beside, STORE_AGENT, Opening(title="What people keep", session=session))
-        row = await caller.database.views.session(session)
-    if row.summary.project != beside.project:
-        raise Conflict(
-            f"Session {session} should be the journal of this memory store, and is one of another project. Nothing was "
-            "written; whoever looks after the database should remove that session."
-        )
-    return row.head

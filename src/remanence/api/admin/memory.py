@@ -205,25 +205,34 @@ async def keep_memory(
 ) -> Response:
     """Write a note, in the name of the key. It is found by whatever is recalled next."""
     writing = Writing(body.text, Place(body.store, body.scope), tuple(body.subjects), _dates(body))
-    key = Key(f"memory:{idempotency_key}", await digest_of_request(request)) if idempotency_key else None
+    key = await _key(request, idempotency_key)
     return json_answer(MemoryShape.of(await memory.keep(caller, writing, key=key)), status=201)
 
 
 @memory_router.put("/memory", summary="Edit a memory", response_model=shown(MemoryShape))
 @once
-async def edit_memory(caller: Admin, memory_id: _Id, body: EditBody) -> Response:
+async def edit_memory(
+    request: Request, caller: Admin, memory_id: _Id, body: EditBody, idempotency_key: IdempotencyKey = None
+) -> Response:
     """A new version of a note or a block; the old one stays in the history."""
-    dates = None if body.dates is None else _dates(body.dates)
-    return json_answer(MemoryShape.of(await memory.edit(caller, memory_id, body.text, dates=dates, seen=body.seen)))
+    dates, key = None if body.dates is None else _dates(body.dates), await _key(request, idempotency_key)
+    return json_answer(
+        MemoryShape.of(await memory.edit(caller, memory_id, body.text, dates=dates, seen=body.seen, key=key))
+    )
 
 
 @memory_router.delete("/memory", summary="Forget a memory", response_model=shown(MemoryShape))
 @once
 async def forget_memory(
-    caller: Admin, memory_id: _Id, reason: Annotated[str, Query(max_length=1_000)] = ""
+    request: Request,
+    caller: Admin,
+    memory_id: _Id,
+    reason: Annotated[str, Query(max_length=1_000)] = "",
+    idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """It is recalled no more. Its versions stay in the history, until they are erased."""
-    return json_answer(MemoryShape.of(await memory.forget(caller, memory_id, reason=reason)))
+    key = await _key(request, idempotency_key)
+    return json_answer(MemoryShape.of(await memory.forget(caller, memory_id, reason=reason, key=key)))
 
 
 @memory_router.post("/redact", status_code=201, summary="Redact a memory", response_model=shown(Receipt))
@@ -241,18 +250,22 @@ async def redact_memory(
 
 @memory_router.post("/undo", summary="Take back a change", response_model=shown(MemoryShape))
 @once
-async def undo_change(caller: Admin, memory_id: _Id) -> Response:
+async def undo_change(
+    request: Request, caller: Admin, memory_id: _Id, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Take back the last change of a note or a block, whoever made it: an agent, the consolidation, a person."""
-    return json_answer(MemoryShape.of(await memory.undo(caller, memory_id)))
+    key = await _key(request, idempotency_key)
+    return json_answer(MemoryShape.of(await memory.undo(caller, memory_id, key=key)))
 
 
 @memory_router.put("/blocks", summary="Set a block", response_model=shown(MemoryShape))
 @once
-async def set_block(caller: Admin, body: BlockBody) -> Response:
+async def set_block(
+    request: Request, caller: Admin, body: BlockBody, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Set a block, in the name of the key, which vouches for it: agents take it for an instruction."""
-    return json_answer(
-        MemoryShape.of(await memory.set_block(caller, Place(body.store, body.scope), body.name, body.text))
-    )
+    place, key = Place(body.store, body.scope), await _key(request, idempotency_key)
+    return json_answer(MemoryShape.of(await memory.set_block(caller, place, body.name, body.text, key=key)))
 
 
 @memory_router.post("/consolidate", status_code=202, summary="Take notes now", response_model=list[shown(BegunShape)])
@@ -320,6 +333,11 @@ async def attach_memory(caller: Admin, served: Serves, body: AttachBody) -> Resp
         raise InvalidInput("Say either `to` or `agent`: who is meant. Nothing was changed.", param="to")
     to = body.to or f"agent:{body.agent}"
     return json_answer(await attach(caller, partial(saved_agent, served, caller), to, body.access, body.store))
+
+
+async def _key(request: Request, idempotency_key: str | None) -> Key | None:
+    """What a change is journaled under: it is made once, also when its first server died before it answered."""
+    return Key(f"memory:{idempotency_key}", await digest_of_request(request)) if idempotency_key else None
 
 
 def _dates(body: DatesBody) -> Dates:
