@@ -146,6 +146,44 @@ def test_an_answer_beside_what_a_function_of_the_client_came_to(tmp_path: Path, 
         assert len(shop.ran) == before + 1
 
 
+@pytest.mark.parametrize("way", ["whole", "stream", "background", "conversation"])
+def test_what_functions_came_to_before_anybody_says_who_may_run(tmp_path: Path, shop: Shop, way: str) -> None:
+    """The response ends where the yes is still needed, and the answer is the next one. It was waited for in vain."""
+    functions: Any = [
+        {"type": "function", "name": name, "parameters": {"type": "object"}, "strict": False}
+        for name in ("look", "smell")
+    ]
+    with served(tmp_path) as server, server.client(timeout=20.0) as client:
+        before, tools = len(shop.ran), [tool(shop, "always"), *functions]
+        talk = client.conversations.create().id if way == "conversation" else None
+        asked = client.responses.create(
+            model="m", input="look around, buy tea, smell it", tools=tools, conversation=talk
+        )
+        question = next(item for item in asked.output if item.type == "mcp_approval_request")
+        calls = [item for item in asked.output if item.type == "function_call"]
+        seen: Any = [{"type": "function_call_output", "call_id": one.call_id, "output": "fine"} for one in calls]
+        after: Any = {"conversation": talk} if talk else {"previous_response_id": asked.id}
+        given: Any = {"model": "m", "tools": tools, "input": seen, **after}
+        if way == "stream":
+            with client.responses.create(**given, stream=True) as events:
+                half = [*events][-1].response
+        else:
+            half = client.responses.create(**given, background=way == "background")
+        for _ in range(2_000):
+            if half.status == "completed":
+                break
+            half = client.responses.retrieve(half.id)
+        assert (half.status, half.output) == ("completed", [])
+        assert client.responses.retrieve(half.id).status == "completed"
+        yes: Any = [{"type": "mcp_approval_response", "approval_request_id": question.id, "approve": True}]
+        told = client.responses.create(
+            model="m", tools=tools, input=yes, **({"conversation": talk} if talk else {"previous_response_id": half.id})
+        )
+        assert kinds(told) == ["mcp_call", "message"]
+        assert sorted(told.output_text.split("; ")) == ["bought tea", "fine", "fine"]
+        assert len(shop.ran) == before + 1
+
+
 def test_two_calls_ask_and_are_answered_one_by_one(tmp_path: Path, shop: Shop) -> None:
     with served(tmp_path) as server, server.client() as client:
         only_reading = tool(shop, {"never": {"read_only": True}})

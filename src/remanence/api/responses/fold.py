@@ -331,7 +331,8 @@ class Fold:
     def _hand_over(self, record: Recorded) -> None:
         """The client has the next word when it has every call that is still open."""
         waited = self._with_client | self._asked
-        if not self.done and waited and waited >= set(self._open):
+        heard = record.position >= self._input_end
+        if not self.done and heard and waited and waited >= set(self._open):
             self._close(record, "completed")
 
     def _end(self, record: Recorded, event: TurnEnded) -> None:

@@ -225,10 +225,9 @@ async def _submitted(
     pending = await pending_in(caller, s, asked.given, every=_asks_here(asked, submission.body))
     reader = caller.live.subscribe(s.id, want="latest")
     try:
-        echo = _Echo(caller, asked, submission)
+        echo = _Echo(caller, asked, submission, pending)
         appended, turn, done = await _submit(caller, s, asked, submission, messages, echo)
-        kept = echo.kept if done and echo.kept else _kept(asked, submission.body, appended.records, turn)
-        kept = replace(kept, **pending) if pending else kept
+        kept = echo.kept if done and echo.kept else _kept(asked, submission.body, appended.records, turn, pending)
         if not done:
             await _keep(caller, asked, kept, submission.key)
         elif asked.talk is not None and asked.given.spoken:
@@ -245,14 +244,14 @@ async def _submitted(
 class _Echo:
     """What is kept of a request in the write of its input, and in how many bytes."""
 
-    def __init__(self, caller: Caller, asked: Asked, submission: Submission) -> None:
-        self._caller, self._asked, self._submission = caller, asked, submission
+    def __init__(self, caller: Caller, asked: Asked, submission: Submission, pending: dict[str, Any]) -> None:
+        self._caller, self._asked, self._submission, self._pending = caller, asked, submission, pending
         self.turn: int | None = None
         self.kept: Kept | None = None
         self.size = 0
 
     def __call__(self, records: Sequence[Recorded]) -> tuple[Entry, ...]:
-        self.kept = _kept(self._asked, self._submission.body, records, self.turn)
+        self.kept = _kept(self._asked, self._submission.body, records, self.turn, self._pending)
         entries = entries_of(self._caller, self.kept, self._submission.key)
         self.size = len(entries[0].body)
         return entries
@@ -275,15 +274,17 @@ async def _journaled(caller: Caller, asked: Asked, submission: Submission) -> Pl
     before = await said_under(caller, session, key) if key is not None and session else None
     if before is None:
         return None
-    turn = await _turn_before(caller, before.records[0])
-    return Placed(await _keep(caller, asked, _kept(asked, submission.body, before.records, turn), key))
+    first = before.records[0]
+    s = await state_in(caller.database.store, first.session, upto=first.position - 1)
+    pending = await pending_in(caller, s, asked.given, every=_asks_here(asked, submission.body))
+    kept = _kept(asked, submission.body, before.records, _turn_in(s, asked.given), pending)
+    return Placed(await _keep(caller, asked, kept, key))
 
 
-async def _turn_before(caller: Caller, record: Recorded) -> int | None:
-    """The turn that was open before a record, when what was journaled there goes on with it."""
-    s = await state_in(caller.database.store, record.session, upto=record.position - 1)
+def _turn_in(s: Session, given: Given) -> int | None:
+    """The turn that was open before an input was journaled, when the input goes on with it."""
     asks = s.turn is not None and any(call.state == "question" for call in s.turn.calls)
-    return s.turns if asks or calls_with_client(s) else None
+    return s.turns if asks or given.approvals or calls_with_client(s) else None
 
 
 def _client_tools(asked: Asked) -> tuple[str, ...]:
@@ -293,9 +294,11 @@ def _client_tools(asked: Asked) -> tuple[str, ...]:
     return (*own, *(name for name in asked.given.functions if name not in known))
 
 
-def _kept(asked: Asked, body: ResponseBody, records: Sequence[Recorded], turn: int | None) -> Kept:
+def _kept(
+    asked: Asked, body: ResponseBody, records: Sequence[Recorded], turn: int | None, pending: dict[str, Any]
+) -> Kept:
     first, spec = records[0], asked.spec
-    return Kept(
+    kept = Kept(
         first.session,
         first.position,
         len(records),
@@ -314,6 +317,7 @@ def _kept(asked: Asked, body: ResponseBody, records: Sequence[Recorded], turn: i
         servers=tuple(one.label for one in asked.listed),
         asks_here=_asks_here(asked, body),
     )
+    return replace(kept, **pending) if pending else kept
 
 
 def _asks_here(asked: Asked, body: ResponseBody) -> bool:
@@ -322,8 +326,10 @@ def _asks_here(asked: Asked, body: ResponseBody) -> bool:
 
 
 async def pending_in(caller: Caller, s: Session, given: Given, *, every: bool) -> dict[str, Any]:
-    """For a response that says who may run: the calls that wait (`every`, or the client's alone), and its tools."""
-    if not given.approvals or s.turn is None:
+    """For a response that goes on where a yes is needed: the calls that wait (`every`, or the client's alone), and the
+    tools of their session."""
+    asks = s.turn is not None and any(call.state == "asked" for call in s.turn.calls)
+    if s.turn is None or not (given.approvals or (every and asks and calls_with_client(s))):
         return {}
     spec = await caller.database.specs.get(s.version)
     said = {answer.call.removeprefix(approval_id(s.id, "")) for answer in given.approvals}
