@@ -101,7 +101,9 @@ async def test_pages_of_any_size_show_the_same_items(database: str) -> None:
             found = await client.conversations.items.retrieve(item["id"], conversation_id=talk)
             assert found.to_dict() == item
         await client.conversations.items.delete(whole[3]["id"], conversation_id=talk)
-        for name in (whole[3]["id"], f"msg_{talk}_999", f"msg_{talk}_77_1_0", "msg_another_1", "nothing"):
+        following = await listing(talk, after=whole[3]["id"], order="asc", limit=1)
+        assert following.data[0].id == (await pages(listing, talk, "asc", 100))[3]["id"]
+        for name in (f"msg_{talk}_999", f"msg_{talk}_77_1_0", "msg_another_1", "nothing"):
             with pytest.raises(openai.BadRequestError, match="there is no item"):
                 await listing(talk, after=name)
 

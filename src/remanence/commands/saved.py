@@ -1,14 +1,16 @@
 """Agents that a client saved: made, changed, listed and removed by their ids.
 
 A saved agent is an entry of the registry (kind `agent`) that names the newest version of its spec. Every change makes a
-version; sessions keep the one they pinned, also when the agent is removed. An agent that is declared in code or in a
-file has an entry as well, so that it is listed, but is changed only where it was declared.
+version; sessions keep the one they pinned, also when the agent is removed. The entry of a removed agent stays, for its
+place in the list alone: whoever removes agents while listing them goes on after it. An agent that is declared in code
+or in a file has an entry as well, so that it is listed, but is changed only where it was declared.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 from msgspec.structs import replace
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 KIND = "agent"
+_LOOKED_AT_ONCE = 100
 
 
 class SavedAgent(msgspec.Struct, frozen=True):
@@ -51,6 +54,7 @@ class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
     first: str
     request: str = ""
     declared: bool = False
+    removed: bool = False
 
 
 async def create_agent(caller: Caller, spec: AgentSpec, *, request: str = "") -> SavedAgent:
@@ -62,6 +66,7 @@ async def create_agent(caller: Caller, spec: AgentSpec, *, request: str = "") ->
     version = await caller.database.specs.put(spec, project=caller.project, at=now)
     body = _Body(version.version, version.version, request)
     entry = Entry(KIND, caller.project, _key(caller, spec.name), now, now, msgspec.json.encode(body))
+    await _forget_removed(caller, spec.name)
     try:
         return await _agent_of(caller, await caller.database.registry.put(entry, expect=0))
     except Conflict:
@@ -74,10 +79,9 @@ async def create_agent(caller: Caller, spec: AgentSpec, *, request: str = "") ->
 async def made_by(caller: Caller, agent: str, request: str) -> SavedAgent | None:
     """The agent of this id as this `request` made it; None when no request made one. Raises KeyReused."""
     try:
-        known = await caller.database.registry.get(KIND, _key(caller, agent))
+        known, before = await _entry_of(caller, agent)
     except NotFound:
         return None
-    before = msgspec.json.decode(known.body, type=_Body)
     if not before.request:
         return None
     if before.request != request:
@@ -94,36 +98,44 @@ async def change_agent(caller: Caller, known: SavedAgent, spec: AgentSpec) -> Sa
     _check_saved(known)
     now = caller.clock.now()
     version = await caller.database.specs.put(spec, project=caller.project, at=now)
-    entry = await caller.database.registry.get(KIND, _key(caller, known.id))
-    body = replace(msgspec.json.decode(entry.body, type=_Body), version=version.version)
-    changed = replace(entry, updated_at=now, body=msgspec.json.encode(body))
+    entry, body = await _entry_of(caller, known.id)
+    changed = replace(entry, updated_at=now, body=msgspec.json.encode(replace(body, version=version.version)))
     return await _agent_of(caller, await caller.database.registry.put(changed, expect=known.revision))
 
 
 async def find_agent(caller: Caller, agent: str) -> SavedAgent:
     """One agent of the caller's project. Raises NotFound."""
-    try:
-        return await _agent_of(caller, await caller.database.registry.get(KIND, _key(caller, agent)))
-    except NotFound:
-        raise NotFound(f"There is no agent {agent!r}. It was never made here, or it was removed.") from None
+    entry, _ = await _entry_of(caller, agent)
+    return await _agent_of(caller, entry)
 
 
 async def list_agents(
     caller: Caller, *, after: str | None = None, newest_first: bool = True, limit: int = 20
 ) -> Sequence[SavedAgent]:
-    """Agents of the caller's project in the order they were made. Raises InvalidInput for an unknown `after`."""
+    """Agents of the caller's project in the order they were made. Raises InvalidInput for an unknown `after`; one that
+    was removed is known."""
     query = EntryQuery(KIND, caller.project, after and _key(caller, after), newest_first, limit)
+    found: list[Entry] = []
     try:
-        entries = await caller.database.registry.list(query)
+        while len(found) < limit and (entries := await caller.database.registry.list(query)):
+            found += [entry for entry in entries if not _body_of(entry).removed]
+            query = replace(query, after=entries[-1].id, limit=_LOOKED_AT_ONCE)
     except NotFound:
         raise InvalidInput(f"after: there is no agent {after!r} here.", param="after") from None
-    return await asyncio.gather(*(_agent_of(caller, entry) for entry in entries))
+    return await asyncio.gather(*(_agent_of(caller, entry) for entry in found[:limit]))
 
 
 async def remove_agent(caller: Caller, agent: str) -> None:
     """Remove an agent; sessions of it go on. Raises NotFound, and Conflict for one that lives in code."""
-    _check_saved(await find_agent(caller, agent))
-    await caller.database.registry.remove(KIND, _key(caller, agent))
+    while True:
+        entry, body = await _entry_of(caller, agent)
+        _check_saved(await _agent_of(caller, entry))
+        removed = replace(entry, updated_at=caller.clock.now(), body=msgspec.json.encode(replace(body, removed=True)))
+        try:
+            await caller.database.registry.put(removed, expect=entry.revision)
+        except Conflict:
+            continue  # somebody changed it just now, or removed it
+        return
 
 
 async def announce(caller: Caller, spec: AgentSpec) -> None:
@@ -131,13 +143,14 @@ async def announce(caller: Caller, spec: AgentSpec) -> None:
     now, version, key = caller.clock.now(), spec_digest(spec), _key(caller, spec.name)
     try:
         entry = await caller.database.registry.get(KIND, key)
-        body = msgspec.json.decode(entry.body, type=_Body)
+        body = _body_of(entry)
     except NotFound:
         entry, body = Entry(KIND, caller.project, key, now, now, b"", 0), _Body("", version)
-    if body.version == version:
+    if body.version == version and not body.removed:
         return
     await caller.database.specs.put(spec, project=caller.project, at=now)
-    changed = replace(entry, updated_at=now, body=msgspec.json.encode(replace(body, version=version, declared=True)))
+    body = replace(body, version=version, declared=True, removed=False)
+    changed = replace(entry, updated_at=now, body=msgspec.json.encode(body))
     try:
         await caller.database.registry.put(changed, expect=entry.revision)
     except Conflict:
@@ -149,6 +162,30 @@ def _key(caller: Caller, agent: str) -> str:
     return f"{caller.project}/{agent}"
 
 
+def _body_of(entry: Entry) -> _Body:
+    return msgspec.json.decode(entry.body, type=_Body)
+
+
+async def _entry_of(caller: Caller, agent: str) -> tuple[Entry, _Body]:
+    """The entry of an agent that was not removed, and what it says. Raises NotFound."""
+    try:
+        entry = await caller.database.registry.get(KIND, _key(caller, agent))
+        body = _body_of(entry)
+        if not body.removed:
+            return entry, body
+    except NotFound:
+        pass
+    raise NotFound(f"There is no agent {agent!r}. It was never made here, or it was removed.")
+
+
+async def _forget_removed(caller: Caller, agent: str) -> None:
+    """Give the id of a removed agent to a new one, which is the last of the list."""
+    registry, key = caller.database.registry, _key(caller, agent)
+    with suppress(NotFound):
+        if _body_of(await registry.get(KIND, key)).removed:
+            await registry.remove(KIND, key)
+
+
 def _check_saved(known: SavedAgent) -> None:
     if known.declared:
         raise Conflict(
@@ -158,7 +195,7 @@ def _check_saved(known: SavedAgent) -> None:
 
 
 async def _agent_of(caller: Caller, entry: Entry) -> SavedAgent:
-    body = msgspec.json.decode(entry.body, type=_Body)
+    body = _body_of(entry)
     spec = await caller.database.specs.get(body.version)
     return SavedAgent(
         entry.id.removeprefix(_key(caller, "")), entry.at, entry.updated_at, entry.revision, spec, body.declared

@@ -7,6 +7,7 @@ then show `[redacted]` in its place. Deleting a conversation removes it from the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -235,6 +236,15 @@ def _ids_of_spoken(talk: Talk) -> list[str]:
     return [spoken_item(talk.id, index, one.role, one.text)["id"] for index, one in enumerate(talk.spoken)]
 
 
+def _place_of_spoken(talk: Talk, name: str) -> int | None:
+    """Where the item of this id is among what systems and developers said, if it was deleted too; else None."""
+    found = re.fullmatch(r"(msg_.*)_(?:system|developer)_(\d{1,9})", name)
+    place = int(found[2]) if found is not None and found[1] == f"msg_{talk.id}" else len(talk.spoken)
+    if place < len(talk.spoken) and (talk.spoken[place] == GONE or _ids_of_spoken(talk)[place] == name):
+        return place
+    return None
+
+
 async def _read(caller: Caller, talk: Talk, items: list[Any]) -> Given:
     if len(items) > _ITEMS_MAX:
         refuse("items", f"at most {_ITEMS_MAX} items are added at once")
@@ -326,10 +336,11 @@ async def _said(caller: Caller, talk: Talk, *, after: int) -> list[Placed]:
 async def _page(caller: Caller, talk: Talk, page: Page) -> tuple[list[Item], bool]:
     """Up to `limit` items, and whether there are more. Raises InvalidInput for an `after` that is none of them."""
     spoken = _spoken(talk) if page.forward else _spoken(talk)[::-1]
-    names = [item["id"] for item in spoken]
-    before = page.after in names
-    if before or (page.forward and page.after is None):
-        spoken = spoken[names.index(page.after) + 1 :] if before and page.after else spoken
+    place = None if page.after is None else _place_of_spoken(talk, page.after)
+    if place is not None or (page.forward and page.after is None):
+        if place is not None:
+            left = {*_ids_of_spoken(talk)[slice(place + 1, None) if page.forward else slice(place)]}
+            spoken = [item for item in spoken if item["id"] in left]
         if not page.forward or len(spoken) > page.limit:
             return page.cut(spoken)
         page = page._replace(after=None)

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 from remanence.api.lists import Page
-from remanence.api.responses.items import Item, Shown, items_of_session
+from remanence.api.responses.items import Item, Shown, items_of_session, label_of
 from remanence.api.responses.mcp import remotes_of
 from remanence.api.responses.shown_only import answer_in, items_in, question_in
 from remanence.api.turn_starts import start_of
@@ -23,7 +23,15 @@ from remanence.commands.caller import Caller, state_in
 from remanence.content import ToolCall
 from remanence.core.state import Session
 from remanence.errors import NotFound
-from remanence.events import ModelReplied, Recorded, SessionOpened, SessionUpgraded, ToolReturned, TurnStarted
+from remanence.events import (
+    ModelCalled,
+    ModelReplied,
+    Recorded,
+    SessionOpened,
+    SessionUpgraded,
+    ToolReturned,
+    TurnStarted,
+)
 
 __all__ = [
     "Placed",
@@ -92,16 +100,39 @@ async def said_page(caller: Caller, s: Session, page: Page) -> tuple[list[Item],
     passed = page.after is None
     async with aclosing(stretches):
         async for records in stretches:
-            said = [item for item, _ in await _shown(caller, s, records)]
-            for item in said if page.forward else reversed(said):
-                if passed:
-                    found.append(item)
-                passed = passed or item["id"] == page.after
+            said = await _shown(caller, s, records)
             if not passed:
-                return None
+                left = _past(said, page)
+                if left is None and (left := _past_erased(s, records, said, page)) is None:
+                    return None
+                said, passed = left, True
+            found += [item for item, _ in (said if page.forward else reversed(said))]
             if len(found) > page.limit:
                 break
     return page.cut(found)
+
+
+def _past(said: list[Placed], page: Page) -> list[Placed] | None:
+    """What lies past the item that a page goes on after; None when that is not among what was said."""
+    place = next((index for index, (item, _) in enumerate(said) if item["id"] == page.after), None)
+    if place is None:
+        return None
+    return said[place + 1 :] if page.forward else said[:place]
+
+
+def _past_erased(s: Session, records: Sequence[Recorded], said: list[Placed], page: Page) -> list[Placed] | None:
+    """The same for an item that was erased, as by whoever deletes what a page shows and asks for the next one."""
+    tail = str(page.after).partition("_")[2].removeprefix(f"{s.id}_")
+    labels: dict[str, str] = {}
+    for record in records:
+        event, names = record.event, str(record.position)
+        if isinstance(event, ModelCalled):
+            labels[event.call] = label_of(event.call, event.attempt)
+        if isinstance(event, ModelReplied):
+            names = rf"{re.escape(labels.get(event.call, event.call).removeprefix('model_'))}_\d+"
+        if record.redacted and re.fullmatch(names, tail):
+            return [one for one in said if (one[1] > record.position if page.forward else one[1] < record.position)]
+    return None
 
 
 async def with_outcomes(caller: Caller, s: Session, position: int) -> list[int]:
