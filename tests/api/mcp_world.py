@@ -44,7 +44,7 @@ def shop_over_http(ledger: Path, port: int = 0) -> Iterator[Shop]:
     quiet = subprocess.DEVNULL
     process = subprocess.Popen([*command(ledger), str(port)], stdout=quiet, stderr=quiet)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             try:
                 socket.create_connection(("127.0.0.1", port), 0.2).close()
@@ -55,4 +55,4 @@ def shop_over_http(ledger: Path, port: int = 0) -> Iterator[Shop]:
         yield Shop(f"http://127.0.0.1:{port}/mcp", ledger, process)
     finally:
         process.kill()
-        process.wait(10)
+        process.wait(60)

@@ -327,9 +327,10 @@ SCENES: dict[str, Scene] = {
 
 @pytest.mark.parametrize("name", SCENES)
 def test_the_order_and_going_on_after_every_event(server: WireServer, name: str) -> None:
-    with server.client(timeout=30) as client:
+    with server.client(timeout=60) as client:
         session = opened(client, agent_id="desk", agent={"tools": [LOOK, *_own(client)]}).id
         live = Listener(server, session)
+        live.until(bool)  # it is there before anything is said
         count = SCENES[name](server, client, live, session)
         heard = live.end(rests(count))
     held(server, session, heard, count)
@@ -344,7 +345,7 @@ def test_a_fork_keeps_the_order_too(server: WireServer) -> None:
     async def forked(rt: Remanence) -> str:
         return await sessions.fork(rt.caller, session, turn=1)
 
-    with server.client(timeout=30) as client:
+    with server.client(timeout=60) as client:
         session = opened(client, "one", agent_id="desk").id
         first = Listener(server, session)
         first.until(rests(1))
@@ -352,6 +353,7 @@ def test_a_fork_keeps_the_order_too(server: WireServer) -> None:
         first.end(rests(2))
         fork = server.do(forked)
         live = Listener(server, fork)
+        live.until(rests(1))
         send(client, fork, message('call price={"thing":"tea"}'))
         heard = live.end(rests(2))
     held(server, fork, heard, 2)

@@ -69,7 +69,7 @@ def say(client: Client, text: str, *, session: str | None = None, **more: Any) -
 
 def admin(server: WireServer, method: str, path: str, expected: int = 200, **options: Any) -> Any:
     headers = {"authorization": f"Bearer {KEY}"}
-    answer = httpx2.request(method, f"{server.url}/admin/v1/memory{path}", headers=headers, timeout=30, **options)
+    answer = httpx2.request(method, f"{server.url}/admin/v1/memory{path}", headers=headers, timeout=60, **options)
     assert answer.status_code == expected, answer.text
     return answer.json()
 

@@ -61,7 +61,7 @@ def server(tmp_path: Path, model: Scripted) -> Iterator[WireServer]:
 
 @pytest.fixture
 def client(server: WireServer) -> Iterator[Any]:
-    with server.client(timeout=30) as made:
+    with server.client(timeout=60) as made:
         yield made
 
 

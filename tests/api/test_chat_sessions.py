@@ -21,6 +21,7 @@ from remanence.core.builtins import ASK_HUMAN
 from remanence.core.state import waiting_on
 from remanence.events import ModelReplied
 from remanence.models.scripted import Scripted
+from remanence.ports import ModelReply, ModelRequest, OnDelta
 from remanence.spec import AgentSpec
 from remanence.testing.scripted import Script, call, calls, dialogue, says
 
@@ -220,10 +221,26 @@ async def test_other_projects_and_unknown_sessions_are_not_there(database: str) 
                 )
 
 
+class Held(Scripted):
+    """Says nothing to the end that begins with `a b` before it is let."""
+
+    let: asyncio.Event
+
+    async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+        made = await super().reply(request, on_delta)
+        if text_of(made.parts).startswith("a b"):
+            await self.let.wait()
+        return made
+
+
+def held(script: Any) -> Held:
+    made = Held(script)
+    made.let = asyncio.Event()
+    return made
+
+
 async def test_if_busy(database: str) -> None:
-    model = Scripted(
-        Script(dialogues=(dialogue("slow", says("a b c d e f", piece_s=0.1)), dialogue("", says("You said: $user"))))
-    )
+    model = held(Script(dialogues=(dialogue("slow", says("a b c d e f")), dialogue("", says("You said: $user")))))
     async with chatting(database, model) as server:
         first, session = await ask(server, [user("one")], "new")
         past = [user("one"), first.message]
@@ -233,7 +250,13 @@ async def test_if_busy(database: str) -> None:
                 await asyncio.sleep(0.01)
         with pytest.raises(openai.ConflictError):
             await ask(server, [*past, user("no")], session, headers={"x-if-busy": "reject"})
-        queued, same = await ask(server, [*past, user("later")], session)
+        later = asyncio.create_task(ask(server, [*past, user("later")], session))
+        handle = await server.rt.get(session)
+        async with asyncio.timeout(60):
+            while not (await handle.state()).queue:  # noqa: ASYNC110 - nobody else is told
+                await asyncio.sleep(0.01)
+        model.let.set()
+        queued, same = await later
         assert same == session
         assert (await slow)[0].message.content == "a b c d e f"
         assert queued.message.content == "You said: later"
@@ -241,14 +264,20 @@ async def test_if_busy(database: str) -> None:
 
 
 async def test_a_retry_joins_the_answer_that_is_being_made(database: str) -> None:
-    model = Scripted([says("a b c d e f", piece_s=0.1)])
+    model = held([says("a b c d e f")])
     async with chatting(database, model) as server:
         session = (await server.rt.open(AgentSpec(AGENT, "test"))).id
+        readers: Any = server.rt.caller.live._readers  # pyright: ignore[reportAttributeAccessIssue]
         first = asyncio.create_task(ask(server, [user("one")], session))
         async with asyncio.timeout(60):
             while not model.requests:  # noqa: ASYNC110 - the model has no bell
                 await asyncio.sleep(0.01)
-        second, same = await ask(server, [user("one")], session)
+        joining = asyncio.create_task(ask(server, [user("one")], session))
+        async with asyncio.timeout(60):
+            while len(readers.get(session, ())) < 2:  # noqa: ASYNC110 - who comes to listen rings no bell
+                await asyncio.sleep(0.01)
+        model.let.set()
+        second, same = await joining
         assert same == session
         assert (await first)[0].message.content == second.message.content == "a b c d e f"
         assert len(model.requests) == 1

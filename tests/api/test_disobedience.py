@@ -75,7 +75,7 @@ WAYS: list[Any] = [{}, {"store": False}, {"stream": True}, {"stream": True, "sto
 
 def respond(server: WireServer, said: str, asked: Any) -> tuple[Any, str]:
     """The response, and every piece of it that was told, as it was told."""
-    with server.client(timeout=30) as client:
+    with server.client(timeout=60) as client:
         answer = client.responses.create(model="m", input=said, tools=TOOLS, **asked)
         if not asked.get("stream"):
             return answer, ""
@@ -95,7 +95,7 @@ def test_one_call_of_a_response_stands(server: WireServer, way: Any) -> None:
     assert told.count('"response.output_item.added"') == (2 if told else 0)
     if not way.get("store", True):
         return
-    with server.client(timeout=30) as client:
+    with server.client(timeout=60) as client:
         assert [item.type for item in client.responses.retrieve(made.id).output] == ["message", "function_call"]
         result = {"type": "function_call_output", "call_id": made.output[1].call_id, "output": "seen"}
         after = client.responses.create(model="m", input=[result], previous_response_id=made.id)
@@ -141,7 +141,7 @@ CHATS: list[Any] = [{}, {"extra_headers": {"x-session-id": "new"}}]
 
 def chat(server: WireServer, said: str, stream: bool, asked: Any) -> tuple[Any, list[str], str]:
     """The text, the names of the calls, and why it ended."""
-    with server.client(timeout=30) as client:
+    with server.client(timeout=60) as client:
         create = client.chat.completions.create
         answer = create(
             model="m", messages=[{"role": "user", "content": said}], tools=CHAT_TOOLS, stream=stream, **asked
@@ -198,7 +198,7 @@ def test_a_response_that_is_not_stored_is_held_to_them_too(server: WireServer, s
 
 def test_an_agent_runs_one_call_after_the_other(server: WireServer) -> None:
     looked.clear()
-    with server.client(timeout=30) as client:
+    with server.client(timeout=60) as client:
         session = opened(client, "both", agent_id="one")
         told = follow(client, session.id, "idle", "failed")
         assert looked == ["look secret"]
@@ -210,7 +210,7 @@ def test_an_agent_runs_one_call_after_the_other(server: WireServer) -> None:
 
 def test_a_mute_agent_fails_and_the_reply_is_paid_for(server: WireServer) -> None:
     looked.clear()
-    with server.client(timeout=30) as client:
+    with server.client(timeout=60) as client:
         session = opened(client, "calls", agent_id="mute")
         told = follow(client, session.id, "idle", "failed")
         assert "agent.session.turn.failed" in [event.type for event in told]

@@ -88,7 +88,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
 def client(tmp_path: Path) -> Iterator[Any]:
     desk = Agent("desk", model="m", tools=[price, refund])
     server = WireServer(str(tmp_path / "a.db"), {"m": Actor()}, [desk], mcp_hosts=["127.0.0.1"])
-    with server.client(timeout=30) as made:
+    with server.client(timeout=60) as made:
         yield made
     server.stop()
 

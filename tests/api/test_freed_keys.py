@@ -101,7 +101,7 @@ def test_what_a_busy_session_refused_is_said_later_under_the_same_key(client: An
     """The session is in a turn, then it is not: the same request under the same key is not refused for ever."""
     talk = client.conversations.create()
     first = client.responses.create(model="test", input="first", conversation=talk.id, background=True)
-    assert model.begun.wait(30)
+    assert model.begun.wait(60)
 
     def say(named: str = "test") -> Any:
         more = keyed("one", **{"x-if-busy": "reject"})

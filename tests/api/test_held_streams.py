@@ -39,12 +39,12 @@ async def test_a_stream_ends_with_its_key(tmp_path: Path, how: str) -> None:
         async with listening(server, session, key) as theirs, listening(server, session, KEY) as ours:
             if how == "revoked":
                 await asyncio.to_thread(server.do, lambda rt: revoke_key(rt.caller, name))
-            async with asyncio.timeout(3 * CHECK_EVERY_S + 10):
+            async with asyncio.timeout(60):
                 heard = [line async for line in theirs.aiter_lines()]  # it ends whole, not cut
             assert heard
             events = ours.aiter_lines()
             said = await asyncio.to_thread(server.do, lambda rt: _said(rt, session))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while said not in await anext(events):
                     pass
             async with httpx2.AsyncClient(base_url=server.url) as http:

@@ -151,7 +151,7 @@ async def test_a_model_that_does_not_stop_holds_up_neither_a_call_nor_a_cancel(t
         left = asyncio.create_task(meter.reply(rt.caller, request(), None, user="ada"))
         await model.asked.wait()
         left.cancel()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             with pytest.raises(ModelError, match="did not stop when it was told to; nothing was kept") as failed:
                 await late
             with pytest.raises(asyncio.CancelledError):
@@ -172,7 +172,7 @@ async def test_a_client_is_not_kept_by_a_model_that_does_not_stop(tmp_path: Path
         chats = server.client().chat.completions
         stream = await chats.create(model="test", messages=[user(SECRET)], stream=True)
         await stream.close()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not isinstance((await journal(server.rt))[-1], ModelFailed):  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         model.let_go.set()

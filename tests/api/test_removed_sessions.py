@@ -24,7 +24,8 @@ from wire_server import KEY, WireServer
 from remanence.models.scripted import Scripted, Step
 
 HEADERS = {"authorization": f"Bearer {KEY}", "openai-beta": "agents=v1"}
-SLOW = [Step(text="One two three four five six seven eight nine ten eleven twelve.", piece_s=0.25)]
+SLOW = [Step(text=" ".join(["One two three", *["and more"] * 300]), piece_s=0.25)]
+"""It goes on for minutes: whatever the machine does meanwhile, what is removed is removed in mid-speech."""
 CANCELLED = ("response.incomplete", "cancelled")
 event_of_agents: TypeAdapter[Any] = TypeAdapter(AgentSessionEvent)
 
@@ -45,7 +46,7 @@ def places(request: Any, servers: tuple[WireServer, WireServer]) -> tuple[str, s
 
 
 def removed(url: str, session: str) -> None:
-    answer = httpx2.delete(f"{url}/v1/agents/sessions/{session}", headers=HEADERS, timeout=30)
+    answer = httpx2.delete(f"{url}/v1/agents/sessions/{session}", headers=HEADERS, timeout=60)
     assert answer.status_code == 200, answer.text
 
 
@@ -53,7 +54,7 @@ def heard(places: tuple[str, str], method: str, path: str, body: Any, session: s
     """The events of a stream whose session is removed once it has said something. Each is a frame, whole, LF only."""
     reads, removes = places
     text = b""
-    with httpx2.stream(method, f"{reads}/v1{path}", json=body, headers={**HEADERS, **more}, timeout=30) as answer:
+    with httpx2.stream(method, f"{reads}/v1{path}", json=body, headers={**HEADERS, **more}, timeout=60) as answer:
         session, gone = session or answer.headers.get("x-session-id", ""), False
         for piece in answer.iter_raw():
             text += piece
@@ -75,7 +76,7 @@ def test_a_response(places: tuple[str, str]) -> None:
 
 
 def test_a_response_of_a_conversation(places: tuple[str, str]) -> None:
-    talk = httpx2.post(f"{places[0]}/v1/conversations", json={}, headers=HEADERS, timeout=30).json()["id"]
+    talk = httpx2.post(f"{places[0]}/v1/conversations", json={}, headers=HEADERS, timeout=60).json()["id"]
     body = {"model": "scripted", "input": "hi", "stream": True, "conversation": talk}
     *_, last, done = heard(places, "POST", "/responses", body)
     assert (last["type"], last["response"]["status"], done) == (*CANCELLED, "[DONE]")
@@ -86,7 +87,7 @@ def test_a_response_that_is_read_again(places: tuple[str, str]) -> None:
         f"{places[0]}/v1/responses",
         json={"model": "scripted", "input": "hi", "background": True},
         headers=HEADERS,
-        timeout=30,
+        timeout=60,
     ).json()
     *_, last, done = heard(places, "GET", f"/responses/{made['id']}?stream=true", None)
     assert (last["type"], last["response"]["status"], done) == (*CANCELLED, "[DONE]")
@@ -97,7 +98,7 @@ def test_a_response_over_a_web_socket(places: tuple[str, str]) -> None:
     with connect(f"{reads.replace('http', 'ws')}/v1/responses", additional_headers=HEADERS) as socket:
         socket.send(json.dumps({"type": "response.create", "model": "scripted", "input": "hi"}))
         while True:
-            event = json.loads(socket.recv(timeout=30))
+            event = json.loads(socket.recv(timeout=60))
             if event.get("delta") == "two ":
                 session = event["item_id"].removeprefix("msg_").removesuffix("_1_1_0")
                 removed(removes, session)
@@ -121,7 +122,7 @@ def test_a_session_of_the_agents_api(places: tuple[str, str], stays: bool) -> No
     """Its turn ends, it is at rest, and then nothing more comes: the last event says so."""
     if stays:
         made = httpx2.post(
-            f"{places[0]}/v1/agents/sessions", json={**NEW, "stream": False}, headers=HEADERS, timeout=30
+            f"{places[0]}/v1/agents/sessions", json={**NEW, "stream": False}, headers=HEADERS, timeout=60
         ).json()
         events = heard(places, "GET", f"/agents/sessions/{made['id']}/events", None, made["id"])
     else:
@@ -135,7 +136,7 @@ def test_a_session_of_the_agents_api(places: tuple[str, str], stays: bool) -> No
 
 
 def test_a_session_that_rests(servers: tuple[WireServer, WireServer]) -> None:
-    with servers[0].client(timeout=30) as client:
+    with servers[0].client(timeout=60) as client:
         made = opened(client)
         with closing(client.beta.agents.sessions.events.stream(made.id)) as events:
             assert next(events).type == "agent.session.idle"
@@ -166,7 +167,7 @@ def last_heard(left: tuple[str, WireServer | None], path: str, body: Any, **more
     reads, works = left
     text = b""
     headers = {**HEADERS, **more}
-    with httpx2.stream("POST", f"{reads}/v1{path}", json=body, headers=headers, timeout=10) as answer:
+    with httpx2.stream("POST", f"{reads}/v1{path}", json=body, headers=headers, timeout=60) as answer:
         session, gone = answer.headers.get("x-session-id", ""), False
         for piece in answer.iter_raw():
             text += piece
@@ -186,7 +187,7 @@ def test_the_last_event_of_a_response_waits_for_no_worker(left: Any) -> None:
     response = json.loads(last)["response"]
     assert (json.loads(last)["type"], response["status"], done) == (*CANCELLED, "[DONE]")
     assert [item["status"] for item in response["output"]] == []
-    with openai.OpenAI(base_url=f"{left[0]}/v1", api_key=KEY, max_retries=0, timeout=10) as client:
+    with openai.OpenAI(base_url=f"{left[0]}/v1", api_key=KEY, max_retries=0, timeout=60) as client:
         assert client.responses.retrieve(response["id"]).to_dict() == response
         with pytest.raises(openai.APIStatusError):
             client.responses.create(model="scripted", input="more", previous_response_id=response["id"])

@@ -118,7 +118,7 @@ async def test_the_last_pieces_of_a_reply_do_not_wait_for_a_slow_disk(database: 
     options = Options(database=cast("Database", SlowDisk(inner, written)))
     rt = Remanence(database, models={"m": model}, options=options)
     heard: list[str] = []
-    async with asyncio.timeout(20), rt, serving(rt, FACES) as server:
+    async with asyncio.timeout(60), rt, serving(rt, FACES) as server:
         async for event in await server.client().responses.create(model="m", input="one", stream=True):
             heard.append(event.type)
             if event.type == "response.in_progress":

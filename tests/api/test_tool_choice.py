@@ -51,7 +51,7 @@ def served(path: Path, model: Scripted, *agents: Agent) -> Iterator[Any]:
     """A client of a server with this model."""
     server = WireServer(f"{path}/a.db", {"m": model}, agents, mcp_hosts=("127.0.0.1",))
     try:
-        with server.client(timeout=30) as client:
+        with server.client(timeout=60) as client:
             yield client
     finally:
         server.stop()
@@ -221,16 +221,16 @@ def test_what_was_asked_survives_a_crash(tmp_path: Path) -> None:
         "tool_choice": {"type": "function", "name": "look"},
     }
     server = WireServer(f"{tmp_path}/a.db", {"m": first})
-    with server.client(timeout=30) as client:
+    with server.client(timeout=60) as client:
         made = client.responses.create(model="m", input="go", background=True, **asks)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not first.requests:
             assert time.monotonic() < deadline
             client.responses.retrieve(made.id)
     server.kill()
     server = WireServer(f"{tmp_path}/a.db", {"m": second})
     try:
-        with server.client(timeout=30) as client, client.responses.retrieve(made.id, stream=True) as events:
+        with server.client(timeout=60) as client, client.responses.retrieve(made.id, stream=True) as events:
             ended = list(events)[-1].response
     finally:
         server.stop()

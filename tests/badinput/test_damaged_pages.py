@@ -186,7 +186,7 @@ async def test_a_list_says_which_session_cannot_be_read_until_it_can(copied: Pat
     async with opened(copied) as rt:
         assert not any((await listed(rt)).values()), "nobody has noticed yet"
         await (await rt.get("one")).submit("hello?")
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await noted_unreadable(rt.database, "default"):  # the worker meets it
                 await rt.database.store.wait(timeout_s=0.05)
         found = await listed(rt)

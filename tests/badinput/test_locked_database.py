@@ -40,7 +40,7 @@ def locked(path: Path) -> Generator[None]:
     finally:
         holder.stdin.write("\n")
         holder.stdin.close()
-        holder.wait(30)
+        holder.wait(60)
         holder.stdout.close()
 
 

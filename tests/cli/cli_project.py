@@ -131,7 +131,7 @@ def cli(folder: Path, way: str) -> Iterator[Run]:
     yield run
     for server in servers:
         server.terminate()
-        server.join(30)
+        server.join(60)
         assert server.exitcode == 0
         assert not (folder / ".remanence" / "server.json").exists()
 
@@ -187,11 +187,11 @@ def served() -> Iterator[WireServer]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(10)
+    asyncio.run_coroutine_threadsafe(server.__aenter__(), loop).result(60)
     try:
         yield server
     finally:
-        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(10)
+        asyncio.run_coroutine_threadsafe(server.__aexit__(None, None, None), loop).result(60)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

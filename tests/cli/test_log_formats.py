@@ -40,12 +40,12 @@ def logged(project: Path, cli: Run, **variables: str) -> str:
     with subprocess.Popen(
         command_line("worker"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | variables
     ) as worker:
-        for _ in range(200):
+        for _ in range(600):
             if cli("sessions", "get", session, "-o", "json", "--direct").json["status"] == "idle":
                 break
             threading.Event().wait(0.1)
         worker.send_signal(signal.SIGTERM)
-        return worker.communicate(timeout=30)[1]
+        return worker.communicate(timeout=60)[1]
 
 
 def test_a_log_for_machines_is_one_object_to_a_line(project: Path, cli: Run) -> None:

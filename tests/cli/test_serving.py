@@ -146,7 +146,7 @@ def rewrite(path: Path, text: str) -> None:
 
 def test_dev_says_what_is_true_and_starts_again_when_a_file_changes(cli: Run, project: Path) -> None:
     with Running("dev", "--port", "0") as server:
-        assert float(server.line(r"^remanence 0\.1\.0  ready in (\d+\.\d+) s$")[1]) < 20
+        assert float(server.line(r"^remanence 0\.1\.0  ready in (\d+\.\d+) s$")[1]) < 60
         url = server.url()
         server.line(rf"Docs +{url}/docs$")
         key = server.line(r"Key +(rmn_development_\S{32}) ")[1]

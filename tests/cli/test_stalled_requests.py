@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from leaping_loop import LeapingLoop
 from uvicorn.server import ServerState
 from websockets.asyncio.client import connect
 
@@ -51,6 +52,11 @@ class Echo:
         await send({"type": "http.response.body", "body": body})
 
 
+@pytest.fixture(scope="module")
+def anyio_backend() -> tuple[str, Any]:
+    return "asyncio", {"loop_factory": LeapingLoop}
+
+
 @pytest.fixture
 def echo() -> Echo:
     return Echo()
@@ -68,7 +74,7 @@ async def port(echo: Echo) -> AsyncIterator[int]:
 @asynccontextmanager
 async def connected(port: int) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         yield reader, writer
     writer.close()
 

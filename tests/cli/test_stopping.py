@@ -116,7 +116,7 @@ def told(process: subprocess.Popen[str], number: signal.Signals, times: int) -> 
     for _ in range(times):
         threading.Event().wait(0.3)
         process.send_signal(number)
-    said, _ = process.communicate(timeout=30)
+    said, _ = process.communicate(timeout=60)
     return process.returncode, said
 
 
@@ -147,7 +147,7 @@ def test_a_signal_to_a_process_and_to_its_group_is_one(project: Path, cli: Run) 
     for _ in range(2):
         worker.send_signal(signal.SIGTERM)
         threading.Event().wait(0.02)  # the kernel makes one of two that are still to be heard
-    said, _ = worker.communicate(timeout=30)
+    said, _ = worker.communicate(timeout=60)
     assert worker.returncode == 1
     assert ("Finishing what runs in 1 session" in said, "Stopped at once" in said) == (True, False)
 
@@ -181,7 +181,7 @@ def test_a_loop_that_is_blocked(drain_s: float, signals: int, project: Path, cli
 
 @pytest.mark.parametrize(("way", "code"), [("hangs", 1), ("goes", 0)])
 def test_a_thread_that_outlives_everything(way: str, code: int) -> None:
-    ran = subprocess.run([sys.executable, "-c", LEAVING, way], check=False, timeout=30, capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-c", LEAVING, way], check=False, timeout=60, capture_output=True, text=True)
     assert ran.returncode == code
     assert ("leaves_a_thread of session s" in ran.stderr) == (way == "hangs")
 
@@ -212,13 +212,13 @@ def test_a_log_that_cannot_be_written_holds_nobody_up(verb: tuple[str, ...], pro
     with Path("/dev/full").open("w") as full:
         server = subprocess.Popen(command_line(*verb), stdout=subprocess.PIPE, stderr=full)
     try:
-        for _ in range(200):
+        for _ in range(600):
             if cli("sessions", "get", session, "-o", "json", "--direct").json["status"] == "idle":
                 break
             threading.Event().wait(0.1)
         assert cli("sessions", "get", session, "-o", "json", "--direct").json["status"] == "idle"
         server.send_signal(signal.SIGTERM)
-        server.communicate(timeout=30)
+        server.communicate(timeout=60)
         assert server.returncode == 0
     finally:
         server.kill()

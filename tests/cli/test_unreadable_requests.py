@@ -48,7 +48,7 @@ def port(project: Path) -> Iterator[int]:
 
 def sent(port: int, *pieces: bytes) -> tuple[int, dict[str, str], bytes]:
     """What is answered until the server closes: status, headers, body."""
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         for piece in pieces:
             connection.sendall(piece)
         came = b""
@@ -91,7 +91,7 @@ def get_text(port: int, path: str) -> str:
 
 def test_what_comes_after_a_good_request_is_answered_after_it(port: int) -> None:
     good = b"GET /health HTTP/1.1\r\n" + HOST + END
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(good + b"nonsense\r\n\r\n")
         came = b""
         while piece := connection.recv(65_536):
@@ -128,7 +128,7 @@ def test_who_offers_http_2_is_answered_all_the_same_body_and_all(port: int, cli:
     offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
     request = LINE + HOST + JSON + b"authorization: Bearer %b\r\n" % key.encode()
     for framed in (length + END + body, CHUNKED + END + chunks):
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             for extra in (offer, b"", offer):
                 connection.sendall(request + extra + framed)
                 came = b""

@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import httpx2
@@ -22,6 +23,48 @@ from remanence.commands import keys
 HTML = {"accept": "text/html"}
 FAR = "9" * 5_000
 OWNER = development_principal("default")
+
+
+class Stream:
+    """What an open page is sent, piece by piece, as it is sent: the client of these tests waits for the whole."""
+
+    def __init__(self, who: Room, path: str, headers: dict[str, str] | None = None) -> None:
+        self.status = 0
+        self.text = ""
+        self._news = asyncio.Event()
+        request = who.http.build_request("GET", path, headers=headers)
+        scope = {
+            "type": "http",
+            "method": "GET",
+            "http_version": "1.1",
+            "scheme": "http",
+            "path": request.url.path,
+            "query_string": request.url.query,
+            "headers": [(name.lower(), value) for name, value in request.headers.raw],
+        }
+        transport: Any = who.http._transport  # pyright: ignore[reportPrivateUsage]
+        self._whole = asyncio.create_task(transport.app(scope, self._stays, self._sent))
+
+    async def until(self, words: str) -> None:
+        """Wait until this was sent."""
+        async with asyncio.timeout(60):
+            while words not in self.text:
+                self._news.clear()
+                await self._news.wait()
+
+    async def whole(self) -> str:
+        """All of it, once it has ended."""
+        async with asyncio.timeout(60):
+            await self._whole
+        return self.text
+
+    async def _stays(self) -> Any:
+        await asyncio.Event().wait()
+
+    async def _sent(self, message: Any) -> None:
+        self.status = message.get("status", self.status)
+        self.text += message.get("body", b"").decode()
+        self._news.set()
 
 
 # --- whoever was shut out ---------------------------------------------------------------------------------------------
@@ -42,15 +85,13 @@ async def test_an_open_page_shows_nothing_more_to_whoever_was_shut_out(
 ) -> None:
     async with room(tmp_path) as here, here.somebody("carol", "read") as carol:
         session = await here.asked(SUPPORT, order="1", cents=9_000)
-        looking = asyncio.create_task(carol.http.get(f"/sessions/{session.id}/live?view=conversation"))
-        await here.rt.caller.clock.sleep(0.3)
+        looking = Stream(carol, f"/sessions/{session.id}/live?view=conversation")
         await session.submit("seen by carol")
+        await looking.until("seen by carol")
         await shut_out(carol, here)
         await here.rt.caller.clock.sleep(1.1)  # what is sent within a second of the last look is sent
         await session.submit("a secret")
-        async with asyncio.timeout(20):
-            stream = (await looking).text
-        assert "seen by carol" in stream
+        stream = await looking.whole()
         assert "a secret" not in stream
         last = stream.rstrip().rpartition("\n\n")[2]
         assert last == "event: shut-out", "it ends the page"
@@ -113,12 +154,13 @@ async def test_a_stream_is_resumed_from_no_place_at_all(tmp_path: Path) -> None:
     async with room(tmp_path) as here:
         session = await here.asked(SUPPORT, order="1", cents=9_000)
         head = {**MEANT, "last-event-id": FAR}
-        looking = asyncio.create_task(here.http.get(f"/sessions/{session.id}/live", headers=head))
-        await here.rt.caller.clock.sleep(1.2)
+        looking = Stream(here, f"/sessions/{session.id}/live", head)
+        await looking.until("id: ")
+        await here.rt.caller.clock.sleep(1.1)
         await here.http.post("/sign-out")
         await session.submit("more")
-        async with asyncio.timeout(20):
-            assert (await looking).status_code == 200
+        await looking.whole()
+        assert looking.status == 200
 
 
 async def test_what_is_said_of_one_call_is_not_said_of_two(tmp_path: Path) -> None:

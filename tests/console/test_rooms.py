@@ -22,7 +22,7 @@ from remanence.console.entry import Doors
 from remanence.console.router import ROOMS, open_console
 from remanence.content import Text, ToolCall
 from remanence.core.builtins import ASK_HUMAN
-from remanence.core.state import Session
+from remanence.core.state import Session, waiting_on
 from remanence.errors import EffectInDoubt
 from remanence.events import ApprovalGiven, ToolResolved
 from remanence.models.scripted import Scripted, last_result, last_user_text, step_of
@@ -184,7 +184,7 @@ async def test_a_second_person_is_needed_where_the_rule_wants_one(tmp_path: Path
 async def test_questions_and_doubts_are_answered(tmp_path: Path) -> None:
     async with room(tmp_path) as here:
         question = {"question": "Which address?", "options": ["here", "there"]}
-        asks = await here.waiting(SUPPORT, f"ask_human {json.dumps(question)}", lambda s: s.turn and s.turn.calls)
+        asks = await here.waiting(SUPPORT, f"ask_human {json.dumps(question)}", lambda s: waiting_on(s) == "answer")
         doubts = await here.waiting(SUPPORT, 'mail {"to": "bob"}', lambda s: s.doubts)
         page = await here.look("/inbox")
         assert "Which address?" in page

@@ -67,7 +67,7 @@ async def test_the_courier_books_every_time(world: World) -> None:
 async def test_a_gate_holds_a_call_and_says_so(world: World, point: str, landed: int) -> None:
     world.arm("payments", "before" if point == "before" else "after")
     call = asyncio.ensure_future(world.refund(order="O-1", cents=10, reference="s:1:c"))
-    held = await world.caught(timeout_s=10.0)
+    held = await world.caught(timeout_s=60.0)
     assert (held.point, held.effect_key, held.pid) == (point, "s:1:c", os.getpid())
     assert len(world.refunds()) == len(world.arrivals()) == landed
     assert not call.done()

@@ -25,7 +25,7 @@ connection.close()
 async def come_and_go(file: Path) -> int:
     """Another process opens the database, counts its sessions and closes it; the last to close removes the log."""
     run = [sys.executable, "-c", COME_AND_GO, str(file)]
-    answer = await asyncio.to_thread(subprocess.run, run, check=True, timeout=30, capture_output=True, text=True)
+    answer = await asyncio.to_thread(subprocess.run, run, check=True, timeout=60, capture_output=True, text=True)
     return int(answer.stdout)
 
 

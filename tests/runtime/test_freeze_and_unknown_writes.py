@@ -101,7 +101,7 @@ async def test_an_intent_that_never_left_is_not_forgotten_by_a_process_that_ends
         await session.submit(call("refund", order="1", cents=1))
         await store.silent.wait()
     async with Remanence(agents=[shop.agent()], options=dataclasses.replace(options, database=database)) as rt:
-        state = await asyncio.wait_for(until(await rt.get(session.id), lambda s: s.doubts or s.turn is None), 10)
+        state = await asyncio.wait_for(until(await rt.get(session.id), lambda s: s.doubts or s.turn is None), 60)
         assert (len(state.doubts), shop.keys) == (1, [])
     await database.close()
 
@@ -201,7 +201,7 @@ async def test_a_call_looks_at_the_lease_right_before_it_begins(blocking: bool, 
     async with Remanence(agents=[agent], options=options) as rt:
         session = await rt.open(agent)
         await session.submit(f"{call('stall')}\n{call('post' if blocking else 'send')}")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await asyncio.to_thread(stalled.wait)
         await begins_once_the_store_is_back(session, shop, store, clock)
     await database.close()

@@ -112,8 +112,8 @@ async def test_projections_are_brought_up_to_date_in_idle_time(tmp_path: Path) -
         await until(session, lambda s: s.turn is None)
         while await rt.database.store.behind(SCREENS, limit=1) or await rt.database.store.behind("usage", limit=1):
             await rt.caller.clock.sleep(0.02)
-        (minute,) = (await rt.database.screens.overview("default", since=0)).minutes
-        assert minute.completed == 1
+        minutes = (await rt.database.screens.overview("default", since=0)).minutes
+        assert sum(minute.completed for minute in minutes) == 1  # a minute may be over in between
 
 
 async def test_a_journal_that_cannot_be_read_is_left_alone_until_it_grows(tmp_path: Path) -> None:

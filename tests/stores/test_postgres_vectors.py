@@ -65,7 +65,7 @@ async def test_a_vector_that_comes_while_its_memory_goes_does_not_stay(postgres_
         await run(postgres_database, SLOWLY)
         vectors = [MemoryVector(one.project, one.id, one.version, (1.0,) * DIMENSIONS)]
         keeping = asyncio.create_task(database.memory_vectors.keep("m", vectors))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not await run(postgres_database, ASLEEP):
                 pass
         removal = await database.memories.remove(MemorySelector(project=one.project, session="gone"))

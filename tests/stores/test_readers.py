@@ -62,7 +62,7 @@ async def test_a_long_read_goes_alone(location: Location) -> None:
     may_end = threading.Event()
 
     def long(connection: sqlite3.Connection) -> int:
-        may_end.wait(10)
+        may_end.wait(60)
         return 7
 
     waiting = asyncio.ensure_future(readers.run(long))

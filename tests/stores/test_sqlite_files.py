@@ -134,14 +134,17 @@ async def test_a_locked_database_says_so_and_recovers(db: SqliteDatabase, outsid
     assert (await db.store.append(said("now"))).head == 2
 
 
-async def test_a_write_waits_for_a_lock_that_is_given_back(db: SqliteDatabase, outsider: sqlite3.Connection) -> None:
+async def test_a_write_waits_for_a_lock_that_is_given_back(path: str) -> None:
+    db = await open_sqlite(path, lock_timeout_s=60)
     await db.store.append(opened())
-    outsider.execute("BEGIN IMMEDIATE")
-    waiting_write = asyncio.create_task(db.store.append(said("patient")))
-    await asyncio.sleep(0.02)
-    assert not waiting_write.done()
-    outsider.execute("ROLLBACK")
-    assert (await waiting_write).head == 2
+    with closing(sqlite3.connect(path, isolation_level=None)) as outsider:
+        outsider.execute("BEGIN IMMEDIATE")
+        waiting_write = asyncio.create_task(db.store.append(said("patient")))
+        await asyncio.sleep(0.02)
+        assert not waiting_write.done()
+        outsider.execute("ROLLBACK")
+        assert (await waiting_write).head == 2
+    await db.close()
 
 
 async def test_a_reader_that_stays_keeps_nobody_from_writing(db: SqliteDatabase, outsider: sqlite3.Connection) -> None:

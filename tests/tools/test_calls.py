@@ -151,7 +151,7 @@ async def test_a_plain_function_does_not_block_the_loop() -> None:
 
     @tool
     def act() -> bool:
-        return released.wait(10) and threading.get_ident() != thread
+        return released.wait(60) and threading.get_ident() != thread
 
     task = asyncio.create_task(call(act))
     await asyncio.sleep(0)

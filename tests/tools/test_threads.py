@@ -26,7 +26,7 @@ class Gate:
             self.inside += 1
             self.most = max(self.most, self.inside)
         self.entered.release()
-        assert self.opened.wait(30)
+        assert self.opened.wait(60)
         with self._lock:
             self.inside -= 1
         return threading.get_ident()
