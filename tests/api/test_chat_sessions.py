@@ -9,6 +9,7 @@ from typing import Any
 import openai
 import pytest
 from chat_server import OTHER, Server
+from msgspec.structs import replace
 from test_chat import FIND, chatting, script, user
 
 from remanence import Agent, tool
@@ -19,9 +20,10 @@ from remanence.commands.metering import AGENT
 from remanence.content import ToolResult, text_of
 from remanence.core.builtins import ASK_HUMAN
 from remanence.core.state import waiting_on
-from remanence.events import ModelReplied
+from remanence.events import ModelReplied, ToolStarted
 from remanence.models.scripted import Scripted
 from remanence.ports import ModelReply, ModelRequest, OnDelta
+from remanence.runtime.live import Hub
 from remanence.spec import AgentSpec
 from remanence.testing.scripted import Script, call, calls, dialogue, says
 
@@ -316,6 +318,29 @@ async def test_a_question_that_is_asked_before_anybody_listens_is_heard(database
             while waiting_on(await session.state()) != "answer":  # noqa: ASYNC110 - nobody else is told
                 await asyncio.sleep(0.01)
         pieces = [piece async for piece in answer(caller, Told(session.id, spec, sent.head, None, reader))]
+        assert pieces[0] == Words("Why?")
+        assert isinstance(pieces[-1], Done)
+
+
+async def test_a_question_that_is_in_the_journal_before_it_is_heard_is_no_conflict(database: str) -> None:
+    """What a turn wrote is in the journal a moment before those who follow it are told: they have heard of the first
+    call then, and not of the question."""
+    asks = calls(call("look", order="42"), call("ask_human", question="Why?"))
+    model = Scripted(Script(dialogues=(dialogue("", asks),)))
+    curious = Agent("curious", model="test", tools=[look, ASK_HUMAN])
+    async with chatting(database, model, agents=[curious]) as server:
+        caller, session = server.rt.caller, await server.rt.open("curious")
+        spec = await caller.database.specs.get((await session.state()).version)
+        sent = await sessions.send(caller, session.id, "go")
+        async with asyncio.timeout(60):
+            while waiting_on(await session.state()) != "answer":  # noqa: ASYNC110 - nobody else is told
+                await asyncio.sleep(0.01)
+        records = await caller.database.store.read(session.id, after=sent.head - 1)
+        begun = next(n for n, record in enumerate(records, start=1) if isinstance(record.event, ToolStarted))
+        slow = replace(caller, live=Hub(caller.clock))
+        reader = slow.live.subscribe(session.id)
+        slow.live.publish(session.id, *records[:begun])
+        pieces = [piece async for piece in answer(slow, Told(session.id, spec, sent.head, None, reader))]
         assert pieces[0] == Words("Why?")
         assert isinstance(pieces[-1], Done)
 

@@ -291,21 +291,26 @@ async def answer(caller: Caller, told: Told) -> AsyncGenerator[Piece]:
     reader = None if told.joined else told.reader
     if told.joined:
         told.reader.close()
+    heard, may_rest = after, False
     async for batch in follow_batches(caller, told.session, after=after, reader=reader):
-        events: list[Event] = []
         for item in batch:
             if isinstance(item, Delta):
                 for piece in listener.hear(item):
                     yield piece
-            elif item.position >= told.position:
-                events.append(item.event)
-                for piece in listener.take(item.event, item.position):
+            else:
+                heard = item.position
+                may_rest = may_rest or (heard >= told.position and isinstance(item.event, _MAY_REST))
+                for piece in listener.take(item.event, heard) if heard >= told.position else ():
                     yield piece
             if listener.done is not None:
                 yield listener.done
                 return
-        if any(isinstance(event, _MAY_REST) for event in events):
+        if may_rest:
             s = await state_of(caller, told.session)
+            # The journal may be ahead of what was heard: whether it is this turn that rests, and where, is heard then.
+            if s.head > heard:
+                continue
+            may_rest = False
             if done := _at_rest(s, listener):
                 yield done
                 return
