@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, cast
 from msgspec.structs import replace
 
 from remanence.agent import Agent
-from remanence.commands import approvals, sessions
+from remanence.commands import approvals, forks, sessions
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.follow import follow, follow_batches
 from remanence.commands.memory_handles import SessionMemory
@@ -116,7 +116,7 @@ class Session:
 
     async def fork(self, *, turn: int | None = None, position: int | None = None) -> Session:
         """A new session with the same past up to the end of a turn, or a position (default: now)."""
-        forked = await sessions.fork(self._caller, self.id, turn=turn, position=position)
+        forked = await forks.fork(self._caller, self.id, turn=turn, position=position)
         return Session(self._runtime, forked, self._if_busy, self.user)
 
     async def upgrade(self, agent: Agent | AgentSpec | str) -> Appended:

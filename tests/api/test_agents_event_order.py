@@ -23,7 +23,7 @@ from typist import Frame, settled_of
 from wire_server import KEY, WireServer
 
 from remanence import Agent, Remanence
-from remanence.commands import sessions
+from remanence.commands import forks
 from remanence.content import Part, Text, Thinking, ToolCall, ToolResult, Usage, text_of
 from remanence.errors import ModelError
 from remanence.ports import ModelReply, ModelRequest, OnDelta
@@ -343,7 +343,7 @@ def _own(client: Any) -> list[Any]:
 
 def test_a_fork_keeps_the_order_too(server: WireServer) -> None:
     async def forked(rt: Remanence) -> str:
-        return await sessions.fork(rt.caller, session, turn=1)
+        return await forks.fork(rt.caller, session, turn=1)
 
     with server.client(timeout=60) as client:
         session = opened(client, "one", agent_id="desk").id

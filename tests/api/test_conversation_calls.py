@@ -14,7 +14,7 @@ from chat_server import Server, serving
 from remanence import Agent, Remanence
 from remanence.api.responses.conversations import conversations_router
 from remanence.api.responses.responses import responses_router
-from remanence.commands import sessions
+from remanence.commands import forks, sessions
 from remanence.commands.caller import state_of
 from remanence.content import Part, Text, ToolCall, ToolResult, text_of
 from remanence.events import CancelAsked, TurnEnded
@@ -259,7 +259,7 @@ async def test_a_cancel_in_between_asks_no_model(server: Server, model: Scripted
 async def test_a_fork_in_between_has_no_open_call(server: Server, model: Scripted) -> None:
     client = server.client()
     talk = (await client.conversations.create(items=[user("go"), called("c1"), user("and?")])).id
-    forked = await sessions.fork(server.rt.caller, talk)
+    forked = await forks.fork(server.rt.caller, talk)
     s = await state_of(server.rt.caller, forked)
     assert (s.turn, s.queue) == (None, ())
     await client.responses.create(model="m", input=[output("c1")], conversation=talk)

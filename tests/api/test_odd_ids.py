@@ -11,7 +11,7 @@ import pytest
 from agents_client import follow, message, opened, said_in, send
 from wire_server import KEY, WireServer, serve
 
-from remanence.commands import sessions
+from remanence.commands import forks, sessions
 from remanence.commands.caller import state_of
 from remanence.commands.sessions import Opening
 from remanence.commands.transfer import export_session, import_session
@@ -57,7 +57,7 @@ def test_no_new_one(server: WireServer, name: str, tmp_path: Path) -> None:
     server.do(lambda rt: export_session(rt.caller, source.id, tmp_path / "s.zip"))
     for attempt in (
         lambda rt: sessions.open_session(rt.caller, spec, Opening(session=name)),
-        lambda rt: sessions.fork(rt.caller, source.id, opening=Opening(session=name)),
+        lambda rt: forks.fork(rt.caller, source.id, opening=Opening(session=name)),
         lambda rt: import_session(rt.caller, tmp_path / "s.zip", as_session=name),
     ):
         with pytest.raises(InvalidInput, match="cannot stand in an address") as refused:

@@ -15,7 +15,7 @@ from remanence.api.responses.kept import Kept, make_fold
 from remanence.api.responses.request import Echo
 from remanence.api.responses.responses import responses_router
 from remanence.app import Options, open_database
-from remanence.commands import sessions
+from remanence.commands import forks, sessions
 from remanence.content import Text, ToolCall, Usage, text_of
 from remanence.events import ModelReplied
 from remanence.models.scripted import Scripted
@@ -172,7 +172,7 @@ async def test_a_response_that_another_server_deleted_is_not_gone_on_from(databa
         one = await responses.create(model="m", input=said, tools=[TOOL])
         session = one.id.removeprefix("resp_").rpartition("_")[0]
         if stands_on_it == "a fork":
-            await sessions.fork(other.caller, session)
+            await forks.fork(other.caller, session)
         await elsewhere.delete(one.id)
         before = await rt.database.store.read(session)
         seen: Any = [{"type": "function_call_output", "call_id": getattr(one.output[0], "call_id", ""), "output": "-"}]

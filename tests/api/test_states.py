@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remanence import Agent, Remanence
-from remanence.commands import sessions
+from remanence.commands import forks, sessions
 from remanence.commands.caller import States, state_in
 from remanence.commands.given import erase
 from remanence.commands.sessions import Opening
@@ -35,7 +35,7 @@ async def test_a_look_is_what_the_journal_says_whoever_wrote(database: str) -> N
             assert await states.look(store, session) == await state_in(store, session)
             await sessions.send(caller, session, "Hello.")
             assert await states.look(store, session) == await state_in(store, session)
-        forked = await sessions.fork(there.caller, session, position=3)
+        forked = await forks.fork(there.caller, session, position=3)
         await sessions.send(there.caller, forked, "Good evening.")
         for name in (forked, session, forked):
             assert await states.look(store, name) == await state_in(store, name)

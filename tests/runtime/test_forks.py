@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 
 from remanence import Remanence
-from remanence.commands import sessions
+from remanence.commands import forks, sessions
 from remanence.commands.caller import Caller, state_in, state_of
 from remanence.content import Text, Usage
 from remanence.core.session import evolve, fold
@@ -129,11 +129,11 @@ async def counted(url: str) -> AsyncIterator[Counted]:
 async def test_a_fork_reads_as_little_at_an_early_turn_as_at_a_late_one(counted: Counted, turn: int) -> None:
     caller = counted.caller
     counted.taken()
-    forked = await sessions.fork(caller, NAME, turn=turn)
+    forked = await forks.fork(caller, NAME, turn=turn)
     assert counted.taken() <= RECORDS_MAX
-    by_position = await sessions.fork(caller, NAME, position=end_of(turn))
+    by_position = await forks.fork(caller, NAME, position=end_of(turn))
     assert counted.taken() <= SNAPSHOT_EVERY_RECORDS + PER_TURN
-    again = await sessions.fork(caller, by_position, position=end_of(max(1, turn // 2)))
+    again = await forks.fork(caller, by_position, position=end_of(max(1, turn // 2)))
     assert counted.taken() <= SNAPSHOT_EVERY_RECORDS + PER_TURN, "a fork knows its past by its source's snapshots"
     state = await state_of(caller, forked)
     assert (state.id, state.turns, state.head) == (forked, turn, end_of(turn) + 1)
@@ -151,16 +151,16 @@ async def test_the_state_at_a_position_is_what_is_folded_from_the_first_record(c
 
 async def test_a_turn_and_a_position_at_once_are_refused(counted: Counted) -> None:
     with pytest.raises(InvalidInput, match="not both"):
-        await sessions.fork(counted.caller, NAME, turn=1, position=2)
+        await forks.fork(counted.caller, NAME, turn=1, position=2)
 
 
 async def test_a_turn_or_a_position_that_is_not_there_is_said_without_reading_it_all(counted: Counted) -> None:
     counted.taken()
     for turn in (-1, 0, TURNS + 1):
         with pytest.raises(NotFound, match="no finished turn"):
-            await sessions.fork(counted.caller, NAME, turn=turn)
+            await forks.fork(counted.caller, NAME, turn=turn)
         assert counted.taken() <= RECORDS_MAX
     for position in (-1, 0, end_of(TURNS) + 1):
         with pytest.raises(InvalidInput, match=f"positions 1 to {end_of(TURNS)}"):
-            await sessions.fork(counted.caller, NAME, position=position)
+            await forks.fork(counted.caller, NAME, position=position)
         assert counted.taken() <= SNAPSHOT_EVERY_RECORDS + PER_TURN

@@ -49,9 +49,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def fork_of(rt) -> str:
-    from remanence.commands.sessions import fork
+    from remanence.commands import forks
 
-    return await fork(rt.caller, "root", opening=Opening(session="fork"))
+    return await forks.fork(rt.caller, "root", opening=Opening(session="fork"))
 
 
 def damaged(written: Path, tmp_path: Path, damage: Damage) -> str:

@@ -17,8 +17,9 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from remanence import Remanence
+from remanence.commands import forks
 from remanence.commands.caller import state_of
-from remanence.commands.sessions import Opening, fork
+from remanence.commands.sessions import Opening
 from remanence.commands.transfer import verify_session
 from remanence.commands.verification import mend_session
 from remanence.core.snapshots import decode_snapshot, encode_snapshot
@@ -37,7 +38,7 @@ async def written(url: str) -> AsyncIterator[tuple[Remanence, Change]]:
             await session.send(f"hello {number}")
         await erase(rt, "s", 2)
         await session.send("bye")
-        forked = await rt.get(await fork(rt.caller, "s", opening=Opening(session="fork")))
+        forked = await rt.get(await forks.fork(rt.caller, "s", opening=Opening(session="fork")))
         await forked.send("hello there")
     async with runtime(url, World(), worker=False) as rt:
         yield rt, changing(url)

@@ -30,11 +30,13 @@ import msgspec
 import structlog
 from fastapi import Header, Request, Response
 from msgspec.structs import replace
+from pydantic import BaseModel
 from starlette.types import Message, Receive, Scope, Send
 
 from remanence.api.bound_keys import path_of
 from remanence.commands.caller import Caller
 from remanence.commands.given import Key
+from remanence.commands.sessions import Once
 from remanence.content import digest_of
 from remanence.errors import Conflict, KeyReused, NotFound, RemanenceError
 from remanence.ports import Entry, EntryQuery
@@ -47,6 +49,7 @@ __all__ = [
     "digest_of_request",
     "found_before",
     "once",
+    "once_under",
     "only_once",
     "remember",
     "reused",
@@ -121,6 +124,12 @@ async def digest_of_request(request: Request, *beside: str | None) -> str:
         body = msgspec.json.encode(await request.json(), order="sorted") if body else b""
     named = f"{request.method} {path_of(request)}?{request.url.query}"
     return digest_of(named.encode(), body, *(str(text).encode() for text in beside))
+
+
+def once_under(key: str | None, verb: str, body: BaseModel) -> Once | None:
+    """What a word about a session is journaled under: it is said once, also when its first server died before it
+    answered. `verb` keeps it apart from what is said in the session, which has keys of its own."""
+    return Once(f"{verb}:{key}", body.model_dump()) if key else None
 
 
 async def only_once(caller: Caller, key: str, digest: str, make: Callable[[], Awaitable[Response]]) -> Response:

@@ -9,7 +9,7 @@ from typing import IO
 from remanence.app import Remanence
 from remanence.cli.reach import Holder, Reach, Said
 from remanence.cli.reach_memory import MemoryAtStore
-from remanence.commands import approvals, controls, keys, sessions, transfer, usage, verification
+from remanence.commands import approvals, controls, forks, keys, sessions, transfer, usage, verification
 from remanence.commands.approvals import Resolution, Ruling
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.controls import Unit
@@ -119,7 +119,7 @@ class _Steering(_Over):
 
     async def fork(self, session: str, *, turn: int | None, position: int | None, title: str) -> SessionRowShape:
         opening = Opening(title=title)
-        made = await sessions.fork(self._caller, session, position=position, turn=turn, opening=opening)
+        made = await forks.fork(self._caller, session, position=position, turn=turn, opening=opening)
         return SessionRowShape.of(await self._database.views.session(made))
 
     async def freeze(self, session: str, reason: str) -> FreezeShape:

@@ -108,9 +108,9 @@ async def approve(
     return await rule(caller, session, call, Ruling(decision, note, expires_s))
 
 
-async def rule(caller: Caller, session: str, call: str, ruling: Ruling) -> Appended:
-    """As `approve`."""
-    return await together(caller, session, lambda s, _: ruled(caller, s, call, ruling))
+async def rule(caller: Caller, session: str, call: str, ruling: Ruling, *, once: Once | None = None) -> Appended:
+    """As `approve`; once under a key."""
+    return await together(caller, session, lambda s, _: ruled(caller, s, call, ruling), once=once)
 
 
 def ruled(caller: Caller, s: Session, call: str, ruling: Ruling) -> ApprovalGiven:
@@ -162,12 +162,14 @@ class Resolution(msgspec.Struct, frozen=True):
     note: str = ""
 
 
-async def resolve(caller: Caller, session: str, call: str, resolution: Resolution) -> Appended:
-    """Settle a doubt.
+async def resolve(
+    caller: Caller, session: str, call: str, resolution: Resolution, *, once: Once | None = None
+) -> Appended:
+    """Settle a doubt, once under a key.
 
     Raises NotFound when there is no such doubt, Conflict for `run_again` once the turn has ended, TooLarge.
     """
-    return await together(caller, session, lambda s, _: resolved(caller, s, call, resolution))
+    return await together(caller, session, lambda s, _: resolved(caller, s, call, resolution), once=once)
 
 
 def resolved(caller: Caller, s: Session, call: str, resolution: Resolution) -> ToolResolved:

@@ -25,10 +25,9 @@ from remanence.commands.caller import (
 from remanence.content import Part, Text
 from remanence.core.context import shown_bytes
 from remanence.core.session import evolve
-from remanence.core.snapshots import encode_snapshot
 from remanence.core.state import Session
 from remanence.core.summary import summary_of
-from remanence.errors import Busy, Conflict, InvalidInput, NotFound
+from remanence.errors import Busy, Conflict, InvalidInput, KeyReused
 from remanence.events import (
     CancelAsked,
     Event,
@@ -36,15 +35,12 @@ from remanence.events import (
     Recorded,
     SessionAnnotated,
     SessionDeleted,
-    SessionForked,
     SessionFrozen,
     SessionOpened,
     SessionThawed,
     SessionUpgraded,
-    TurnEnded,
-    TurnStarted,
 )
-from remanence.ports import Appended, Budget, Fork, Write
+from remanence.ports import Appended, Budget, Write
 from remanence.spec import AgentSpec, IfBusy, policy_digest
 from remanence.stores.rows import payload_of
 
@@ -58,7 +54,6 @@ __all__ = [
     "check_input",
     "check_said",
     "delete",
-    "fork",
     "freeze",
     "open_session",
     "said",
@@ -68,8 +63,6 @@ __all__ = [
 ]
 
 _TRIES = 4
-_LOOK_RECORDS, _LOOK_RECORDS_MAX = 8, 2_000
-"""Read at a time to tell which turn it is: an ordinary one has about as many, a long one thousands."""
 LONG_INPUT_CHARS = 4_096
 """Shorter inputs are always shown whole: no limit of a result is smaller in earnest."""
 
@@ -94,7 +87,7 @@ async def open_session(caller: Caller, spec: AgentSpec, opening: Opening | None 
     """
     opening = opening or Opening()
     session = opening.session or caller.make_id("sess")
-    _check_opening(session, opening)
+    check_opening(session, opening)
     now = caller.clock.now()
     version = await caller.database.specs.put(spec, project=caller.project, at=now)
     opened = SessionOpened(
@@ -116,7 +109,7 @@ async def open_session(caller: Caller, spec: AgentSpec, opening: Opening | None 
             at=now,
             actor=caller.actor,
             expect=0,
-            limits=_limits(spec, session, opening.limit),
+            limits=limits_of(spec, session, opening.limit),
             summary=summary_of(evolve(Session(session), record), spec),
             key=f"open:{caller.project}:{opening.key}" if opening.key else None,
             key_digest=body_digest((opened, opening.session, *(() if opening.limit is None else (opening.limit,)))),
@@ -125,7 +118,7 @@ async def open_session(caller: Caller, spec: AgentSpec, opening: Opening | None 
     return appended.records[0].session
 
 
-def _check_opening(session: str, opening: Opening) -> None:
+def check_opening(session: str, opening: Opening) -> None:
     """Refuse what not every database could hold: a session may be moved from one to another."""
     check_new_session(session)
     for name, text in (("user", opening.user), ("title", opening.title)):
@@ -133,7 +126,7 @@ def _check_opening(session: str, opening: Opening) -> None:
             raise InvalidInput(f"The {name} holds a NUL character. Nothing was written; leave it out.", param=name)
 
 
-def _limits(spec: AgentSpec, session: str, own: int | None = None) -> tuple[Budget, ...]:
+def limits_of(spec: AgentSpec, session: str, own: int | None = None) -> tuple[Budget, ...]:
     """The budgets that the agent's limits give each of its sessions. `own`: the session's own limit of money."""
     scope, limits = f"session:{session}", list[Budget]()
     usd_micros = spec.limits.session_usd_micros if own is None else own
@@ -278,7 +271,7 @@ async def tell(
         caller.actor,
         expect=expect,
         wake=wake,
-        limits=_limits(await caller.database.specs.get(upgraded[-1]), session) if upgraded else (),
+        limits=limits_of(await caller.database.specs.get(upgraded[-1]), session) if upgraded else (),
         summary=summary,
         key=bound.name if bound else None,
         key_digest=bound.digest if bound else "",
@@ -286,18 +279,25 @@ async def tell(
     return await commit(caller, write)
 
 
-async def tell_surely(caller: Caller, session: str, event: Event, check: Callable[[Session], None]) -> Appended:
+async def tell_surely(
+    caller: Caller, session: str, event: Event, check: Callable[[Session], None], once: Once | None = None
+) -> Appended:
     """Append a fact about the session as a whole, with its row. `check` is asked at each try, and raises where the fact
     means nothing. A session that is written to all the time gets the fact alone: a freeze waits for no quiet moment.
-    Whether it meant nothing by then is asked of the session as it was just before."""
+    Whether it meant nothing by then is asked of the session as it was just before. Under a key that was used before:
+    what it was."""
+    if (before := await told_before(caller, session, once)) is not None:
+        return before
     for _ in range(_TRIES):
         s = await state_of(caller, session)
         check(s)
         try:
-            return await tell(caller, session, event, seen=s)
+            return await tell(caller, session, event, seen=s, once=once)
+        except KeyReused:
+            raise
         except Conflict:
             continue
-    told = await tell(caller, session, event)
+    told = await tell(caller, session, event, once=once)
     check(await state_in(caller.database.store, session, upto=told.records[0].position - 1))
     return told
 
@@ -316,10 +316,12 @@ def _bound(session: str, once: Once | Bound | None) -> Bound | None:
     return Bound(f"tell:{session}:{once.key}", body_digest(once.body)) if isinstance(once, Once) else once
 
 
-async def cancel(caller: Caller, session: str, *, reason: str = "") -> Appended:
+async def cancel(caller: Caller, session: str, *, reason: str = "", once: Once | None = None) -> Appended:
     """Ask the running turn to stop, or the next one when its input is still queued. What already happened is reported
-    in its `TurnEnded`. Conflict when there is none."""
-    return await tell(caller, session, cancelled(caller, await state_of(caller, session), reason))
+    in its `TurnEnded`. Conflict when there is none. Under a key once: it stops no later turn."""
+    if (before := await told_before(caller, session, once)) is not None:
+        return before
+    return await tell(caller, session, cancelled(caller, await state_of(caller, session), reason), once=once)
 
 
 def cancelled(caller: Caller, s: Session, reason: str = "") -> CancelAsked:
@@ -329,26 +331,27 @@ def cancelled(caller: Caller, s: Session, reason: str = "") -> CancelAsked:
     return CancelAsked(caller.actor, reason, s.turn.number if s.turn else s.turns + 1)
 
 
-async def freeze(caller: Caller, session: str, *, reason: str = "") -> Session:
-    """Freeze one session: after this returns, no effect can start in it. `last_effect` of the state is the proof."""
+async def freeze(caller: Caller, session: str, *, reason: str = "", once: Once | None = None) -> Session:
+    """Freeze one session: after this returns, no effect can start in it. `last_effect` of the state is the proof.
+    Under a key once: the session as it is now is the answer, whatever was done to it since."""
 
     def check(s: Session) -> None:
         if s.frozen is not None:
             words = f"Session {session} is frozen already ({s.frozen}), and stays so until it is thawed."
             raise Conflict(words).because("frozen_already", session=session)
 
-    await tell_surely(caller, session, SessionFrozen(caller.actor, reason), check)
+    await tell_surely(caller, session, SessionFrozen(caller.actor, reason), check, once)
     return await state_of(caller, session)
 
 
-async def thaw(caller: Caller, session: str, *, reason: str = "") -> Session:
-    """Lift the freeze of one session; it goes on where it was."""
+async def thaw(caller: Caller, session: str, *, reason: str = "", once: Once | None = None) -> Session:
+    """Lift the freeze of one session; it goes on where it was. Once under a key, as `freeze`."""
 
     def check(s: Session) -> None:
         if s.frozen is None:
             raise Conflict(f"Session {session} is not frozen.").because("not_frozen", session=session)
 
-    await tell_surely(caller, session, SessionThawed(caller.actor, reason), check)
+    await tell_surely(caller, session, SessionThawed(caller.actor, reason), check, once)
     return await state_of(caller, session)
 
 
@@ -384,106 +387,3 @@ async def delete(caller: Caller, session: str, *, reason: str = "") -> Appended:
             raise Conflict(f"Session {session} was deleted before. It stays so.")
 
     return await tell_surely(caller, session, SessionDeleted(caller.actor, reason), check)
-
-
-# --- forks ------------------------------------------------------------------------------------------------------------
-
-
-async def fork(
-    caller: Caller, source: str, *, position: int | None = None, turn: int | None = None, opening: Opening | None = None
-) -> str:
-    """A new session that shares `source`'s past up to a position, or to the end of a turn; nothing is copied.
-
-    An open turn is not carried over: the fork starts at rest. Raises NotFound, InvalidInput.
-    """
-    opening = opening or Opening()
-    if turn is not None and position is not None:
-        raise InvalidInput("Give a turn or a position to fork at, not both. Nothing was made.", param="turn")
-    if turn is not None:
-        position = await _end_of_turn(caller, source, turn)
-    session = opening.session or caller.make_id("sess")
-    _check_opening(session, opening)
-    for tries in range(1, _TRIES + 1):
-        try:
-            await _fork_at(caller, source, position, session, opening)
-            break
-        except Conflict as error:
-            if error.reason != "redacted_meanwhile" or tries == _TRIES:
-                raise
-    return session
-
-
-async def _fork_at(caller: Caller, source: str, position: int | None, session: str, opening: Opening) -> None:
-    seen = (await caller.database.views.session(source)).head if position is not None else None
-    past, now = await _state_at(caller, source, position), caller.clock.now()
-    forked = SessionForked(source, past.head, opening.title, opening.user, opening.metadata)
-    record = Recorded(session, past.head + 1, now, 0, caller.actor, forked)
-    state = evolve(msgspec.structs.replace(past, id=session), record)
-    spec = await caller.database.specs.get(state.version)
-    await commit(
-        caller,
-        Write(
-            session=session,
-            events=(forked,),
-            at=now,
-            actor=caller.actor,
-            expect=past.head,
-            limits=_limits(spec, session, opening.limit),
-            summary=summary_of(state, spec),
-            snapshot=encode_snapshot(state),
-            fork=Fork(source, past.head),
-            seen=past.head if seen is None else seen,
-        ),
-    )
-
-
-async def _state_at(caller: Caller, session: str, position: int | None) -> Session:
-    """The state at a position: from the snapshot before it."""
-    if position is None:
-        return await state_of(caller, session)
-    s = await state_in(caller.database.store, session, upto=position)
-    if position != s.head or not position:
-        head = (await caller.database.views.session(session)).head
-        raise InvalidInput(f"Session {session} has positions 1 to {head}; {position} is not one of them.").because(
-            "no_position", session=session, head=head, position=position
-        )
-    return s
-
-
-async def _end_of_turn(caller: Caller, session: str, turn: int) -> int:
-    """Where a turn ended. Turns are numbered in order, so it is looked for by halves: a few records of each."""
-    low, high = 0, (await caller.database.views.session(session)).head
-    while high - low > _LOOK_RECORDS:
-        middle = (low + high) // 2
-        begun = await _next_turn(caller, session, middle)
-        low, high = (middle, high) if begun is not None and begun < turn else (low, middle)
-    records, limit = await caller.database.store.read(session, after=low, limit=_LOOK_RECORDS), _LOOK_RECORDS
-    while records:
-        for record in records:
-            match record.event:
-                case TurnEnded(turn=number) if number == turn:
-                    return record.position
-                case TurnStarted(turn=number) | TurnEnded(turn=number) if number > turn:
-                    raise _no_turn(session, turn)
-                case _:
-                    pass
-        limit = min(2 * limit, _LOOK_RECORDS_MAX)  # a turn may be long
-        records = await caller.database.store.read(session, after=records[-1].position, limit=limit)
-    raise _no_turn(session, turn)
-
-
-def _no_turn(session: str, turn: int) -> NotFound:
-    words = (
-        f"Session {session} has no finished turn {turn}. Nothing was made; `remanence sessions get` counts its turns."
-    )
-    return NotFound(words).because("no_such_turn", session=session, turn=turn)
-
-
-async def _next_turn(caller: Caller, session: str, after: int) -> int | None:
-    """The turn that begins or ends first after a position, or None."""
-    while records := await caller.database.store.read(session, after=after, limit=_LOOK_RECORDS):
-        for record in records:
-            if isinstance(record.event, TurnStarted | TurnEnded):
-                return record.event.turn
-        after = records[-1].position
-    return None

@@ -14,7 +14,7 @@ from typing import IO, Annotated, cast
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
-from remanence.commands import approvals, controls, sessions, transfer
+from remanence.commands import approvals, controls, forks, sessions, transfer
 from remanence.commands.caller import state_of
 from remanence.commands.sessions import Opening
 from remanence.console.cost import amount_of
@@ -70,7 +70,7 @@ async def fork(frame: Talking, session: str, turn: _Place = None, position: _Pla
     """A new session with the same past, up to the end of a turn, a record, or now; go there."""
     s = await _owned(frame, session)
     opening = Opening(user=s.user, title=s.title, metadata=s.metadata)
-    forked = await sessions.fork(frame.caller, session, turn=turn, position=position, opening=opening)
+    forked = await forks.fork(frame.caller, session, turn=turn, position=position, opening=opening)
     return frame.go(f"/sessions/{forked}")
 
 

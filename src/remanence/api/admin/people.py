@@ -19,9 +19,10 @@ from remanence.api.admin.shapes import (
 )
 from remanence.api.auth import owned_session
 from remanence.api.bodies import JsonRoute
-from remanence.api.once import once
+from remanence.api.once import IdempotencyKey, once, once_under
 from remanence.api.router import Face
 from remanence.commands import approvals, controls
+from remanence.commands.approvals import Resolution, Ruling
 from remanence.commands.caller import Caller
 from remanence.commands.shapes import ApprovalShape, DoubtShape, FreezeShape, SentShape, SettledShape
 from remanence.content import Text
@@ -44,21 +45,28 @@ async def list_approvals(caller: Admin, session: str | None = None, limit: _Limi
 
 @people_router.post("/approvals/{session}/{call}", summary="Approve or deny a call", response_model=shown(SettledShape))
 @once
-async def decide_approval(caller: Admin, session: str, call: str, body: DecisionBody) -> Response:
+async def decide_approval(
+    caller: Admin, session: str, call: str, body: DecisionBody, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Answer one exact call, in the name of the key: bound to its arguments and its policy, used once."""
     await owned_session(caller, session)
-    given = await approvals.approve(
-        caller, session, call, decision=body.decision, note=body.note, expires_s=body.expires_s
+    ruling, once_only = (
+        Ruling(body.decision, body.note, body.expires_s),
+        once_under(idempotency_key, f"decide:{call}", body),
     )
+    given = await approvals.rule(caller, session, call, ruling, once=once_only)
     return json_answer(SettledShape(session, call, body.decision, caller.actor, given.head))
 
 
 @people_router.post("/questions/{session}/{call}", summary="Answer a question", response_model=shown(SentShape))
 @once
-async def answer_question(caller: Admin, session: str, call: str, body: AnswerBody) -> Response:
+async def answer_question(
+    caller: Admin, session: str, call: str, body: AnswerBody, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Answer what the agent asked."""
     await owned_session(caller, session)
-    given = await approvals.answer(caller, session, call, (Text(body.text),))
+    once_only = once_under(idempotency_key, f"answer:{call}", body)
+    given = await approvals.answer(caller, session, call, (Text(body.text),), once=once_only)
     return json_answer(SentShape(session, given.head, given.replayed))
 
 
@@ -73,10 +81,16 @@ async def list_doubts(caller: Admin, session: str | None = None, limit: _Limit =
 
 @people_router.post("/doubts/{session}/{call}", summary="Settle a doubt", response_model=shown(SettledShape))
 @once
-async def resolve_doubt(caller: Admin, session: str, call: str, body: ResolutionBody) -> Response:
+async def resolve_doubt(
+    caller: Admin, session: str, call: str, body: ResolutionBody, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Say that it happened (with this result), that it did not and shall run, or give it up."""
     await owned_session(caller, session)
-    given = await approvals.resolve(caller, session, call, approvals.Resolution(body.outcome, body.result, body.note))
+    resolution, once_only = (
+        Resolution(body.outcome, body.result, body.note),
+        once_under(idempotency_key, f"resolve:{call}", body),
+    )
+    given = await approvals.resolve(caller, session, call, resolution, once=once_only)
     return json_answer(SettledShape(session, call, body.outcome, caller.actor, given.head))
 
 

@@ -30,9 +30,9 @@ from remanence.api.admin.shapes import (
 )
 from remanence.api.auth import owned_session
 from remanence.api.bodies import JsonRoute
-from remanence.api.once import IdempotencyKey, once, only_once
+from remanence.api.once import IdempotencyKey, once, once_under, only_once
 from remanence.api.router import Face
-from remanence.commands import approvals, sessions, transfer, verification, versions
+from remanence.commands import approvals, forks, sessions, transfer, verification, versions
 from remanence.commands.chosen import chosen_id
 from remanence.commands.lists import list_sessions, tag_of
 from remanence.commands.prompts import PromptShape, past_prompt
@@ -232,37 +232,47 @@ async def send_input(caller: Admin, session: str, body: SendBody, idempotency_ke
     "/sessions/{session}/cancel", status_code=202, summary="Cancel the turn", response_model=shown(SentShape)
 )
 @once
-async def cancel_turn(caller: Admin, session: str, body: CancelBody) -> Response:
+async def cancel_turn(
+    caller: Admin, session: str, body: CancelBody, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Ask the running turn to stop, or the next one when its input is still queued."""
     await owned_session(caller, session)
-    appended = await sessions.cancel(caller, session, reason=body.reason)
+    appended = await sessions.cancel(
+        caller, session, reason=body.reason, once=once_under(idempotency_key, "cancel", body)
+    )
     return json_answer(SentShape(session, appended.head, appended.replayed), status=202)
 
 
 @sessions_router.post("/sessions/{session}/fork", status_code=201, summary="Fork", response_model=shown(SessionShape))
 @once
-async def fork_session(caller: Admin, session: str, body: ForkBody) -> Response:
+async def fork_session(caller: Admin, session: str, body: ForkBody, idempotency_key: IdempotencyKey = None) -> Response:
     """A new session with the same past up to the end of a turn, or a position. Nothing is copied."""
     s = await owned_session(caller, session)
-    opening = Opening(user=s.user, title=body.title or s.title, metadata=s.metadata)
-    forked = await sessions.fork(caller, session, turn=body.turn, position=body.position, opening=opening)
+    opening = Opening(user=s.user, title=body.title or s.title, metadata=s.metadata, key=idempotency_key)
+    forked = await forks.fork(caller, session, turn=body.turn, position=body.position, opening=opening)
     return json_answer(SessionShape.of(await owned_session(caller, forked), []), status=201)
 
 
 @sessions_router.post("/sessions/{session}/freeze", summary="Freeze a session", response_model=shown(SessionShape))
 @once
-async def freeze_session(caller: Admin, session: str, body: ReasonBody) -> Response:
+async def freeze_session(
+    caller: Admin, session: str, body: ReasonBody, idempotency_key: IdempotencyKey = None
+) -> Response:
     """No effect starts in it once this answers; `last_effect` is the proof."""
     await owned_session(caller, session)
-    return json_answer(SessionShape.of(await sessions.freeze(caller, session, reason=body.reason), []))
+    once_only = once_under(idempotency_key, "freeze", body)
+    return json_answer(SessionShape.of(await sessions.freeze(caller, session, reason=body.reason, once=once_only), []))
 
 
 @sessions_router.post("/sessions/{session}/thaw", summary="Thaw a session", response_model=shown(SessionShape))
 @once
-async def thaw_session(caller: Admin, session: str, body: ReasonBody) -> Response:
+async def thaw_session(
+    caller: Admin, session: str, body: ReasonBody, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Lift its freeze; it goes on where it was."""
     await owned_session(caller, session)
-    return json_answer(SessionShape.of(await sessions.thaw(caller, session, reason=body.reason), []))
+    once_only = once_under(idempotency_key, "thaw", body)
+    return json_answer(SessionShape.of(await sessions.thaw(caller, session, reason=body.reason, once=once_only), []))
 
 
 # --- moving -----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from remanence.api.chat.answer import Done, Finish, Piece, ReplyPieces, Words, f
 from remanence.api.chat.request import Asked
 from remanence.api.named import Named
 from remanence.api.once import found_before, remember
-from remanence.commands import given, sessions
+from remanence.commands import forks, given, sessions
 from remanence.commands.caller import Caller, state_in, state_of
 from remanence.commands.controls import hold_over
 from remanence.commands.follow import follow_batches
@@ -127,7 +127,7 @@ async def _tell(caller: Caller, found: Named, asked: Asked, wanted: Wanted) -> T
     plan = reconcile(here, asked.messages, first=1)
     if isinstance(plan, Branch):
         opening = Opening(user=s.user, title=s.title, metadata=_together(s, asked))
-        made = await sessions.fork(caller, session, position=plan.position, opening=opening)
+        made = await forks.fork(caller, session, position=plan.position, opening=opening)
         return await _say(caller, await state_of(caller, made), spec, plan.messages, key)
     if isinstance(plan, Join):
         joins = await caller.database.store.read(session, after=plan.position - 1, limit=1)

@@ -46,7 +46,7 @@ from remanence.api.responses.takeover import taken_over
 from remanence.api.responses.talks import Talk, add_spoken, find_talk, open_talk
 from remanence.api.responses.ties import ruled, session_of, without_past
 from remanence.api.unfit import check_pictures, check_settings
-from remanence.commands import approvals, sessions
+from remanence.commands import approvals, forks, sessions
 from remanence.commands.approvals import Ruling
 from remanence.commands.caller import Caller, state_in, state_of
 from remanence.commands.controls import hold_over
@@ -391,7 +391,7 @@ async def _after(
         return await _fork_before_reply(caller, previous, fold, opening)
     if s.turn is None and not s.queue and not await _moved(caller, s, fold.end):
         return s, ()
-    forked = await sessions.fork(caller, previous.session, position=fold.end, opening=opening)
+    forked = await forks.fork(caller, previous.session, position=fold.end, opening=opening)
     return await state_of(caller, forked), ()
 
 
@@ -410,7 +410,7 @@ async def _fork_before_reply(
 ) -> tuple[Session, tuple[Message, ...]]:
     """Another set of outputs for calls that were answered already: the reply is told again in a fork before it."""
     assert fold.reply is not None
-    forked = await sessions.fork(caller, previous.session, position=fold.reply_at - 1, opening=opening)
+    forked = await forks.fork(caller, previous.session, position=fold.reply_at - 1, opening=opening)
     return await state_of(caller, forked), (Message("assistant", fold.reply.parts),)
 
 
