@@ -7,6 +7,8 @@ import pty
 import select
 import signal
 import termios
+import threading
+from collections.abc import Callable
 
 from cli_project import command_line
 
@@ -27,7 +29,7 @@ class Terminal:
     def until(self, words: str) -> str:
         """Read until the words are shown; what was shown since the last time, up to them."""
         while words not in self._rest:
-            ready, _, _ = select.select([self._fd], [], [], 30)
+            ready, _, _ = select.select([self._fd], [], [], 60)
             assert ready, f"{words!r} was not shown after {self._rest!r}"
             self._rest += os.read(self._fd, 65536).decode(errors="replace")
         before, found, self._rest = self._rest.partition(words)
@@ -46,15 +48,17 @@ class Terminal:
         which a prompt is being drawn is heard at the next key."""
         self.interrupt()
         while words not in self._rest:
-            if select.select([self._fd], [], [], 3)[0]:
+            if select.select([self._fd], [], [], 10)[0]:
                 self._rest += os.read(self._fd, 65536).decode(errors="replace")
             else:
                 self.interrupt()
         self.until(words)
 
-    def hang_up(self) -> int:
-        """Close the terminal as its window is closed; the exit code."""
+    def hang_up(self, afterwards: Callable[[], object]) -> int:
+        """Close the terminal as its window is closed; the exit code. What happens `afterwards` does so after a while."""
         os.close(self._fd)
+        threading.Event().wait(1.5)  # until it has heard of it: nobody is there any more to whom it could be shown
+        afterwards()
         return os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
 
     def close(self) -> int:

@@ -39,8 +39,7 @@ def begun(verb: str, cli: Run) -> Terminal:
 @pytest.mark.parametrize("verb", ["chat", "run", "attach"])
 def test_a_terminal_that_is_closed_leaves_in_order(verb: str, project: Path, cli: Run) -> None:
     there = begun(verb, cli)
-    threading.Timer(0.5, Path("go").touch).start()
-    assert there.hang_up() == (0 if verb == "chat" else 130)
+    assert there.hang_up(Path("go").touch) == (0 if verb == "chat" else 130)
     # The call was given time, and the session was given back: nothing runs twice, nobody waits for a lease.
     assert kinds(cli).count("ToolReturned") == 1
     assert cli("sessions", "list", "-o", "json").json[0]["status"] != "idle"
@@ -79,8 +78,7 @@ def test_chat_is_left_in_a_call(times: int, project: Path, cli: Run) -> None:
     chat.until("The turn goes on. Enter follows it")
     chat.until("> ")
     threading.Event().wait(1)  # until it listens: what comes while a prompt is being made is heard at the next key
-    chat.interrupt()
-    chat.until("Come back with:")
+    chat.interrupt_until("Come back with:")
     chat.until("Calls that run are given time to finish (Ctrl-C again leaves at once).")
     for _ in range(times - 2):
         chat.interrupt()

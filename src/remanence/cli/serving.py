@@ -140,8 +140,9 @@ def answers_to(host: str, hosts: tuple[str, ...]) -> list[str]:
 # --- the end ----------------------------------------------------------------------------------------------------------
 
 
-ECHO_S = 0.1
-"""Who ends a process may signal it, and then its whole group with it, as `timeout` does: one word, said twice."""
+ECHO_S = 1.0
+"""Who ends a process may signal it, and then its whole group with it, as `timeout` does: one word, said twice. On a
+busy machine some time passes between the two, and before each is heard."""
 
 
 class Ending:

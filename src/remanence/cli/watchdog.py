@@ -50,6 +50,8 @@ class Watchdog:
         self._leave_s = leave_s
         self._heard, self._wake = socket.socketpair()
         self._code: int | None = None
+        self._unheard: list[int] = []
+        """Signals that were read together with one that came before them."""
 
     @contextmanager
     def watching(self) -> Generator[None]:
@@ -85,6 +87,8 @@ class Watchdog:
 
     def _wait(self, timeout_s: float | None, loops_own: int) -> int:
         """The next signal that asks for the end, or 0 when none came in time or everything is closed."""
+        if self._unheard:
+            return self._unheard.pop(0)
         until = None if timeout_s is None else time.monotonic() + timeout_s
         while self._code is None:
             left_s = None if until is None else max(0.0, until - time.monotonic())
@@ -94,6 +98,7 @@ class Watchdog:
             with suppress(OSError):  # its own buffer is full: it has been told
                 os.write(loops_own, numbers)
             if found := [number for number in numbers if number in _ENDS]:
+                self._unheard += found[1:]
                 return found[0]
         return 0
 
