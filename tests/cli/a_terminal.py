@@ -55,7 +55,7 @@ class Terminal:
         self.until(words)
 
     def hang_up(self, afterwards: Callable[[], object]) -> int:
-        """Close the terminal as its window is closed; the exit code. What happens `afterwards` does so after a while."""
+        """Close the terminal as its window is closed; the exit code. A while `afterwards` something else happens."""
         os.close(self._fd)
         threading.Event().wait(1.5)  # until it has heard of it: nobody is there any more to whom it could be shown
         afterwards()
