@@ -11,15 +11,18 @@ from typing import Any
 import httpx2
 import pytest
 from chat_server import serving
+from msgspec.structs import replace
 from test_admin import Admin, refund
 
 from remanence import Agent, Remanence, tool
 from remanence.api.admin.face import admin_router
 from remanence.api.once import KIND
+from remanence.commands import controls
 from remanence.commands.entries import entries_of
 from remanence.core.builtins import ASK_HUMAN
 from remanence.errors import EffectInDoubt
 from remanence.models.scripted import Scripted
+from remanence.testing.faults.fuse import FaultyDatabase, Fuse, Killed
 from remanence.testing.scripted import Script, call, calls, dialogue, says
 
 
@@ -145,4 +148,31 @@ async def test_what_is_said_in_a_session_has_keys_of_its_own(admin: Admin) -> No
     await asked(admin, f"/sessions/{session}/cancel", 202, {})
     await admin.until(session, "idle")
     await asked(admin, f"/sessions/{session}/send", 202, {"text": "hello"})
+    await admin.until(session, "idle")
+
+
+@pytest.mark.parametrize("change", [{"raise_by": 50}, {"raise_to": 150}, {"limit": 150}])
+async def test_a_budget_is_changed_once(admin: Admin, change: dict[str, int]) -> None:
+    budget = {"scope": "user:ada", "unit": "tokens"}
+    await admin.ask("PUT", "/budgets", json={**budget, "limit": 100})
+    keyed: dict[str, Any] = {"headers": {"idempotency-key": "one"}, "json": {**budget, **change}}
+    assert (await admin.ask("PUT", "/budgets", **keyed))["limit"] == 150
+    await admin.ask("PUT", "/budgets", json={**budget, "limit": 120})
+    await lose_answers(admin)
+    assert (await admin.ask("PUT", "/budgets", **keyed))["limit"] == 120
+    keyed["json"] |= dict.fromkeys(change, 500)
+    await lose_answers(admin)
+    await admin.ask("PUT", "/budgets", 409, **keyed)
+
+
+async def test_who_paused_at_a_budget_goes_on_though_whoever_raised_it_died(admin: Admin) -> None:
+    """Between the raise, with its mark, and the sessions that it lets go on."""
+    await admin.rt.set_budget("agent:support", tokens=1)
+    session = await opened(admin, "hello", "budget_reached")
+    caller = admin.rt.caller
+    dying = replace(caller, database=FaultyDatabase(caller.database, Fuse(1, lambda: None)))
+    with pytest.raises(Killed):
+        await controls.raise_budget(dying, "agent:support", "tokens", to=1_000_000)
+    assert (await admin.ask("GET", f"/sessions/{session}"))["status"] == "budget_reached"
+    await controls.changed_before(caller, "agent:support", "tokens")
     await admin.until(session, "idle")

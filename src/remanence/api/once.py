@@ -48,6 +48,7 @@ __all__ = [
     "IdempotencyKey",
     "digest_of_request",
     "found_before",
+    "mark_under",
     "once",
     "once_under",
     "only_once",
@@ -213,10 +214,29 @@ async def found_before(caller: Caller, key: Key, kind: type[T]) -> T | None:
 
 async def remember(caller: Caller, key: Key, pointer: object) -> None:
     """Keep where the answer of a request is."""
-    name, now = _name(caller, key.name), caller.clock.now()
+    entry = _pointing(caller, key, pointer)
+    await caller.database.registry.put(entry)
+    await _prune(caller, POINTERS, entry.id)
+
+
+async def mark_under(caller: Caller, key: Key) -> Entry | None:
+    """What a change outside of the journals is to keep in its own transaction, so that it is made once under the key.
+
+    None when it was made. Raises KeyReused when it was another request.
+    """
+    if await found_before(caller, key, bool):
+        return None
+    mark = _pointing(caller, key, True)
+    with contextlib.suppress(NotFound):
+        await caller.database.registry.remove(POINTERS, mark.id)  # one whose time is over
+    await _prune(caller, POINTERS, mark.id)
+    return mark
+
+
+def _pointing(caller: Caller, key: Key, pointer: object) -> Entry:
+    now = caller.clock.now()
     body = msgspec.json.encode((key.digest, pointer))
-    await caller.database.registry.put(Entry(POINTERS, caller.project, name, now, now, body))
-    await _prune(caller, POINTERS, name)
+    return Entry(POINTERS, caller.project, _name(caller, key.name), now, now, body)
 
 
 def _name(caller: Caller, key: str) -> str:

@@ -16,10 +16,11 @@ from remanence.commands.sessions import tell
 from remanence.core.ledger import amount_words, kept_scope, own_scope
 from remanence.errors import Conflict, InvalidInput, NotFound
 from remanence.events import BudgetRaised
-from remanence.ports import Budget, Hold, SessionQuery
+from remanence.ports import Budget, Entry, Hold, SessionQuery
 
 __all__ = [
     "budgets_of",
+    "changed_before",
     "check_agent",
     "freeze_scope",
     "freezes_of",
@@ -74,11 +75,14 @@ async def hold_over(caller: Caller, agent: str) -> Hold | None:
     return next((hold for hold in await freezes_of(caller) if hold.scope in stopping), None)
 
 
-async def set_budget(caller: Caller, scope: str, unit: Unit, limit: int) -> Budget:
-    """Set the limit of a scope, counted from now on (or the limit of a budget that stands, keeping its use)."""
+async def set_budget(caller: Caller, scope: str, unit: Unit, limit: int, *, mark: Entry | None = None) -> Budget:
+    """Set the limit of a scope, counted from now on (or the limit of a budget that stands, keeping its use).
+
+    `mark` is kept with it, and says that it was done. Raises Conflict when it was.
+    """
     kept = _kept(caller, scope)
     _check_limit(limit)
-    budget = await caller.database.controls.set_budget(kept, unit, limit, at=caller.clock.now())
+    budget = await caller.database.controls.set_budget(kept, unit, limit, at=caller.clock.now(), mark=mark)
     await _wake(caller, budget)
     return _named(caller, budget)
 
@@ -113,10 +117,12 @@ async def _owns(caller: Caller, kept: str) -> bool:
         return False
 
 
-async def raise_budget(caller: Caller, scope: str, unit: Unit, *, by: int = 0, to: int | None = None) -> Budget:
+async def raise_budget(
+    caller: Caller, scope: str, unit: Unit, *, by: int = 0, to: int | None = None, mark: Entry | None = None
+) -> Budget:
     """Raise a budget by an amount or to a limit; sessions that paused at it go on. NotFound when there is none.
 
-    Of several who raise it at once each adds its own.
+    Of several who raise it at once each adds its own. `mark` is as for `set_budget`.
     """
     kept = _kept(caller, scope)
     current = next((b for b in await caller.database.controls.budgets(kept) if b.unit == unit), None)
@@ -133,7 +139,19 @@ async def raise_budget(caller: Caller, scope: str, unit: Unit, *, by: int = 0, t
             f"The budget of {scope} is {there} already; {wanted} would not raise it. Nothing was changed."
         ).because("not_raised", scope=scope)
     _check_limit(limit)
-    budget = await caller.database.controls.raise_budget(kept, unit, by=by, to=to or 0, at=caller.clock.now())
+    now = caller.clock.now()
+    budget = await caller.database.controls.raise_budget(kept, unit, by=by, to=to or 0, at=now, mark=mark)
+    await _wake(caller, budget)
+    return _named(caller, budget)
+
+
+async def changed_before(caller: Caller, scope: str, unit: Unit) -> Budget:
+    """A budget that was set or raised. Whoever did that may have died before the sessions that paused at it went on:
+    they do now. Raises NotFound."""
+    kept = _kept(caller, scope)
+    budget = next((one for one in await caller.database.controls.budgets(kept) if one.unit == unit), None)
+    if budget is None:
+        raise NotFound(f"There is no budget in {unit} for {scope} any more.")
     await _wake(caller, budget)
     return _named(caller, budget)
 

@@ -30,7 +30,7 @@ from typing import Literal, Protocol
 
 from remanence.events import Recorded
 from remanence.spec import AgentSpec
-from remanence.values import Appended, Budget, Cursor, Hold, Lease, Loaded, Version, Write
+from remanence.values import Appended, Budget, Cursor, Entry, Hold, Lease, Loaded, Version, Write
 
 __all__ = ["Blobs", "Controls", "Reading", "Specs", "Store"]
 
@@ -114,15 +114,36 @@ class Controls(Protocol):
     """Budgets and freezes: small tables that every effect's transaction looks at."""
 
     async def set_budget(
-        self, scope: str, unit: Literal["usd_micros", "tokens"], limit: int, *, at: int, spent: int | None = None
+        self,
+        scope: str,
+        unit: Literal["usd_micros", "tokens"],
+        limit: int,
+        *,
+        at: int,
+        spent: int | None = None,
+        mark: Entry | None = None,
     ) -> Budget:
-        """Set the limit of a scope; its use stays, or becomes `spent` when a budget moves here from elsewhere."""
+        """Set the limit of a scope; its use stays, or becomes `spent` when a budget moves here from elsewhere.
+
+        `mark` is a new entry of the registry, kept in the same transaction. Raises Conflict when its id is taken: then
+        nothing was set.
+        """
         ...
 
     async def raise_budget(
-        self, scope: str, unit: Literal["usd_micros", "tokens"], *, by: int = 0, to: int = 0, at: int
+        self,
+        scope: str,
+        unit: Literal["usd_micros", "tokens"],
+        *,
+        by: int = 0,
+        to: int = 0,
+        at: int,
+        mark: Entry | None = None,
     ) -> Budget:
-        """Raise a limit by an amount, or to one if it is lower; two who raise at once both do. Raises NotFound."""
+        """Raise a limit by an amount, or to one if it is lower; two who raise at once both do. `mark` as above.
+
+        Raises NotFound, Conflict.
+        """
         ...
 
     async def budgets(self, scope: str | None = None) -> Sequence[Budget]: ...

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Query, Response
+from fastapi import Query, Request, Response
 
 from remanence.api.admin.access import REFUSALS, Admin
 from remanence.api.admin.shapes import BudgetBody, json_answer, listed, page_answer, shown
 from remanence.api.bodies import JsonRoute
-from remanence.api.once import once
+from remanence.api.once import IdempotencyKey, digest_of_request, mark_under, once
 from remanence.api.router import Face
 from remanence.commands import controls, usage, versions
+from remanence.commands.given import Key
 from remanence.commands.shapes import BudgetShape, CostShape, DiffShape, VersionShape
 from remanence.errors import InvalidInput, NotFound
 from remanence.ports import UsageQuery
@@ -29,19 +30,26 @@ async def list_budgets(caller: Admin, scope: str | None = None) -> Response:
 
 @money_router.put("/budgets", summary="Set or raise a budget", response_model=shown(BudgetShape))
 @once
-async def set_budget(caller: Admin, body: BudgetBody) -> Response:
+async def set_budget(
+    request: Request, caller: Admin, body: BudgetBody, idempotency_key: IdempotencyKey = None
+) -> Response:
     """Set the limit of a scope, or raise one that stands; sessions that paused at it go on."""
     if [body.limit, body.raise_by, body.raise_to].count(None) != 2:
         words = "limit: give one of `limit`, `raise_by` and `raise_to`. Nothing was changed."
         raise InvalidInput(words, param="limit")
     if not await controls.has_scope(caller, body.scope):
         raise NotFound(f"There is no {body.scope} in project {caller.project!r}. Nothing was changed.", param="scope")
+    mark = None
+    if idempotency_key is not None:
+        mark = await mark_under(caller, Key(f"budget:{idempotency_key}", await digest_of_request(request)))
+        if mark is None:  # whoever did it died before it answered
+            return json_answer(BudgetShape.of(await controls.changed_before(caller, body.scope, body.unit)))
     if body.limit is not None:
-        budget = await controls.set_budget(caller, body.scope, body.unit, body.limit)
+        budget = await controls.set_budget(caller, body.scope, body.unit, body.limit, mark=mark)
     elif body.raise_to is not None:
-        budget = await controls.raise_budget(caller, body.scope, body.unit, to=body.raise_to)
+        budget = await controls.raise_budget(caller, body.scope, body.unit, to=body.raise_to, mark=mark)
     else:
-        budget = await controls.raise_budget(caller, body.scope, body.unit, by=body.raise_by or 0)
+        budget = await controls.raise_budget(caller, body.scope, body.unit, by=body.raise_by or 0, mark=mark)
     return json_answer(BudgetShape.of(budget))
 
 

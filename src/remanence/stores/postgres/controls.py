@@ -9,12 +9,13 @@ from typing import Literal
 import msgspec
 
 from remanence.core.freezes import covered
-from remanence.ports import Budget, Hold, Version
+from remanence.ports import Budget, Entry, Hold, Version
 from remanence.spec import AgentSpec, decode_spec, spec_digest
 from remanence.stores.postgres.access import Access
 from remanence.stores.postgres.budgets import BUDGET, SET_BUDGET
 from remanence.stores.postgres.careful import FREEZE_GATE
 from remanence.stores.postgres.connect import Row as Fields
+from remanence.stores.postgres.registry import lay_mark
 from remanence.stores.postgres.rows import can_name
 from remanence.stores.refusals import bad_scope, blob_damaged, no_blob, no_budget, no_hold, no_version
 from remanence.stores.rows import RESTED
@@ -38,19 +39,35 @@ class PostgresControls:
         self._on_due = on_due
 
     async def set_budget(
-        self, scope: str, unit: Literal["usd_micros", "tokens"], limit: int, *, at: int, spent: int | None = None
+        self,
+        scope: str,
+        unit: Literal["usd_micros", "tokens"],
+        limit: int,
+        *,
+        at: int,
+        spent: int | None = None,
+        mark: Entry | None = None,
     ) -> Budget:
-        async with self._access.connection("setting a budget") as connection:
+        async with self._access.transaction("setting a budget") as connection:
+            await lay_mark(connection, mark)
             row = await connection.fetchrow(SET_BUDGET, scope, unit, limit, at, spent)
         return Budget(*row) if row is not None else Budget(scope, unit, limit)
 
     async def raise_budget(
-        self, scope: str, unit: Literal["usd_micros", "tokens"], *, by: int = 0, to: int = 0, at: int
+        self,
+        scope: str,
+        unit: Literal["usd_micros", "tokens"],
+        *,
+        by: int = 0,
+        to: int = 0,
+        at: int,
+        mark: Entry | None = None,
     ) -> Budget:
-        async with self._access.connection("raising a budget") as connection:
+        async with self._access.transaction("raising a budget") as connection:
+            await lay_mark(connection, mark)
             row = await connection.fetchrow(_RAISE, scope, unit, by, to, at)
-        if row is None:
-            raise no_budget(scope)
+            if row is None:
+                raise no_budget(scope)
         return Budget(*row)
 
     async def budgets(self, scope: str | None = None) -> Sequence[Budget]:

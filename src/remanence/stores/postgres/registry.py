@@ -7,10 +7,11 @@ from typing import Any
 
 from remanence.ports import Entry, EntryQuery
 from remanence.stores.postgres.access import Access
+from remanence.stores.postgres.connect import Connection
 from remanence.stores.postgres.rows import can_name
 from remanence.stores.refusals import entry_changed, no_entry
 
-__all__ = ["PostgresRegistry"]
+__all__ = ["PostgresRegistry", "lay_mark"]
 
 _COLUMNS = "kind, project, id, at, updated_at, body, revision"
 _REVISION = "SELECT revision FROM registry WHERE kind = $1 AND id = $2"
@@ -35,11 +36,7 @@ class PostgresRegistry:
     async def put(self, entry: Entry, *, expect: int | None = None) -> Entry:
         # One statement, so that nobody else's change, removal or write beside a journal comes in between.
         async with self._access.connection("keeping an entry") as connection:
-            row = await connection.fetchrow(*_putting(entry, expect))
-            if row is None:
-                found = await connection.fetchval(_REVISION, entry.kind, entry.id)
-                raise entry_changed(entry.kind, entry.id, expect or 0, found or 0)
-        return Entry(*row)
+            return await _put(connection, entry, expect)
 
     async def get(self, kind: str, name: str) -> Entry:
         async with self._access.connection("reading an entry") as connection:
@@ -85,6 +82,20 @@ class PostgresRegistry:
             gone = await connection.fetchval(removing, kind, name) if can_name(name) else None
         if gone is None:
             raise no_entry(kind, name)
+
+
+async def lay_mark(connection: Connection, mark: Entry | None) -> None:
+    """Keep a new entry in the transaction at hand, if there is one to keep. Raises Conflict when it is there."""
+    if mark is not None:
+        await _put(connection, mark, 0)
+
+
+async def _put(connection: Connection, entry: Entry, expect: int | None) -> Entry:
+    row = await connection.fetchrow(*_putting(entry, expect))
+    if row is None:
+        found = await connection.fetchval(_REVISION, entry.kind, entry.id)
+        raise entry_changed(entry.kind, entry.id, expect or 0, found or 0)
+    return Entry(*row)
 
 
 def _putting(entry: Entry, expect: int | None) -> tuple[Any, ...]:

@@ -27,6 +27,7 @@ from remanence.ports import (
     Appended,
     Budget,
     Cursor,
+    Entry,
     Fork,
     Hold,
     Lease,
@@ -56,7 +57,7 @@ from remanence.stores.sqlite.memory import SqliteMemories
 from remanence.stores.sqlite.no_writer import NoWriter
 from remanence.stores.sqlite.read_only import located, on_a_full_disk, refused
 from remanence.stores.sqlite.readers import Readers
-from remanence.stores.sqlite.registry import SqliteRegistry
+from remanence.stores.sqlite.registry import SqliteRegistry, marked
 from remanence.stores.sqlite.schema import check, prepare
 from remanence.stores.sqlite.screens import SqliteScreens
 from remanence.stores.sqlite.snapshots import clear_snapshots
@@ -187,16 +188,32 @@ class SqliteControls:
         self._readers = readers
 
     async def set_budget(
-        self, scope: str, unit: Literal["usd_micros", "tokens"], limit: int, *, at: int, spent: int | None = None
+        self,
+        scope: str,
+        unit: Literal["usd_micros", "tokens"],
+        limit: int,
+        *,
+        at: int,
+        spent: int | None = None,
+        mark: Entry | None = None,
     ) -> Budget:
         return await self._writer.do(
-            partial(sqlite_changes.set_budget, scope=scope, unit=unit, limit=limit, at=at, spent=spent)
+            marked(mark, partial(sqlite_changes.set_budget, scope=scope, unit=unit, limit=limit, at=at, spent=spent))
         )
 
     async def raise_budget(
-        self, scope: str, unit: Literal["usd_micros", "tokens"], *, by: int = 0, to: int = 0, at: int
+        self,
+        scope: str,
+        unit: Literal["usd_micros", "tokens"],
+        *,
+        by: int = 0,
+        to: int = 0,
+        at: int,
+        mark: Entry | None = None,
     ) -> Budget:
-        return await self._writer.do(partial(sqlite_changes.raise_budget, scope=scope, unit=unit, by=by, to=to, at=at))
+        return await self._writer.do(
+            marked(mark, partial(sqlite_changes.raise_budget, scope=scope, unit=unit, by=by, to=to, at=at))
+        )
 
     async def budgets(self, scope: str | None = None) -> Sequence[Budget]:
         query = partial(sqlite_views.budgets, scope=scope)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from remanence.ports import Entry, EntryQuery
 from remanence.stores.refusals import entry_changed, no_entry
@@ -13,8 +13,9 @@ from remanence.stores.sqlite.ledger import Ledger
 from remanence.stores.sqlite.readers import Readers
 from remanence.stores.sqlite.writer import Writer
 
-__all__ = ["SqliteRegistry"]
+__all__ = ["SqliteRegistry", "marked"]
 
+T = TypeVar("T")
 _COLUMNS = "kind, project, id, at, updated_at, body, revision"
 
 
@@ -53,6 +54,18 @@ def _put(ledger: Ledger, entry: Entry, expect: int | None) -> Entry:
         (entry.kind, entry.project, entry.id, entry.at, entry.updated_at, entry.body),
     )
     return _get(ledger.connection, entry.kind, entry.id)
+
+
+def marked(mark: Entry | None, change: Callable[[Ledger], T]) -> Callable[[Ledger], T]:
+    """A change that keeps a new entry with it, and is not made when that is there (Conflict)."""
+    if mark is None:
+        return change
+
+    def both(ledger: Ledger) -> T:
+        _put(ledger, mark, 0)
+        return change(ledger)
+
+    return both
 
 
 def _get(connection: sqlite3.Connection, kind: str, name: str) -> Entry:

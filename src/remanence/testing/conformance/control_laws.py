@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from remanence.errors import BudgetExceeded, Conflict, Frozen, InvalidInput, NotFound
 from remanence.events import SessionFrozen, SessionThawed, ToolStarted
-from remanence.ports import Budget, Charge, Database, Lease, Summary
+from remanence.ports import Budget, Charge, Database, Entry, EntryQuery, Lease, Summary
 from remanence.testing.conformance.harness import SECOND, T0, Harness, law, leased, opened, said, texts, write
 
 
@@ -153,6 +153,19 @@ async def those_who_raise_a_budget_at_once_each_add_their_own(h: Harness) -> Non
     # A raise to less than there is by now takes nothing away.
     assert (await db.controls.raise_budget("user:ada", "tokens", to=20, at=T0 + 2)).limit == 30
     await spend(db, reserve("c", "user:ada", tokens=20))
+
+
+@law
+async def a_budget_is_changed_with_its_mark_or_not_at_all(h: Harness) -> None:
+    db, other = await h.open(), await h.open()
+    first, second = (Entry("mark", "default", name, T0, T0, b"1") for name in ("first", "second"))
+    await h.refused(NotFound, db.controls.raise_budget("user:ada", "tokens", by=1, at=T0, mark=first))
+    await db.controls.set_budget("user:ada", "tokens", 10, at=T0, mark=first)
+    await h.refused(Conflict, other.controls.set_budget("user:ada", "tokens", 90, at=T0, mark=first))
+    assert (await other.controls.raise_budget("user:ada", "tokens", by=5, at=T0, mark=second)).limit == 15
+    await h.refused(Conflict, db.controls.raise_budget("user:ada", "tokens", by=5, at=T0, mark=second))
+    assert await budget(other, "user:ada", "tokens") == (15, 0, 0)
+    assert [entry.id for entry in await db.registry.list(EntryQuery("mark"))] == ["first", "second"]
 
 
 @law
