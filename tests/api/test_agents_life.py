@@ -66,8 +66,14 @@ def test_environments_are_shown_as_they_stand(tmp_path: Path) -> None:
         states = [event for event in follow(client, own.id, "environment.disconnected") if "environment" in event.type]
         assert (states[0].environment.status, states[0].environment.error) == ("disconnected", None)
         hosted: Any = {"type": "openai_hosted", "packages": {"python": ["msgspec"]}, "container_size": "small"}
+        hosted["network"] = {
+            "access": "restricted",
+            "allowed_domains": ["a.example"],
+            "blocked_domains": ["b.a.example"],
+        }
         session = create(environment=hosted, agent={"model": "scripted"}, input="hi")
         assert (session.environment.packages.python, session.environment.container_size) == (["msgspec"], "small")
+        assert session.environment.network.to_dict() == hosted["network"]
         failed = [event for event in follow(client, session.id, "idle") if event.type.endswith("environment.failed")]
         assert failed[0].environment.error.code == "not_available"
         assert said_in(client, session.id) == ["So: hi."]

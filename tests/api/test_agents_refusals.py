@@ -105,6 +105,11 @@ def test_a_body_that_is_none(server: WireServer, body: bytes, message: str) -> N
         ("/v1/agents?order=up", "order"),
         ("/v1/agents?after=agent_nobody", "after"),
         ("/v1/agents/sessions?after=sess_nobody", "after"),
+        ("/v1/agents/sessions?metadata[]=x", "metadata[]"),
+        (f"/v1/agents/sessions?metadata[{'k' * 65}]=x", f"metadata[{'k' * 65}]"),
+        (f"/v1/agents/sessions?metadata[k]={'x' * 513}", "metadata[k]"),
+        ("/v1/agents/sessions?metadata[k]=x&metadata[k]=y", "metadata[k]"),
+        ("/v1/agents/sessions?" + "&".join(f"metadata[{number}]=x" for number in range(17)), "metadata[16]"),
     ],
 )
 def test_lists_that_cannot_be(server: WireServer, path: str, param: str) -> None:

@@ -84,7 +84,7 @@ def test_functions_of_the_client_run_there(client: Client) -> None:
         client,
         session.id,
         result(two, [{"type": "input_text", "text": "a tree"}]),
-        result(one, success=False, error="fog"),
+        result(one, None, success=False, error="fog"),
     )
     done = follow(client, session.id, "idle")
     statuses = [
@@ -103,9 +103,10 @@ def test_functions_of_the_client_run_there(client: Client) -> None:
 
 def test_a_result_nobody_waits_for(client: Client) -> None:
     """The vendors' client knows these words, and asks again when the call may be about to be registered."""
-    from openai.lib.streaming.agents._tools import is_pending_call_race  # its package has an order of its own
-
     session = opened(client, "look around")
+    # Its package imports itself in a circle, which closes only when the client's own properties came first.
+    from openai.lib.streaming.agents._tools import is_pending_call_race
+
     action = follow(client, session.id, "requires_action")[-1].session.required_actions[0]
     wrong = [
         result(action, call_id="call_9_9_9"),
@@ -116,6 +117,10 @@ def test_a_result_nobody_waits_for(client: Client) -> None:
             send(client, session.id, one)
         assert (caught.value.code, caught.value.param) == ("invalid_request_error", "call_id")
         assert is_pending_call_race(caught.value, one["call_id"])
+    for both in ({"success": False, "error": "no"}, {"success": False}, {"error": "no"}):
+        with pytest.raises(BadRequestError) as caught:
+            send(client, session.id, result(action, **both))
+        assert caught.value.param == f"events[0].{'output' if 'success' in both else 'error'}"
     send(client, session.id, result(action), idempotency_key="once")
     send(client, session.id, result(action), idempotency_key="once")
     follow(client, session.id, "idle")
@@ -255,6 +260,19 @@ def test_a_session_is_changed_in_its_course(client: Client) -> None:
     send(client, session.id, message("look"))
     assert follow(client, session.id, "requires_action")[-1].session.agent.reasoning.effort == "high"
     assert (sent_last().settings.reasoning_effort, sent_last().tools[0].name) == ("high", "look")
+
+
+def test_a_change_that_cannot_be_changes_nothing(client: Client) -> None:
+    """Whichever of its fields is wrong, the others are left as they were."""
+    sessions = client.beta.agents.sessions
+    session = opened(client, metadata={"a": "b"})
+    before = sessions.retrieve(session.id)
+    fields = {"agent": {"tools": None}, "spend_control": {"limit": 5}, "metadata": {"c": "d"}}
+    wrong = {"agent": {"model": "nobody:knows"}, "metadata": {"remanence.user": "eve"}, "review": "auto_review"}
+    for name, value in wrong.items():
+        with pytest.raises(BadRequestError):
+            sessions.update(session.id, **{**fields, name: value})
+        assert sessions.retrieve(session.id) == before
 
 
 # --- turns that end otherwise -----------------------------------------------------------------------------------------

@@ -405,7 +405,8 @@ HEADERS: tuple[Header, ...] = (
     ),
     Header(
         "Last-Event-ID",
-        "Where a stream goes on: exactly after this event. `starting_after` in the query does the same.",
+        "Where a stream goes on: exactly after this event. `starting_after` in the query does the same, "
+        "and counts for less: who connects again to one address says in the header what they have seen since.",
         ("beta.agents.sessions.events.stream", "chat.completions.create", "responses.retrieve"),
     ),
 )

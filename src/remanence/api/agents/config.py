@@ -340,6 +340,7 @@ def _hosted(body: HostedEnvironment, environment_id: str) -> dict[str, Any]:
         "network": {
             "access": body.network.access if body.network else "disabled",
             "allowed_domains": (body.network.allowed_domains or []) if body.network else [],
+            **({"blocked_domains": blocked} if (blocked := body.network and body.network.blocked_domains) else {}),
         },
         "packages": {kind: (getattr(packages, kind) or []) if packages else [] for kind in ("npm", "python", "system")},
         "plugins": [],

@@ -94,10 +94,11 @@ async def stream_events(
 ) -> EventStream:
     """Server-sent events. Each has an `id`; `starting_after` or `Last-Event-ID` gives exactly what follows it.
 
+    With both, the header counts: who connects again to the same address says there what they have seen since.
     Without either it begins with how the session stands now. A comment every 15 s keeps the connection alive.
     """
     s = await visible_session(caller, session_id)
-    after = starting_after or last_event_id
+    after = last_event_id or starting_after
     place = Place.of(after) if after else None
     return await event_stream(request, caller, s.id, place, StreamChoice(include_obfuscation))
 

@@ -159,6 +159,8 @@ def _judged(caller: Caller, event: InputEvent, path: str, if_busy: IfBusy) -> Ju
 def _result(caller: Caller, event: ToolResultInput, path: str) -> Judged:
     if event.success and event.error is not None:
         raise InvalidInput(f"{path}.error: a call that succeeded has no error.", param=f"{path}.error")
+    if not event.success and event.output is not None:
+        raise InvalidInput(f"{path}.output: a call that failed has an `error`, no output.", param=f"{path}.output")
     output = (event.output or "") if event.success else event.error or "The call failed."
     parts: tuple[Part, ...]
     if isinstance(output, str):

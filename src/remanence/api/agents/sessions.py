@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 from fastapi import Header, Path, Request, Response
 from msgspec.structs import replace
+from pydantic import TypeAdapter, ValidationError
 
 from remanence.api.agents.agents import Asker, IdempotencyKey, Serves, checked_model, fitting, saved_agent, servers_for
-from remanence.api.agents.bodies import SessionBody, SessionChanges, SpendControl
+from remanence.api.agents.bodies import Metadata, SessionBody, SessionChanges, SpendControl
 from remanence.api.agents.config import (
     blank_config,
     changed_config,
@@ -63,6 +64,7 @@ _BY_METADATA: dict[str, Any] = {
     ]
 }
 _TRIES = 8
+_METADATA = TypeAdapter(Metadata)
 
 sessions_router = Face(prefix="/agents/sessions", tags=["agent sessions"], route_class=JsonRoute)
 
@@ -109,6 +111,8 @@ async def update_session(session_id: SessionId, body: SessionChanges, caller: As
     s = await visible_session(caller, session_id)
     _check_review(body.review)
     given = body.model_fields_set
+    if "metadata" in given:
+        _check_still(s, body.metadata or {})
     if body.agent is not None:
         known = await caller.database.specs.get(s.version)
         config = changed_config(config_of(known), body.agent, at="agent.")
@@ -328,8 +332,19 @@ async def _known_after(caller: Caller, after: str) -> None:
 
 
 def _wanted_metadata(request: Request) -> dict[str, str]:
-    found = [(re.fullmatch(r"(?s)metadata\[(.*)\]", name), value) for name, value in request.query_params.items()]
-    return {match[1]: value for match, value in found if match is not None}
+    """What the metadata must say. Raises InvalidInput for what no metadata can say, with the parameter's name."""
+    wanted: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        match = re.fullmatch(r"(?s)metadata\[(.*)\]", name)
+        if match is None:
+            continue
+        if wanted.setdefault(match[1], value) != value:
+            raise InvalidInput(f"{name}: one key cannot have two values.", param=name)
+        try:
+            _METADATA.validate_python(wanted)
+        except ValidationError as error:
+            raise InvalidInput(f"{name}: {error.errors()[0]['msg']}.", param=name) from None
+    return wanted
 
 
 async def _rows(caller: Caller, page: Page, agent: str | None) -> AsyncGenerator[SessionRow]:

@@ -235,12 +235,12 @@ async def retrieve_response(
         if after is not None:
             refuse("starting_after", "only with `stream`")
         return _json(response_object(kept, await fold_of(caller, kept)), {"x-session-id": kept.session})
-    if after is None and last_event_id is not None:
+    if last_event_id:  # who connects again to the same address says here what they have seen since
         if _NUMBER.fullmatch(last_event_id) is None:
             refuse("last-event-id", "it is no sequence number")
         after = int(last_event_id)
     if after is not None:
-        named = "last-event-id" if wanted.starting_after is None else "starting_after"
+        named = "last-event-id" if last_event_id else "starting_after"
         _check_place(named, after, await fold_of(caller, kept))
     batches = events_of(caller, Placed(kept), following_of(request), after=-1 if after is None else after)
     how = _How({"x-session-id": kept.session}, padded=wanted.include_obfuscation)
