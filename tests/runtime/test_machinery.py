@@ -308,7 +308,7 @@ async def test_a_tool_that_cannot_be_stopped_holds_nobody_up(tmp_path: Path) -> 
         entered.clear()
         await session.submit("stubborn {}")
         await entered.wait()
-    assert asyncio.get_running_loop().time() - began < 20, "a stop waits for what can be stopped"
+    assert asyncio.get_running_loop().time() - began < 60, "a stop waits for what can be stopped"
     stop.set()
 
 

@@ -112,7 +112,7 @@ async def test_a_model_that_does_not_stop_holds_nobody_up(tmp_path: Path) -> Non
         model.asked.clear()
         await cancelled.submit("go")
         await model.asked.wait()
-    assert asyncio.get_running_loop().time() - began < 20
+    assert asyncio.get_running_loop().time() - began < 60
     model.let_go.set()
 
 

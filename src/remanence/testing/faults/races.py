@@ -18,8 +18,10 @@ from remanence.core.state import Session
 from remanence.events import (
     ApprovalGiven,
     CompactionBegun,
+    Event,
     InputReceived,
     ModelCalled,
+    ModelFailed,
     ModelReplied,
     SessionOpened,
     ToolResolved,
@@ -330,22 +332,24 @@ async def _effects(c: Course, session: str) -> list[int]:
 
 
 async def _budget_holds(c: Course, session: str, limit: int) -> None:
-    """The budget of a session that rests is what it was set to, and spent is what its calls came to."""
+    """The budget of a session that rests is what it was set to, and spent is what its calls came to. One whose outcome
+    was lost, to a kill or to a machine that held its worker up past the lease, counts for the most it may cost."""
     if await c.until(session, lambda s: s.turn is None and not s.queue) is None:
         return
-    used = sum(
-        r.event.usage.input_tokens + r.event.usage.output_tokens
-        for r in await c.records(session)
-        if isinstance(r.event, ModelReplied)
-    )
+    used = sum(_came_to(r.event) for r in await c.records(session))
     budgets = [b for b in await c.rt.database.controls.budgets(f"session:{session}") if b.unit == "tokens"]
-    lost = c.figures.kills + c.figures.pauses > 0  # a call whose outcome was lost is counted for the most it may cost
-    if [(b.limit, b.reserved) for b in budgets] != [(limit, 0)] or not _counts(budgets[0].spent, used, lost=lost):
+    if [(b.limit, b.reserved, b.spent) for b in budgets] != [(limit, 0, used)]:
         c.broken(f"{session}: a budget of {limit} of which {used} were used is {budgets}")
 
 
-def _counts(spent: int, used: int, *, lost: bool) -> bool:
-    return spent >= used if lost else spent == used
+def _came_to(event: Event) -> int:
+    match event:
+        case ModelReplied(usage=usage):
+            return usage.input_tokens + usage.output_tokens
+        case ModelFailed(billed_tokens=billed):
+            return billed
+        case _:
+            return 0
 
 
 async def _all_thawed(c: Course, scope: str, opened: Sequence[str]) -> None:

@@ -34,7 +34,7 @@ from remanence.testing.faults.world import World
 __all__ = ["Answer", "Course", "Raced", "Racer", "make_trouble", "onlooker", "only", "settled_state", "stand_still"]
 
 RACERS: Final = 3
-SETTLE_S: Final = 20.0
+SETTLE_S: Final = 120.0
 _LOOK_S: Final = 0.005
 _ORDERS = count(1)
 _NAMES: Final = re.compile(r"[a-z]+_[0-9a-f]{20,}|/\S+|\b[0-9a-f]{8,}\b|\d+")
