@@ -104,6 +104,26 @@ async def test_reasoning_effort(ask: Ask, gateway_to: OpenGateway) -> None:
     assert claude["output_config"] == {"effort": "low"}
 
 
+@pytest.mark.parametrize(
+    ("effort", "tokens", "budget"), [("high", 4_096, 3_072), ("high", 20_000, 16_384), ("low", 4_096, 2_048)]
+)
+async def test_a_budget_for_thoughts_leaves_room_for_words(
+    effort: str, tokens: int, budget: int, ask: Ask, gateway_to: OpenGateway
+) -> None:
+    """Anthropic refuses a request whose `max_tokens` is not above it: nearly each, by our usual limit."""
+    request = ask(settings=ModelSettings(reasoning_effort=effort), output_tokens=tokens)
+    async with WireServer([YES]) as server:
+        body = await body_of(gateway_to(server, "anthropic", model="claude-haiku-4-5"), server, request)
+    assert (body["max_tokens"], body["thinking"]) == (tokens, {"type": "enabled", "budget_tokens": budget})
+
+
+async def test_thoughts_that_have_no_room_at_all_are_refused(ask: Ask, gateway_to: OpenGateway) -> None:
+    request = ask(settings=ModelSettings(reasoning_effort="low"), output_tokens=1_000)
+    async with WireServer([]) as server:
+        gateway = gateway_to(server, "anthropic", model="claude-haiku-4-5")
+        assert "thinks 1,024 tokens at least" in await refusal_of(gateway, server, request)
+
+
 async def test_prompt_caching_is_asked_for_only_when_configured(ask: Ask, gateway_to: OpenGateway) -> None:
     async with WireServer([YES, YES]) as server:
         plain = await body_of(gateway_to(server, "anthropic", model="claude-sonnet-5-5"), server, ask())

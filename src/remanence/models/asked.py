@@ -27,6 +27,9 @@ __all__ = ["Unfit", "check", "parameters_of", "settings_of"]
 
 _EFFORTS = ("minimal", "low", "medium", "high", "xhigh", "max")
 _NO_THOUGHT = ("none", "off")
+_THOUGHT_LEAST = 1_024
+"""With a budget for its thoughts, Anthropic takes no smaller one."""
+_PLENTY = 1 << 30
 _TIERS_OF_ANTHROPIC = ("auto", "default")
 _TIERS_OF_ALL = ("auto", "default", "flex", "priority")
 
@@ -46,7 +49,7 @@ class Unfit(ModelError):
 
 def check(model: LibraryModel, target: Target, settings: ModelSettings, tools: Sequence[ToolSpec]) -> None:
     """Raise `Unfit` when the model is known not to do what these settings ask."""
-    request = ModelRequest(target.name, "", (), tuple(tools), settings, 1, 1.0, "")
+    request = ModelRequest(target.name, "", (), tuple(tools), settings, _PLENTY, 1.0, "")
     parameters_of(model, target, request)
     settings_of(model, target, request)
 
@@ -113,6 +116,7 @@ def settings_of(model: LibraryModel, target: Target, request: ModelRequest) -> L
     wanted |= _summary(model, target, given.reasoning_summary)
     wanted |= _ways(model, target, given)
     wanted["max_tokens"] = request.output_tokens
+    wanted |= _room_for_words(model, target, wanted, request.output_tokens)
     if clients.retries_itself(model) and "max_retries" not in model.unsupported_settings:
         # Not for those that never do: this copies a client, and a copy reads the environment again.
         wanted["max_retries"] = 0
@@ -256,6 +260,24 @@ def _thinking(model: LibraryModel, target: Target, effort: str | None) -> dict[s
     if effort not in _NO_THOUGHT and not _reasons(model.profile):
         raise Unfit(f"{target.name} does not reason, so reasoning_effort cannot be honoured", "reasoning_effort")
     return {"thinking": effort if effort in _EFFORTS else False}
+
+
+def _room_for_words(model: LibraryModel, target: Target, wanted: Mapping[str, Any], tokens: int) -> dict[str, Any]:
+    """Models of Anthropic's that think within a budget: it counts as output, and one that leaves no room for a word is
+    refused there. So it is three quarters of what the reply may have, when the effort's own is not below that limit."""
+    from pydantic_ai.models.anthropic import AnthropicModel
+    from pydantic_ai.profiles.anthropic import ANTHROPIC_THINKING_BUDGET_MAP
+
+    effort = wanted.get("thinking")
+    if not isinstance(model, AnthropicModel) or not effort or model.profile.get("anthropic_supports_adaptive_thinking"):
+        return {}
+    if ANTHROPIC_THINKING_BUDGET_MAP[effort] < tokens:
+        return {}
+    budget = tokens * 3 // 4
+    if budget < _THOUGHT_LEAST:
+        why = f"{target.name} thinks {_THOUGHT_LEAST:,} tokens at least, and its reply may have {tokens:,} in all"
+        raise Unfit(why, "reasoning_effort")
+    return {"anthropic_thinking": {"type": "enabled", "budget_tokens": budget}}
 
 
 _SAMPLING = {
