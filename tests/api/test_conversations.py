@@ -169,3 +169,42 @@ async def test_what_an_item_lacks_is_named_by_its_own_path(server: Server) -> No
         assert caught.value.param == param
     # Nor is a conversation made that nobody was told of.
     assert not await server.rt.database.registry.list(EntryQuery("conversation"))
+
+
+CITED: Any = [
+    {"type": "url_citation", "url": "https://a.example", "title": "A", "start_index": 0, "end_index": 5},
+    {"type": "file_citation", "file_id": "file_1", "filename": "a.txt", "index": 2},
+    {
+        "type": "container_file_citation",
+        "container_id": "c",
+        "file_id": "f",
+        "filename": "b",
+        "start_index": 0,
+        "end_index": 1,
+    },
+    {"type": "file_path", "file_id": "file_2", "index": 1},
+]
+
+
+async def test_what_stands_beside_a_text_is_shown_again(server: Server, model: Scripted) -> None:
+    """It was dropped without a word. A model is told nothing of it, and what no client could read is refused."""
+    client: Any = server.client()
+    told: Any = {
+        "type": "message", "role": "assistant", "phase": "commentary",
+        "content": [{"type": "output_text", "text": "Hello Ada", "annotations": CITED}],
+    }  # fmt: skip
+    made = await client.conversations.create(items=[USER, told])
+    kept = (await client.conversations.items.list(made.id, order="asc")).data[1]
+    assert (kept.phase, [one.to_dict() for one in kept.content[0].annotations]) == ("commentary", CITED)
+    assert (await client.conversations.items.retrieve(kept.id, conversation_id=made.id)).to_dict() == kept.to_dict()
+    await client.responses.create(model="m", input="hi", conversation=made.id)
+    assert window(model) == [("user", "my name is Ada"), ("assistant", "Hello Ada"), ("user", "hi")]
+    assert len(model.requests[-1].messages[1].parts) == 1
+    answer = await client.responses.create(model="m", input=[USER, told, USER])
+    shown = (await client.responses.input_items.list(answer.id, order="asc")).data[1]
+    assert [one.to_dict() for one in shown.content[0].annotations] == CITED
+    for wrong in ({"type": "gossip"}, {"type": "file_path", "file_id": 3, "index": 1}, "x"):
+        told["content"][0]["annotations"] = [wrong]
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.conversations.items.create(made.id, items=[told])
+        assert refused.value.param == "items[0].content[0].annotations"

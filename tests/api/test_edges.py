@@ -175,3 +175,25 @@ def test_a_path_that_lacks_its_beginning_is_told(http: httpx2.Client) -> None:
     admin = "There is nothing at /metrics. There is /admin/v1/metrics: it wants a key of the scope admin."
     assert error_of(http.get("/metrics"))["message"] == admin
     assert error_of(http.get("/nowhere", headers={"accept": "application/json"}))["message"].endswith("what there is.")
+
+
+LOOK: Any = {"type": "function", "name": "look", "parameters": None, "strict": False}
+
+
+@pytest.mark.parametrize(
+    ("nothing", "something"),
+    [
+        ({"async": False}, {"async": True}),
+        ({"allowed_callers": ["direct"]}, {"allowed_callers": ["programmatic"]}),
+        ({"output_schema": None}, {"output_schema": {"type": "object"}}),
+        ({"defer_loading": False}, {"defer_loading": True}),
+    ],
+)
+def test_what_asks_a_function_for_nothing_is_heard(http: httpx2.Client, nothing: Any, something: Any) -> None:
+    """As with every other field that is not served: a client may send a tool back with all that its types know."""
+    asked: Any = {"model": "scripted", "input": "hi"}
+    answer = http.post("/v1/responses", json={**asked, "tools": [{**LOOK, **nothing}]})
+    assert (answer.status_code, answer.json()["tools"]) == (200, [{**LOOK, "description": None}])
+    answer = http.post("/v1/responses", json={**asked, "tools": [{**LOOK, **something}]})
+    assert answer.status_code == 400
+    assert error_of(answer)["param"].startswith(f"tools[0].{next(iter(something))}")

@@ -237,6 +237,7 @@ def _parameters(full: str, *others: tuple[str, State, str]) -> tuple[Parameter, 
 
 _TIER = "where the provider has it, else refused; shown is the one it says it used"
 _WHERE_KNOWN = "where the model has it, else refused"
+_MOST = "left out, a reply has 4,096 tokens at most, its reasoning included: a budget sets that much aside"
 _ONE_CALL = (
     "asked of the provider, and held to here: of several calls the first stands, and no piece of another is told"
 )
@@ -277,7 +278,7 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ("vault_ids", "not yet", "there are no vaults"),
     ),
     "responses.create": _parameters(
-        "background conversation instructions max_output_tokens metadata model previous_response_id "
+        "background conversation instructions metadata model previous_response_id "
         " safety_identifier store stream temperature top_p user",
         ("access_programs", "not yet", ""),
         ("background_options", "not yet", "only `soonest`"),
@@ -289,8 +290,10 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
             "partial",
             f"no files by id; the `detail` of pictures {_WHERE_KNOWN}, that of files only `auto`; no items of tools "
             "that are not served; an item that is referred to must still be stored; an `mcp_call` brought along is "
-            "kept as a call of a function, lists of tools are asked for anew",
+            "kept as a call of a function, lists of tools are asked for anew; `annotations` and `phase` of a reply "
+            "brought along are shown again and told no model, `status` and `logprobs` are read and not kept",
         ),
+        ("max_output_tokens", "full", _MOST),
         ("max_tool_calls", "full", "counts the calls that are run here: those of MCP servers' tools"),
         ("moderation", "not yet", ""),
         ("parallel_tool_calls", "full", _ONE_CALL),
@@ -323,13 +326,14 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
         ),
     ),
     "chat.completions.create": _parameters(
-        "max_completion_tokens max_tokens model reasoning_effort safety_identifier seed  stream temperature top_p user",
+        "max_tokens model reasoning_effort safety_identifier seed  stream temperature top_p user",
         ("audio", "not yet", ""),
         ("frequency_penalty", "full", _WHERE_KNOWN),
         ("function_call", "not yet", "use `tool_choice`"),
         ("functions", "not yet", "use `tools`"),
         ("logit_bias", "full", _WHERE_KNOWN),
         ("logprobs", "full", f"{_WHERE_KNOWN}; a stream tells them at its end"),
+        ("max_completion_tokens", "full", _MOST),
         (
             "messages",
             "partial",

@@ -18,6 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from remanence.api.media import media_type_of
+from remanence.api.responses.beside import beside
 from remanence.api.responses.questions import Questions
 from remanence.api.responses.shown_only import as_part
 from remanence.content import Detail, File, Image, Message, Part, Text, Thinking, ToolCall, ToolResult
@@ -202,7 +203,7 @@ class _Reader:
                     refuse(f"{path}.content", "the message is empty")
                 self._say("user", parts)
             case "assistant":
-                self._reply.extend(parts)
+                self._said(parts, beside(item, path), path)
             case "system" | "developer":
                 if not all(isinstance(part, Text) for part in parts):
                     refuse(f"{path}.content", f"a {role} message holds text only")
@@ -210,6 +211,14 @@ class _Reader:
                 self._spoken.append(Spoken(role, "\n".join(texts)))
             case _:
                 refuse(f"{path}.role", f"{_shown(role)} is not one of user, assistant, system, developer")
+
+    def _said(self, parts: tuple[Part, ...], extra: Mapping[int, dict[str, Any]], path: str) -> None:
+        """Parts of a reply, and what clients are to be shown beside them."""
+        for place, part in enumerate(parts):
+            self._reply.append(part)
+            if place in extra:
+                _check_kept(extra[place], path)
+                self._reply.append(as_part(extra[place], call=len(self._reply) - 1))
 
     def _call(self, call: str, item: Mapping[str, Any], path: str) -> None:
         name = _text(item.get("name"), f"{path}.name")
@@ -278,9 +287,7 @@ class _Reader:
 
     def _keep(self, item: dict[str, Any], path: str) -> None:
         """An item that is shown and says nothing to a model. It is a reply of its own, so it can be deleted alone."""
-        size = len(msgspec.json.encode(item))
-        if size > _KEPT_BYTES_MAX:
-            refuse(path, f"it is {size:,} bytes long, and {_KEPT_BYTES_MAX:,} are kept of such an item")
+        _check_kept(item, path)
         self._flush()
         self._messages.append(Message("assistant", (as_part(item),)))
 
@@ -304,6 +311,12 @@ class _Reader:
         if self._reply:
             self._messages += [Message("assistant", tuple(self._reply)), *self._closed]
             self._reply, self._closed = [], []
+
+
+def _check_kept(item: dict[str, Any], path: str) -> None:
+    size = len(msgspec.json.encode(item))
+    if size > _KEPT_BYTES_MAX:
+        refuse(path, f"it is {size:,} bytes long, and {_KEPT_BYTES_MAX:,} are kept of such an item")
 
 
 def _failure(error: Any) -> str:

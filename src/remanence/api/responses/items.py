@@ -18,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from remanence.api.responses.beside import told
 from remanence.api.responses.input import pack
 from remanence.api.responses.shown_only import items_in
 from remanence.content import File, Image, Part, Text, Thinking, ToolCall, logprobs_in, text_of
@@ -125,7 +126,7 @@ def reply_items(shown: Shown, call: str, parts: Sequence[Part]) -> list[tuple[It
             item = said_item(shown, call, said, part)
             if index in likely and isinstance(part, Text):
                 item["content"] = [text_part(part.text, likely[index])]
-            made.append((item, ""))
+            made.append((told(item, kept[index]) if index in kept and isinstance(part, Text) else item, ""))
             said += 1
         elif isinstance(part, ToolCall):
             item = call_item(shown, call, calls, part)

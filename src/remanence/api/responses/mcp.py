@@ -66,7 +66,7 @@ class McpBody(_Asked):
     authorization: str | None = None
     connector_id: None = None
     tunnel_id: None = None
-    allowed_callers: None = None
+    allowed_callers: list[Literal["direct"]] | None = None
     defer_loading: Literal[False] | None = None
 
 

@@ -63,6 +63,9 @@ class FunctionBody(_Asked):
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
     defer_loading: Literal[False] | None = None
+    async_: Literal[False] | None = Field(default=None, alias="async")
+    allowed_callers: list[Literal["direct"]] | None = None
+    output_schema: None = None
 
 
 class TextFormat(_Asked):
@@ -114,6 +117,7 @@ class BackgroundOptions(_Asked):
     """When to answer: as soon as possible."""
 
     completion_window: Literal["soonest"] | None = None
+    continuation_id: None = None
 
 
 class ConversationRef(_Asked):

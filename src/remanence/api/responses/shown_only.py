@@ -1,8 +1,8 @@
 """Items that a conversation keeps for clients, and that say nothing to a model: questions whether a call may run, their
-answers, what MCP servers offer; and that a call ran on an MCP server.
+answers, what MCP servers offer; that a call ran on an MCP server, and what stands beside the text of a message.
 
 Each is an `Opaque` part of a reply that was brought along, so it is journaled, erased, forked and exported with it. It
-stands for itself, or for the call at an index of the same reply, which is then shown as this item.
+stands for itself, or for the call or text at an index of the same reply, which is then shown as this item.
 """
 
 from __future__ import annotations
