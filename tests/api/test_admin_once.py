@@ -176,3 +176,13 @@ async def test_who_paused_at_a_budget_goes_on_though_whoever_raised_it_died(admi
     assert (await admin.ask("GET", f"/sessions/{session}"))["status"] == "budget_reached"
     await controls.changed_before(caller, "agent:support", "tokens")
     await admin.until(session, "idle")
+
+
+async def test_a_freeze_of_many_sessions_comes_once(admin: Admin) -> None:
+    body = {"scope": "agent:support", "reason": "a look"}
+    await opened(admin, "hello", "idle")
+    first = await asked(admin, "/freezes", 201, body)
+    assert await again(admin, "/freezes", 201, body) == first
+    await admin.ask("DELETE", "/freezes/agent:support")
+    assert (await again(admin, "/freezes", 201, body))["frozen"] is False
+    assert (await admin.ask("GET", "/freezes"))["data"] == []

@@ -37,11 +37,15 @@ LIMIT_END = 2**53
 Unit = Literal["usd_micros", "tokens"]
 
 
-async def freeze_scope(caller: Caller, scope: str, *, reason: str = "") -> Hold:
-    """Freeze `all`, `project:NAME`, or `agent:NAME` of the caller's project: the kill switch."""
+async def freeze_scope(caller: Caller, scope: str, *, reason: str = "", mark: Entry | None = None) -> Hold:
+    """Freeze `all`, `project:NAME`, or `agent:NAME` of the caller's project: the kill switch.
+
+    `mark` is kept with it, and says that it was done. Raises Conflict when it was.
+    """
     _check(scope, r"all|project:.+|agent:.+", "all, project:NAME or agent:NAME")
     kept = kept_scope(caller.project, scope)
-    hold = await caller.database.controls.freeze(kept, at=caller.clock.now(), by=caller.actor, reason=reason)
+    now = caller.clock.now()
+    hold = await caller.database.controls.freeze(kept, at=now, by=caller.actor, reason=reason, mark=mark)
     return replace(hold, scope=scope)
 
 

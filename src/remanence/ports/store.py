@@ -148,8 +148,11 @@ class Controls(Protocol):
 
     async def budgets(self, scope: str | None = None) -> Sequence[Budget]: ...
 
-    async def freeze(self, scope: str, *, at: int, by: str, reason: str) -> Hold:
-        """When this returns, no effect intent under `scope` (as `core.freezes` spells it) can be journaled."""
+    async def freeze(self, scope: str, *, at: int, by: str, reason: str, mark: Entry | None = None) -> Hold:
+        """When this returns, no effect intent under `scope` (as `core.freezes` spells it) can be journaled.
+
+        `mark` as for a budget.
+        """
         ...
 
     async def thaw(self, scope: str, *, at: int) -> None:

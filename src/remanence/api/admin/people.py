@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Query, Response
+from fastapi import Query, Request, Response
 
 from remanence.api.admin.access import REFUSALS, Admin
 from remanence.api.admin.shapes import (
@@ -19,11 +19,12 @@ from remanence.api.admin.shapes import (
 )
 from remanence.api.auth import owned_session
 from remanence.api.bodies import JsonRoute
-from remanence.api.once import IdempotencyKey, once, once_under
+from remanence.api.once import IdempotencyKey, digest_of_request, mark_under, once, once_under
 from remanence.api.router import Face
 from remanence.commands import approvals, controls
 from remanence.commands.approvals import Resolution, Ruling
 from remanence.commands.caller import Caller
+from remanence.commands.given import Key
 from remanence.commands.shapes import ApprovalShape, DoubtShape, FreezeShape, SentShape, SettledShape
 from remanence.content import Text
 from remanence.errors import NotFound
@@ -105,11 +106,21 @@ async def list_freezes(caller: Admin) -> Response:
 
 @people_router.post("/freezes", status_code=201, summary="Freeze", response_model=shown(FreezeShape))
 @once
-async def freeze_scope(caller: Admin, body: FreezeBody) -> Response:
+async def freeze_scope(
+    request: Request, caller: Admin, body: FreezeBody, idempotency_key: IdempotencyKey = None
+) -> Response:
     """No effect starts under the scope once this answers; the answer names the last one that did."""
     _check(caller, body.scope)
     await controls.check_agent(caller, body.scope)
-    return json_answer(FreezeShape.of(await controls.freeze_scope(caller, body.scope, reason=body.reason)), status=201)
+    mark = None
+    if idempotency_key is not None:
+        mark = await mark_under(caller, Key(f"freeze:{idempotency_key}", await digest_of_request(request)))
+        lifted = body.scope not in [hold.scope for hold in await controls.freezes_of(caller)]
+        if mark is None and lifted:  # whoever did it died before it answered
+            return json_answer(FreezeShape(body.scope, False, caller.actor, "", None, None), status=201)
+    return json_answer(
+        FreezeShape.of(await controls.freeze_scope(caller, body.scope, reason=body.reason, mark=mark)), status=201
+    )
 
 
 @people_router.delete("/freezes/{scope}", summary="Thaw", response_model=shown(FreezeShape))

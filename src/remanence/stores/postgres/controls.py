@@ -77,12 +77,13 @@ class PostgresControls:
             )
         return [Budget(*row) for row in rows]
 
-    async def freeze(self, scope: str, *, at: int, by: str, reason: str) -> Hold:
+    async def freeze(self, scope: str, *, at: int, by: str, reason: str, mark: Entry | None = None) -> Hold:
         under = covered(scope)
         if under is None:
             raise bad_scope(scope)
         async with self._access.transaction("freezing") as connection:
             await connection.execute(f"SELECT pg_advisory_xact_lock({FREEZE_GATE})")
+            await lay_mark(connection, mark)
             await connection.execute(
                 "INSERT INTO holds (scope, at, held_by, reason) VALUES ($1, $2, $3, $4) ON CONFLICT (scope) DO NOTHING",
                 scope,

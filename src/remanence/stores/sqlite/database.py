@@ -219,8 +219,10 @@ class SqliteControls:
         query = partial(sqlite_views.budgets, scope=scope)
         return await (self._readers.run(query) if scope is None else self._readers.at_once(query))
 
-    async def freeze(self, scope: str, *, at: int, by: str, reason: str) -> Hold:
-        return await self._writer.do(partial(sqlite_leases.freeze, scope=scope, at=at, by=by, reason=reason))
+    async def freeze(self, scope: str, *, at: int, by: str, reason: str, mark: Entry | None = None) -> Hold:
+        return await self._writer.do(
+            marked(mark, partial(sqlite_leases.freeze, scope=scope, at=at, by=by, reason=reason))
+        )
 
     async def thaw(self, scope: str, *, at: int) -> None:
         await self._writer.do(partial(sqlite_leases.thaw, scope=scope, at=at))

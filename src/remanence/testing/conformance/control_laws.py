@@ -169,6 +169,15 @@ async def a_budget_is_changed_with_its_mark_or_not_at_all(h: Harness) -> None:
 
 
 @law
+async def a_freeze_stands_with_its_mark_or_not_at_all(h: Harness) -> None:
+    db, mark = await h.open(), Entry("mark", "default", "first", T0, T0, b"1")
+    await db.controls.freeze("all", at=T0, by="ada", reason="look", mark=mark)
+    await db.controls.thaw("all", at=T0)
+    await h.refused(Conflict, db.controls.freeze("all", at=T0, by="ada", reason="look", mark=mark))
+    assert await db.controls.holds() == []
+
+
+@law
 async def a_budget_that_moves_here_brings_its_use_along(h: Harness) -> None:
     db = await h.open()
     await db.store.append(opened("s"))
