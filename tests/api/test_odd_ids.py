@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import openai
 import pytest
 from agents_client import follow, message, opened, said_in, send
 from wire_server import KEY, WireServer, serve
@@ -97,3 +98,19 @@ def test_an_old_one_goes_on(server: WireServer, old: str) -> None:
         assert old in browser.get("/sessions/desk%2F7%2Fann").text
         assert browser.get("/sessions/desk%2F7%2Fann.json").status_code == 200
     assert httpx2.get(f"{server.url}/admin/v1/sessions/{old}", headers=headers).status_code == 404, "plain, it parts"
+
+
+def test_a_turn_has_one_id(server: WireServer) -> None:
+    """Other ways to write its number name nothing."""
+    with server.client() as client:
+        session = opened(client, "Hello")
+        follow(client, session.id, "idle")
+        turns = client.beta.agents.sessions.turns
+        (turn,) = turns.list(session.id).data
+        assert turns.retrieve(turn.id, session_id=session.id).id == turn.id
+        for number in ("01", "\u0661", "1 ", "+1", "1_0"):
+            name = turn.id.removesuffix("1") + number
+            with pytest.raises(openai.NotFoundError):
+                turns.retrieve(name, session_id=session.id)
+            with pytest.raises(openai.BadRequestError):
+                turns.list(session.id, after=name)

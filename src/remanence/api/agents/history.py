@@ -55,9 +55,9 @@ async def queued_turns(caller: Caller, s: Session) -> list[TurnFacts]:
 
 def turn_number(s: Session, text: str, queued: int = 0) -> int:
     """The number in a turn's id. Raises NotFound for an id that is none of this session's."""
-    begin = turn_id(s.id, 0)[:-1]
-    number = text.removeprefix(begin)
-    if not text.startswith(begin) or not number.isdecimal() or not 1 <= int(number) <= s.turns + queued:
+    number = text.removeprefix(turn_id(s.id, 0)[:-1])
+    known = number.isdecimal() and text == turn_id(s.id, int(number))
+    if not known or not 1 <= int(number) <= s.turns + queued:
         raise NotFound(f"Session {s.id} has no turn {text[:100]!r}.")
     return int(number)
 
