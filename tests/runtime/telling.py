@@ -15,7 +15,7 @@ from remanence.content import Text, Usage
 from remanence.ports import ModelReply, ModelRequest, OnDelta
 from remanence.runtime.services import Times
 
-TIMES = Times(lease_s=1.0, linger_s=0.1, poll_s=0.02)
+TIMES = Times(lease_s=3.0, linger_s=0.1, poll_s=0.02)
 PAUSE_S = 0.004
 
 

@@ -62,7 +62,7 @@ asyncio.run(main())
 def outcome(script: str, url: str) -> str:
     """What a process says in which many sessions want two places. In one of its own: what goes wrong here may keep an
     event loop for ever, and no time-out within it would be heard."""
-    done = subprocess.run([sys.executable, "-c", script, url], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script, url], capture_output=True, text=True, timeout=120, check=False)
     return done.stdout.strip() or done.stderr
 
 
