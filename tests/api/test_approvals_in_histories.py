@@ -36,12 +36,15 @@ async def refund(cents: int) -> str:
 
 
 def script(request: ModelRequest) -> ModelReply:
-    """Refunds what it is told to (`refund 1 2`), all at once; else says what it was sent last."""
+    """Refunds what it is told to (`refund 1 2`), all at once, without a word when it is told so (`refund 1 2 quietly`);
+    else says what it was sent last."""
     last = request.messages[-1]
     said = text_of(last.parts)
     if last.role == "user" and said.startswith("refund"):
-        calls = [ToolCall(f"c{cents}", "refund", f'{{"cents": {cents}}}') for cents in said.split()[1:]]
-        return ModelReply((Text("I will."), *calls), Usage(1, 1), stop="tool_calls")
+        orders = said.removesuffix(" quietly").split()[1:]
+        calls = [ToolCall(f"c{cents}", "refund", f'{{"cents": {cents}}}') for cents in orders]
+        words = () if said.endswith("quietly") else (Text("I will."),)
+        return ModelReply((*words, *calls), Usage(1, 1), stop="tool_calls")
     results = [text_of(part.parts) for part in last.parts if isinstance(part, ToolResult)]
     return ModelReply((Text(f"said: {'; '.join(results) or said}"),), Usage(1, 1))
 
@@ -127,6 +130,21 @@ def test_an_answer_goes_to_the_call_that_asked(client: Any, model: Scripted, str
     assert roles == ["user", "assistant", "tool", "assistant", "tool", "assistant", "user"]
     said = [word for _, words in sent(model) for word in words]
     assert said.count("paid 1") == said.count('{"cents": 2}') == 1
+
+
+@pytest.mark.parametrize("approve", [True, False])
+def test_a_reply_that_is_nothing_but_a_question(client: Any, approve: bool) -> None:
+    """Most are: the model calls without a word. The answer was refused, as if what was asked about were news."""
+    past: list[Any] = []
+    for order, more in (("refund 1 quietly", []), ("refund 2 3 quietly", [user("quick")])):
+        past.append(user(order))
+        asked = client.responses.create(model="shop", tools=ASKS, input=past)
+        past += given_out(asked)
+        past += [*(answer(name, approve) for name in questions(asked)), *more]
+        told = client.responses.create(model="shop", tools=ASKS, input=past)
+        assert session_of(told) == session_of(asked)
+        past += given_out(told)
+    assert sorted(refunds) == ([1, 2, 3] if approve else []), "two run side by side"
 
 
 def test_one_answer_after_the_other(client: Any) -> None:

@@ -95,7 +95,7 @@ def read_input(given: Any, call_of: Callable[[str], str], *, path: str = "input"
     questions = Questions(given)
     reader = _Reader(call_of, questions, keeps=keeps)
     for index, item in enumerate(cast("list[Any]", given)):
-        if index >= questions.fresh_from:
+        if index >= questions.past_to:
             reader.turn_over(item)
         reader.take(_object(item, f"{path}[{index}]"), f"{path}[{index}]")
     return reader.done()

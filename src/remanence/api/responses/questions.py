@@ -48,6 +48,9 @@ class Questions:
         items = _objects(given)
         self.fresh_from = max((index + 1 for index, item in enumerate(items) if _said_by_model(item)), default=0)
         """Where what comes after the last thing that the model said begins."""
+        asked = (index + 1 for index, item in enumerate(items) if item.get("type") == "mcp_approval_request")
+        self.past_to = max(self.fresh_from, *asked, 0)
+        """Where what comes after its last word or question begins: a reply may be nothing but a question."""
         calls = [item for item in items if item.get("type") == "mcp_call"]
         self._ran = {name for item in calls if not _unfinished(item) for name in _asked_by(item)}
         self._begun = {name for item in calls if _unfinished(item) for name in _asked_by(item)}
