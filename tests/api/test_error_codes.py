@@ -53,6 +53,8 @@ CASES: dict[str, tuple[Callable[[Any], Any], tuple[int, str, str]]] = {
         (400, "unknown_parameter", "colour")),
     "an unknown field of a conversation": (
         lambda c: c.conversations.create(**extra(colour="red")), (400, "unknown_parameter", "colour")),
+    "an unknown parameter of a list": (
+        lambda c: c.models.list(extra_query={"colour": "red"}), (400, "unknown_parameter", "colour")),
     "a text for a number": (
         lambda c: c.responses.create(model="m", input="hi", temperature="warm"), (400, "invalid_type", "temperature")),
     "a number out of bounds": (

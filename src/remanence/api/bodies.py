@@ -18,13 +18,13 @@ from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
 from pydantic import BaseModel
 
-from remanence.api.complaints import no_json
+from remanence.api.complaints import UnknownParameter, no_json
 from remanence.api.decoding import decoded
 from remanence.api.late import LateRoute
 from remanence.commands.caller import ids_in_path
 from remanence.errors import InvalidInput
 
-__all__ = ["JsonRoute", "check_query"]
+__all__ = ["JsonRoute", "check_query", "of_vendors"]
 
 _ANY = "beta"
 """What the vendors' client adds to everything of its `beta` resources. The answers are the same."""
@@ -98,7 +98,11 @@ def check_query(request: Request) -> None:
             shown = (
                 ", ".join(f"{one}...]" if one.endswith("[") else one for one in sorted(known)) or "none in the query"
             )
-            raise InvalidInput(
-                f"{name[:100]}: there is no such parameter here; there are {shown}. Nothing was done.",
-                param=name[:100],
-            )
+            words = f"{name[:100]}: there is no such parameter here; there are {shown}. Nothing was done."
+            raise (UnknownParameter if of_vendors(request) else InvalidInput)(words, param=name[:100])
+
+
+def of_vendors(request: Request) -> bool:
+    """Whether a vendor's client asked: it knows finer codes than ours."""
+    path = request.url.path
+    return "/v1/" in path and "/admin/" not in path

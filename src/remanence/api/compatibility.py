@@ -429,6 +429,11 @@ REFUSALS: tuple[Refusal, ...] = (
     ),
     Refusal("a budget that is used up", "402, code `budget_exceeded`", "429, code `insufficient_quota`"),
     Refusal("a turn that is running", "409, code `busy`", "a code of its own"),
+    Refusal(
+        "an agent's session that is deleted in a turn",
+        "200: it is deleted, and the turn is cancelled",
+        "refused until the turn was cancelled",
+    ),
 )
 """Errors whose code or type is another one than the vendor's, as far as that is published."""
 

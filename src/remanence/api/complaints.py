@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, cast
 from remanence.api.decoding import DEPTH_MAX
 from remanence.errors import InvalidInput
 
-__all__ = ["Complaint", "MissingParameter", "complaint", "no_json"]
+__all__ = ["Complaint", "MissingParameter", "UnknownParameter", "complaint", "no_json"]
 
 
 class UnknownParameter(InvalidInput):

@@ -24,7 +24,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from remanence.api.bodies import JsonRoute
+from remanence.api.bodies import JsonRoute, of_vendors
 from remanence.api.bound_keys import free_key, is_begun_once
 from remanence.api.complaints import complaint
 from remanence.errors import InvalidInput, ModelError, RateLimited, RemanenceError
@@ -205,7 +205,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
         message, param = _not_json(request, first.get("ctx", {}).get("error", ""))
     else:
         param, said, kind = complaint(error.errors(), error.body)
-        code = kind.code if _of_vendors(request) else code
+        code = kind.code if of_vendors(request) else code
         message = f"{param}: {said}. Nothing was written; {request.url.path} is described at /docs."
         if param == "body" and first["type"] != "missing" and "json" not in request.headers.get("content-type", ""):
             # What `curl -d` sends unless told otherwise.
@@ -222,12 +222,6 @@ def _not_json(request: Request, why: str) -> tuple[str, str]:
         words = f"The body came compressed ({coding[:40]}); none is unpacked. Nothing was written; send it as it is."
         return words, "content-encoding"
     return f"The body is not valid JSON ({why}). Nothing was written.", "body"
-
-
-def _of_vendors(request: Request) -> bool:
-    """Whether a vendor's client asked: it knows finer codes than ours."""
-    path = request.url.path
-    return "/v1/" in path and "/admin/" not in path
 
 
 async def _identify(request: Request) -> None:
