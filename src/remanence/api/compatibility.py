@@ -374,7 +374,8 @@ HEADERS: tuple[Header, ...] = (
     Header(
         "Idempotency-Key",
         "For a day: the same key and body again is the same request and has the same answer; the same key with another "
-        "body, or with another operation, is refused with 409. A response with `store: false` takes none.",
+        "body, or with another operation, is refused with 409. A response with `store: false` takes none, and the same "
+        "one can be asked for with `stream` and without.",
         (
             "beta.agents.create",
             "beta.agents.sessions.create",

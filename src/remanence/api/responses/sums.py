@@ -100,7 +100,7 @@ def _size(message: Message) -> int:
 
 
 async def compact(served: Served, caller: Caller, meter: Meter, body: CompactBody) -> Item:
-    """A conversation as one item: what users said last stays as it is, the rest becomes a summary by the model."""
+    """A conversation as one item: a summary of it by the model."""
     found = await requested(served, caller, body.model)
     if found.agent is not None:
         refuse("model", f"{body.model} is an agent; name a model to write the summary")
