@@ -54,7 +54,7 @@ def over_a_socket(server: WireServer) -> Callable[[str], Any]:
 
     def say(if_busy: str) -> Any:
         headers = {"authorization": f"Bearer {KEY}"} | ({"x-if-busy": if_busy} if if_busy else {})
-        with connect(url, additional_headers=headers) as socket:
+        with connect(url, open_timeout=60, additional_headers=headers) as socket:
             wanted = {"type": "response.create", "model": "support", "input": "more", "previous_response_id": first.id}
             socket.send(json.dumps(wanted))
             frame = json.loads(socket.recv(timeout=60))
@@ -150,7 +150,7 @@ def test_where_no_turn_can_be_running_every_choice_holds(
 def test_a_word_nobody_knows_is_refused_before_a_socket_opens(server: WireServer) -> None:
     url = server.url.replace("http", "ws") + "/v1/responses"
     headers = {"authorization": f"Bearer {KEY}", "x-if-busy": "perhaps"}
-    with pytest.raises(InvalidStatus) as caught, connect(url, additional_headers=headers):
+    with pytest.raises(InvalidStatus) as caught, connect(url, open_timeout=60, additional_headers=headers):
         pass
     assert caught.value.response.status_code == 400
 

@@ -119,7 +119,7 @@ def test_what_is_no_json_is_told_why(server: WireServer, http: httpx2.Client, bo
     assert answer.status_code == 400
     assert words in answer.json()["error"]["message"]
     url = server.url.replace("http", "ws") + "/v1/responses"
-    with connect(url, additional_headers={"authorization": f"Bearer {KEY}"}) as socket:
+    with connect(url, open_timeout=60, additional_headers={"authorization": f"Bearer {KEY}"}) as socket:
         socket.send(body.decode())
         assert words in httpx2.Response(200, content=str(socket.recv())).json()["error"]["message"]
 
@@ -208,7 +208,7 @@ def test_a_refused_handshake_is_an_answer_like_any_other(
     server: WireServer, path: str, headers: dict[str, str], status: int, param: str | None
 ) -> None:
     url = server.url.replace("http", "ws") + path
-    with pytest.raises(InvalidStatus) as refused, connect(url, additional_headers=headers):
+    with pytest.raises(InvalidStatus) as refused, connect(url, open_timeout=60, additional_headers=headers):
         pass
     answer = refused.value.response
     error = httpx2.Response(200, content=bytes(answer.body or b"")).json()["error"]
@@ -231,6 +231,8 @@ def test_a_handshake_is_named_and_its_pieces_are_padded_when_that_is_asked_for(s
     assert any(lengths)
     assert not lengths[-1]
     url = server.url.replace("http", "ws") + "/v1/responses"
-    with connect(url, additional_headers={"authorization": f"Bearer {KEY}", "x-request-id": "mine"}) as named:
+    with connect(
+        url, open_timeout=60, additional_headers={"authorization": f"Bearer {KEY}", "x-request-id": "mine"}
+    ) as named:
         assert named.response is not None
         assert named.response.headers["x-request-id"] == "mine"

@@ -72,7 +72,7 @@ async def test_a_response_on_a_web_socket_ends_with_its_server(store: bool, scri
         url = site.url.replace("http", "ws") + "/v1/responses"
         events: list[Any] = []
         ending: asyncio.Task[None] | None = None
-        async with connect(url, additional_headers={"authorization": f"Bearer {site.key}"}) as socket:
+        async with connect(url, open_timeout=60, additional_headers={"authorization": f"Bearer {site.key}"}) as socket:
             body = {"type": "response.create", "model": "default", "input": "hi", "store": store}
             await socket.send(json.dumps(body))
             with suppress(ConnectionClosed):

@@ -262,7 +262,7 @@ async def test_over_a_socket_from_what_was_summed_up(server: Server, model: Scri
 
 def dialled(server: Server) -> connect:
     address = f"{server.url.replace('http', 'ws')}/v1/responses"
-    return connect(address, additional_headers={"authorization": f"Bearer {KEY}"})
+    return connect(address, open_timeout=60, additional_headers={"authorization": f"Bearer {KEY}"})
 
 
 async def told(socket: Any, **body: Any) -> Any:

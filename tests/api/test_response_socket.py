@@ -153,7 +153,7 @@ def found_in_files(path: Path, words: bytes) -> bool:
 
 async def test_lanes_and_errors(server: Server) -> None:
     address = f"{server.url.replace('http', 'ws')}/v1/responses"
-    async with connect(address, additional_headers={"authorization": f"Bearer {KEY}"}) as socket:
+    async with connect(address, open_timeout=60, additional_headers={"authorization": f"Bearer {KEY}"}) as socket:
         for message in ("nonsense", "[]", '{"type":"x"}', '{"type":"response.create","model":"m","input":"x","n":1}'):
             await socket.send(message)
             event = json.loads(await socket.recv())
@@ -180,7 +180,7 @@ async def test_without_a_key_or_under_another_name_nothing_opens(server: Server)
     page, host = {**key, "origin": "https://evil.test"}, f"ws://evil.test:{port}/v1/responses"
     for url, headers, status, code in ((address, page, 403, "access_denied"), (host, key, 421, "misdirected")):
         with pytest.raises(InvalidStatus, match=str(status)) as refused:
-            async with connect(url, additional_headers=headers, host="127.0.0.1", port=port):
+            async with connect(url, open_timeout=60, additional_headers=headers, host="127.0.0.1", port=port):
                 pass
         assert json.loads(refused.value.response.body or b"")["error"]["code"] == code
 
@@ -188,7 +188,9 @@ async def test_without_a_key_or_under_another_name_nothing_opens(server: Server)
 @pytest.mark.parametrize("frame", [b"\xff\xfe", "", "{", "[]", "null", '{"type": 5}', '{"type": "response.create"}'])
 async def test_a_message_that_is_none_is_answered_and_the_socket_goes_on(server: Server, frame: str | bytes) -> None:
     headers = {"authorization": f"Bearer {KEY}"}
-    async with connect(f"{server.url.replace('http', 'ws')}/v1/responses", additional_headers=headers) as socket:
+    async with connect(
+        f"{server.url.replace('http', 'ws')}/v1/responses", open_timeout=60, additional_headers=headers
+    ) as socket:
         await socket.send(frame)
         told = json.loads(await socket.recv())
         assert (told["type"], told["status"], told["error"]["type"]) == ("error", 400, "invalid_request_error"), told
@@ -209,7 +211,9 @@ async def test_a_message_that_is_none_is_answered_and_the_socket_goes_on(server:
 async def test_what_is_wrong_is_named_by_the_path_that_http_gives(server: Server, fields: Any, path: str) -> None:
     headers = {"authorization": f"Bearer {KEY}"}
     async with (
-        connect(f"{server.url.replace('http', 'ws')}/v1/responses", additional_headers=headers) as socket,
+        connect(
+            f"{server.url.replace('http', 'ws')}/v1/responses", open_timeout=60, additional_headers=headers
+        ) as socket,
         httpx2.AsyncClient(base_url=server.url, headers=headers) as http,
     ):
         await socket.send(json.dumps({"type": "response.create", "model": "m", **fields}))
@@ -231,7 +235,9 @@ async def test_each_request_of_a_socket_counts_and_is_admitted(tmp_path: Path) -
         key, text = await asyncio.to_thread(server.do, lambda rt: create_key(rt.caller, "laptop"))
         headers = {"authorization": f"Bearer {text}"}
         asking = json.dumps({"type": "response.create", "model": "scripted", "input": "x"})
-        async with connect(f"{server.url.replace('http', 'ws')}/v1/responses", additional_headers=headers) as socket:
+        async with connect(
+            f"{server.url.replace('http', 'ws')}/v1/responses", open_timeout=60, additional_headers=headers
+        ) as socket:
             told: list[Any] = []
             for _ in range(4):  # and the connection itself
                 await socket.send(asking)
@@ -248,7 +254,9 @@ async def test_each_request_of_a_socket_counts_and_is_admitted(tmp_path: Path) -
 async def test_what_waits_on_a_socket_has_an_end(tmp_path: Path) -> None:
     async with served(tmp_path, Scripted((Step(stall=True),))) as server:
         headers = {"authorization": f"Bearer {KEY}"}
-        async with connect(f"{server.url.replace('http', 'ws')}/v1/responses", additional_headers=headers) as socket:
+        async with connect(
+            f"{server.url.replace('http', 'ws')}/v1/responses", open_timeout=60, additional_headers=headers
+        ) as socket:
             for _ in range(WAITING_MAX + 5):  # the first never ends, and the others wait for it
                 await socket.send(json.dumps({"type": "response.create", "model": "m", "input": "x", "store": False}))
             told: list[Any] = []

@@ -29,7 +29,7 @@ from remanence.events import (
 )
 from remanence.testing.faults.erased import audit_erased
 from remanence.testing.faults.erasures import ERASURES
-from remanence.testing.faults.racing import Course, Raced, make_trouble, onlooker, only
+from remanence.testing.faults.racing import Course, Raced, make_trouble, onlooker, only, rests
 from remanence.testing.faults.world import World
 
 __all__ = ["RACES", "run_erasures", "run_races"]
@@ -156,7 +156,7 @@ async def deleted_while_used(c: Course) -> None:
     if sum(answer.good for answer in answers[:2]) > 1:
         c.broken(f"{session} was deleted twice")
     if any(answer.good for answer in answers[:2]):
-        await c.until(session, _rests)
+        await c.until(session, rests)
 
 
 async def erased_while_used(c: Course) -> None:
@@ -173,7 +173,7 @@ async def erased_while_used(c: Course) -> None:
     c.gone.update(forks)
     if any(answer.good for answer in answers[:2]):
         for one in (session, *forks):
-            await c.until(one, _rests)
+            await c.until(one, rests)
             said = [r.position for r in await c.records(one) if isinstance(r.event, InputReceived) and secret in str(r)]
             if said:
                 c.broken(f"{one} still says at {said} what was erased with {what}: {answers[:2]}")
@@ -294,11 +294,6 @@ RACES: Final[Sequence[Race]] = (
 
 
 # --- what the laws look at --------------------------------------------------------------------------------------------
-
-
-def _rests(s: Session) -> bool:
-    """Whether nothing more is to be expected of a session: a fork of a frozen one is frozen."""
-    return s.deleted or s.frozen is not None or (s.turn is None and not s.queue)
 
 
 def _call(s: Session, state: str) -> str | None:

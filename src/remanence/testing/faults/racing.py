@@ -31,7 +31,18 @@ from remanence.testing.faults.racer import TIMES
 from remanence.testing.faults.sums import Sums
 from remanence.testing.faults.world import World
 
-__all__ = ["Answer", "Course", "Raced", "Racer", "make_trouble", "onlooker", "only", "settled_state", "stand_still"]
+__all__ = [
+    "Answer",
+    "Course",
+    "Raced",
+    "Racer",
+    "make_trouble",
+    "onlooker",
+    "only",
+    "rests",
+    "settled_state",
+    "stand_still",
+]
 
 RACERS: Final = 3
 SETTLE_S: Final = 120.0
@@ -225,7 +236,7 @@ class Course:
         for session in [session async for session in sessions_all(self.rt.caller)]:
             row = await self.rt.database.views.session(session)
             if row.summary.status != "deleted" and session not in self.gone:
-                await self.until(session, _rests)
+                await self.until(session, rests)
             found = await verify_session(self.rt.caller, session, inherited=False)
             if not found.sound:
                 self.figures.broken_journals += 1
@@ -288,8 +299,14 @@ def only(c: Course, answers: Sequence[Answer], allowed: str, what: str) -> None:
             c.broken(f"{what}: refused with {answer.refused}: {answer.message}")
 
 
-def _rests(s: Session) -> bool:
-    return s.deleted or (s.turn is None and not s.queue) or s.frozen is not None
+def rests(s: Session) -> bool:
+    """Whether nothing more is to be expected of a session: a fork of a frozen one is frozen, and of a call whose
+    process died and whose arguments were erased only a person can say what became."""
+    if s.deleted or s.frozen is not None:
+        return True
+    if s.turn is None:
+        return not s.queue
+    return any(call.state == "in_doubt" and call.erased for call in s.turn.calls)
 
 
 async def settled_state(course: Course, session: str, wanted: Callable[[Session], bool]) -> Session | None:
