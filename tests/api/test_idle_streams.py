@@ -14,7 +14,10 @@ import pytest
 from openai._streaming import SSEDecoder
 from wire_server import KEY
 
-from remanence.api.stream import BEAT, frame, paced
+from remanence import Agent, Remanence
+from remanence.api.lookout import Lookout
+from remanence.api.stream import BEAT, frame, paced, watch
+from remanence.app import Options
 from remanence.testing.clock import FakeClock
 
 STREAMS = 1_000
@@ -72,6 +75,35 @@ async def test_a_comment_every_fifteen_seconds_of_silence() -> None:
             yield [b"news"] if number == 4 else []
 
     assert [piece async for piece in paced(clock, batches())] == [BEAT, b"news", BEAT]
+
+
+async def test_what_says_nothing_puts_no_comment_off(tmp_path: Path) -> None:
+    """A reader is stirred, as by a worker that gives the session back: there is nothing new, and its time runs on."""
+    clock, came = FakeClock(), asyncio.Event()
+    ada = Agent("ada", model="scripted")
+    rt = Remanence(f"sqlite:///{tmp_path / 'a.db'}", agents=[ada], worker=False, options=Options(clock=clock))
+    async with rt:
+        session = await rt.open(ada)
+
+        async def batches() -> AsyncGenerator[Sequence[bytes]]:
+            async for _ in watch(rt.caller, session.id, after=1, lookout=Lookout(rt.caller)):
+                came.set()
+                yield []
+
+        pieces = paced(clock, batches())
+        beat = asyncio.create_task(anext(pieces))
+        async with asyncio.timeout(60):
+            while not came.is_set():
+                rt.caller.live.stir(session.id)
+                await asyncio.sleep(0)
+            came.clear()
+            clock.advance(10)
+            while not came.is_set():
+                rt.caller.live.stir(session.id)
+                await asyncio.sleep(0)
+            clock.advance(5)
+            assert await beat == BEAT
+        await pieces.aclose()
 
 
 def test_silence_is_no_event_to_the_vendors_client() -> None:

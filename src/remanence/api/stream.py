@@ -127,6 +127,7 @@ async def watch(
     behind = reader is None or (not reader.waits and caller.live.running(session) is not None)
     reader = reader or caller.live.subscribe(session, want="latest")
     sent_at = settled_at = 0
+    heard_at = caller.clock.now()  # or looked, when nothing was heard for as long as a beat; a stir is neither
     try:
         with lookout.following(session, lambda: after):
             while True:
@@ -140,10 +141,13 @@ async def watch(
                         yield Batch(records, preview)
                 if lookout.closed:
                     return
-                items, stirred = await _heard(caller, session, reader, sent_at)
+                left_s = BEAT_S - (caller.clock.now() - heard_at) / _MICROS
+                items, stirred = await _heard(caller, session, reader, sent_at, min(max(0.0, left_s), BEAT_S))
                 fresh, after, gap = next_items(items, after)
                 behind = gap or stirred
                 sent_at = caller.clock.now()
+                if items or sent_at - heard_at >= BEAT_S * _MICROS * 0.9:
+                    heard_at = sent_at
                 records = [item for item in fresh if not isinstance(item, Delta)]
                 settled_at = _settled_at(records, settled_at)
                 yield Batch(records, _preview(caller, session, settled_at))
@@ -152,13 +156,13 @@ async def watch(
 
 
 async def _heard(
-    caller: Caller, session: str, reader: Subscription, sent_at: int
+    caller: Caller, session: str, reader: Subscription, sent_at: int, wait_s: float
 ) -> tuple[Sequence[Recorded | Delta], bool]:
     """What comes next, and whether the journal should be looked at. Pieces gather for a while; a record waits for none
     of them. The last pieces of a reply wait as long for its record, which is on its way; a tool that starts waits a
     moment for what it comes to."""
     clock = caller.clock
-    items = [*await reader.take(BEAT_S)]
+    items = [*await reader.take(wait_s)]
     await others_first()  # whoever made them has effects to send, or a reply to journal
     stirred = not items
     running = caller.live.running(session)
