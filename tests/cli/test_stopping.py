@@ -119,6 +119,39 @@ async def main():
 asyncio.run(main())
 """
 
+CLOSING = """
+import asyncio, os, signal, sys, time
+from contextlib import asynccontextmanager
+from remanence.cli.leaving import go, run
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+@asynccontextmanager
+async def closed_in_order():
+    try:
+        yield
+    finally:
+        if sys.argv[1] == "in a call that blocks":
+            interrupt()
+            time.sleep(3600)
+        await asyncio.sleep(3600)
+
+async def main():
+    async with closed_in_order():
+        interrupt()
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            if sys.argv[1] == "between two steps":
+                interrupt()
+
+try:
+    run(main())
+except KeyboardInterrupt:
+    go(130)
+"""
+
 
 def begun(project: Path, *words: str) -> subprocess.Popen[str]:
     """A process in which the tool runs."""
@@ -221,6 +254,13 @@ def test_two_signals_that_are_heard_together_are_two() -> None:
     ran = subprocess.run([sys.executable, "-c", TWICE], check=False, timeout=60, capture_output=True, text=True)
     assert ran.returncode == 128 + signal.SIGTERM
     assert "The event loop does not answer" in ran.stderr
+
+
+@pytest.mark.parametrize("where", ["between two steps", "in a call that blocks"])
+def test_a_second_ctrl_c_leaves_wherever_it_is_heard(where: str) -> None:
+    """Also in the middle of an end in order, which would take it for one more reason to end in order."""
+    ran = subprocess.run([sys.executable, "-c", CLOSING, where], check=False, timeout=60, capture_output=True)
+    assert (ran.returncode, ran.stderr) == (130, b"")
 
 
 @pytest.mark.parametrize(("way", "code"), [("hangs", 1), ("goes", 0)])
