@@ -107,6 +107,12 @@ ORDER BY p.project, p.store, p.scope FOR UPDATE OF p
 # whoever removes the memories of a record afterwards finds what was laid down before.
 _LOCK_SOURCES = "SELECT sid, id, head FROM sessions WHERE id = ANY ($1::text[]) ORDER BY sid FOR NO KEY UPDATE"
 _LOCK_NAMES = "SELECT pg_advisory_xact_lock(hashtextextended(name, 2)) FROM unnest($1::text[]) AS w (name)"
+# In the one order in which memories are closed and given vectors, too (`_settle`, `vectors`), so that nobody waits for
+# somebody who waits for them; with the versions that stay, since those are settled anew.
+_LOCK_MEMORIES = """
+SELECT FROM memories m JOIN unnest($1::text[], $2::text[]) AS w (project, id) USING (project, id)
+ORDER BY project COLLATE "C", id COLLATE "C", m.version FOR UPDATE OF m
+"""
 _ADD_CLOSINGS = """
 INSERT INTO memory_closings (project, id, at, valid_to)
 SELECT * FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) ON CONFLICT DO NOTHING
@@ -158,7 +164,8 @@ class PostgresMemories:
 
     async def remove(self, selector: MemorySelector) -> MemoryRemoval:
         async with self._access.transaction("removing memories") as connection:
-            await connection.execute(SHARE_PROJECTIONS)
+            # The table of vectors first: whoever makes room for theirs shuts it before they look at the memories.
+            await connection.execute(f"{SHARE_PROJECTIONS}; LOCK TABLE memory_vectors IN ROW EXCLUSIVE MODE")
             return await _remove(connection, selector)
 
     async def clear(self) -> None:
@@ -330,6 +337,8 @@ async def _remove(connection: Connection, selector: MemorySelector) -> MemoryRem
     rows = [row for row in await reads.selected(connection, selector) if row[0] in places]
     if not rows:
         return MemoryRemoval()
+    names = sorted({(memory.project, memory.id) for _, _, memory in rows})
+    await connection.execute(_LOCK_MEMORIES, *_columns(names, 2))
     counts: dict[str, int] = {"memory_words": await _remove_words(connection, rows)}
     for place, _document, memory in rows:
         await connection.execute(
@@ -353,7 +362,7 @@ async def _remove(connection: Connection, selector: MemorySelector) -> MemoryRem
         counts[table] = _count(gone)
     counts["memory_names"] = _count(await connection.execute("DELETE FROM memory_names WHERE memories <= 0"))
     counts["memory_closings"] = 0
-    for key in sorted({(memory.project, memory.id) for _, _, memory in rows}):
+    for key in names:
         if await reads.versions(connection, *key):
             await _settle(connection, *key)
         else:

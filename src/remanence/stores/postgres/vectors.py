@@ -24,7 +24,7 @@ INSERT INTO memory_vectors (model, place, document, vector)
 SELECT $1, m.place, m.document, w.vector
 FROM unnest($2::text[], $3::text[], $4::integer[], $5::bytea[]) AS w (project, id, version, vector)
     JOIN memories m USING (project, id, version)
-FOR KEY SHARE OF m
+ORDER BY project COLLATE "C", id COLLATE "C", version FOR KEY SHARE OF m
 ON CONFLICT (model, place, document) DO UPDATE SET vector = excluded.vector
 """
 _KEEP_COPIES = """

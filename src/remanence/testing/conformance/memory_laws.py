@@ -441,3 +441,25 @@ async def recall_is_a_function_of_the_journals(h: Harness) -> None:
             answers.append([told(await db.memories.search(one)) for one in asked])
         assert answers[0] == answers[1] == answers[2], seed
         assert all(answers[0]), seed
+
+
+@law
+async def what_happens_at_once_to_the_same_memories_waits_and_is_never_refused(h: Harness) -> None:
+    """Removed, closed and given vectors from two sides, each in an order of its own."""
+    db, other = await h.open(), await h.open()
+    order = Random(1)
+    for number in range(20):
+        names = [f"note-{number}-{k}" for k in range(12)]
+        versions = [note(name, f"tea {name}", v, subjects=("shed",)) for name in names for v in (1, 2)]
+        await keep(db.memories, *versions)
+        acts: list[Any] = []
+        for one in (db, other, db, other):
+            some = order.sample(names, 8)
+            acts.append(one.memories.apply([Close("lab", name, T0 + 10 * DAY) for name in some]))
+            vectors = [MemoryVector("lab", name, v, (1.0, 2.0)) for name in order.sample(names, 8) for v in (2, 1)]
+            acts.append(one.memory_vectors.keep("model", vectors))
+            if len(acts) > 3:
+                acts.append(one.memories.remove(MemorySelector(project="lab", subject="shed")))
+        order.shuffle(acts)
+        await asyncio.gather(*acts)
+        assert list(await db.memories.list(MemoryListing(project="lab", closed=True))) == []
