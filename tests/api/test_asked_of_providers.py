@@ -85,7 +85,8 @@ async def test_a_server_with_words_of_its_own_for_tiers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("strict", [True, False, None])
 async def test_a_schema_is_as_strict_as_was_asked(tmp_path: Path, strict: bool | None) -> None:
-    form: Any = {"type": "json_schema", "name": "sum", "schema": SCHEMA, "description": "A sum.", "strict": strict}
+    schema = {**SCHEMA, "required": ["a"], "additionalProperties": False} if strict else SCHEMA
+    form: Any = {"type": "json_schema", "name": "sum", "schema": schema, "description": "A sum.", "strict": strict}
     async with world(tmp_path) as it:
         made = await it.client.responses.create(model="responses", input="hi", text={"format": form})
         sent = it.asked["text"]["format"]

@@ -173,7 +173,8 @@ async def test_shapes_of_answers(tmp_path: Path) -> None:
             model="test", messages=[user("json")], response_format={"type": "json_object"}
         )
         assert made.choices[0].message.content == '{"a": 1}'
-        schema = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+        schema: Any = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+        schema["additionalProperties"] = False  # `strict` demands it
         await client.chat.completions.create(
             model="test",
             messages=[user("json")],

@@ -16,13 +16,14 @@ from remanence.api.responses.spec import spec_for
 from remanence.errors import InvalidInput
 
 SCHEMA = {"type": "object", "properties": {"b": {"type": "string"}, "a": {"enum": [1, 2.5, None]}}, "required": ["b"]}
+CLOSED = {**SCHEMA, "required": ["a", "b"], "additionalProperties": False}
 PARAMETERS: dict[str, st.SearchStrategy[Any]] = {
     "model": st.just("m"),
     "input": st.sampled_from(["one", "two", [{"role": "user", "content": "three"}]]),
     "instructions": st.sampled_from([None, "", "Answer.", "Réponds."]),
     "tools": st.lists(
         st.builds(
-            lambda name, strict: {"type": "function", "name": name, "parameters": SCHEMA, "strict": strict},
+            lambda name, strict: {"type": "function", "name": name, "parameters": CLOSED, "strict": strict},
             st.sampled_from(["look", "find"]),
             st.sampled_from([None, True, False]),
         ),
@@ -34,7 +35,7 @@ PARAMETERS: dict[str, st.SearchStrategy[Any]] = {
             None,
             {"verbosity": "low"},
             {"format": {"type": "json_object"}},
-            {"format": {"type": "json_schema", "name": "n", "schema": SCHEMA, "strict": True}},
+            {"format": {"type": "json_schema", "name": "n", "schema": CLOSED, "strict": True}},
         ]
     ),
     "reasoning": st.sampled_from([None, {"effort": "low"}, {"summary": "auto"}]),

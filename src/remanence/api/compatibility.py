@@ -428,6 +428,12 @@ REFUSALS: tuple[Refusal, ...] = (
         "400, code `invalid_input`, and the path of the field",
         "400, codes of many kinds (`unsupported_parameter`, `unsupported_value`), or none",
     ),
+    Refusal(
+        "a JSON Schema that is none, or with `strict` does not close its objects and require everything",
+        "400, code `invalid_json_schema` or `invalid_function_parameters`, and the path of the keyword; what else a "
+        "provider does not take of a schema is refused in its words",
+        "the same codes, the path of the schema (from a chat `response_format`, without a code)",
+    ),
     Refusal("a budget that is used up", "402, code `budget_exceeded`", "429, code `insufficient_quota`"),
     Refusal("a turn that is running", "409, code `busy`", "a code of its own"),
     Refusal(

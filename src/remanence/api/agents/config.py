@@ -23,6 +23,7 @@ from remanence.api.agents.bodies import (
     Compaction,
     Experimental,
     HostedEnvironment,
+    JsonSchemaFormat,
     MultiAgent,
     NoEnvironment,
     Reasoning,
@@ -32,6 +33,7 @@ from remanence.api.agents.bodies import (
 )
 from remanence.api.agents.mcp import NO_SERVERS, Servers, own_rules, own_tools, shown_mcp, with_absent
 from remanence.api.agents.tools import FunctionTool, McpTool, ProgrammaticToolCalling, Tool, ToolSearch, WebSearch
+from remanence.api.schemas import Declared, InvalidSchema, check_schemas
 from remanence.content import digest_of
 from remanence.core.registry import checked, with_memory_tools
 from remanence.errors import InvalidInput, Unsupported
@@ -94,7 +96,7 @@ def changed_config(
             case "reasoning":
                 config["reasoning"] = _reasoning(config["reasoning"], value, merge=_merges(body))
             case "text":
-                config["text"] = _text(value)
+                config["text"] = _text(value, path)
             case "tools":
                 config["tools"] = _tools(value or [], path)
             case "multi_agent" | "compaction" | "experimental":
@@ -116,9 +118,11 @@ def _reasoning(now: dict[str, Any], value: Reasoning | None, *, merge: bool) -> 
     return {**dict.fromkeys(("effort", "summary")), **kept, **value.model_dump(exclude_unset=True)}
 
 
-def _text(value: TextSettings | None) -> dict[str, Any]:
+def _text(value: TextSettings | None, path: str) -> dict[str, Any]:
     if value is None:
         return blank_config("")["text"]
+    if isinstance(value.format, JsonSchemaFormat):
+        check_schemas([Declared(value.format.json_schema, f"{path}.format.schema", error=InvalidSchema)])
     form = {"type": "text"} if value.format is None else value.format.model_dump(by_alias=True)
     return {"format": form, "verbosity": value.verbosity or "medium"}
 
@@ -145,6 +149,8 @@ def _tools(tools: list[Tool], path: str) -> list[dict[str, Any]]:
             raise InvalidInput(f"{path}: two functions are called {name!r}. Nothing was written.", param=path)
     if len(msgspec.json.encode(shown)) > _TOOLS_BYTES_MAX:
         raise InvalidInput(f"{path}: the tools are over {_TOOLS_BYTES_MAX:,} bytes. Nothing was written.", param=path)
+    functions = [(index, tool) for index, tool in enumerate(tools) if isinstance(tool, FunctionTool)]
+    check_schemas([Declared(tool.parameters, f"{path}[{index}].parameters") for index, tool in functions])
     return shown
 
 

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from remanence.api.chat.shapes import ChatAllowedTools, ChatBody, ChatMessage, ContentPart, FormatBody
 from remanence.api.media import media_type_of
 from remanence.api.named import Served
+from remanence.api.schemas import Declared, InvalidSchema, check_schemas
 from remanence.api.unfit import check_settings
 from remanence.content import File, Image, Message, Part, Text, ToolCall, ToolResult
 from remanence.errors import InvalidInput
@@ -253,6 +254,7 @@ def _file(data: str, name: str | None, path: str) -> File:
 
 def _tools(body: ChatBody) -> tuple[ToolSpec, ...]:
     made: list[ToolSpec] = []
+    declared: list[Declared] = []
     for i, tool in enumerate(body.tools or ()):
         function = tool.function
         if any(other.name == function.name for other in made):
@@ -261,9 +263,12 @@ def _tools(body: ChatBody) -> tuple[ToolSpec, ...]:
         properties = parameters.get("properties", {})
         if parameters["type"] != "object" or not isinstance(properties, dict):
             raise _refused(f"tools[{i}].function.parameters", "it must be a JSON Schema of type object")
+        if function.parameters:
+            declared.append(Declared(parameters, f"tools[{i}].function.parameters", function.strict is True))
         made.append(
             ToolSpec(function.name, function.description or "", parameters, kind="client", strict=function.strict)
         )
+    check_schemas(declared)
     return tuple(made)
 
 
@@ -330,7 +335,9 @@ def _schema(wanted: FormatBody | None) -> dict[str, Any] | None:
         return None
     if wanted.json_schema is None or wanted.json_schema.schema_ is None:
         raise _refused("response_format.json_schema.schema", "the schema is missing")
-    return wanted.json_schema.schema_
+    form, schema = wanted.json_schema, wanted.json_schema.schema_
+    check_schemas([Declared(schema, "response_format.json_schema.schema", form.strict is True, InvalidSchema)])
+    return schema
 
 
 def _logprobs(body: ChatBody) -> int | None:

@@ -151,7 +151,7 @@ MetadataValue = Annotated[str, Field(max_length=512)]
 class SchemaBody(_Asked):
     """The JSON Schema that the answer follows."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     description: str | None = None
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
     strict: bool | None = None

@@ -14,6 +14,7 @@ from remanence.api.responses.mcp import Listed, McpBody, rules_of
 from remanence.api.responses.request import (
     AGENT,
     FACE,
+    FunctionBody,
     JsonFormat,
     ReasoningBody,
     ResponseBody,
@@ -23,6 +24,7 @@ from remanence.api.responses.request import (
     logprobs_of,
     summary_of,
 )
+from remanence.api.schemas import Declared, InvalidSchema, check_schemas
 from remanence.core.registry import checked, implied_allows
 from remanence.core.state import Session
 from remanence.spec import AgentSpec, Limits, ModelSettings, Rule, ToolSpec
@@ -64,6 +66,7 @@ def spec_for(
     """
     if found.agent is not None:
         return agent_of(body, found.agent, spoken)
+    _check_schemas(body)
     every = (*_tools(body), *(tool for one in listed for tool in one.tools))
     tools = allowed(body.tool_choice, every, listed)
     texts = (body.instructions, *(one.text for one in spoken))
@@ -89,6 +92,18 @@ def spec_for(
             face=FACE,
         )
     )
+
+
+def _check_schemas(body: Window) -> None:
+    form = body.text and body.text.format
+    declared = [
+        Declared(tool.parameters, f"tools[{index}].parameters", tool.strict is True)
+        for index, tool in enumerate(body.tools or ())
+        if isinstance(tool, FunctionBody) and tool.parameters
+    ]
+    if isinstance(form, SchemaFormat):
+        declared.append(Declared(form.schema_, "text.format.schema", form.strict is True, InvalidSchema))
+    check_schemas(declared)
 
 
 def _window_tokens(body: Window, context_window: int | None, output_tokens: int) -> int:
