@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosedError
 from wire_server import KEY, WireServer, serve
 
 from remanence import Agent
@@ -17,7 +20,9 @@ from remanence.api.held import CHECK_EVERY_S, Held
 from remanence.commands import sessions
 from remanence.commands.keys import create_key, revoke_key
 from remanence.errors import RemanenceError, StoreUnavailable, Unauthenticated
+from remanence.models.scripted import Step
 from remanence.testing.clock import FakeClock
+from remanence.testing.scripted import Script, dialogue
 
 
 @asynccontextmanager
@@ -50,6 +55,46 @@ async def test_a_stream_ends_with_its_key(tmp_path: Path, how: str) -> None:
             async with httpx2.AsyncClient(base_url=server.url) as http:
                 again = await http.get("/v1/models", headers={"authorization": f"Bearer {key}"})
             assert (again.status_code, again.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+def slowly() -> Script:
+    """A reply of two minutes."""
+    return Script((dialogue("", Step("a b c d", piece_s=30.0)),))
+
+
+async def test_a_chat_that_streams_ends_with_its_key(tmp_path: Path) -> None:
+    with serve(tmp_path / "a.db", slowly()) as server:
+        _, key = await asyncio.to_thread(server.do, lambda rt: create_key(rt.caller, "laptop", expires_s=2.0))
+        body = {"model": "scripted", "stream": True, "messages": [{"role": "user", "content": "Hi"}]}
+        async with (
+            httpx2.AsyncClient(base_url=server.url, headers={"authorization": f"Bearer {key}"}, timeout=60) as http,
+            http.stream("POST", "/v1/chat/completions", json=body) as answer,
+        ):
+            assert answer.status_code == 200
+            async with asyncio.timeout(30):
+                heard = [line async for line in answer.aiter_lines()]
+        assert heard
+        assert "data: [DONE]" not in heard
+
+
+@pytest.mark.parametrize("busy", [True, False])
+async def test_a_web_socket_ends_with_its_key(tmp_path: Path, busy: bool) -> None:
+    with serve(tmp_path / "a.db", slowly()) as server:
+        _, key = await asyncio.to_thread(server.do, lambda rt: create_key(rt.caller, "laptop", expires_s=2.0))
+        address = f"{server.url.replace('http', 'ws')}/v1/responses"
+        async with (
+            connect(address, open_timeout=60, additional_headers={"authorization": f"Bearer {key}"}) as socket,
+            asyncio.timeout(30),
+        ):
+            if busy:
+                await socket.send('{"type": "response.create", "model": "scripted", "input": "Hi"}')
+            told: list[Any] = []
+            with suppress(ConnectionClosedError):
+                while True:
+                    told.append(msgspec.json.decode(await socket.recv()))
+        assert (told[-1]["type"], told[-1]["status"], told[-1]["error"]["code"]) == ("error", 401, "invalid_api_key")
+        assert (len(told) > 1) is busy
+        assert socket.close_code == 1008
 
 
 async def _made(rt: Any, expires_s: float | None) -> tuple[str, str, str]:

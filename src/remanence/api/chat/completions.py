@@ -29,7 +29,6 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 import structlog
 from fastapi import Depends, Header, Request, Response
-from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 from starlette.types import Receive, Scope, Send
 
@@ -49,7 +48,7 @@ from remanence.api.lookout import CLOSE_S, Lookout
 from remanence.api.named import Served, named
 from remanence.api.once import IdempotencyKey, digest_of_request, only_once
 from remanence.api.router import Face
-from remanence.api.stream import BEAT, BEAT_S
+from remanence.api.stream import BEAT, BEAT_S, EventStream
 from remanence.api.unfit import check_pictures
 from remanence.commands.caller import Caller
 from remanence.commands.given import Key
@@ -252,17 +251,14 @@ async def _from(first: Piece, pieces: AsyncIterator[Piece]) -> AsyncGenerator[Pi
         yield piece
 
 
-class _Chunks(StreamingResponse):
+class _Chunks(EventStream):
     """The stream. What it holds is let go of when it is over, even if it never began: the pieces have begun already."""
-
-    media_type = "text/event-stream"
 
     def __init__(
         self, frames: AsyncGenerator[bytes], headers: dict[str, str], *, held: tuple[AsyncGenerator[object], ...]
     ) -> None:
-        given = {"cache-control": "no-cache, no-transform", "x-accel-buffering": "no", **headers}
-        super().__init__(frames, headers=given)
-        self._held = (frames, *held)
+        super().__init__(frames, on_end=lambda: None, headers=headers)
+        self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

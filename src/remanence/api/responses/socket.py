@@ -4,8 +4,8 @@ A client sends `response.create` with the fields of `POST /v1/responses`; each e
 text frame. Responses of one lane (`stream_id`) come one after another, lanes run side by side. What is wrong with a
 request is an `error` frame, and the connection stays open.
 
-Each request is admitted like one over HTTP: it counts for the rate of its key, and is refused when the key was revoked
-or has expired since the connection was made.
+Each request is admitted like one over HTTP: it counts for the rate of its key. When the key opens nothing any more, the
+connection is told so in an `error` frame, and ends.
 
 With `store: false` what was said is held in memory, for as long as the connection lives: a later response of the same
 connection can go on from it, no other can, and when the connection ends it is gone. It is gone too when going on from
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, cast, get_args
 
 import msgspec
@@ -29,6 +29,7 @@ from remanence.api.auth import access_of
 from remanence.api.complaints import complaint, no_json
 from remanence.api.decoding import decoded
 from remanence.api.failures import error_detail, refused
+from remanence.api.held import held_by
 from remanence.api.responses.fold import WireEvent
 from remanence.api.responses.history import renamed
 from remanence.api.responses.input import refuse
@@ -56,6 +57,7 @@ WAITING_MAX = 128
 HELD_MAX = 256
 """How many responses of one connection that were not stored can still be continued; older ones are forgotten."""
 GOING_AWAY = 1001
+POLICY = 1008
 
 
 class _Unforeseen(RemanenceError):
@@ -74,7 +76,8 @@ async def responses_socket(socket: WebSocket) -> None:
         await socket.send_denial_response(refused(error, request_id=_request_id(socket)))
         return
     await socket.accept()
-    await _Connection(socket, caller, if_busy).run()
+    with held_by(socket.scope) as over:
+        await _Connection(socket, caller, if_busy).run(over)
 
 
 async def _admitted(socket: WebSocket) -> Caller:
@@ -109,22 +112,40 @@ class _Connection:
         self._working = 0
         self._sending = asyncio.Lock()
 
-    async def run(self) -> None:
-        """Serve until the client leaves."""
+    async def run(self, over: asyncio.Future[None]) -> None:
+        """Serve until the client leaves, or its key opens nothing any more: then this is done."""
+        listening = asyncio.create_task(self._listen())
         try:
-            while True:
-                text = await self._heard()
-                if len(self._tasks) >= 2 * WAITING_MAX:  # it does not read what it is told: then nothing more is read
-                    await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-                task = asyncio.create_task(self._serve(text))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-        except WebSocketDisconnect:
-            pass  # stored responses go on without us; the others end here
+            await asyncio.wait((listening, over), return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in self._tasks:
+            for task in (listening, *self._tasks):
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(listening, *self._tasks, return_exceptions=True)
+        if not listening.cancelled():
+            listening.result()  # it left, or something happened that should not
+        elif over.done():
+            await self._dismiss()
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                text = await self._heard()
+            except WebSocketDisconnect:  # stored responses go on without us; the others end here
+                return
+            if len(self._tasks) >= 2 * WAITING_MAX:  # it does not read what it is told: then nothing more is read
+                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            task = asyncio.create_task(self._serve(text))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _dismiss(self) -> None:
+        """Say why its key opens nothing any more, and close."""
+        with suppress(WebSocketDisconnect):
+            try:
+                await access_of(self._socket.app.state).identify(self._socket.headers.get("authorization"))
+            except RemanenceError as error:
+                await self._fail(error, None)
+            await self._socket.close(POLICY)
 
     async def _heard(self) -> str:
         """The next message. One that is sent as bytes is read like a text; what is none is refused as no JSON."""
