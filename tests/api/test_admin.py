@@ -318,6 +318,18 @@ async def test_other_projects_and_smaller_keys(tmp_path: Path) -> None:
         assert (await admin.ask("GET", "/agents", key=OTHER))["data"] == []
 
 
+async def test_a_freeze_of_everything_names_no_session_of_another_project(tmp_path: Path) -> None:
+    async with administering(tmp_path) as admin:
+        session = (await admin.rt.open("support")).id
+        await admin.ask("POST", f"/sessions/{session}/send", 202, json={"text": "hello"})
+        await admin.until(session, "idle")
+        made = await admin.ask("POST", "/freezes", 201, json={"scope": "all"}, key=OTHER)
+        assert (made["frozen"], made["last_effect_session"], made["last_effect_position"]) == (True, None, None)
+        assert session not in str(await admin.ask("GET", "/freezes", key=OTHER))
+        await admin.ask("DELETE", "/freezes/all", key=OTHER)
+        assert (await admin.ask("POST", "/freezes", 201, json={"scope": "all"}))["last_effect_session"] == session
+
+
 async def test_a_freeze_of_an_agent_reaches_no_other_project(tmp_path: Path) -> None:
     async with administering(tmp_path) as admin:
         session = (await admin.rt.open("support")).id

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Query, Request, Response
+from msgspec.structs import replace
 
 from remanence.api.admin.access import REFUSALS, Admin
 from remanence.api.admin.shapes import (
@@ -17,7 +18,7 @@ from remanence.api.admin.shapes import (
     page_answer,
     shown,
 )
-from remanence.api.auth import owned_session
+from remanence.api.auth import access_of, owned_session
 from remanence.api.bodies import JsonRoute
 from remanence.api.once import IdempotencyKey, digest_of_request, mark_under, once, once_under
 from remanence.api.router import Face
@@ -28,6 +29,7 @@ from remanence.commands.given import Key
 from remanence.commands.shapes import ApprovalShape, DoubtShape, FreezeShape, SentShape, SettledShape
 from remanence.content import Text
 from remanence.errors import NotFound
+from remanence.ports import Hold
 
 __all__ = ["people_router"]
 
@@ -99,9 +101,10 @@ async def resolve_doubt(
 
 
 @people_router.get("/freezes", summary="List standing freezes", response_model=listed(FreezeShape))
-async def list_freezes(caller: Admin) -> Response:
+async def list_freezes(request: Request, caller: Admin) -> Response:
     """Those that reach the key's project."""
-    return page_answer([FreezeShape.of(hold) for hold in await controls.freezes_of(caller)])
+    holds = await controls.freezes_of(caller)
+    return page_answer([FreezeShape.of(await _without_strangers(request, caller, hold)) for hold in holds])
 
 
 @people_router.post("/freezes", status_code=201, summary="Freeze", response_model=shown(FreezeShape))
@@ -109,7 +112,8 @@ async def list_freezes(caller: Admin) -> Response:
 async def freeze_scope(
     request: Request, caller: Admin, body: FreezeBody, idempotency_key: IdempotencyKey = None
 ) -> Response:
-    """No effect starts under the scope once this answers; the answer names the last one that did."""
+    """No effect starts under the scope once this answers; the answer names the last one that did, if it is of the key's
+    project."""
     _check(caller, body.scope)
     await controls.check_agent(caller, body.scope)
     mark = None
@@ -118,9 +122,8 @@ async def freeze_scope(
         lifted = body.scope not in [hold.scope for hold in await controls.freezes_of(caller)]
         if mark is None and lifted:  # whoever did it died before it answered
             return json_answer(FreezeShape(body.scope, False, caller.actor, "", None, None), status=201)
-    return json_answer(
-        FreezeShape.of(await controls.freeze_scope(caller, body.scope, reason=body.reason, mark=mark)), status=201
-    )
+    hold = await controls.freeze_scope(caller, body.scope, reason=body.reason, mark=mark)
+    return json_answer(FreezeShape.of(await _without_strangers(request, caller, hold)), status=201)
 
 
 @people_router.delete("/freezes/{scope}", summary="Thaw", response_model=shown(FreezeShape))
@@ -129,6 +132,18 @@ async def thaw_scope(caller: Admin, scope: str) -> Response:
     _check(caller, scope)
     await controls.thaw_scope(caller, scope)
     return json_answer(FreezeShape(scope, False, caller.actor, "", None, None))
+
+
+async def _without_strangers(request: Request, caller: Caller, hold: Hold) -> Hold:
+    """A freeze of everything, as a project may see it: another project's session is not named as the last that acted.
+
+    The command line's own key sees every project.
+    """
+    if hold.last_effect is None:
+        return hold
+    principal = await access_of(request.app.state).identify(request.headers.get("authorization"))
+    seen = principal.stands_in or await controls.has_scope(caller, f"session:{hold.last_effect[0]}")
+    return hold if seen else replace(hold, last_effect=None)
 
 
 def _check(caller: Caller, scope: str) -> None:
