@@ -322,7 +322,9 @@ PARAMETERS: dict[str, tuple[Parameter, ...]] = {
             "truncation",
             "partial",
             "where the model's window is known, `auto` keeps to it and `disabled` is a 400; else `auto` is 32,000 "
-            "tokens, and what is too long is refused in the provider's words",
+            "tokens, and what is too long is refused in the provider's words; `auto` leaves out whole items from the "
+            "beginning, and is a 400 when what the input says last does not fit by itself; tokens are estimated, and "
+            "documents are not counted",
         ),
     ),
     "chat.completions.create": _parameters(

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import takewhile
+
 import msgspec
+from msgspec.json import encode
+from msgspec.structs import replace
 
 from remanence.api.named import Served, requested
 from remanence.api.responses.endings import Endings
@@ -14,10 +19,12 @@ from remanence.api.responses.place import Asked, ask, history_of
 from remanence.api.responses.request import AGENT, CompactBody, ResponseBody
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.metering import Meter
-from remanence.content import File, Image, Message, Text, ToolResult, text_of
+from remanence.content import File, Image, Message, Part, Text, ToolResult, text_of
+from remanence.core.tokens import Family, family_of, message_tokens, text_tokens
 from remanence.errors import InvalidInput
 from remanence.events import ModelReplied
 from remanence.ports import ModelRequest
+from remanence.spec import AgentSpec
 
 __all__ = ["ContextTooLong", "check_fits", "compact", "counted"]
 
@@ -49,22 +56,54 @@ class ContextTooLong(InvalidInput):
 
 
 async def check_fits(served: Served, caller: Caller, asked: Asked, endings: Endings) -> None:
-    """Refuse what the model cannot read, when it is known how much that is. An agent, and `truncation: auto`, keep the
-    window short themselves."""
-    if asked.spec.name != AGENT or asked.echo.truncation == "auto":
-        return
-    window = served.gateway.context_window(asked.spec.model)
+    """Refuse what the model cannot read, when it is known how much that is: with `truncation: auto`, what is sent
+    whatever else is left out. An agent keeps its window short itself."""
+    spec, cuts = asked.spec, asked.echo.truncation == "auto"
+    window = served.gateway.context_window(spec.model) if spec.name == AGENT else None
     if window is None:
         return
-    before = await _said_before(caller, asked, endings)
-    told = sum(_size(message) for message in asked.given.messages)
-    needed = before + -(-told // BYTES_PER_TOKEN) if before else counted(asked, ())["input_tokens"]
-    if needed > window:
-        raise ContextTooLong(
-            f"The input is about {needed} tokens long, and {asked.echo.model} reads {window}. Nothing was written; say "
-            "less, sum the conversation up with /v1/responses/compact, or set `truncation` to `auto`.",
-            param="input",
-        )
+    before = 0 if cuts else await _said_before(caller, asked, endings)
+    told = _newest(asked.given.messages) if cuts else asked.given.messages
+    family = family_of(spec.model)
+    needed = (before or _fixed_tokens(spec, family)) + sum(_surely(message, family) for message in told)
+    if needed <= window:
+        return
+    if cuts:
+        what = "What the input says last, with the instructions and tools,"
+        hint = "`truncation` leaves out whole items from the beginning and shortens none; say less"
+    else:
+        what = "The input"
+        hint = "say less, sum the conversation up with /v1/responses/compact, or set `truncation` to `auto`"
+    raise ContextTooLong(
+        f"{what} is about {needed} tokens long, and {asked.echo.model} reads {window}. Nothing was written; {hint}.",
+        param="input",
+    )
+
+
+def _newest(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """The end of an input, which no window leaves out: what a person says, or what calls came to."""
+    return tuple(takewhile(lambda message: message.role == messages[-1].role, reversed(messages)))
+
+
+def _fixed_tokens(spec: AgentSpec, family: Family) -> int:
+    """An estimate of what goes with every prompt of a request."""
+    tools = [(tool.name, tool.description, tool.parameters) for tool in spec.tools]
+    shape = spec.settings.output_schema
+    size = text_tokens(spec.instructions, family)
+    return round(size + sum(text_tokens(encode(one).decode(), family) for one in (tools, shape) if one))
+
+
+def _surely(message: Message, family: Family) -> int:
+    """What a message is estimated for. How long a document is to its reader, the size of its file does not say."""
+    return message_tokens(replace(message, parts=_without_documents(message.parts)), family)
+
+
+def _without_documents(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+    return tuple(
+        replace(part, parts=_without_documents(part.parts)) if isinstance(part, ToolResult) else part
+        for part in parts
+        if not isinstance(part, File) or part.media_type.startswith("text/")
+    )
 
 
 async def _said_before(caller: Caller, asked: Asked, endings: Endings) -> int:
