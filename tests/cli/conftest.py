@@ -15,6 +15,7 @@ __all__ = ["cli", "folder", "process", "project", "served", "way"]
 
 BOTH_WAYS = {
     "test_agents_commands",
+    "test_figures_commands",
     "test_if_busy",
     "test_money_commands",
     "test_moving_commands",

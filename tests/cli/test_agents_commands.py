@@ -65,7 +65,17 @@ def test_push_versions_diff(project: Path, cli: Run) -> None:
     assert cli("agents", "diff", "shop").code == 2
     change(project)
     assert masked(cli("agents", "push", "agent.py", "-o", "json").json) == snapshot(
-        [{"agent": "shop", "number": 2, "version": "DIGEST", "model": "default", "at": "AT", "created": True}]
+        [
+            {
+                "agent": "shop",
+                "number": 2,
+                "version": "DIGEST",
+                "model": "default",
+                "at": "AT",
+                "created": True,
+                "tools": ["refund", "wire", "slow", "ask_human", "sleep_until"],
+            }
+        ]
     )
     assert [version["number"] for version in cli("agents", "versions", "shop", "-o", "json").json] == [1, 2]
     assert cli("agents", "versions", "shop").out.splitlines()[2].startswith("shop@2")

@@ -37,6 +37,21 @@ def test_erase_and_prove(project: Path, cli: Run) -> None:
     assert (again.code, "with anything to erase. Nothing was changed." in again.err) == (3, True)
 
 
+def test_one_memory_is_redacted(project: Path, cli: Run) -> None:
+    cli("agents", "push")
+    kept = [
+        cli("memory", "keep", text, "--scope", "user:ada", "-o", "json").json["memory"] for text in (SAID, "Hello.")
+    ]
+    unsure = cli("memory", "redact", kept[0], "--reason", "asked to", text="n\n")
+    assert (unsure.code, "Nothing was erased" in unsure.err) == (2, True)
+    receipt = cli("memory", "redact", kept[0], "--reason", "asked to", "--yes", "-o", "json").json
+    assert (receipt["order"]["what"], receipt["order"]["name"]) == ("memory", kept[0])
+    assert cli("memory", "show", kept[0]).code == 3
+    assert cli("memory", "show", kept[1]).code == 0
+    assert cli("memory", "verify-erasure", receipt["order"]["id"]).code == 0
+    assert cli("memory", "redact", kept[0], "--reason", "asked to", "--yes").code == 3
+
+
 def test_what_is_no_receipt(project: Path, cli: Run) -> None:
     session = begun(cli, SAID)
     Path("notes.txt").write_text("hello", encoding="utf-8")

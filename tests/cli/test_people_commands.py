@@ -48,6 +48,29 @@ def test_list(project: Path, cli: Run) -> None:
     assert [w["kind"] for w in cli("approvals", "list", "--session", other, "-o", "json").json] == ["answer"]
 
 
+def test_a_question_is_answered(project: Path, cli: Run) -> None:
+    session = begun(cli, '/tool ask_human {"question": "Which?"}', 5)
+    assert f"remanence approvals answer {session} 'YOUR ANSWER' --call call_1_1_1" in cli("approvals", "list").err
+    assert cli("approvals", "answer", session, " ").code == 2
+    ran = cli("approvals", "answer", "last", "the red one", "-o", "json")
+    assert masked(ran.json) == {"session": "SESSION", "position": ran.json["position"], "replayed": False}
+    assert cli("sessions", "tail", session, "-o", "json").json[-1]["event"]["answers"] == "call_1_1_1"
+    again = cli("approvals", "answer", session, "the blue one")
+    assert (again.code, "No call of session" in again.err, "Nothing was recorded" in again.err) == (3, True, True)
+    assert cli("approvals", "answer", session, "the blue one", "--call", "call_1_1_1").code == 4
+    assert "ask_human returned: the red one" in cli("attach", session).out
+    assert cli("approvals", "answer", session, "the blue one", "--call", "call_1_1_1").code == 3
+
+
+def test_one_of_several_questions_is_answered(project: Path, cli: Run) -> None:
+    session = begun(cli, '/tool ask_human {"question": "One?"}\n/tool ask_human {"question": "Two?"}', 5)
+    ran = cli("approvals", "answer", session, "yes")
+    assert (ran.code, "Several calls wait: call_1_1_1 (ask_human)" in ran.err) == (2, True)
+    said = cli("approvals", "answer", session, "-", "--call", "call_1_1_2", text="to the second")
+    assert said.out.startswith("Accepted as record ")
+    assert [waiting["call"] for waiting in cli("approvals", "list", "-o", "json").json] == ["call_1_1_1"]
+
+
 def test_approve_binds_the_name_and_the_arguments(project: Path, cli: Run) -> None:
     session = begun(cli, BIG_REFUND, 5)
     waiting = cli("approvals", "list", "-o", "json").json[0]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
@@ -145,6 +148,21 @@ def test_an_error_comes_back_as_what_it_was(error: RemanenceError, status: int) 
 
 def test_an_answer_that_is_none_of_ours() -> None:
     assert isinstance(error_of(502, b"<html>"), StoreUnavailable)
+
+
+def test_doctor_asks_the_server_how_it_does(project: Path, cli: Run, server: Running) -> None:
+    found = {finding["check"]: finding for finding in cli("doctor", "-o", "json").json}
+    assert found["server"]["state"] == "ok"
+    assert re.fullmatch(r"http://127.0.0.1:\d+ is ready; worker: 0 sessions", found["server"]["found"])
+    assert "server" not in [finding["check"] for finding in cli("doctor", "--direct", "-o", "json").json]
+    with closing(sqlite3.connect(project / ".remanence" / "remanence.db")) as connection, connection:
+        connection.execute("INSERT INTO migrations VALUES (99, 'dreams', 'x')")
+    ran = cli("doctor", "-o", "json")
+    wrong = {finding["check"]: finding for finding in ran.json if finding["state"] == "wrong"}
+    assert (ran.code, "schema 99" in wrong["server: schema"]["found"]) == (1, True), wrong
+    server.signal()
+    server.end()
+    assert "server" not in [finding["check"] for finding in cli("doctor", "-o", "json").json]
 
 
 def test_memory_is_asked_over_there(project: Path, cli: Run, server: Running) -> None:

@@ -104,6 +104,7 @@ def test_what_prints_data_prints_it_as_json() -> None:
         ("demo",),
         ("dev",),
         ("init",),
+        ("metrics",),  # a format of its own, for programs
         ("serve",),
         ("worker",),
     }

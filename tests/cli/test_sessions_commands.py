@@ -125,8 +125,14 @@ def test_get(project: Path, cli: Run) -> None:
             "output_tokens": "N",
             "cached_tokens": 0,
             "usd_micros": 0,
+            "last_turn": "",
+            "turn_started_at": "AT",
         }
     )
+    ended = begun(cli, "hello")
+    shown = cli("sessions", "get", ended).out
+    assert "turns        1, the last completed" in shown
+    assert "answer with" not in shown
 
 
 def test_an_unknown_session(project: Path, cli: Run) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
-from remanence.cli.command import Format, Group, Invocation, asynchronous, spelled
+from remanence.cli.command import Format, Group, Invocation, asynchronous
 from remanence.cli.output import clean, moment, note, red, say, show, table
 from remanence.commands.shapes import AgentShape, CheckedShape, DiffShape, VersionShape
-from remanence.commands.versions import before, standing
+from remanence.commands.versions import lines_from, name_of
 from remanence.errors import InvalidInput, NotFound, RemanenceError
 from remanence.ports import Version
 from remanence.spec import AgentSpec, spec_digest
@@ -43,8 +41,7 @@ async def list_(call: Invocation, *, output: Format) -> None:
     """Agents that are registered, and those the setting `agents` declares."""
     code = specs_of_code(call)
     async with call.reach() as reach:
-        versions = await reach.agents.versions()
-    newest = standing(versions)
+        newest = {version.agent: version for version in await reach.agents.standing()}
     found = [_agent(name, newest.get(name), code.get(name)) for name in sorted({*newest, *code})]
     show(found, output, lambda: _list_table(found))
 
@@ -61,18 +58,17 @@ def specs_of_code(call: Invocation) -> dict[str, AgentSpec]:
         return {}
 
 
-def _agent(name: str, version: Version | None, code: AgentSpec | None) -> AgentShape:
-    spec = version.spec if version else code
-    assert spec is not None, "an agent that is listed is registered or declared"
+def _agent(name: str, version: VersionShape | None, code: AgentSpec | None) -> AgentShape:
     if code is None:
         state = "absent"
     elif version is None:
         state = "not pushed"
     else:
         state = "current" if spec_digest(code) == version.version else "changed"
-    tools = [tool.name for tool in spec.tools]
-    number, digest, at = (version.number, version.version, version.at) if version else (0, "", None)
-    return AgentShape(name, number, digest, spec.model, tools, at, state)
+    if version is not None:
+        return AgentShape(name, version.number, version.version, version.model, version.tools, version.at, state)
+    assert code is not None, "an agent that is listed is registered or declared"
+    return AgentShape(name, 0, "", code.model, [tool.name for tool in code.tools], None, state)
 
 
 def _list_table(found: list[AgentShape]) -> None:
@@ -100,8 +96,10 @@ async def versions(call: Invocation, agent: str, *, output: Format) -> None:
     from remanence.cli.choosing import version_called
 
     async with call.reach() as reach:
-        name = (await version_called(reach, agent)).agent
-        found = [VersionShape.of(version) for version in await reach.agents.versions(name)]
+        try:
+            found = await reach.agents.versions_of(agent)
+        except NotFound:  # a version names its agent, too; and who misspelt a name is told what it resembles
+            found = await reach.agents.versions_of((await version_called(reach, agent)).agent)
     rows = [(f"{v.agent}@{v.number}", v.version[:12], v.model, moment(v.at)) for v in found]
     show(found, output, lambda: table(("VERSION", "DIGEST", "MODEL", "REGISTERED"), rows))
 
@@ -200,11 +198,9 @@ async def diff(call: Invocation, first: str, second: str | None, *, output: Form
     """
     async with call.reach() as reach:
         if second is None:
-            (a, old), (b, latest) = await _last_two(reach, first)
+            shape = await _to_the_last(reach, first)
         else:
-            (a, old), (b, latest) = [await _spec_at(reach, text) for text in (first, _of_agent(first, second))]
-    lines = list(difflib.unified_diff(_lines(old), _lines(latest), a, b, lineterm=""))
-    shape = DiffShape(a, b, not lines, lines)
+            shape = await _between(reach, first, _of_agent(first, second))
     show(shape, output, lambda: _print_diff(shape))
 
 
@@ -216,38 +212,38 @@ def _of_agent(first: str, second: str) -> str:
     return f"{first.partition('@')[0]}@{second}" if alone else second
 
 
-async def _spec_at(reach: Reach, text: str) -> tuple[str, AgentSpec]:
+async def _to_the_last(reach: Reach, name: str) -> DiffShape:
+    """To the version that is meant, or that a name stands for, from the one before it."""
+    from remanence.cli.choosing import version_called
+
+    try:
+        return await reach.agents.diff(name, None, None)
+    except NotFound:
+        version = await version_called(reach, name)
+    return await reach.agents.diff(version.agent, None, version.version)
+
+
+async def _between(reach: Reach, first: str, second: str) -> DiffShape:
+    """From one version or place to another. What is declared here, and two agents, are compared here."""
+    a, b = [await _found(reach, text) for text in (first, second)]
+    if isinstance(a, Version) and isinstance(b, Version) and a.agent == b.agent:
+        return await reach.agents.diff(a.agent, a.version, b.version)
+    sides = [(name_of(one), one.spec) if isinstance(one, Version) else one for one in (a, b)]
+    lines = lines_from(*sides)
+    return DiffShape(sides[0][0], sides[1][0], not lines, lines)
+
+
+async def _found(reach: Reach, text: str) -> Version | tuple[str, AgentSpec]:
+    """A registered version; or a place, with the agent that is declared there."""
     from remanence.cli.choosing import version_called
     from remanence.cli.opening import declared, is_target
 
     if not is_target(text):
-        version = await version_called(reach, text)
-        return f"{version.agent}@{version.number}", version.spec
+        return await version_called(reach, text)
     found = declared(text, Path.cwd())
     if len(found) > 1:
         raise InvalidInput(f"{text} holds several agents. Say which: {text}:NAME")
     return text, _spec(found[0])
-
-
-async def _last_two(reach: Reach, name: str) -> list[tuple[str, AgentSpec]]:
-    from remanence.cli.choosing import version_called
-
-    last = await version_called(reach, name)
-    earlier = before(await reach.agents.versions(last.agent), last)
-    if earlier is None:
-        push_line = spelled("agents", "push")
-        raise InvalidInput(
-            f"Agent {last.agent} has one version; there is nothing to compare. Register one: {push_line}"
-        )
-    return [(f"{version.agent}@{version.number}", version.spec) for version in (earlier, last)]
-
-
-def _lines(spec: AgentSpec) -> list[str]:
-    """The canonical JSON of a spec, a line for each field; texts line by line, because instructions are long."""
-    content = msgspec.json.decode(msgspec.json.encode(spec, order="sorted"))
-    instructions = content.pop("instructions", "")
-    lines = msgspec.json.format(msgspec.json.encode(content, order="sorted"), indent=2).decode().split("\n")
-    return [*lines, *(f"instructions: {line}" for line in str(instructions).split("\n") if instructions)]
 
 
 def _print_diff(shape: DiffShape) -> None:

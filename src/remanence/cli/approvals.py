@@ -13,7 +13,7 @@ from remanence.cli.command import Format, Group, Invocation, Number, Whole, asyn
 from remanence.cli.lines import call_words, question_words
 from remanence.cli.output import bold, clean, facts, moment, note, say, show, table
 from remanence.commands.approvals import Ruling
-from remanence.commands.shapes import ApprovalShape, SettledShape
+from remanence.commands.shapes import ApprovalShape, SentShape, SettledShape
 from remanence.errors import Conflict, InvalidInput, NotFound
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _who(waiting: ApprovalShape) -> str:
 
 def _command(waiting: ApprovalShape) -> str:
     if waiting.kind == "answer":
-        return spelled("sessions", "send", waiting.session, "YOUR ANSWER", "--answers", waiting.call)
+        return spelled("approvals", "answer", waiting.session, "YOUR ANSWER", "--call", waiting.call)
     by = ("--as", waiting.approvers[0]) if waiting.approvers else ()
     return spelled("approvals", "approve", waiting.session, waiting.call, *by)
 
@@ -132,6 +132,29 @@ async def deny(call: Invocation, session: str, called: str | None, **options: Un
     await _answer(call, session, called, "deny", options)
 
 
+@approvals.command("answer", shape=SentShape)
+@click.argument("session", metavar="ID")
+@click.argument("text")
+@click.option("--call", "called", metavar="CALL", help="This question; needed only when several are open.")
+@asynchronous
+async def answer(call: Invocation, session: str, text: str, *, called: str | None, output: Format) -> None:
+    """Answer what the agent asked. The session goes on with it.
+
+    TEXT is the answer; - reads it from stdin. Where no question waits, nothing is said.
+    """
+    from remanence.cli.choosing import session_called
+    from remanence.cli.run import freeze_over, input_text, say_accepted
+
+    said = input_text(text)
+    async with call.reach() as reach:
+        found = await session_called(reach, session)
+        meant = called or (await _only(reach, found, "answer")).call
+        shape = await reach.people.answer(found, meant, said)
+        freeze = await freeze_over(reach, found) if output == "table" else None
+    words = f"Accepted as record {shape.position} of {shape.session}"
+    show(shape, output, lambda: say_accepted(words, freeze, spelled("attach", shape.session)))
+
+
 async def _answer(
     call: Invocation, session: str, called: str | None, decision: Literal["approve", "deny"], options: AnswerOptions
 ) -> None:
@@ -151,14 +174,23 @@ async def _answer(
 
 async def _meant(reach: Reach, session: str, called: str | None) -> ApprovalShape:
     """The call that is answered. Raises NotFound and InvalidInput, saying which there are."""
-    found = [waiting for waiting in await reach.people.waiting(session, LIMIT) if waiting.kind == "approval"]
-    if called is not None:
-        for waiting in found:
-            if waiting.call == called:
-                return waiting
-        raise await _not_waiting(reach, session, called)
+    if called is None:
+        return await _only(reach, session, "approval")
+    for waiting in await _waiting(reach, session, "approval"):
+        if waiting.call == called:
+            return waiting
+    raise await _not_waiting(reach, session, called)
+
+
+async def _waiting(reach: Reach, session: str, kind: Literal["approval", "answer"]) -> list[ApprovalShape]:
+    return [waiting for waiting in await reach.people.waiting(session, LIMIT) if waiting.kind == kind]
+
+
+async def _only(reach: Reach, session: str, kind: Literal["approval", "answer"]) -> ApprovalShape:
+    """The one call of a session that waits for this. Raises NotFound and InvalidInput, saying which there are."""
+    found = await _waiting(reach, session, kind)
     if not found:
-        raise NotFound(f"No call of session {session} waits for an approval. Nothing was recorded.", param="call")
+        raise NotFound(f"No call of session {session} waits for an {kind}. Nothing was recorded.", param="call")
     if len(found) > 1:
         calls = ", ".join(f"{waiting.call} ({waiting.tool})" for waiting in found)
         raise InvalidInput(f"Several calls wait: {calls}. Nothing was recorded; name one.", param="call")

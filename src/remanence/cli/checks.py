@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     from remanence.commands.verification import Verification
     from remanence.settings import Configuration
 
-__all__ = ["Finding", "check_agents", "check_data", "check_installation", "check_models", "check_port"]
+__all__ = [
+    "Finding",
+    "check_agents",
+    "check_data",
+    "check_installation",
+    "check_models",
+    "check_port",
+    "check_server",
+]
 
 PYTHON_MIN = (3, 11)
 SQLITE_MIN = (3, 35, 0)
@@ -44,6 +52,8 @@ CLOCK_MIN_US = 1_750_000_000_000_000
 """The summer of 2025: no clock that is right says less."""
 PAGES_S, JOURNALS_S = 5.0, 3.0
 """How long the pages of a file, and the journals of sessions, are looked at: `sessions verify --all` sees them all."""
+SERVER_S = 10.0
+"""How long a server that runs is waited for."""
 SHOWN_MAX = 500
 """How many sessions of one status are looked at."""
 
@@ -161,6 +171,29 @@ def check_port(configuration: Configuration) -> Iterator[Finding]:
         return
     listener.close()
     yield Finding("port", "ok", f"{port} of {host} is free")
+
+
+async def check_server(configuration: Configuration, person: str) -> AsyncIterator[Finding]:
+    """What the server that runs for this database says of itself. Nothing is found where none runs."""
+    from remanence.cli.reaching import server_reached
+
+    advice = "Look at what it logs; if that says nothing, start it again."
+    try:
+        async with asyncio.timeout(SERVER_S), server_reached(configuration, person) as reach:
+            if reach is None:
+                return
+            url, health = reach.url, await reach.figures.health()
+    except TimeoutError:
+        yield Finding("server", "wrong", f"it did not answer within {SERVER_S:g} s", advice)
+        return
+    except RemanenceError as error:
+        yield Finding("server", "wrong", error.message, advice)
+        return
+    for name, found in health.checks.items():
+        if not found.startswith("ok"):
+            yield Finding(f"server: {name}", "wrong", f"of {url}: {found}", advice)
+    if health.ready:
+        yield Finding("server", "ok", f"{url} is ready; worker: {health.checks['worker'].removeprefix('ok: ')}")
 
 
 # --- where the data lies ----------------------------------------------------------------------------------------------

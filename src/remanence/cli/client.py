@@ -42,6 +42,11 @@ class Client:
         """A JSON answer. Raises what the server raised."""
         return await self._ask("GET", path, kind, query=query)
 
+    async def text(self, path: str) -> str:
+        """An answer that is not JSON."""
+        async with self.stream(path) as answer:
+            return (await answer.aread()).decode()
+
     async def post(self, path: str, kind: type[T], body: Any, /, *, key: str | None = None, **query: Any) -> T:
         """Do something."""
         return await self._ask("POST", path, kind, query=query, body=body, key=key)

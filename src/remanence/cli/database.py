@@ -108,8 +108,8 @@ async def status(call: Invocation, *, output: Format) -> None:
     state = await schema_state(url)
     stats: dict[str, Any] = {}
     if not state.pending:
-        async with call.caller() as caller:
-            stats = await caller.database.views.stats()
+        async with call.reach() as reach:
+            stats = (await reach.figures.health()).database
     answer = StatusShape(
         database=_shown(url),
         schema=state.current,
@@ -144,8 +144,8 @@ def _print_status(answer: StatusShape) -> None:
 @asynchronous
 async def stats(call: Invocation, *, output: Format) -> None:
     """Counts and sizes: sessions by status, records, blobs, bytes."""
-    async with call.caller() as caller:
-        found = await caller.database.views.stats()
+    async with call.reach() as reach:
+        found = (await reach.figures.health()).database
     answer = msgspec.convert({"bytes_free": None, **found}, StatsShape)
     show(answer, output, lambda: _print_stats(answer))
 

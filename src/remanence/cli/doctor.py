@@ -13,6 +13,7 @@ from remanence.cli.checks import (
     check_installation,
     check_models,
     check_port,
+    check_server,
 )
 from remanence.cli.command import Command, Format, Invocation, asynchronous, leave
 from remanence.cli.output import bold, clean, dim, red, say, show
@@ -26,9 +27,9 @@ __all__ = ["doctor"]
 async def doctor(call: Invocation, *, output: Format) -> None:
     """Check this installation and say what to mend.
 
-    Looks at Python, the settings, agents, models and their keys (which are never shown), the port, the disk, the clock,
-    the database, its pages, some journals, and the sessions that wait. Nothing is changed and nothing is spent. Exit
-    code 1 when something is wrong.
+    Looks at Python, the settings, agents, models and their keys (which are never shown), the port, the server if one
+    runs, the disk, the clock, the database, its pages, some journals, and the sessions that wait. Nothing is changed
+    and nothing is spent. Exit code 1 when something is wrong.
     """
     findings = await _findings(call)
     show(findings, output, lambda: _print(findings))
@@ -49,7 +50,8 @@ async def _findings(call: Invocation) -> list[Finding]:
     found += check_agents(configuration)
     found += [finding async for finding in check_models(configuration, os.environ)]
     found += check_port(configuration)
-
+    if not call.direct:
+        found += [finding async for finding in check_server(configuration, call.person)]
     found += [finding async for finding in check_data(configuration, call.caller, SystemClock().now())]
     return found
 

@@ -1,9 +1,10 @@
-"""`memory erase`, `receipts`, `verify-erasure`, `hold`, `unhold`, `holds`: erasing for good, proven, unless held."""
+"""`memory erase`, `redact`, `receipts`, `verify-erasure`, `hold`, `unhold`, `holds`: erasing for good, unless held."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import click
 import msgspec
@@ -14,13 +15,13 @@ from remanence.commands.erasure import LegalHold
 from remanence.commands.proof import Check
 from remanence.commands.receipts import Receipt, What, read_receipt
 
-__all__ = ["erase", "hold", "holds", "receipts", "unhold", "verify_erasure"]
+__all__ = ["erase", "hold", "holds", "receipts", "redact", "unhold", "verify_erasure"]
 
 _REASON = click.option("--reason", required=True, metavar="TEXT", help="Why. It stays in the journal and the receipt.")
 
 
 class Order(TypedDict):
-    """The options of `erase`."""
+    """The options of `erase` and `redact`."""
 
     reason: str
     file: Path | None
@@ -28,14 +29,22 @@ class Order(TypedDict):
     output: Format
 
 
+def _ordering(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of an order."""
+    path = click.Path(path_type=Path)
+    for option in (
+        click.option("--yes", is_flag=True, help="Do not ask."),
+        click.option("--receipt", "file", type=path, metavar="FILE", help="Write the receipt there, too."),
+        _REASON,
+    ):
+        function = option(function)
+    return function
+
+
 @click.command("erase", cls=Command, shape=Receipt)
 @click.argument("what", type=click.Choice(["memory", "session", "subject", "user"]))
 @click.argument("name")
-@_REASON
-@click.option(
-    "--receipt", "file", type=click.Path(path_type=Path), metavar="FILE", help="Write the receipt there, too."
-)
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@_ordering
 @asynchronous
 async def erase(call: Invocation, what: What, name: str, **order: Unpack[Order]) -> None:
     """Erase a memory, a session, a subject or a user for good, wherever it has gone.
@@ -47,6 +56,23 @@ async def erase(call: Invocation, what: What, name: str, **order: Unpack[Order])
         sure(f"Erase {what} {name} for good?", otherwise="Nothing was erased")
     async with call.reach(indexed=True) as reach:
         receipt = await reach.memory.erase(what, name, order["reason"])
+    _write(receipt, order["file"])
+    show(receipt, order["output"], lambda: _print_receipt(receipt, order["file"]))
+
+
+@click.command("redact", cls=Command, shape=Receipt)
+@click.argument("memory_id", metavar="ID")
+@_ordering
+@asynchronous
+async def redact(call: Invocation, memory_id: str, **order: Unpack[Order]) -> None:
+    """Erase one memory for good, all its versions and what was learned from it: short for `erase memory ID`.
+
+    `forget` keeps the history; this does not. There is no way back, and a legal hold refuses it.
+    """
+    if not order["yes"]:
+        sure(f"Erase memory {memory_id} for good?", otherwise="Nothing was erased")
+    async with call.reach(indexed=True) as reach:
+        receipt = await reach.memory.redact(memory_id, order["reason"])
     _write(receipt, order["file"])
     show(receipt, order["output"], lambda: _print_receipt(receipt, order["file"]))
 

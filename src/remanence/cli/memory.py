@@ -8,7 +8,7 @@ from typing import Any, TypedDict, Unpack
 import click
 
 from remanence.cli.command import Format, Group, Invocation, Whole, asynchronous, spelled
-from remanence.cli.erasure import erase, hold, holds, receipts, unhold, verify_erasure
+from remanence.cli.erasure import erase, hold, holds, receipts, redact, unhold, verify_erasure
 from remanence.cli.memory_stores import attach, attachments, detach, grant, grants, revoke, stores
 from remanence.cli.output import clean, counted, dim, facts, moment, note, say, show, table
 from remanence.commands.memory import Dates, Looking, Writing
@@ -31,7 +31,7 @@ def memory() -> None:
 
 for _commands in (
     (stores, attach, detach, attachments, grants, grant, revoke),
-    (erase, receipts, verify_erasure, hold, unhold, holds),
+    (erase, redact, receipts, verify_erasure, hold, unhold, holds),
 ):
     for _command in _commands:
         memory.add_command(_command)

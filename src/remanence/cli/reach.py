@@ -3,8 +3,9 @@
 Both answer with the same values and raise the same errors, so that a command does not know which it is: `reach_store`
 calls the verbs, `reach_server` asks `/admin/v1`, which calls the same verbs over there.
 
-What stays with the database: `db` and `doctor`, which look at it itself; `cost --all-projects`, because a key reaches
-no further than its project; and work that this process has to do because no server's worker can (`Invocation.reach`).
+What stays with the database: what `db` does to it and `doctor` looks at in it; `cost --all-projects`, because a key
+reaches no further than its project; and work that this process has to do because no server's worker can
+(`Invocation.reach`).
 """
 
 from __future__ import annotations
@@ -30,10 +31,13 @@ if TYPE_CHECKING:
         ApprovalShape,
         BudgetShape,
         CostShape,
+        DiffShape,
         DoubtShape,
         FreezeShape,
+        HealthShape,
         SentShape,
         SessionRowShape,
+        SessionShape,
         SettledShape,
         VersionShape,
     )
@@ -45,6 +49,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Agents",
+    "Figures",
     "Holder",
     "Journals",
     "Keys",
@@ -80,6 +85,10 @@ class Journals(Protocol):
     async def rows(self, query: SessionQuery, *, text: str = "") -> Listed: ...
 
     async def row(self, session: str) -> SessionRowShape: ...
+
+    async def get(self, session: str) -> SessionShape:
+        """A session as it stands, without the commands that answer what it waits for."""
+        ...
 
     async def state(self, session: str) -> Session: ...
 
@@ -125,6 +134,8 @@ class People(Protocol):
 
     async def decide(self, session: str, call: str, ruling: Ruling) -> SettledShape: ...
 
+    async def answer(self, session: str, call: str, text: str) -> SentShape: ...
+
     async def doubts(self, session: str | None) -> list[DoubtShape]: ...
 
     async def resolve(self, session: str, call: str, resolution: Resolution) -> SettledShape: ...
@@ -133,7 +144,21 @@ class People(Protocol):
 class Agents(Protocol):
     """Versions of agents."""
 
-    async def versions(self, agent: str | None = None) -> Sequence[Version]: ...
+    async def standing(self) -> Sequence[VersionShape]:
+        """Each agent, with the version that its name stands for."""
+        ...
+
+    async def versions_of(self, agent: str) -> Sequence[VersionShape]:
+        """Those of one agent, oldest first. Raises NotFound when it has none."""
+        ...
+
+    async def diff(self, agent: str, a: str | None, b: str | None) -> DiffShape:
+        """What changed between two versions of an agent, by number or digest; see `commands.versions.difference`."""
+        ...
+
+    async def versions(self, agent: str | None = None) -> Sequence[Version]:
+        """Those of one agent or of all, oldest first, with what they say."""
+        ...
 
     async def deployments(self, agent: str | None, declared: Mapping[str, AgentSpec]) -> list[DeploymentShape]:
         """What answers for one agent or all. `declared` is what this process has in code: a server has its own."""
@@ -159,6 +184,18 @@ class Money(Protocol):
 
     async def usage(self, by: tuple[str, ...], since: int | None) -> tuple[list[CostShape], Sequence[str]]:
         """Sums, and the sessions that could not be read for them."""
+        ...
+
+
+class Figures(Protocol):
+    """How the database does, and the process that serves it."""
+
+    async def health(self) -> HealthShape:
+        """The counts and sizes of the database; the checks are those of a server, and none without one."""
+        ...
+
+    async def metrics(self) -> str:
+        """The text format of Prometheus. What is counted by process is only there of a server."""
         ...
 
 
@@ -199,6 +236,7 @@ class Reach(NamedTuple):
     people: People
     agents: Agents
     money: Money
+    figures: Figures
     keys: Keys
     moving: Moving
     memory: Remembering

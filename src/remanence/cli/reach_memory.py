@@ -63,6 +63,7 @@ class Remembering(Protocol):
     async def attach(self, to: str, access: Access, store: str | None) -> AttachedShape: ...
 
     async def erase(self, what: What, name: str, reason: str) -> Receipt: ...
+    async def redact(self, memory_id: str, reason: str) -> Receipt: ...
     async def receipts(self) -> Sequence[Receipt]: ...
     async def receipt(self, order: str) -> Receipt: ...
     async def verify(self, receipt: Receipt, name: str = "") -> Sequence[Check]: ...
@@ -151,6 +152,9 @@ class MemoryAtStore:
 
     async def erase(self, what: What, name: str, reason: str) -> Receipt:
         return await self._memory.erase(what, name, reason=reason)
+
+    async def redact(self, memory_id: str, reason: str) -> Receipt:
+        return await self._memory.erase("memory", memory_id, reason=reason)
 
     async def receipts(self) -> Sequence[Receipt]:
         return await erasure.receipts(self._caller)
@@ -245,6 +249,9 @@ class MemoryAtServer:
 
     async def erase(self, what: What, name: str, reason: str) -> Receipt:
         return await self._client.post("/memory/erasures", Receipt, {"what": what, "name": name, "reason": reason})
+
+    async def redact(self, memory_id: str, reason: str) -> Receipt:
+        return await self._client.post("/memory/redact", Receipt, None, id=memory_id, reason=reason)
 
     async def receipts(self) -> Sequence[Receipt]:
         return (await self._client.listed("/memory/erasures", Receipt))[0]

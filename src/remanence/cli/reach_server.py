@@ -29,8 +29,10 @@ from remanence.commands.shapes import (
     ApprovalShape,
     BudgetShape,
     CostShape,
+    DiffShape,
     DoubtShape,
     FreezeShape,
+    HealthShape,
     RecordShape,
     RegisteredShape,
     SentShape,
@@ -70,6 +72,7 @@ def reach_server(client: Client, server: ServerShape, person: str, project: str)
         people=_People(client),
         agents=_Agents(client, server),
         money=_Money(client),
+        figures=_Figures(client),
         keys=_Keys(client),
         moving=_Moving(client),
         memory=MemoryAtServer(client),
@@ -107,6 +110,9 @@ class _Journals:
 
     async def row(self, session: str) -> SessionRowShape:
         return await self._client.get(_in(session, "/row"), SessionRowShape)
+
+    async def get(self, session: str) -> SessionShape:
+        return await self._client.get(_in(session), SessionShape)
 
     async def state(self, session: str) -> Session:
         return msgspec.convert((await self._standing(session)).state, Session)
@@ -232,6 +238,10 @@ class _People:
         path = f"/approvals/{quote(session, safe='')}/{quote(call, safe='')}"
         return await self._client.post(path, SettledShape, ruling)
 
+    async def answer(self, session: str, call: str, text: str) -> SentShape:
+        path = f"/questions/{quote(session, safe='')}/{quote(call, safe='')}"
+        return await self._client.post(path, SentShape, {"text": text})
+
     async def doubts(self, session: str | None) -> list[DoubtShape]:
         return (await self._client.listed("/doubts", DoubtShape, session=session))[0]
 
@@ -244,6 +254,15 @@ class _Agents:
     def __init__(self, client: Client, server: ServerShape) -> None:
         self._client = client
         self._server = server
+
+    async def standing(self) -> Sequence[VersionShape]:
+        return (await self._client.listed("/agents", VersionShape))[0]
+
+    async def versions_of(self, agent: str) -> Sequence[VersionShape]:
+        return (await self._client.listed(_of(agent, "/versions"), VersionShape))[0]
+
+    async def diff(self, agent: str, a: str | None, b: str | None) -> DiffShape:
+        return await self._client.get(_of(agent, "/diff"), DiffShape, a=a, b=b)
 
     async def versions(self, agent: str | None = None) -> Sequence[Version]:
         found, _ = await self._client.listed("/versions", RegisteredShape, agent=agent)
@@ -260,6 +279,10 @@ class _Agents:
 
     def has_functions(self, agent: str, tool: str) -> bool:
         return agent in self._server.agents
+
+
+def _of(agent: str, rest: str) -> str:
+    return f"/agents/{quote(agent, safe='')}{rest}"
 
 
 def _version(shape: RegisteredShape) -> Version:
@@ -284,6 +307,17 @@ class _Money:
     async def usage(self, by: tuple[str, ...], since: int | None) -> tuple[list[CostShape], Sequence[str]]:
         found, unread = await self._client.listed("/usage", CostShape, by=",".join(by), since=since)
         return found, unread or ()
+
+
+class _Figures:
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def health(self) -> HealthShape:
+        return await self._client.get("/health", HealthShape)
+
+    async def metrics(self) -> str:
+        return await self._client.text("/metrics")
 
 
 class _Keys:

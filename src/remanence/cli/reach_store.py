@@ -9,7 +9,7 @@ from typing import IO
 from remanence.app import Remanence
 from remanence.cli.reach import Holder, Reach, Said
 from remanence.cli.reach_memory import MemoryAtStore
-from remanence.commands import approvals, controls, forks, keys, sessions, transfer, usage, verification
+from remanence.commands import approvals, controls, forks, keys, sessions, transfer, usage, verification, versions
 from remanence.commands.approvals import Resolution, Ruling
 from remanence.commands.caller import Caller, state_of
 from remanence.commands.controls import Unit
@@ -17,16 +17,20 @@ from remanence.commands.deployments import DeploymentShape, deployments
 from remanence.commands.follow import follow
 from remanence.commands.keys import CreatedKey, Key
 from remanence.commands.lists import Listed, list_sessions
+from remanence.commands.metrics import exposition
 from remanence.commands.prompts import PromptShape, past_prompt
 from remanence.commands.sessions import Once, Opening
 from remanence.commands.shapes import (
     ApprovalShape,
     BudgetShape,
     CostShape,
+    DiffShape,
     DoubtShape,
     FreezeShape,
+    HealthShape,
     SentShape,
     SessionRowShape,
+    SessionShape,
     SettledShape,
     VersionShape,
 )
@@ -54,6 +58,7 @@ def reach_store(rt: Remanence) -> Reach:
         people=_People(caller),
         agents=_Agents(rt),
         money=_Money(caller),
+        figures=_Figures(caller),
         keys=_Keys(caller),
         moving=_Moving(caller),
         memory=MemoryAtStore(rt),
@@ -75,6 +80,9 @@ class _Journals(_Over):
         if row.summary.project != self._caller.project:
             raise NotFound(f"There is no session {session!r}. `remanence sessions list` shows those there are.")
         return SessionRowShape.of(row)
+
+    async def get(self, session: str) -> SessionShape:
+        return SessionShape.of(await state_of(self._caller, session), [])
 
     async def state(self, session: str) -> Session:
         return await state_of(self._caller, session)
@@ -149,6 +157,10 @@ class _People(_Over):
         given = await approvals.rule(self._caller, session, call, ruling)
         return SettledShape(session, call, ruling.decision, self._caller.actor, given.head)
 
+    async def answer(self, session: str, call: str, text: str) -> SentShape:
+        given = await approvals.answer(self._caller, session, call, (Text(text),))
+        return SentShape(session, given.head, given.replayed)
+
     async def doubts(self, session: str | None) -> list[DoubtShape]:
         found = await approvals.doubts(self._caller, session=session)
         return [DoubtShape.of(s.id, doubt) for s, doubt in found]
@@ -163,6 +175,16 @@ class _Agents:
         self._rt = rt
         self._caller = rt.caller
         self._specs = rt.database.specs
+
+    async def standing(self) -> Sequence[VersionShape]:
+        found = versions.standing(await versions.versions_of(self._caller))
+        return [VersionShape.of(version) for version in found.values()]
+
+    async def versions_of(self, agent: str) -> Sequence[VersionShape]:
+        return [VersionShape.of(version) for version in await versions.versions_of(self._caller, agent)]
+
+    async def diff(self, agent: str, a: str | None, b: str | None) -> DiffShape:
+        return DiffShape.of(await versions.difference(self._caller, agent, a, b))
 
     async def versions(self, agent: str | None = None) -> Sequence[Version]:
         return await self._specs.versions(self._caller.project, agent)
@@ -195,6 +217,14 @@ class _Money(_Over):
     async def usage(self, by: tuple[str, ...], since: int | None) -> tuple[list[CostShape], Sequence[str]]:
         rows, unread = await usage.usage(self._caller, UsageQuery(by, self._caller.project, since))
         return [CostShape.of(by, row) for row in rows], unread
+
+
+class _Figures(_Over):
+    async def health(self) -> HealthShape:
+        return HealthShape(True, {}, await self._database.views.stats())
+
+    async def metrics(self) -> str:
+        return await exposition(self._caller, None, held=None)
 
 
 class _Keys(_Over):

@@ -21,7 +21,7 @@ from remanence.errors import StoreUnavailable, Unauthenticated
 from remanence.settings import Configuration
 from remanence.spec import spec_digest
 
-__all__ = ["Work", "reached"]
+__all__ = ["Work", "reached", "server_reached"]
 
 
 class Work(NamedTuple):
@@ -49,6 +49,13 @@ async def reached(
             runtime = opened(configuration, person, worker=work.worker, create=create, agents=work.agents)
             reach = reach_store(await stack.enter_async_context(runtime))
         yield reach
+
+
+@asynccontextmanager
+async def server_reached(configuration: Configuration, person: str) -> AsyncGenerator[Reach | None]:
+    """The server that runs for this database, if one does: for who asks how it does, and never opens the database."""
+    async with AsyncExitStack() as stack:
+        yield await _server(stack, configuration, person, Work())
 
 
 async def _server(stack: AsyncExitStack, configuration: Configuration, person: str, work: Work) -> Reach | None:

@@ -63,6 +63,7 @@ COMMANDS: dict[str, dict[str, Entry]] = {
         "keys": Entry("keys", "Who may use the HTTP server."),
         "db": Entry("database", "Migrate, measure, copy and back up the database."),
         "doctor": Entry("doctor", "Check this installation and say what to mend."),
+        "metrics": Entry("metrics", "Print the figures for Prometheus, in its text format."),
         "completion": Entry("completion", "Print the completion script of a shell."),
     },
 }

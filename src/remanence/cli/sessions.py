@@ -20,7 +20,6 @@ from remanence.cli.watching import Rest, Watch, hold_over, rest_of
 from remanence.commands.lists import tag_of
 from remanence.commands.shapes import PieceShape, RecordShape, SentShape, SessionRowShape, SessionShape
 from remanence.core.ledger import usd_to_micros
-from remanence.core.state import Session
 from remanence.events import Recorded
 from remanence.ports import SessionQuery
 from remanence.spec import IfBusy
@@ -160,38 +159,41 @@ async def get(call: Invocation, session: str, *, output: Format) -> None:
     from remanence.cli.choosing import session_called
 
     async with call.reach() as reach:
-        s = (await Watch.of(reach, await session_called(reach, session))).state
-        rest = rest_of(s) or hold_over(s, await reach.journals.freezes(s.project))
-    shape = SessionShape.of(s, list(rest.commands) if rest else [])
-    show(shape, output, lambda: _print_session(s, shape, rest))
+        shape = await reach.journals.get(await session_called(reach, session))
+        rest = None
+        if shape.turn is not None or shape.queued:  # one that rests waits for nobody
+            s = await reach.journals.state(shape.session)
+            rest = rest_of(s) or hold_over(s, await reach.journals.freezes(s.project))
+            shape = SessionShape.of(s, list(rest.commands) if rest else [])
+    show(shape, output, lambda: _print_session(shape, rest))
 
 
-def _print_session(s: Session, shape: SessionShape, rest: Rest | None) -> None:
-    cost = usd(shape.usd_micros)
-    if shape.unpriced_calls:
-        cost += f", and {counted(shape.unpriced_calls, 'call')} without a known price"
+def _print_session(s: SessionShape, rest: Rest | None) -> None:
+    cost = usd(s.usd_micros)
+    if s.unpriced_calls:
+        cost += f", and {counted(s.unpriced_calls, 'call')} without a known price"
     turn = f"{s.turns}, the last {s.last_turn}" if s.last_turn else str(s.turns)
     facts(
         [
-            ("session", s.id),
+            ("session", s.session),
             ("agent", f"{s.agent}@{s.version[:12]}"),
             ("user", s.user),
             ("title", s.title),
             ("project", s.project),
             ("metadata", ", ".join(f"{key}={value}" for key, value in s.metadata.items())),
-            ("status", shape.status),
-            ("waits", rest.sentence if rest else shape.waiting_on),
-            ("turns", turn if s.turn is None else f"{s.turns}, open since {moment(s.turn.started_at)}"),
-            ("queued", str(len(s.queue)) if s.queue else ""),
+            ("status", s.status),
+            ("waits", rest.sentence if rest else s.waiting_on),
+            ("turns", turn if s.turn_started_at is None else f"{s.turns}, open since {moment(s.turn_started_at)}"),
+            ("queued", str(s.queued) if s.queued else ""),
             ("records", f"{s.head}, the last at {moment(s.at)}"),
-            ("window", f"from turn {s.window.first_turn}, record {s.window.from_position}"),
+            ("window", f"from turn {s.window_turn}, record {s.window_position}"),
             ("last effect", f"record {s.last_effect}" if s.last_effect else ""),
-            ("model calls", f"{shape.model_calls:,}: {shape.input_tokens:,} tokens in, {shape.output_tokens:,} out"),
-            ("tool calls", f"{shape.tool_calls:,}"),
+            ("model calls", f"{s.model_calls:,}: {s.input_tokens:,} tokens in, {s.output_tokens:,} out"),
+            ("tool calls", f"{s.tool_calls:,}"),
             ("cost", cost),
-            ("calls", "\n".join(f"{call_words(c.tool, c.arguments)}  {c.state}" for c in shape.calls)),
-            ("in doubt", "\n".join(f"{d.tool}  {d.effect_key}: {d.reason}" for d in shape.doubts)),
-            ("answer with", "\n".join(shape.commands)),
+            ("calls", "\n".join(f"{call_words(c.tool, c.arguments)}  {c.state}" for c in s.calls)),
+            ("in doubt", "\n".join(f"{d.tool}  {d.effect_key}: {d.reason}" for d in s.doubts)),
+            ("answer with", "\n".join(s.commands)),
         ]
     )
 

@@ -45,8 +45,9 @@ class Tally:
                 pass
 
 
-async def exposition(caller: Caller, tally: Tally, *, held: int | None) -> str:
-    """All figures as text. `held` is how many sessions the worker of this process holds; None: there is no worker."""
+async def exposition(caller: Caller, tally: Tally | None, *, held: int | None) -> str:
+    """All figures as text. Without a tally those of the database alone: who asks once has counted nothing. `held` is
+    how many sessions the worker of this process holds; None: there is no worker."""
     stats = await caller.database.views.stats()
     rows, unread = await usage(caller, UsageQuery(by=("model",)))
     models = [({"model": row.key[0]}, row) for row in rows]
@@ -69,13 +70,20 @@ async def exposition(caller: Caller, tally: Tally, *, held: int | None) -> str:
             [(k, r.unpriced_calls) for k, r in models],
         ),
         _family("journals_unread", "gauge", "Journals whose usage could not be read.", [({}, len(unread))]),
+    ]
+    if tally is not None:
+        families += _of_process(tally)
+    if held is not None:
+        families.append(_family("worker_sessions", "gauge", "Sessions this worker has claimed.", [({}, held)]))
+    return "".join(families)
+
+
+def _of_process(tally: Tally) -> list[str]:
+    return [
         _family("process_turns_total", "counter", "Turns that ended in this process.", _by("status", tally.turns)),
         _family("process_effects_total", "counter", "Effects in this process.", _by("kind", tally.effects)),
         _family("process_records_total", "counter", "Records this process journaled.", [({}, tally.records)]),
     ]
-    if held is not None:
-        families.append(_family("worker_sessions", "gauge", "Sessions this worker has claimed.", [({}, held)]))
-    return "".join(families)
 
 
 def _by(label: str, counts: Mapping[str, int]) -> list[Sample]:

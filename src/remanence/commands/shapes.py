@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from remanence.commands.approvals import Waiting
+from remanence.commands.versions import Diff, name_of
 from remanence.core.state import Doubt, Session, status_of, waiting_on
 from remanence.events import Recorded, encode_event, kind_of
 from remanence.ports import Budget, Hold, SessionRow, UsageRow, Version
@@ -28,6 +29,7 @@ __all__ = [
     "RegisteredShape",
     "DoubtShape",
     "FreezeShape",
+    "HealthShape",
     "OutcomeShape",
     "PieceShape",
     "RecordShape",
@@ -133,7 +135,8 @@ class DoubtShape(msgspec.Struct, frozen=True):
 
 class SessionShape(msgspec.Struct, frozen=True):
     """A session as it stands. `turn` is the number of the open turn, or null; `queued` counts inputs no turn has taken;
-    the window is where the model's view begins; `commands` answer what the session waits for."""
+    the window is where the model's view begins; `commands` answer what the session waits for. `last_turn` is how the
+    last turn ended, empty before one has; `turn_started_at` is when the open one began."""
 
     session: str
     agent: str
@@ -163,6 +166,8 @@ class SessionShape(msgspec.Struct, frozen=True):
     output_tokens: int
     cached_tokens: int
     usd_micros: int
+    last_turn: str
+    turn_started_at: int | None
 
     @classmethod
     def of(cls, s: Session, commands: list[str]) -> SessionShape:
@@ -197,6 +202,8 @@ class SessionShape(msgspec.Struct, frozen=True):
             output_tokens=ledger.usage.output_tokens,
             cached_tokens=ledger.usage.cached_tokens,
             usd_micros=ledger.usd_micros,
+            last_turn=s.last_turn,
+            turn_started_at=s.turn.started_at if s.turn else None,
         )
 
 
@@ -334,7 +341,7 @@ class AgentShape(msgspec.Struct, frozen=True):
 
 
 class VersionShape(msgspec.Struct, frozen=True):
-    """A registered version. `created`: this command made it; false when it was there already."""
+    """A registered version. `created`: this command made it; false when it was there already. `tools` by name."""
 
     agent: str
     number: int
@@ -342,10 +349,11 @@ class VersionShape(msgspec.Struct, frozen=True):
     model: str
     at: int
     created: bool
+    tools: list[str]
 
     @classmethod
     def of(cls, v: Version, *, created: bool = False) -> VersionShape:
-        return cls(v.agent, v.number, v.version, v.spec.model, v.at, created)
+        return cls(v.agent, v.number, v.version, v.spec.model, v.at, created, [tool.name for tool in v.spec.tools])
 
 
 class CheckedShape(msgspec.Struct, frozen=True):
@@ -364,6 +372,10 @@ class DiffShape(msgspec.Struct, frozen=True):
     b: str
     same: bool
     diff: list[str]
+
+    @classmethod
+    def of(cls, d: Diff) -> DiffShape:
+        return cls(name_of(d.a), name_of(d.b), not d.lines, list(d.lines))
 
 
 class CostShape(msgspec.Struct, frozen=True):
@@ -430,6 +442,14 @@ class ServerShape(msgspec.Struct, frozen=True):
     worker: bool
     agents: dict[str, str]
     project: str
+
+
+class HealthShape(msgspec.Struct, frozen=True):
+    """How a server does: each check is `ok`, or says in words what is wrong. `database` has counts and sizes."""
+
+    ready: bool
+    checks: dict[str, str]
+    database: dict[str, Any]
 
 
 class StandingShape(msgspec.Struct, frozen=True):

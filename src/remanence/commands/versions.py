@@ -22,7 +22,8 @@ __all__ = [
     "find_version",
     "is_trial",
     "lines_between",
-    "lines_of",
+    "lines_from",
+    "name_of",
     "newest",
     "standing",
     "versions_of",
@@ -118,19 +119,31 @@ async def difference(caller: Caller, agent: str, a: str | None = None, b: str | 
     if a is None:
         first = before(known, last)
         if first is None:
-            raise InvalidInput(f"Agent {agent} has no version before {last.number}; there is nothing to compare.")
+            raise InvalidInput(
+                f"Agent {agent} has no version before {last.number}; there is nothing to compare. "
+                "`remanence agents push` registers one."
+            )
     else:
         first = await find_version(caller, agent, a)
     return Diff(first, last, tuple(lines_between(first, last)))
 
 
+def name_of(version: Version) -> str:
+    """What people call a version."""
+    return f"{version.agent}@{version.number}"
+
+
 def lines_between(a: Version, b: Version) -> list[str]:
     """A unified diff from one version to another; no line when they say the same."""
-    first, last = (f"{version.agent}@{version.number}" for version in (a, b))
-    return list(difflib.unified_diff(lines_of(a.spec), lines_of(b.spec), first, last, lineterm=""))
+    return lines_from((name_of(a), a.spec), (name_of(b), b.spec))
 
 
-def lines_of(spec: AgentSpec) -> list[str]:
+def lines_from(a: tuple[str, AgentSpec], b: tuple[str, AgentSpec]) -> list[str]:
+    """As `lines_between`, of specs that may be registered nowhere, each under a name for the head of the diff."""
+    return list(difflib.unified_diff(_lines_of(a[1]), _lines_of(b[1]), a[0], b[0], lineterm=""))
+
+
+def _lines_of(spec: AgentSpec) -> list[str]:
     """The canonical JSON of a spec, a line for each field; texts line by line, because instructions are long."""
     content = msgspec.json.decode(msgspec.json.encode(spec, order="sorted"))
     instructions = content.pop("instructions", "")

@@ -161,7 +161,7 @@ def of_question(frame: Frame, session: str, call: str) -> Ways:
     """Answering what an agent asked."""
     return ways(
         frame,
-        ["sessions", "send", session, "ANSWER", "--answers", call],
+        ["approvals", "answer", session, "ANSWER", "--call", call],
         f"/admin/v1/questions/{_in_path(session)}/{_in_path(call)}",
         f"await answer(rt.caller, {session!r}, {call!r}, (Text('ANSWER'),))",
         body={"text": "ANSWER"},

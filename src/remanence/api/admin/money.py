@@ -84,6 +84,4 @@ async def list_versions(caller: Admin, agent: str) -> Response:
 @money_router.get("/agents/{agent}/diff", summary="Compare versions", response_model=shown(DiffShape))
 async def compare_versions(caller: Admin, agent: str, a: str | None = None, b: str | None = None) -> Response:
     """What changed from `a` to `b` (numbers or digests); by default from the one before the last to the last."""
-    found = await versions.difference(caller, agent, a, b)
-    names = [f"{version.agent}@{version.number}" for version in (found.a, found.b)]
-    return json_answer(DiffShape(names[0], names[1], not found.lines, list(found.lines)))
+    return json_answer(DiffShape.of(await versions.difference(caller, agent, a, b)))
