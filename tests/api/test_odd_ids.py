@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -114,3 +115,23 @@ def test_a_turn_has_one_id(server: WireServer) -> None:
                 turns.retrieve(name, session_id=session.id)
             with pytest.raises(openai.BadRequestError):
                 turns.list(session.id, after=name)
+
+
+def test_an_id_nobody_has_is_not_there_however_long(server: WireServer) -> None:
+    """On every route that takes one: what is said of a short one is said of a long one too."""
+    headers = {"authorization": f"Bearer {KEY}"}
+    asked: list[str] = []
+    with httpx2.Client(base_url=server.url, headers=headers) as client:
+        routes = client.get("/openapi.json").json()["paths"]
+        for path, methods in routes.items():
+            for method in [one for one in methods if "{" in path and one in ("get", "post", "delete", "put", "patch")]:
+                said = [_said_of(client, method, path, name) for name in ("nobody", "n" * 201, "n" * 5_000)]
+                assert said[0] == said[1] == said[2], (method, path, said)
+                asked += [f"{method} {path}"] if said[0][0] == 404 else []
+    assert len(asked) > 60, asked
+
+
+def _said_of(client: httpx2.Client, method: str, path: str, name: str) -> tuple[int, str, str]:
+    answer = client.request(method, re.sub(r"{\w+}", name, path), json={} if method != "get" else None)
+    error = answer.json()["error"]
+    return answer.status_code, error["code"], error["param"]

@@ -78,6 +78,20 @@ IdempotencyKey = Annotated[
     str | None,
     Header(min_length=1, max_length=255, description="The same key and request again, within a day: the same answer."),
 ]
+LastEventId = Annotated[
+    str | None,
+    Header(max_length=10_000, description="Of a stream that is asked for again under its key: go on after this event."),
+]
+
+
+def check_heard(last_event_id: str | None, key: str | None, *, streamed: bool) -> None:
+    """Raise InvalidInput when a request that writes says what was heard of its answer, and none could have been."""
+    if last_event_id is not None and (key is None or not streamed):
+        raise InvalidInput(
+            "last-event-id: only a streamed answer that was asked for under an `Idempotency-Key` can be gone on with, "
+            "by the same request under the same key. Nothing was sent.",
+            param="last-event-id",
+        )
 
 
 class _Claim(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Path, Request, Response
+from fastapi import Depends, Header, Request, Response
 
 from remanence.api.agents.bodies import AgentBody, AgentChanges, AgentSettings, SessionAgentChanges
 from remanence.api.agents.config import SETTINGS, Config, blank_config, changed_config, config_of, spec_of_config
@@ -60,7 +60,6 @@ async def _in_the_beta(request: Request, caller: Annotated[Caller, Depends(may("
 
 BETA = "agents=v1"
 Asker = Annotated[Caller, Depends(_in_the_beta)]
-AgentId = Annotated[str, Path(min_length=1, max_length=200)]
 IdempotencyKey = Annotated[
     str | None, Header(min_length=1, max_length=255, description="The same key and body again: the same answer.")
 ]
@@ -95,14 +94,14 @@ async def create_agent(
 
 
 @agents_router.get("/{agent_id}", summary="One agent", openapi_extra=answers("Agent"))
-async def retrieve_agent(agent_id: AgentId, caller: Asker, served: Serves) -> Response:
+async def retrieve_agent(agent_id: str, caller: Asker, served: Serves) -> Response:
     """The agent as it is now."""
     return answer(agent_object(await saved_agent(served, caller, agent_id)))
 
 
 @agents_router.post("/{agent_id}", summary="Change an agent", openapi_extra=answers("Agent"))
 @once
-async def update_agent(agent_id: AgentId, body: AgentChanges, caller: Asker, served: Serves) -> Response:
+async def update_agent(agent_id: str, body: AgentChanges, caller: Asker, served: Serves) -> Response:
     """What is left out stays. Sessions keep the version they were opened with."""
     known = await saved_agent(served, caller, agent_id)
     config = changed_config(config_of(known.spec), body)
@@ -125,7 +124,7 @@ async def list_agents(caller: Asker, served: Serves, page: Paged) -> Response:
 
 
 @agents_router.delete("/{agent_id}", summary="Remove an agent", openapi_extra=answers("AgentDeleted"))
-async def delete_agent(agent_id: AgentId, caller: Asker, served: Serves) -> Response:
+async def delete_agent(agent_id: str, caller: Asker, served: Serves) -> Response:
     """Sessions of it go on."""
     await saved_agent(served, caller, agent_id)
     await saved.remove_agent(caller, agent_id)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Header, Path, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 
 from remanence.api.agents.agents import Asker, IdempotencyKey
 from remanence.api.agents.bodies import EventsBody, MessageInput
 from remanence.api.agents.history import PastTurn, item_page, past_turn, past_turns, queued_turns, turn_number
 from remanence.api.agents.inputs import perform
 from remanence.api.agents.objects import turn_object
-from remanence.api.agents.sessions import BusyChoice, SessionId, event_stream, visible_session
+from remanence.api.agents.sessions import BusyChoice, event_stream, visible_session
 from remanence.api.agents.stream import StreamChoice
 from remanence.api.agents.traces import trace_object
 from remanence.api.bodies import JsonRoute
@@ -28,8 +28,6 @@ from remanence.spec import IfBusy
 
 __all__ = ["events_router"]
 
-TurnId = Annotated[str, Path(min_length=1, max_length=300)]
-OwnId = Annotated[str, Path(min_length=1, max_length=300)]
 
 events_router = Face(prefix="/agents/sessions/{session_id}", tags=["agent sessions"], route_class=JsonRoute)
 
@@ -39,7 +37,7 @@ events_router = Face(prefix="/agents/sessions/{session_id}", tags=["agent sessio
 
 @events_router.post("/events", status_code=202, response_class=Response, summary="Put something into a session")
 async def create_events(
-    session_id: SessionId,
+    session_id: str,
     body: EventsBody,
     caller: Asker,
     idempotency_key: IdempotencyKey = None,
@@ -85,7 +83,7 @@ async def _perform(
     openapi_extra=answers("AgentSessionEvent", stream=True),
 )
 async def stream_events(
-    session_id: SessionId,
+    session_id: str,
     request: Request,
     caller: Asker,
     include_obfuscation: bool = True,
@@ -109,7 +107,7 @@ async def stream_events(
 @events_router.get(
     "/items", summary="What was said and done in a session", openapi_extra=answers("AgentSessionItem", many=True)
 )
-async def list_items(session_id: SessionId, caller: Asker, page: Paged) -> Response:
+async def list_items(session_id: str, caller: Asker, page: Paged) -> Response:
     """Messages, thoughts, calls and their results, of every turn."""
     s = await visible_session(caller, session_id)
     data, more = await item_page(caller, s, page)
@@ -117,7 +115,7 @@ async def list_items(session_id: SessionId, caller: Asker, page: Paged) -> Respo
 
 
 @events_router.get("/turns", summary="Turns of a session", openapi_extra=answers("Turn", many=True))
-async def list_turns(session_id: SessionId, caller: Asker, page: Paged) -> Response:
+async def list_turns(session_id: str, caller: Asker, page: Paged) -> Response:
     """Turns, the running one and those that wait to begin among them."""
     s = await visible_session(caller, session_id)
     queued = await queued_turns(caller, s)
@@ -130,7 +128,7 @@ async def list_turns(session_id: SessionId, caller: Asker, page: Paged) -> Respo
 
 
 @events_router.get("/turns/{turn_id}", summary="One turn", openapi_extra=answers("Turn"))
-async def retrieve_turn(session_id: SessionId, turn_id: TurnId, caller: Asker) -> Response:
+async def retrieve_turn(session_id: str, turn_id: str, caller: Asker) -> Response:
     """A turn, whole or as far as it has come."""
     s = await visible_session(caller, session_id)
     queued = await queued_turns(caller, s)
@@ -146,7 +144,7 @@ async def retrieve_turn(session_id: SessionId, turn_id: TurnId, caller: Asker) -
     summary="What was said and done in a turn",
     openapi_extra=answers("AgentSessionItem", many=True),
 )
-async def list_turn_items(session_id: SessionId, turn_id: TurnId, caller: Asker, page: Paged) -> Response:
+async def list_turn_items(session_id: str, turn_id: str, caller: Asker, page: Paged) -> Response:
     """Messages, thoughts, calls and their results, of one turn. One that waits to begin has none yet."""
     s = await visible_session(caller, session_id)
     number = turn_number(s, turn_id, len(await queued_turns(caller, s)))
@@ -155,7 +153,7 @@ async def list_turn_items(session_id: SessionId, turn_id: TurnId, caller: Asker,
 
 
 @events_router.get("/traces", summary="Traces of a session", openapi_extra=answers("SessionTrace", many=True))
-async def list_traces(session_id: SessionId, caller: Asker, page: Paged) -> Response:
+async def list_traces(session_id: str, caller: Asker, page: Paged) -> Response:
     """One trace for each turn, as OpenTelemetry has it, made from the journal."""
     s = await visible_session(caller, session_id)
     data, more = await _turns_from(caller, s, _first_number(s, page), page)
@@ -185,15 +183,13 @@ async def _turns_from(caller: Caller, s: Session, number: int, page: Page) -> tu
 
 
 @events_router.get("/subagents", summary="Subagents of a session", openapi_extra=answers("Subagent", many=True))
-async def list_subagents(session_id: SessionId, caller: Asker, page: Paged) -> Response:
+async def list_subagents(session_id: str, caller: Asker, page: Paged) -> Response:
     """None: sessions have no subagents in this release."""
     return await _nothing(caller, session_id, page.after)
 
 
 @events_router.get("/artifacts", summary="Artifacts of a session", openapi_extra=answers("SessionArtifact", many=True))
-async def list_artifacts(
-    session_id: SessionId, caller: Asker, page: Paged, environment_id: str | None = None
-) -> Response:
+async def list_artifacts(session_id: str, caller: Asker, page: Paged, environment_id: str | None = None) -> Response:
     """None: sessions publish no files in this release."""
     return await _nothing(caller, session_id, page.after)
 
@@ -208,7 +204,7 @@ async def _nothing(caller: Caller, session: str, after: str | None) -> Response:
 @events_router.get("/subagents/{subagent_id}", summary="One subagent", openapi_extra=REFUSES)
 @events_router.get("/subagents/{subagent_id}/items", summary="What a subagent said and did", openapi_extra=REFUSES)
 @events_router.get("/subagents/{subagent_id}/turns", summary="Turns of a subagent", openapi_extra=REFUSES)
-async def retrieve_subagent(session_id: SessionId, subagent_id: OwnId, caller: Asker) -> Response:
+async def retrieve_subagent(session_id: str, subagent_id: str, caller: Asker) -> Response:
     """Not found: sessions have no subagents in this release."""
     return await _none(caller, session_id, "subagent", subagent_id)
 
@@ -217,7 +213,7 @@ async def retrieve_subagent(session_id: SessionId, subagent_id: OwnId, caller: A
 @events_router.get(
     "/subagents/{subagent_id}/turns/{turn_id}/items", summary="What was said and done in it", openapi_extra=REFUSES
 )
-async def retrieve_subagent_turn(session_id: SessionId, subagent_id: OwnId, turn_id: TurnId, caller: Asker) -> Response:
+async def retrieve_subagent_turn(session_id: str, subagent_id: str, turn_id: str, caller: Asker) -> Response:
     """Not found: sessions have no subagents in this release."""
     return await _none(caller, session_id, "subagent", subagent_id)
 
@@ -225,7 +221,7 @@ async def retrieve_subagent_turn(session_id: SessionId, subagent_id: OwnId, turn
 @events_router.get("/artifacts/{artifact_id}", summary="One artifact", openapi_extra=REFUSES)
 @events_router.get("/artifacts/{artifact_id}/content", summary="The content of an artifact", openapi_extra=REFUSES)
 @events_router.delete("/artifacts/{artifact_id}", summary="Remove an artifact", openapi_extra=REFUSES)
-async def retrieve_artifact(session_id: SessionId, artifact_id: OwnId, caller: Asker) -> Response:
+async def retrieve_artifact(session_id: str, artifact_id: str, caller: Asker) -> Response:
     """Not found: sessions publish no files in this release."""
     return await _none(caller, session_id, "artifact", artifact_id)
 

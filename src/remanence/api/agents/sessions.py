@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
-from fastapi import Header, Path, Request, Response
+from fastapi import Header, Request, Response
 from msgspec.structs import replace
 from pydantic import TypeAdapter, ValidationError
 
@@ -49,9 +49,8 @@ from remanence.errors import Conflict, InvalidInput, KeyReused, NotFound, Unsupp
 from remanence.ports import SessionQuery, SessionRow
 from remanence.spec import AgentSpec, IfBusy
 
-__all__ = ["BusyChoice", "SessionId", "event_stream", "sessions_router", "visible_session"]
+__all__ = ["BusyChoice", "event_stream", "sessions_router", "visible_session"]
 
-SessionId = Annotated[str, Path(min_length=1, max_length=200)]
 BusyChoice = Annotated[
     IfBusy | None,
     Header(alias="x-if-busy", description="What a message does while a turn runs; else as the agent says."),
@@ -99,14 +98,14 @@ async def create_session(
 
 
 @sessions_router.get("/{session_id}", summary="One session", openapi_extra=answers("AgentSession"))
-async def retrieve_session(session_id: SessionId, caller: Asker) -> Response:
+async def retrieve_session(session_id: str, caller: Asker) -> Response:
     """The session as it stands."""
     return answer(await shown_session(caller, await visible_session(caller, session_id)))
 
 
 @sessions_router.post("/{session_id}", summary="Change a session", openapi_extra=answers("AgentSession"))
 @once
-async def update_session(session_id: SessionId, body: SessionChanges, caller: Asker, served: Serves) -> Response:
+async def update_session(session_id: str, body: SessionChanges, caller: Asker, served: Serves) -> Response:
     """Model, reasoning and tools hold from the next model call on. What is left out stays."""
     s = await visible_session(caller, session_id)
     _check_review(body.review)
@@ -146,7 +145,7 @@ async def list_sessions(request: Request, caller: Asker, page: Paged, agent_id: 
 
 
 @sessions_router.delete("/{session_id}", summary="Remove a session", openapi_extra=answers("AgentSessionDeleted"))
-async def delete_session(session_id: SessionId, caller: Asker) -> Response:
+async def delete_session(session_id: str, caller: Asker) -> Response:
     """A turn that runs is cancelled, nothing starts in it any more, and it is not shown again."""
     s = await visible_session(caller, session_id)
     await sessions.delete(caller, s.id)

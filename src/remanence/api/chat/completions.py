@@ -168,15 +168,8 @@ def _heading(body: ChatBody, name: str, at: int) -> Heading:
 
 def _tally(body: ChatBody, key: Key | None, last_event_id: str | None) -> Tally:
     """Where a stream of a session begins."""
-    if last_event_id is None:
-        return Tally()
-    if key is None or not body.stream:
-        raise InvalidInput(
-            "last-event-id: only a streamed answer that was asked for under an `Idempotency-Key` can be gone on with, "
-            "by the same request under the same key. Nothing was sent.",
-            param="last-event-id",
-        )
-    return Tally.of(last_event_id)
+    check_heard(last_event_id, key and key.text, streamed=bool(body.stream))
+    return Tally() if last_event_id is None else Tally.of(last_event_id)
 
 
 def _end_of(request: Request, grace_s: float) -> End:
