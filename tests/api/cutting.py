@@ -19,6 +19,7 @@ from fastapi import FastAPI
 
 from remanence import Agent, Remanence, tool
 from remanence.api.agents.events import events_router
+from remanence.api.agents.sessions import sessions_router
 from remanence.api.app import build_app
 from remanence.api.auth import Access, development_principal
 from remanence.api.lookout import Lookout
@@ -138,6 +139,7 @@ class Stage:
         await rt.start()
         face = Face(prefix="/v1")
         face.include_router(events_router)
+        face.include_router(sessions_router)
         face.include_router(responses_router)
         access = Access(rt.caller, own={KEY: development_principal("default")})
         app = build_app(rt, faces=[face], access=access)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx2
-from agents_client import follow, opened
+import pytest
+from agents_client import follow, message, opened, send
 from cutting import events_in
 from wire_server import KEY, serve
 
@@ -35,3 +39,74 @@ def test_the_header_counts_where_the_address_says_a_place_too(tmp_path: Path) ->
         for seen, following in pairwise(numbers[2:]):
             path = f"/responses/{response.id}?stream=true&starting_after={numbers[1]}"
             assert first_after(path, seen) == str(following)
+
+
+AGENTS = {"agent": {"model": "scripted"}, "environment": {"type": "none"}, "input": "hi"}
+RESPONSE = {"model": "scripted", "input": "hi"}
+CHAT = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/agents/sessions", AGENTS), ("/responses", RESPONSE), ("/chat/completions", CHAT)]
+)
+def test_who_has_heard_part_of_nothing_is_told_so(tmp_path: Path, path: str, body: dict[str, Any]) -> None:
+    """Only what was asked for under a key, and is a stream, can have been heard in part. Nothing is written."""
+    with serve(tmp_path / "a.db") as server:
+        ways: list[tuple[dict[str, Any], str | None]] = [({}, "k"), ({"stream": True}, None)]
+        if path != "/agents/sessions":
+            ways.append(({"stream": True, "store": False}, "k"))
+        for more, key in ways:
+            headers = {"authorization": f"Bearer {KEY}", "last-event-id": "1.1"}
+            headers |= {"idempotency-key": key} if key else {}
+            said = httpx2.post(f"{server.url}/v1{path}", json=body | more, headers=headers)
+            assert said.status_code == 400, said.text
+            assert said.json()["error"]["param"] in ("last-event-id", "idempotency-key"), said.text
+        assert _sessions(tmp_path / "a.db") == 0
+
+
+@pytest.mark.parametrize(("path", "body", "seen"), [("/agents/sessions", AGENTS, "2.1"), ("/responses", RESPONSE, "2")])
+def test_a_key_nobody_used_has_nothing_to_go_on_with(
+    tmp_path: Path, path: str, body: dict[str, Any], seen: str
+) -> None:
+    """Nothing is written then; the rest of what was written under it begins exactly after what was heard."""
+    with serve(tmp_path / "a.db") as server:
+
+        def asked(seen: str | None, **more: Any) -> httpx2.Response:
+            headers = {"authorization": f"Bearer {KEY}", "idempotency-key": "mine"}
+            headers |= {} if seen is None else {"last-event-id": seen}
+            return httpx2.post(f"{server.url}/v1{path}", json={**body, "stream": True, **more}, headers=headers)
+
+        refused = asked(seen)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, "last-event-id"), refused.text
+        assert _sessions(tmp_path / "a.db") == 0
+        assert asked(None).status_code == 200
+        names = [name for name, _ in events_in(asked(None).content)]
+        assert len(names) > 3, names
+        for i, seen in enumerate(names):
+            assert [name for name, _ in events_in(asked(seen).content)] == names[i + 1 :]
+        for wrong in ("1000.0", "nonsense", "-1", "9" * 400):
+            assert asked(wrong).status_code == 400
+        assert asked(names[0], input="other").status_code == 409
+        assert _sessions(tmp_path / "a.db") == 1
+
+
+def _sessions(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as file:
+        return file.execute("SELECT count(*) FROM sessions").fetchone()[0]
+
+
+def test_who_heard_more_than_the_opening_is_told_the_rest_until_it_rests(tmp_path: Path) -> None:
+    """Somebody who has followed the session beyond the turn it was opened with. A session that rests says nothing."""
+    with serve(tmp_path / "a.db") as server, server.client() as client:
+        headers = {"idempotency-key": "mine"}
+        told = list(opened(client, "hi", stream=True, extra_headers=headers))
+        session = told[0].session.id
+        send(client, session, message("again"))
+        later = [event.event_id for event in follow(client, session, "idle", after=told[-1].event_id)]
+        assert len(later) > 3
+        with client.beta.agents.sessions.events.stream(session) as stands:
+            later.append(next(iter(stands)).event_id)
+        for i, seen in enumerate(later):
+            heard = {**headers, "last-event-id": seen}
+            stream = opened(client, "hi", stream=True, extra_headers=heard, timeout=20)
+            assert [event.event_id for event in stream] == later[i + 1 : -1]

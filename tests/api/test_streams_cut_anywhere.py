@@ -1,9 +1,10 @@
 """One law for the streams of both faces on both stores: however a stream is cut, what was read is what was said.
 
 Cuts come after any event and after any byte, any number of times; the reader goes on by `Last-Event-ID` or by
-`starting_after`, on the same server or on another; the model's connection breaks in mid-reply, the server that works
-is killed in mid-turn, or ends in order and starts again. Then three readers have the same settled content: the one that
-was cut, one that was never cut, and one that comes when all is over. And it is what the journal says.
+`starting_after`, or by the very request that began it, on the same server or on another; the model's connection breaks
+in mid-reply, the server that works is killed in mid-turn, or ends in order and starts again. Then three readers have
+the same settled content: the one that was cut, one that was never cut, and one that comes when all is over. And it is
+what the journal says.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from remanence.testing.postgres import postgres_database
 
 DEEP = settings.get_current_profile_name() == "deep"
 Server = Literal["near", "far"]
-How = Literal["header", "query"]
+How = Literal["header", "query", "again"]
+"""`again`: what began the stream is sent again under its key, where it was a request of its own."""
 
 # --- the two faces ----------------------------------------------------------------------------------------------------
 
@@ -79,6 +81,25 @@ class Agents:
         return (order, texts), [text for text in texts.values() if text]
 
 
+class Opened(Agents):
+    """The same as the answer to the request that opened it."""
+
+    async def begin(self, stage: Stage) -> Line:
+        self._key = stage.near.caller.make_id("key")
+        line = self._made(stage, "", "near")
+        self.session = (await line.event())[1]["session"]["id"]
+        return line
+
+    def _made(self, stage: Stage, after: str, where: Server) -> Line:
+        body = {"agent_id": "ada", "environment": {"type": "none"}, "input": "Say it.", "stream": True}
+        return _said_again(stage, "/v1/agents/sessions", after, where, self._key, body)
+
+    def follow(self, stage: Stage, after: str, where: Server, how: How) -> Line:
+        if how == "again":
+            return self._made(stage, after, where)
+        return super().follow(stage, after, where, how)
+
+
 class Responses:
     """The events of a stored response: those of the request that makes it, then those that are asked for."""
 
@@ -87,18 +108,18 @@ class Responses:
 
     async def begin(self, stage: Stage) -> Line:
         self._key = stage.near.caller.make_id("key")
-        line = self._made(stage)
+        line = self._made(stage, "", "near")
         self._id = (await line.event())[1]["response"]["id"]
         self.session = line.headers["x-session-id"]
         return line
 
-    def _made(self, stage: Stage) -> Line:
+    def _made(self, stage: Stage, after: str, where: Server) -> Line:
         body = {"model": "ada", "input": "Say it.", "stream": True}
-        return stage.call(stage.near_app, Request("POST", "/v1/responses", {}, {"idempotency-key": self._key}, body))
+        return _said_again(stage, "/v1/responses", after, where, self._key, body)
 
     def follow(self, stage: Stage, after: str, where: Server, how: How) -> Line:
-        if not after and how == "header":
-            return self._made(stage)  # whoever has not heard its name asks again, under the same key
+        if how == "again":
+            return self._made(stage, after, where)
         return _going_on(stage, f"/v1/responses/{self._id}", after, where, how, stream="true")
 
     def is_over(self, events: Sequence[Event]) -> bool:
@@ -119,9 +140,15 @@ class Responses:
         return (texts, others), [text for (_, kind), text in texts.items() if "arguments" not in kind]
 
 
+def _said_again(stage: Stage, path: str, after: str, where: Server, key: str, body: Any) -> Line:
+    app = stage.near_app if where == "near" else stage.far_app
+    heard = {"last-event-id": after} if after else {}
+    return stage.call(app, Request("POST", path, {}, {"idempotency-key": key, **heard}, body))
+
+
 def _going_on(stage: Stage, path: str, after: str, where: Server, how: How, **query: str) -> Line:
     app = stage.near_app if where == "near" else stage.far_app
-    headers = {"last-event-id": after} if after and how == "header" else {}
+    headers = {"last-event-id": after} if after and how != "query" else {}
     if after and how == "query":
         query["starting_after"] = after
     return stage.call(app, Request("GET", path, query, headers))
@@ -174,7 +201,7 @@ class Reader:
     async def to_the_end(self) -> list[Event]:
         """Everything there is. Where a server ends the stream, the next one is asked for the rest."""
         while not self._face.is_over(self.events):
-            self.again("header")
+            self.again("again")
             self._line.news.clear()
             if not self._line.over:
                 await self._line.news.wait()
@@ -215,7 +242,11 @@ class Plan(NamedTuple):
 words = st.text(st.characters(categories=["L", "P", "Z", "S"]), min_size=1, max_size=12)
 parts = st.lists(st.one_of(words.map(Text), words.map(Thinking)), min_size=1, max_size=2)
 cuts = st.builds(
-    Cut, st.integers(0, 100), st.booleans(), st.sampled_from(("near", "far")), st.sampled_from(("header", "query"))
+    Cut,
+    st.integers(0, 100),
+    st.booleans(),
+    st.sampled_from(("near", "far")),
+    st.sampled_from(("header", "query", "again")),
 )
 acts = st.one_of(st.none(), cuts, cuts, cuts, st.sampled_from(("crash", "restart")))
 steps = st.builds(Step, st.integers(0, 3), st.sampled_from((0, 0.01, 0.2)), acts)
@@ -227,12 +258,12 @@ MEANWHILE = (
     Step(3, 0.5, Cut(61, False, "near", "header")),  # the first attempt, which breaks
     Step(20, 0.5, Cut(100, True, "far", "query")),  # the second
     Step(3, 0.5, "crash"),
-    Step(4, 0.5, Cut(43, False, "near", "query")),  # the third, which is the reply
+    Step(4, 0.5, Cut(43, False, "far", "again")),  # the third, which is the reply
     Step(4, 0.5, Cut(100, True, "near", "header")),
     Step(4, 0.5, Cut(77, False, "far", "query")),
     Step(9, 0.5, None),  # its end, the tool, and the beginning of what is said then
     Step(3, 0.5, "restart"),
-    Step(5, 0.5, Cut(88, False, "near", "header")),  # said again, to the end
+    Step(5, 0.5, Cut(88, False, "near", "again")),  # said again, to the end
     Step(5, 0.5, Cut(100, True, "near", "query")),
     Step(5, 0.5, Cut(99, False, "far", "header")),
 )
@@ -260,11 +291,11 @@ def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield On(made, runner)
 
 
-@pytest.mark.parametrize("face", [Agents, Responses])
+@pytest.mark.parametrize("face", [Agents, Opened, Responses])
 @settings(max_examples=500 if DEEP else 6)
 @given(plan=plans)
 @example(plan=Plan((SAID,), SAID, SAID, True, MEANWHILE))
-def test_however_it_is_cut_it_is_what_was_said(stage: On, face: type[Agents | Responses], plan: Plan) -> None:
+def test_however_it_is_cut_it_is_what_was_said(stage: On, face: type[Agents | Opened | Responses], plan: Plan) -> None:
     stage.runner.run(_law(stage.at, face(), plan))
 
 

@@ -413,8 +413,15 @@ HEADERS: tuple[Header, ...] = (
     Header(
         "Last-Event-ID",
         "Where a stream goes on: exactly after this event. `starting_after` in the query does the same, "
-        "and counts for less: who connects again to one address says in the header what they have seen since.",
-        ("beta.agents.sessions.events.stream", "chat.completions.create", "responses.retrieve"),
+        "and counts for less: who connects again to one address says in the header what they have seen since. "
+        "A request that is answered by a stream is sent again with it under its `Idempotency-Key`.",
+        (
+            "beta.agents.sessions.create",
+            "beta.agents.sessions.events.stream",
+            "chat.completions.create",
+            "responses.create",
+            "responses.retrieve",
+        ),
     ),
 )
 """Headers of ours, and those whose reach has to be said."""

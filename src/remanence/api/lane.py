@@ -30,7 +30,7 @@ __all__ = ["Lane", "Lanes"]
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _JSON = b"application/json"
-_READ_BY_ROUTES = frozenset({b"idempotency-key", b"x-if-busy", AS.encode(), IN_PROJECT.encode()})
+_READ_BY_ROUTES = frozenset({b"idempotency-key", b"last-event-id", b"x-if-busy", AS.encode(), IN_PROJECT.encode()})
 """Headers that mean something to a route, or to who is behind a key."""
 
 

@@ -38,7 +38,7 @@ from remanence.commands.caller import Caller
 from remanence.commands.given import Key
 from remanence.commands.sessions import Once
 from remanence.content import digest_of
-from remanence.errors import Conflict, KeyReused, NotFound, RemanenceError
+from remanence.errors import Conflict, InvalidInput, KeyReused, NotFound, RemanenceError
 from remanence.ports import Entry, EntryQuery
 
 __all__ = [

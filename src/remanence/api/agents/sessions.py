@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from fastapi import Header, Request, Response
 from msgspec.structs import replace
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from remanence.api.agents.agents import Asker, IdempotencyKey, Serves, checked_model, fitting, saved_agent, servers_for
 from remanence.api.agents.bodies import Metadata, SessionBody, SessionChanges, SpendControl
@@ -36,7 +36,7 @@ from remanence.api.described import answers
 from remanence.api.lists import Page, Paged, answer, list_answer
 from remanence.api.lookout import Lookout
 from remanence.api.named import Served
-from remanence.api.once import once
+from remanence.api.once import LastEventId, check_heard, once
 from remanence.api.router import Face
 from remanence.api.stream import EventStream, Place, paced
 from remanence.commands import controls, sessions
@@ -51,10 +51,8 @@ from remanence.spec import AgentSpec, IfBusy
 
 __all__ = ["BusyChoice", "event_stream", "sessions_router", "visible_session"]
 
-BusyChoice = Annotated[
-    IfBusy | None,
-    Header(alias="x-if-busy", description="What a message does while a turn runs; else as the agent says."),
-]
+_BUSY = "What a message does while a turn runs; else as the agent says."
+BusyChoice = Annotated[IfBusy | None, Header(alias="x-if-busy", description=_BUSY)]
 _SCANNED = 200
 _TEXTS = {"type": "object", "additionalProperties": {"type": "string"}}
 _BY_METADATA: dict[str, Any] = {
@@ -65,6 +63,14 @@ _BY_METADATA: dict[str, Any] = {
 _TRIES = 8
 _METADATA = TypeAdapter(Metadata)
 
+
+class OpeningHeaders(BaseModel):
+    """What the opening of a session reads besides its body."""
+
+    x_if_busy: IfBusy | None = Field(None, description=_BUSY)
+    last_event_id: LastEventId = None
+
+
 sessions_router = Face(prefix="/agents/sessions", tags=["agent sessions"], route_class=JsonRoute)
 
 
@@ -74,27 +80,30 @@ async def create_session(
     request: Request,
     caller: Asker,
     served: Serves,
+    heard: Annotated[OpeningHeaders, Header()],
     idempotency_key: IdempotencyKey = None,
-    if_busy: BusyChoice = None,
 ) -> Response:
     """A session of a saved agent (`agent_id`), changed for this session by `agent`, or of `agent` alone.
 
     With `input` its first turn begins at once. With `stream` the answer is the events from the opening on; it ends
-    when that turn is over and nothing more is to come.
+    when that turn is over and nothing more is to come. The same request again under its `Idempotency-Key`, with the
+    `Last-Event-ID` that was heard, is told the rest.
     """
+    check_heard(heard.last_event_id, idempotency_key, streamed=bool(body.stream))
+    place = None if heard.last_event_id is None else Place.of(heard.last_event_id)
     opening = _opening(caller, body, idempotency_key, str(request.base_url))
     said = None if body.input is None else parts_of(caller, body.input, "input")
-    session = await _opened(served, caller, body, opening)
+    session = await _opened(served, caller, body, opening, again=place is not None)
     keep_key(request)
     if said is not None and body.input is not None:
-        counts, busy = messages_in(body.input), if_busy or "queue"
+        counts, busy = messages_in(body.input), heard.x_if_busy or "queue"
         with naming(session):
             await sessions.send(caller, session, said, if_busy=busy, key=idempotency_key, messages=counts)
     if not body.stream:
         return answer(await shown_session(caller, await state_of(caller, session)))
     options = body.stream_options
     choice = StreamChoice(options is None or options.include_obfuscation, until_rest=said is not None)
-    return await event_stream(request, caller, session, Place(1, 0), choice)
+    return await event_stream(request, caller, session, place or Place(1, 0), choice)
 
 
 @sessions_router.get("/{session_id}", summary="One session", openapi_extra=answers("AgentSession"))
@@ -180,10 +189,19 @@ async def event_stream(
 # --- opening ----------------------------------------------------------------------------------------------------------
 
 
-async def _opened(served: Served, caller: Caller, body: SessionBody, opening: Opening) -> str:
-    """The session of an opening: a new one, or the one that the same request made under the same idempotency key."""
+async def _opened(served: Served, caller: Caller, body: SessionBody, opening: Opening, *, again: bool) -> str:
+    """The session of an opening: a new one, or the one that the same request made under the same idempotency key.
+
+    `again`: it can only be that one.
+    """
     asked = opening.face.get("request")
     before = await _session_or_none(caller, str(opening.session)) if asked is not None else None
+    if before is None and again:
+        raise InvalidInput(
+            "last-event-id: nothing was asked for under this idempotency key, so nothing of it was heard. Nothing was "
+            "written.",
+            param="last-event-id",
+        )
     if before is None:
         spec = await _spec_for(served, caller, body)
         try:

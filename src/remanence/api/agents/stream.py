@@ -98,6 +98,7 @@ class SessionStream:
         for record in past[:first]:
             await self._hear_missing(record)
             self._view.take(record)
+        self._over = place is not None and self._choice.until_rest and self._rests
         if place is None:
             s, self._place = self._view.s, Place(self._view.s.head + 1, 0)
             self._over = s.deleted  # it was removed while its reader came
@@ -159,9 +160,14 @@ class SessionStream:
         return written
 
     def _is_over(self, record: Recorded) -> bool:
-        s = self._view.s
         ended = self._choice.until_rest and isinstance(record.event, TurnEnded)
-        return s.deleted or (ended and s.turn is None and not s.queue)
+        return self._view.s.deleted or (ended and self._rests)
+
+    @property
+    def _rests(self) -> bool:
+        """A turn was taken, and nothing more is to come."""
+        s = self._view.s
+        return s.turns > 0 and s.turn is None and not s.queue
 
     async def _spec(self, version: str) -> AgentSpec:
         if version not in self._specs:

@@ -24,6 +24,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -39,14 +40,14 @@ from remanence.api.chat.answer import Heading, Piece, chunks, completion, padded
 from remanence.api.chat.choices import Answers, begun, choices, choices_in_chunks
 from remanence.api.chat.direct import direct
 from remanence.api.chat.place import Tally, beyond
-from remanence.api.chat.request import asked_of, fitted
+from remanence.api.chat.request import Asked, asked_of, fitted
 from remanence.api.chat.session import Wanted, answer, tell
 from remanence.api.chat.shapes import ChatAnswer, ChatBody, ChatChunk, ChatStreamOptions
 from remanence.api.failures import deserved, known
 from remanence.api.leaving import unless_left
 from remanence.api.lookout import CLOSE_S, Lookout
 from remanence.api.named import Served, named
-from remanence.api.once import IdempotencyKey, digest_of_request, only_once
+from remanence.api.once import IdempotencyKey, LastEventId, check_heard, digest_of_request, only_once
 from remanence.api.router import Face
 from remanence.api.stream import BEAT, BEAT_S, EventStream
 from remanence.api.unfit import check_pictures
@@ -73,9 +74,7 @@ class SessionHeaders(BaseModel):
 
     x_session_id: str | None = Field(None, description="A session to continue, or `new`.")
     x_if_busy: IfBusyHeader | None = Field(None, description="With a session: while a turn runs.")
-    last_event_id: str | None = Field(
-        None, max_length=10_000, description="With a session, `stream` and `Idempotency-Key`: go on after this event."
-    )
+    last_event_id: LastEventId = None
 
 
 class _Stopping(RemanenceError):
@@ -129,25 +128,18 @@ async def create_chat_completion(
     model = found.agent.model if found.agent is not None else asked.model
     await check_pictures(served, model, asked.messages, body.messages, "messages")
     digest = await digest_of_request(request, heard.x_session_id, heard.x_if_busy) if idempotency_key else ""
+    check_heard(heard.last_event_id, idempotency_key, streamed=bool(body.stream))
     if found.agent is None and heard.x_session_id is None:
-
-        async def ask_model() -> Response:
-            name = caller.make_id("chatcmpl").replace("_", "-")
-            heading, end = _heading(body, name, caller.clock.now()), _end_of(request, CLOSE_S)
-            answers = [direct(_meter(request), caller, asked, live=bool(body.stream)) for _ in range(body.n or 1)]
-            if len(answers) > 1:
-                made = _answer_often(heading, body, answers, end)
-            else:
-                made = _answer(heading, body, answers[0], end, {})
-            kept = idempotency_key and not body.stream
-            return await (made if kept else unless_left(request, made))
-
-        return await (only_once(caller, idempotency_key, digest, ask_model) if idempotency_key else ask_model())
+        if heard.last_event_id is not None:
+            words = "outside a session an answer is given again as a whole: leave this out. Nothing was sent."
+            raise InvalidInput(f"last-event-id: {words}", param="last-event-id")
+        made = partial(_ask_model, request, body, caller, asked, kept=bool(idempotency_key) and not body.stream)
+        return await (only_once(caller, idempotency_key, digest, made) if idempotency_key else made())
     if body.n not in (None, 1):
         words = "a session goes on from one answer, so only 1 is given in one, and by an agent. Nothing was sent."
         raise InvalidInput(f"n: {words}", param="n")
     key = Key(f"chat:{idempotency_key}", digest) if idempotency_key else None
-    tally = _tally(body, key, heard.last_event_id)
+    tally = Tally() if heard.last_event_id is None else Tally.of(heard.last_event_id)
     told = await tell(caller, found, asked, Wanted(heard.x_session_id, heard.x_if_busy, key))
     keep_key(request)
     pieces = answer(caller, told) if not tally.begun else beyond(answer(caller, told), tally)
@@ -161,15 +153,21 @@ async def create_chat_completion(
         return refusal
 
 
+async def _ask_model(request: Request, body: ChatBody, caller: Caller, asked: Asked, *, kept: bool) -> Response:
+    """An answer of a model, outside of any session. Unless it is `kept` nobody needs it once its caller has left."""
+    name = caller.make_id("chatcmpl").replace("_", "-")
+    heading, end = _heading(body, name, caller.clock.now()), _end_of(request, CLOSE_S)
+    answers = [direct(_meter(request), caller, asked, live=bool(body.stream)) for _ in range(body.n or 1)]
+    if len(answers) > 1:
+        made = _answer_often(heading, body, answers, end)
+    else:
+        made = _answer(heading, body, answers[0], end, {})
+    return await (made if kept else unless_left(request, made))
+
+
 def _heading(body: ChatBody, name: str, at: int) -> Heading:
     """What stands above an answer that was asked for at a moment: the same whenever it is given again."""
     return Heading(name, at // 1_000_000, body.model, body.service_tier)
-
-
-def _tally(body: ChatBody, key: Key | None, last_event_id: str | None) -> Tally:
-    """Where a stream of a session begins."""
-    check_heard(last_event_id, key and key.text, streamed=bool(body.stream))
-    return Tally() if last_event_id is None else Tally.of(last_event_id)
 
 
 def _end_of(request: Request, grace_s: float) -> End:

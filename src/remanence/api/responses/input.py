@@ -77,6 +77,11 @@ class Given(msgspec.Struct, frozen=True):
     """The questions whether a call may run that a conversation is to keep; `approvals` are then the answers to others.
     """
 
+    @property
+    def results(self) -> tuple[ToolResult, ...]:
+        """What functions of the client's came to."""
+        return tuple(part for message in self.messages for part in message.parts if isinstance(part, ToolResult))
+
 
 def refuse(path: str, why: str) -> NoReturn:
     """Say that a field cannot be honoured."""

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from remanence.api.complaints import MissingParameter
 from remanence.api.named import Named, Served, requested
+from remanence.api.responses.answers import decided
 from remanence.api.responses.endings import Endings
 from remanence.api.responses.fold import Fold, Pending
 from remanence.api.responses.history import renamed, said_before
@@ -44,23 +45,20 @@ from remanence.api.responses.request import AGENT, CountBody, Echo, ResponseBody
 from remanence.api.responses.spec import answers_for, paths_of, spec_for, spec_in
 from remanence.api.responses.takeover import taken_over
 from remanence.api.responses.talks import Talk, add_spoken, find_talk, open_talk
-from remanence.api.responses.ties import ruled, session_of, without_past
+from remanence.api.responses.ties import session_of, without_past
 from remanence.api.unfit import check_pictures, check_settings
-from remanence.commands import approvals, forks, sessions
-from remanence.commands.approvals import Ruling
+from remanence.commands import forks, sessions
 from remanence.commands.caller import Caller, state_in, state_of
 from remanence.commands.controls import hold_over
 from remanence.commands.given import Key, bound, calls_with_client, check, said_under, say
 from remanence.commands.sessions import Opening
-from remanence.commands.together import Judged, together
-from remanence.content import Message, Part, ToolCall, ToolResult
-from remanence.core.context import shown_bytes
+from remanence.content import Message, ToolCall
 from remanence.core.session import fold as fold_state
 from remanence.core.state import CLIENT_EPOCH, Session
 from remanence.errors import Busy, Conflict, Frozen, InvalidInput, NotFound
-from remanence.events import InputReceived, Recorded, ToolReturned, TurnStarted
+from remanence.events import InputReceived, Recorded, TurnStarted
 from remanence.ports import Appended, Entry, Subscription
-from remanence.spec import AgentSpec, IfBusy, policy_digest, spec_digest
+from remanence.spec import AgentSpec, IfBusy, spec_digest
 
 __all__ = ["Asked", "Placed", "Submission", "ask", "history_of", "place"]
 
@@ -150,11 +148,13 @@ async def _previous(caller: Caller, name: str) -> Kept:
 
 
 class Submission(NamedTuple):
-    """How a request is to be placed: as it came, with what an input does while a turn runs, under which key."""
+    """How a request is to be placed: as it came, with what an input does while a turn runs, under which key; and
+    whether part of its answer was `heard` before, so that it can only be one that was made."""
 
     body: ResponseBody
     if_busy: IfBusy
     key: Key | None = None
+    heard: bool = False
 
 
 class Placed(NamedTuple):
@@ -181,6 +181,8 @@ async def place(caller: Caller, asked: Asked, submission: Submission, endings: E
         return Placed(before)
     if (again := await _journaled(caller, asked, submission)) is not None:
         return again
+    if submission.heard:
+        refuse("last-event-id", "nothing was asked for under this idempotency key, so nothing of it was heard")
     if asked.tied:
         asked = replace(asked, given=await without_past(caller, asked.given, asked.tied, asked.spec.name))
     for number in range(_TRIES):
@@ -333,7 +335,7 @@ async def pending_in(caller: Caller, s: Session, given: Given, *, every: bool) -
         return {}
     spec = await caller.database.specs.get(s.version)
     said = {answer.call.removeprefix(approval_id(s.id, "")) for answer in given.approvals}
-    returned = {result.call for result in _results(given.messages)}
+    returned = {result.call for result in given.results}
     ours = {tool.name: tool.kind for tool in spec.tools}
     pending = tuple(
         Pending(
@@ -421,7 +423,8 @@ async def _submit(
     response is kept by that."""
     key = submission.key
     if asked.given.approvals:
-        return *await _decide(caller, s, asked, key), False
+        once = bound(caller, key) if key else None
+        return await decided(caller, s, spec_in(asked.spec, s), asked.given, once), s.turns, False
     answers = bool(calls_with_client(s))
     if answers or (s.turn is None and not s.queue):
         echo.turn = s.turns if answers else None
@@ -443,41 +446,6 @@ async def _submit(
         caller, s.id, messages[0].parts, if_busy=submission.if_busy, key=bound(caller, key) if key else None
     )
     return appended, s.turns if asks else None, False
-
-
-async def _decide(caller: Caller, s: Session, asked: Asked, key: Key | None) -> tuple[Appended, int | None]:
-    """Answers to approvals, with what is new besides: all, or none. They hold under the rules they were asked under;
-    what the request says else goes for the rest of the turn when those are the same."""
-    given, spec = asked.given, spec_in(asked.spec, s)
-    if any(message.role == "assistant" for message in given.messages):
-        refuse("input", "what the model said is known here: send the answers, and what is new besides them")
-    calls = [answer.call.removeprefix(approval_id(s.id, "")) for answer in given.approvals]
-    open_calls = [s.call(call) for call in calls]
-    same = spec.name == AGENT and policy_digest(spec) == s.policy and all(c and c.state == "asked" for c in open_calls)
-    if same and spec_digest(spec) != s.version:
-        await sessions.upgrade(caller, s.id, spec)
-    judged = [_heard(caller, message.parts) for message in given.messages if message.role == "user"]
-    judged += [_returned(caller, result) for result in _results(given.messages)]
-    for answer in given.approvals:
-        ruling = Ruling("approve" if answer.approve else "deny", answer.reason)
-        judged.append(lambda s, _, answer=answer, ruling=ruling: ruled(caller, s, answer, ruling))
-    return await together(caller, s.id, *judged, once=bound(caller, key) if key else None), s.turns
-
-
-def _results(messages: Sequence[Message]) -> list[ToolResult]:
-    return [part for message in messages for part in message.parts if isinstance(part, ToolResult)]
-
-
-def _heard(caller: Caller, parts: tuple[Part, ...]) -> Judged:
-    sessions.check_input(caller, parts)
-    name = caller.make_id("in")
-    return lambda s, spec: InputReceived(name, parts, caller.actor, "steer", shown=shown_bytes(spec, parts))
-
-
-def _returned(caller: Caller, result: ToolResult) -> Judged:
-    """What a call of the client's came to."""
-    event = ToolReturned(result.call, result.parts, result.error)
-    return lambda s, spec: approvals.returned(caller, s, spec, event)
 
 
 async def history_of(caller: Caller, asked: Asked) -> tuple[Message, ...]:

@@ -26,7 +26,7 @@ from remanence.api.leaving import unless_left
 from remanence.api.lists import Limit, Ordered, Page
 from remanence.api.lookout import Lookout
 from remanence.api.named import Served
-from remanence.api.once import IdempotencyKey, once
+from remanence.api.once import IdempotencyKey, LastEventId, check_heard, once
 from remanence.api.responses.endings import Endings
 from remanence.api.responses.fold import Fold, WireEvent
 from remanence.api.responses.input import refuse
@@ -110,6 +110,7 @@ async def create_response(
     caller: Asking,
     x_if_busy: IfBusyHeader = None,
     idempotency_key: IdempotencyKey = None,
+    last_event_id: LastEventId = None,
 ) -> Response:
     """Answer an input. With `stream`, server-sent events; with `background`, at once, while it is answered. Without
     either, a provider that refuses before anything came is an error, and the response is kept as failed.
@@ -118,6 +119,7 @@ async def create_response(
     """
     if body.stream_options is not None and not body.stream:
         refuse("stream_options", "only with `stream`")
+    check_heard(last_event_id, idempotency_key, streamed=bool(body.stream))
     served: Served = request.app.state.runtime
     following = following_of(request)
     asked = await ask(served, caller, body, endings=None if body.store is False else following.endings)
@@ -130,11 +132,16 @@ async def create_response(
     key = None
     if idempotency_key is not None:
         key = Key(idempotency_key, body_digest(body.model_dump(mode="json", exclude_unset=True, exclude={"stream"})))
-    placed = await place(caller, asked, Submission(body, x_if_busy or asked.spec.if_busy, key), following.endings)
+    heard = None if last_event_id is None else _number(last_event_id)
+    submission = Submission(body, x_if_busy or asked.spec.if_busy, key, heard is not None)
+    placed = await place(caller, asked, submission, following.endings)
     keep_key(request)
     headers = {"x-session-id": placed.kept.session}
     if body.stream:
-        return _stream(caller, events_of(caller, placed, following), _How(headers, placed.close, _padded(body)))
+        if heard is not None:
+            _check_place("last-event-id", heard, await fold_of(caller, placed.kept))
+        batches = events_of(caller, placed, following, after=-1 if heard is None else heard)
+        return _stream(caller, batches, _How(headers, placed.close, _padded(body)))
     try:
         fold = await (_begun(caller, placed) if body.background else settled(caller, placed, following))
     finally:
@@ -236,15 +243,19 @@ async def retrieve_response(
             refuse("starting_after", "only with `stream`")
         return _json(response_object(kept, await fold_of(caller, kept)), {"x-session-id": kept.session})
     if last_event_id:  # who connects again to the same address says here what they have seen since
-        if _NUMBER.fullmatch(last_event_id) is None:
-            refuse("last-event-id", "it is no sequence number")
-        after = int(last_event_id)
+        after = _number(last_event_id)
     if after is not None:
         named = "last-event-id" if last_event_id else "starting_after"
         _check_place(named, after, await fold_of(caller, kept))
     batches = events_of(caller, Placed(kept), following_of(request), after=-1 if after is None else after)
     how = _How({"x-session-id": kept.session}, padded=wanted.include_obfuscation)
     return _stream(caller, batches, how)
+
+
+def _number(last_event_id: str) -> int:
+    if _NUMBER.fullmatch(last_event_id) is None:
+        refuse("last-event-id", "it is no sequence number")
+    return int(last_event_id)
 
 
 def _check_place(named: str, after: int, fold: Fold) -> None:
