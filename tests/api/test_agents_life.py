@@ -22,6 +22,7 @@ from remanence.content import Image, Text
 from remanence.errors import EffectInDoubt
 from remanence.models.prices import Prices
 from remanence.testing.scripted import Script, Scripted, call, calls, dialogue, says
+from remanence.tools import ask_human
 
 LOOKS = Script((dialogue("^look", calls(call("look", at="$user")), says("$result.")), dialogue("", says("So: $user."))))
 
@@ -255,6 +256,29 @@ def test_an_effect_in_doubt_can_be_given_up_and_never_approved(tmp_path: Path) -
         done = follow(client, session.id, "idle")
         assert "given up" in said_in(client, session.id)[0]
         assert done[-1].session.required_actions == []
+
+
+def test_a_turn_runs_beside_the_doubt_of_a_cancelled_one(tmp_path: Path) -> None:
+    """What nobody knows of an earlier turn stays to be settled; the status follows the turn that is open."""
+    asks = dialogue("", calls(call("ask_human", question="How much?")))
+    script = Script((dialogue("pay", calls(call("pay", cents=5)), says("$result")), asks))
+    payer = Agent("payer", model="scripted", tools=[pay, ask_human])
+    with serve(tmp_path / "a.db", script, [payer]) as server, server.client() as client:
+        session = opened(client, "pay", agent_id="payer")
+        last = follow(client, session.id, "requires_action")[-1].event_id
+        send(client, session.id, {"type": "agent.session.input.cancel"})
+        last = follow(client, session.id, "requires_action", after=last)[-1].event_id
+        send(client, session.id, message("and now?"))
+        running = follow(client, session.id, "requires_action", after=last)
+        told = [event.type.removeprefix("agent.session.") for event in running]
+        assert [one for one in told if not one.startswith("turn.")] == ["in_progress", "requires_action"]
+        asked, doubt = running[-1].session.required_actions
+        assert (asked.type, asked.name, doubt.request_id) == ("function_call", "ask_human", "doubt_call_1_1_1")
+        send(client, session.id, {"type": "agent.session.input.cancel"})
+        rested = follow(client, session.id, "requires_action", after=running[-1].event_id)[-1]
+        assert [action.request_id for action in rested.session.required_actions] == ["doubt_call_1_1_1"]
+        send(client, session.id, decision(doubt, "deny"))
+        assert follow(client, session.id, "idle", after=rested.event_id)[-1].session.required_actions == []
 
 
 def test_a_frozen_session_waits_for_somebody(tmp_path: Path) -> None:

@@ -275,8 +275,11 @@ def waiting_on(s: Session) -> str:
         return "thaw"
     if s.pause is not None:
         return "budget"
-    if s.doubts:
-        return "doubt"
+    return "doubt" if s.doubts else turn_waits_on(s)
+
+
+def turn_waits_on(s: Session) -> str:
+    """What the open turn waits for: the empty string when nothing, whatever is in doubt of an earlier turn."""
     if s.turn is None or not s.turn.calls:
         return ""
     states = {call.state for call in s.turn.calls}
@@ -298,7 +301,7 @@ def status_of(s: Session) -> str:
         return "budget_reached"
     if s.turn is None:
         return "queued" if s.queue else ("failed" if s.last_turn == "failed" else "idle")
-    return "waiting" if waiting_on(s) else "in_progress"
+    return "waiting" if turn_waits_on(s) else "in_progress"
 
 
 def with_call(turn: Turn, changed: Call) -> Turn:

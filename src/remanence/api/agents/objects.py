@@ -25,7 +25,7 @@ from remanence.api.agents.config import config_of
 from remanence.api.responses.mcp import Remotes, remotes_of
 from remanence.commands.controls import LIMIT_END
 from remanence.content import Image, Part, Text, Usage, parse_arguments
-from remanence.core.state import CLIENT_EPOCH, Call, Session, waiting_on
+from remanence.core.state import CLIENT_EPOCH, Call, Session, turn_waits_on, waiting_on
 from remanence.errors import ModelErrorKind
 from remanence.ports import Budget
 from remanence.spec import AgentSpec
@@ -89,7 +89,8 @@ def session_status(s: Session) -> str:
         return "budget_reached"
     if s.turn is None and not s.queue:
         return "idle" if not s.doubts else "requires_action"
-    return "requires_action" if waiting_on(s) in ("approval", "answer", "client", "doubt", "thaw") else "in_progress"
+    waits = waiting_on(s) == "thaw" or turn_waits_on(s) in ("approval", "answer", "client", "doubt")
+    return "requires_action" if waits else "in_progress"
 
 
 def required_actions(s: Session, remotes: Remotes | None = None) -> list[dict[str, Any]]:
