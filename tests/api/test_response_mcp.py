@@ -184,6 +184,37 @@ def test_what_functions_came_to_before_anybody_says_who_may_run(tmp_path: Path, 
         assert len(shop.ran) == before + 1
 
 
+@pytest.mark.parametrize("asks", [False, True])
+def test_other_outputs_for_a_reply_that_also_called_a_server(tmp_path: Path, shop: Shop, asks: bool) -> None:
+    """They go on from that reply once more, beside what the server's call came to: it is not run again. One that still
+    needed a yes was not run as far as this branch goes."""
+    look: Any = {"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": False}
+    with served(tmp_path) as server, server.client() as client:
+        tools, before = [tool(shop, "always" if asks else "never"), look], len(shop.ran)
+        asked = client.responses.create(model="m", input="look around, price tea", tools=tools)
+        call = next(item for item in asked.output if item.type == "function_call")
+
+        def output(words: str, **more: Any) -> Any:
+            one = {"type": "function_call_output", "call_id": call.call_id, "output": words}
+            return client.responses.create(model="m", input=[one], previous_response_id=asked.id, **more)
+
+        first = output("seen", tools=tools)
+        assert kinds(first) == ([] if asks else ["message"])
+        ran = len(shop.ran)
+        assert ran == before + (not asks)
+        price = "This call was not run in this branch" if asks else "tea costs 3 euros"
+        for words, more in (("other", {"tools": tools}), ("third", {}), ("fourth", {"store": False})):
+            again = output(words, **more)
+            assert (kinds(again), words in again.output_text, price in again.output_text) == (["message"], True, True)
+        assert len(shop.ran) == ran
+        if not asks:
+            return
+        question = asked.output[-1]
+        yes: Any = [{"type": "mcp_approval_response", "approval_request_id": question.id, "approve": True}]
+        told = client.responses.create(model="m", tools=tools, input=yes, previous_response_id=first.id)
+        assert sorted(told.output_text.split("; ")) == ["seen", "tea costs 3 euros"]
+
+
 def test_two_calls_ask_and_are_answered_one_by_one(tmp_path: Path, shop: Shop) -> None:
     with served(tmp_path) as server, server.client() as client:
         only_reading = tool(shop, {"never": {"read_only": True}})

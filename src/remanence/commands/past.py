@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from remanence.commands.caller import Caller
 from remanence.content import Message, Text, ToolCall, ToolResult
 from remanence.core.context import shown_bytes
@@ -160,14 +162,11 @@ class Past:
     def _return(self, result: ToolResult) -> None:
         if result.call not in self._calls:
             raise no_call(result.call)
-        del self._calls[result.call]
-        held = self._held.pop(result.call, None)
-        if held is None:
-            self._events.append(ToolReturned(result.call, result.parts, result.error, started=False))
-            return
-        untrusted = self._spec is not None and self._spec.distrusts(held.name)
-        self._events.append(ToolReturned(result.call, result.parts, result.error, untrusted=untrusted))
-        if held.replay != "safe":
+        name, held = self._calls.pop(result.call), self._held.pop(result.call, None)
+        untrusted = self._spec is not None and self._spec.distrusts(name)
+        returned = ToolReturned(result.call, result.parts, result.error, untrusted=untrusted)
+        self._events.append(returned if held is not None else replace(returned, started=False))
+        if held is not None and held.replay != "safe":
             self._happened = (*self._happened, effect_key(self._s, result.call))
 
     def _hand_over(self) -> None:

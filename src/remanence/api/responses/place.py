@@ -24,7 +24,7 @@ from remanence.api.named import Named, Served, requested
 from remanence.api.responses.answers import decided
 from remanence.api.responses.endings import Endings
 from remanence.api.responses.fold import Fold, Pending
-from remanence.api.responses.history import renamed, said_before
+from remanence.api.responses.history import renamed, said_before, told_again
 from remanence.api.responses.input import Given, Spoken, read_input, refuse
 from remanence.api.responses.item_references import with_items
 from remanence.api.responses.items import approval_id, call_off_wire, calls_on_wire
@@ -411,9 +411,8 @@ async def _fork_before_reply(
     caller: Caller, previous: Kept, fold: Fold, opening: Opening
 ) -> tuple[Session, tuple[Message, ...]]:
     """Another set of outputs for calls that were answered already: the reply is told again in a fork before it."""
-    assert fold.reply is not None
     forked = await forks.fork(caller, previous.session, position=fold.reply_at - 1, opening=opening)
-    return await state_of(caller, forked), (Message("assistant", fold.reply.parts),)
+    return await state_of(caller, forked), await told_again(caller, previous.session, fold)
 
 
 async def _submit(
@@ -457,10 +456,10 @@ async def history_of(caller: Caller, asked: Asked) -> tuple[Message, ...]:
         return await said_before(caller, s.id, s.head, waiting=True)
     if asked.previous is None:
         return ()
-    fold = await fold_of(caller, asked.previous)
+    fold, session = await fold_of(caller, asked.previous), asked.previous.session
     if not fold.done:
         raise InvalidInput(f"{asked.previous.id} is still being answered. Wait for it.", param="previous_response_id")
-    if fold.with_client and fold.reply is not None:
-        told = await said_before(caller, asked.previous.session, fold.reply_at - 1)
-        return (*told, *renamed(asked.previous.session, (Message("assistant", fold.reply.parts),)))
-    return await said_before(caller, asked.previous.session, fold.end)
+    if fold.with_client:
+        told, again = await said_before(caller, session, fold.reply_at - 1), await told_again(caller, session, fold)
+        return (*told, *renamed(session, again))
+    return await said_before(caller, session, fold.end)
