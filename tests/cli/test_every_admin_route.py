@@ -117,6 +117,7 @@ def _steering(cli: Run, _: Path) -> None:
     assert _did(cli, "sessions", "freeze", session)["frozen"] is True
     assert _did(cli, "sessions", "thaw", session)["frozen"] is False
     assert _did(cli, "sessions", "freeze", "--agent", "shop")["scope"] == "agent:shop"
+    assert [one["scope"] for one in _did(cli, "sessions", "freezes")] == ["agent:shop"]
     assert "once the freeze is lifted" in cli("sessions", "send", begun(cli, "hello", 5), "more").out
     assert _did(cli, "sessions", "thaw", "--agent", "shop")["frozen"] is False
     assert _did(cli, "sessions", "cancel", session)["session"] == session

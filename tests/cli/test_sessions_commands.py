@@ -368,6 +368,9 @@ def test_freeze_many(project: Path, cli: Run, flag: tuple[str, ...], scope: str)
         "last_effect_session": session,
         "last_effect_position": 4,
     }
+    (stands,) = cli("sessions", "freezes", "-o", "json").json
+    assert stands == frozen
+    assert cli("sessions", "freezes").out.splitlines()[1].split()[:2] == [scope, "ada"]
     ran = cli("run", "shop", "hello")
     assert ran.code == 5
     assert f"{scope} is frozen by ada: kill switch." in ran.err
@@ -375,6 +378,7 @@ def test_freeze_many(project: Path, cli: Run, flag: tuple[str, ...], scope: str)
     assert cli(*line.split()[1:]).code == 0
     assert cli("attach", "last").code == 0
     assert cli("sessions", "thaw", *flag).code == 3
+    assert cli("sessions", "freezes").err == "Nothing is frozen.\n"
 
 
 def test_a_freeze_of_an_agent_stays_in_its_project(project: Path, cli: Run) -> None:
@@ -386,6 +390,8 @@ def test_a_freeze_of_an_agent_stays_in_its_project(project: Path, cli: Run) -> N
     assert cli("run", "shop", "hello").code == 0
     ran = cli("--project", "acme", "run", "shop", "hello")
     assert (ran.code, "agent:shop is frozen by ada" in ran.err) == (5, True)
+    assert cli("sessions", "freezes", "-o", "json").json == []
+    assert cli("--project", "acme", "sessions", "freezes", "-o", "json").json[0]["scope"] == "agent:shop"
     (found,) = [each for each in cli("doctor", "-o", "json").json if each["check"] == "freeze"]
     assert "agent:shop in project acme is frozen" in found["found"]
     line = found["advice"].partition(": ")[2]

@@ -1,4 +1,4 @@
-"""`sessions freeze` and `thaw`: one session, an agent, a project, or everything at once. The kill switch."""
+"""`sessions freeze`, `thaw` and `freezes`: one session, an agent, a project, or everything at once. The kill switch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TypedDict, Unpack
 import click
 
 from remanence.cli.command import Command, Format, Invocation, asynchronous, spelled
-from remanence.cli.output import say, show
+from remanence.cli.output import say, show, table
 from remanence.commands.shapes import FreezeShape
 
-__all__ = ["freeze", "thaw"]
+__all__ = ["freeze", "freezes", "thaw"]
 
 
 class ScopeOptions(TypedDict):
@@ -90,3 +90,16 @@ async def thaw(call: Invocation, session: str | None, **options: Unpack[ScopeOpt
             shape = await reach.steering.thaw(await session_called(reach, str(session)), options["reason"])
     what = "Everything" if shape.scope == "all" else shape.scope
     show(shape, options["output"], lambda: say(f"{what} is thawed and goes on."))
+
+
+@click.command(cls=Command, shape=list[FreezeShape])
+@asynchronous
+async def freezes(call: Invocation, *, output: Format) -> None:
+    """The freezes that stand over an agent, the project or everything.
+
+    Sessions that are frozen by themselves: `sessions list --status frozen`.
+    """
+    async with call.reach() as reach:
+        found = list(await reach.journals.freezes(reach.project))
+    rows = [(one.scope, one.by, one.reason) for one in found]
+    show(found, output, lambda: table(("SCOPE", "BY", "REASON"), rows, empty="Nothing is frozen."))

@@ -9,7 +9,7 @@ import click
 
 from remanence.cli.command import Format, Group, Invocation, Whole, asynchronous, leave, spelled
 from remanence.cli.cost import Since
-from remanence.cli.freezing import freeze, thaw
+from remanence.cli.freezing import freeze, freezes, thaw
 from remanence.cli.lines import Lines, call_words
 from remanence.cli.moving import export, import_, verify
 from remanence.cli.output import counted, facts, moment, note, say, shortened, show, table, usd
@@ -42,6 +42,7 @@ def sessions() -> None:
 
 sessions.add_command(freeze)
 sessions.add_command(thaw)
+sessions.add_command(freezes)
 sessions.add_command(export)
 sessions.add_command(import_)
 sessions.add_command(verify)
