@@ -161,7 +161,8 @@ def test_what_functions_came_to_before_anybody_says_who_may_run(tmp_path: Path, 
         )
         question = next(item for item in asked.output if item.type == "mcp_approval_request")
         calls = [item for item in asked.output if item.type == "function_call"]
-        seen: Any = [{"type": "function_call_output", "call_id": one.call_id, "output": "fine"} for one in calls]
+        fine = "f" * 4_000
+        seen: Any = [{"type": "function_call_output", "call_id": one.call_id, "output": fine} for one in calls]
         after: Any = {"conversation": talk} if talk else {"previous_response_id": asked.id}
         given: Any = {"model": "m", "tools": tools, "input": seen, **after}
         if way == "stream":
@@ -175,12 +176,18 @@ def test_what_functions_came_to_before_anybody_says_who_may_run(tmp_path: Path, 
             half = client.responses.retrieve(half.id)
         assert (half.status, half.output) == ("completed", [])
         assert client.responses.retrieve(half.id).status == "completed"
+        # It ends after all of its input, not where the first output had come.
+        counted = client.responses.input_tokens.count(model="m", input="and?", previous_response_id=half.id)
+        assert counted.input_tokens > 2 * len(fine) / 4
+        if way == "whole":
+            with pytest.raises(openai.BadRequestError, match="No tool output found"):  # nor is it passed over there
+                client.responses.create(model="m", input="and?", previous_response_id=half.id, store=False)
         yes: Any = [{"type": "mcp_approval_response", "approval_request_id": question.id, "approve": True}]
         told = client.responses.create(
             model="m", tools=tools, input=yes, **({"conversation": talk} if talk else {"previous_response_id": half.id})
         )
         assert kinds(told) == ["mcp_call", "message"]
-        assert sorted(told.output_text.split("; ")) == ["bought tea", "fine", "fine"]
+        assert sorted(told.output_text.split("; ")) == ["bought tea", fine, fine]
         assert len(shop.ran) == before + 1
 
 

@@ -462,4 +462,4 @@ async def history_of(caller: Caller, asked: Asked) -> tuple[Message, ...]:
     if fold.with_client:
         told, again = await said_before(caller, session, fold.reply_at - 1), await told_again(caller, session, fold)
         return (*told, *renamed(session, again))
-    return await said_before(caller, session, fold.end)
+    return await said_before(caller, session, fold.end, waiting=True)
