@@ -16,7 +16,7 @@ from typist import Attempt, Frame, Reader, Typist, parsed, reading, settled_of, 
 from remanence import Remanence
 from remanence.api.agents.stream import SessionStream
 from remanence.api.lookout import Lookout
-from remanence.api.stream import BEAT_S, COALESCE_S, Place
+from remanence.api.stream import BEAT_S, COALESCE_S, Place, event_id, mark_of
 from remanence.app import Options
 from remanence.content import Text, Thinking
 from remanence.errors import InvalidInput
@@ -284,4 +284,5 @@ counts = st.tuples(st.sampled_from(("text", "thinking")), st.integers(0, 10**9))
 def test_a_place_survives_its_text(position: int, index: int, sent: list[tuple[DeltaKind, int]]) -> None:
     place = Place(position, index, "model_1_2" if sent else "", 3 if sent else 0, tuple(sent))
     assert Place.of(str(place)) == Place.of(f"evt_{place}") == place
+    assert Place.of(event_id("sess_a", place)) == replace(place, mark=mark_of("sess_a"))
     assert Place.of(f"evt_{position}.{index}_now") == place.settled

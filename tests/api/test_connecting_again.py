@@ -41,6 +41,34 @@ def test_the_header_counts_where_the_address_says_a_place_too(tmp_path: Path) ->
             assert first_after(path, seen) == str(following)
 
 
+@pytest.mark.parametrize("how", ["last-event-id", "starting_after"])
+def test_an_id_of_another_session_is_no_place_in_this_one(tmp_path: Path, how: str) -> None:
+    """It was taken for the same place here. Ids that an older release gave do not say whose they are."""
+    with serve(tmp_path / "a.db") as server, server.client() as client:
+        mine, other = (opened(client, "hi").id for _ in range(2))
+        ids = [event.event_id for event in follow(client, mine, "idle")]
+        assert not {*ids} & {event.event_id for event in follow(client, other, "idle")}
+
+        def asked(session: str, seen: str) -> tuple[int, str]:
+            headers = {"authorization": f"Bearer {KEY}"} | ({how: seen} if how == "last-event-id" else {})
+            query = {} if how == "last-event-id" else {how: seen}
+            url = f"{server.url}/v1/agents/sessions/{session}/events"
+            with httpx2.stream("GET", url, headers=headers, params=query, timeout=60) as answer:
+                raw = b""
+                for piece in answer.iter_bytes():
+                    raw += piece
+                    if answer.status_code != 200 or events_in(raw):
+                        break
+                return answer.status_code, raw.decode() if answer.status_code != 200 else events_in(raw)[0][0]
+
+        for seen, following in pairwise(ids[1:]):
+            assert asked(mine, seen) == (200, following)
+            old = f"evt_{seen.rpartition('_')[2]}"
+            assert asked(mine, old) == asked(mine, old.removeprefix("evt_")) == (200, following)
+            status, words = asked(other, seen)
+            assert (status, "an event of another session" in words) == (400, True), words
+
+
 AGENTS = {"agent": {"model": "scripted"}, "environment": {"type": "none"}, "input": "hi"}
 RESPONSE = {"model": "scripted", "input": "hi"}
 CHAT = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}

@@ -10,7 +10,9 @@ follows it, from any server over the same database. Two kinds of event, two form
   attempt, and how many characters of each of its thoughts and texts have been sent: `12.2~model_2_1.1.r40-t7`. A letter
   without a number: the item has been named, nothing more. No two events of a stream have the same id.
 
-An event that only says how things stand as the reader comes has `_now` behind its id; what follows is the same.
+An event that only says how things stand as the reader comes has `_now` behind its id; what follows is the same. Before
+the place stands the mark of its session (`evt_9ab3f001_12.2`), so that an id of another one is refused; ids that older
+releases gave have none, and are taken as they are.
 
 **Resuming.** After a settled id the journal knows the rest. After a live id the reader has part of a text. If that very
 attempt goes on, or has ended and is journaled, the stream goes on at the next character. If it was lost (its worker
@@ -32,6 +34,7 @@ import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
+from zlib import crc32
 
 import msgspec
 from fastapi.responses import StreamingResponse
@@ -46,7 +49,20 @@ from remanence.errors import InvalidInput, RemanenceError
 from remanence.events import ModelFailed, ModelReplied, Recorded, ToolStarted
 from remanence.ports import Clock, Delta, DeltaKind, Subscription
 
-__all__ = ["BEAT", "BEAT_S", "NAMED", "Batch", "EventStream", "Place", "Preview", "frame", "paced", "watch"]
+__all__ = [
+    "BEAT",
+    "BEAT_S",
+    "NAMED",
+    "Batch",
+    "EventStream",
+    "Place",
+    "Preview",
+    "event_id",
+    "frame",
+    "mark_of",
+    "paced",
+    "watch",
+]
 
 BEAT_S = 15.0
 COALESCE_S = 0.02
@@ -59,17 +75,19 @@ _PAGE = 500
 _MICROS = 1_000_000
 _KINDS: dict[str, DeltaKind] = {"t": "text", "r": "thinking"}
 _SENT = r"([A-Za-z0-9_]{1,100})\.(\d{1,9})\.([rt]\d{0,12}(?:-[rt]\d{0,12}){0,255})"
-_PLACE = re.compile(rf"(?:evt_)?(\d{{1,18}})\.(\d{{1,9}})(?:~{_SENT}|_now)?")
+_PLACE = re.compile(rf"(?:evt_)?(?:([0-9a-f]{{8}})_)?(\d{{1,18}})\.(\d{{1,9}})(?:~{_SENT}|_now)?")
 
 
 class Place(msgspec.Struct, frozen=True):
-    """How far a reader has read: the last settled event, and what it was sent of a call that ran."""
+    """How far a reader has read: the last settled event, and what it was sent of a call that ran. One that was read
+    from an id has the `mark` of its session, if that had one."""
 
     position: int
     index: int = 0
     call: str = ""
     attempt: int = 0
     sent: tuple[tuple[DeltaKind, int], ...] = ()
+    mark: str = ""
 
     def __str__(self) -> str:
         settled = f"{self.position}.{self.index}"
@@ -93,10 +111,20 @@ class Place(msgspec.Struct, frozen=True):
                 "`id` of the last event you have, or none to begin with what happens now.",
                 param="starting_after",
             )
-        position, index, call, attempt, sent = found.groups()
+        mark, position, index, call, attempt, sent = found.groups()
         told = sent.split("-") if sent else []
         pieces: list[tuple[DeltaKind, int]] = [(_KINDS[piece[0]], int(piece[1:] or NAMED)) for piece in told]
-        return cls(int(position), int(index), call or "", int(attempt or 0), tuple(pieces))
+        return cls(int(position), int(index), call or "", int(attempt or 0), tuple(pieces), mark or "")
+
+
+def event_id(session: str, place: Place) -> str:
+    """The id of an event of a session."""
+    return f"evt_{mark_of(session)}_{place}"
+
+
+def mark_of(session: str) -> str:
+    """What ids of a session's events have in common, and those of another hardly ever."""
+    return f"{crc32(session.encode()):08x}"
 
 
 class Preview(msgspec.Struct, frozen=True):

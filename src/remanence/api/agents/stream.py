@@ -17,7 +17,7 @@ from remanence.api.agents.pieces import Event
 from remanence.api.agents.view import Live, SessionView, removed
 from remanence.api.lookout import Lookout
 from remanence.api.padding import padding
-from remanence.api.stream import Batch, Place, frame, watch
+from remanence.api.stream import Batch, Place, event_id, frame, mark_of, watch
 from remanence.commands.caller import Caller
 from remanence.core.snapshots import decode_snapshot
 from remanence.core.state import Session
@@ -67,7 +67,13 @@ class SessionStream:
         self._reader.close()
 
     async def begin(self, place: Place | None) -> None:
-        """Go to where the reader is. Raises NotFound, and InvalidInput for a place that is not there yet."""
+        """Go to where the reader is. Raises NotFound, and InvalidInput for a place that is not there."""
+        if place is not None and place.mark not in ("", mark_of(self._session)):
+            raise InvalidInput(
+                f"There is nothing of session {self._session} after {place}: that is the id of an event of another "
+                "session. Send back the id of an event of this one, or none to begin with what happens now.",
+                param="starting_after",
+            )
         store = self._caller.database.store
         loaded = await store.load(self._session)
         head = loaded.records[-1].position if loaded.records else loaded.snapshot_position
@@ -104,7 +110,7 @@ class SessionStream:
             self._over = s.deleted  # it was removed while its reader came
             stands: Event = {"type": f"agent.session.{session_status(s)}", "session": s}
             event = removed(s.id) if self._over else stands
-            self._pending.append(await self._frame(event, f"evt_{self._place}_now"))
+            self._pending.append(await self._frame(event, self._place, "_now"))
             return
         self._place = place.settled
         if place.call:
@@ -135,7 +141,7 @@ class SessionStream:
                 written += await self._taken(record, 0)
         for event, sent in self._view.preview(batch.preview) if not self._over else ():
             place = replace(sent, position=self._place.position, index=self._place.index)
-            written.append(await self._frame(event, f"evt_{place}"))
+            written.append(await self._frame(event, place))
         return written
 
     async def _taken(self, record: Recorded, seen: int) -> list[bytes]:
@@ -146,7 +152,7 @@ class SessionStream:
         written: list[bytes] = []
         for event, left in taken.closed if not seen else ():
             place = replace(left, position=record.position)
-            written.append(await self._frame(event, f"evt_{place}"))
+            written.append(await self._frame(event, place))
         for number, event in enumerate(taken.events, start=1):
             if number <= seen:
                 continue
@@ -155,7 +161,7 @@ class SessionStream:
                 # Until all of a reply is settled, what was sent live of it still matters.
                 more = isinstance(record.event, ModelReplied) and number < len(taken.events)
                 sent = live.place(self._place) if live is not None and more else self._place
-                written.append(await self._frame(event, f"evt_{sent}"))
+                written.append(await self._frame(event, sent))
         self._over = self._over or self._is_over(record)
         return written
 
@@ -183,8 +189,9 @@ class SessionStream:
             for heard in await self._caller.database.store.read(self._session, after=position - 1, limit=1):
                 self._view.hear(heard)
 
-    async def _frame(self, event: Event, event_id: str) -> bytes:
-        data = {**event, "event_id": event_id}
+    async def _frame(self, event: Event, place: Place, ending: str = "") -> bytes:
+        name = event_id(self._session, place) + ending
+        data = {**event, "event_id": name}
         state = event.get("session")
         if isinstance(state, Session):
             if self._budgets is None:
@@ -192,4 +199,4 @@ class SessionStream:
             data["session"] = session_object(state, await self._spec(state.version), self._budgets)
         if self._choice.obfuscation and "delta" in event:
             data["obfuscation"] = padding(event["delta"])
-        return frame(event["type"], event_id, data)
+        return frame(event["type"], name, data)
