@@ -413,9 +413,9 @@ HEADERS: tuple[Header, ...] = (
     Header(
         "Last-Event-ID",
         "Where a stream goes on: exactly after this event. `starting_after` in the query does the same, "
-        "and counts for less: who connects again to one address says in the header what they have seen since. Events of the "
-        "Agents API have ids that say whose they are, and those of another session are refused; a response counts its "
-        "own events, so its numbers say nothing of another. "
+        "and counts for less: who connects again to one address says in the header what they have seen since. "
+        "Events of the Agents API have ids that say whose they are, and those of another session are refused; a "
+        "response counts its own events, so its numbers say nothing of another. "
         "A request that is answered by a stream is sent again with it under its `Idempotency-Key`.",
         (
             "beta.agents.sessions.create",
