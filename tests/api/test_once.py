@@ -14,7 +14,7 @@ import pytest
 from fastapi import Request, Response
 from wire_server import KEY, OTHER, WireServer
 
-from remanence import Agent
+from remanence import Agent, Remanence
 from remanence.api.bound_keys import BOUND_S, bind_key
 from remanence.api.bound_keys import KIND as BOUND
 from remanence.api.once import DEAD_S, KEPT_S, KIND, only_once
@@ -109,6 +109,44 @@ def test_a_conversation_is_made_once(server: WireServer) -> None:
     refused(lambda: server.client().responses.compact(model="test", input="hello", **keyed("one")))
     assert conversations.create(metadata={"a": "b"}, **keyed("two")).id != made.id
     assert server.client(OTHER).conversations.create(metadata={"x": "y"}, **keyed("one")).id != made.id
+
+
+async def _unanswered(rt: Remanence) -> None:
+    """What a server leaves that died after it wrote and before it answered; its claims are no longer believed."""
+    for entry in await rt.database.registry.list(EntryQuery(KIND)):
+        await rt.database.registry.remove(KIND, entry.id)
+
+
+@pytest.mark.parametrize(
+    "items", [[], [{"role": "user", "content": "hello"}, {"role": "system", "content": "be short"}]]
+)
+def test_a_conversation_is_made_once_by_a_server_that_died(server: WireServer, items: Any) -> None:
+    conversations = server.client().conversations
+    made = conversations.create(metadata={"a": "b"}, items=items, **keyed("one"))
+    server.do(_unanswered)
+    again = conversations.create(metadata={"a": "b"}, items=items, **keyed("one"))
+    assert again.to_dict() == made.to_dict()
+    assert len(conversations.items.list(made.id).data) == len(items)
+    assert conversations.create(metadata={"a": "b"}, items=items, **keyed("two")).id != made.id
+    assert conversations.create(metadata={"a": "b"}, items=items).id != made.id
+    conversations.delete(made.id)
+    server.do(_unanswered)
+    fresh = conversations.create(metadata={"a": "b"}, items=items, **keyed("one"))
+    assert len(conversations.items.list(fresh.id).data) == len(items)
+
+
+def test_an_agent_is_changed_once_by_a_server_that_died(server: WireServer) -> None:
+    agents = server.client().beta.agents
+    made = agents.create(model="test")
+    first = agents.update(made.id, instructions="Be short.", **keyed("one"))
+    server.do(_unanswered)
+    assert agents.update(made.id, instructions="Be short.", **keyed("one")).to_dict() == first.to_dict()
+    later = agents.update(made.id, instructions="Be long.", **keyed("two"))
+    server.do(_unanswered)
+    # What was asked for before stays done before: it does not come back over what was asked for since.
+    assert agents.update(made.id, instructions="Be short.", **keyed("one")).to_dict() == later.to_dict()
+    versions = server.do(lambda rt: rt.database.specs.versions("default", made.id))
+    assert len(versions) == 3
 
 
 def test_items_are_added_once(server: WireServer, start: Callable[[], WireServer]) -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "SavedAgent",
     "announce",
     "change_agent",
+    "changed_by",
     "create_agent",
     "find_agent",
     "list_agents",
@@ -34,6 +35,7 @@ __all__ = [
 
 KIND = "agent"
 _LOOKED_AT_ONCE = 100
+_MARKED_US = 86_400_000_000
 
 
 class SavedAgent(msgspec.Struct, frozen=True):
@@ -48,13 +50,15 @@ class SavedAgent(msgspec.Struct, frozen=True):
 
 
 class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
-    """`request` is the digest of the request that made it, `first` the version it was made with."""
+    """`request` is the digest of the request that made it, `first` the version it was made with. `changes` are the
+    marks of requests that changed it within a day, each with its moment."""
 
     version: str
     first: str
     request: str = ""
     declared: bool = False
     removed: bool = False
+    changes: dict[str, int] = {}
 
 
 async def create_agent(caller: Caller, spec: AgentSpec, *, request: str = "") -> SavedAgent:
@@ -93,14 +97,25 @@ async def made_by(caller: Caller, agent: str, request: str) -> SavedAgent | None
     return SavedAgent(agent, known.at, known.at, 1, made)
 
 
-async def change_agent(caller: Caller, known: SavedAgent, spec: AgentSpec) -> SavedAgent:
-    """Give an agent a new version. Conflict when somebody changed it after `known` was read, or it lives in code."""
+async def change_agent(caller: Caller, known: SavedAgent, spec: AgentSpec, *, mark: str = "") -> SavedAgent:
+    """Give an agent a new version. Conflict when somebody changed it after `known` was read, or it lives in code.
+
+    `mark` is kept with it for a day: it says that this change was made (`changed_by`).
+    """
     _check_saved(known)
     now = caller.clock.now()
     version = await caller.database.specs.put(spec, project=caller.project, at=now)
     entry, body = await _entry_of(caller, known.id)
-    changed = replace(entry, updated_at=now, body=msgspec.json.encode(replace(body, version=version.version)))
+    changes = {one: at for one, at in body.changes.items() if now - at < _MARKED_US} | ({mark: now} if mark else {})
+    body = replace(body, version=version.version, changes=changes)
+    changed = replace(entry, updated_at=now, body=msgspec.json.encode(body))
     return await _agent_of(caller, await caller.database.registry.put(changed, expect=known.revision))
+
+
+async def changed_by(caller: Caller, agent: str, mark: str) -> bool:
+    """Whether this agent was changed under this mark within a day. Raises NotFound."""
+    _, body = await _entry_of(caller, agent)
+    return mark in body.changes and caller.clock.now() - body.changes[mark] < _MARKED_US
 
 
 async def find_agent(caller: Caller, agent: str) -> SavedAgent:

@@ -101,14 +101,22 @@ async def retrieve_agent(agent_id: str, caller: Asker, served: Serves) -> Respon
 
 @agents_router.post("/{agent_id}", summary="Change an agent", openapi_extra=answers("Agent"))
 @once
-async def update_agent(agent_id: str, body: AgentChanges, caller: Asker, served: Serves) -> Response:
+async def update_agent(
+    agent_id: str, body: AgentChanges, caller: Asker, served: Serves, idempotency_key: IdempotencyKey = None
+) -> Response:
     """What is left out stays. Sessions keep the version they were opened with."""
-    known = await saved_agent(served, caller, agent_id)
+    known, mark = await saved_agent(served, caller, agent_id), ""
+    if idempotency_key is not None:
+        mark = digest_of(
+            idempotency_key.encode(), body_digest(body.model_dump(mode="json", exclude_unset=True)).encode()
+        )
+        if await saved.changed_by(caller, known.id, mark):  # whoever did it died before it answered
+            return answer(agent_object(known))
     config = changed_config(config_of(known.spec), body)
     checked_model(served, config, "model")
     servers = await servers_for(served, body, known=known.spec)
     spec = await fitting(served, saved_spec(config, known.id, known.revision + 1, servers))
-    return answer(agent_object(await saved.change_agent(caller, known, spec)))
+    return answer(agent_object(await saved.change_agent(caller, known, spec, mark=mark)))
 
 
 @agents_router.get("", summary="Agents", openapi_extra=answers("Agent", many=True))

@@ -42,9 +42,9 @@ from remanence.api.responses.talks import (
     KIND,
     Talk,
     add_spoken,
+    begin_talk,
     change_talk,
     find_talk,
-    make_talk,
     open_talk,
     resting,
 )
@@ -102,14 +102,18 @@ def _shown(talk: Talk) -> Item:
 
 @conversations_router.post("/conversations", summary="Create a conversation", openapi_extra=answers("Conversation"))
 @once
-async def create_conversation(body: ConversationBody, caller: Asking) -> Response:
+async def create_conversation(
+    request: Request, body: ConversationBody, caller: Asking, idempotency_key: IdempotencyKey = None
+) -> Response:
     """An empty conversation, or one that begins with up to twenty items."""
     given = await _read(caller, Talk("", 0), body.items or [])
     with _named(""):
         check_kept(caller, given.messages)
-    talk = Talk(caller.make_id("conv"), caller.clock.now(), metadata=body.metadata or {})
-    await make_talk(caller, talk)
-    await _add(caller, talk, given)
+    key = None
+    if idempotency_key is not None:
+        key = Key(f"create:{idempotency_key}", await digest_of_request(request))
+    talk = await begin_talk(caller, body.metadata or {}, key)
+    await _add(caller, talk, given, key=Key(f"create:{talk.id}", key.digest) if key else None)
     return _json(_shown(talk))
 
 

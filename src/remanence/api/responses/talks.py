@@ -24,6 +24,7 @@ from remanence.commands.caller import Caller, state_of
 from remanence.commands.entries import own_entry
 from remanence.commands.given import Key
 from remanence.commands.sessions import Opening
+from remanence.content import digest_of
 from remanence.core.state import Session
 from remanence.errors import Conflict, NotFound
 from remanence.ports import Entry
@@ -34,10 +35,10 @@ __all__ = [
     "KIND",
     "Talk",
     "add_spoken",
+    "begin_talk",
     "change_talk",
     "find_talk",
     "follow_talk",
-    "make_talk",
     "open_talk",
     "resting",
 ]
@@ -94,9 +95,28 @@ async def _entry(caller: Caller, name: str) -> Entry:
     return entry
 
 
-async def make_talk(caller: Caller, talk: Talk) -> None:
-    """Write the entry of a new conversation."""
+async def begin_talk(caller: Caller, metadata: dict[str, str], key: Key | None = None) -> Talk:
+    """A new conversation. Under a `key`, the one that the same request began within a day, if whoever worked on it died
+    before it answered."""
+    talk = Talk(caller.make_id("conv"), caller.clock.now(), metadata=metadata)
+    if key is not None:
+        named = digest_of(caller.project.encode(), key.name.encode(), key.digest.encode())
+        same = replace(talk, id=f"conv_{named[:30]}")
+        before = await own_entry(caller, KIND, same.id)
+        if before is not None and talk.at - before.at < _KEPT_US:
+            return msgspec.json.decode(before.body, type=Talk)
+        if before is None and not await _was_spoken(caller, same.id):
+            talk = same
     await caller.database.registry.put(_entry_of(caller, talk), expect=0)
+    return talk
+
+
+async def _was_spoken(caller: Caller, session: str) -> bool:
+    """Whether something was said in a conversation of this id, which was deleted since."""
+    with contextlib.suppress(NotFound):
+        await state_of(caller, session)
+        return True
+    return False
 
 
 def _entry_of(caller: Caller, talk: Talk) -> Entry:
