@@ -69,6 +69,19 @@ def test_an_id_of_another_session_is_no_place_in_this_one(tmp_path: Path, how: s
             assert (status, "an event of another session" in words) == (400, True), words
 
 
+def test_what_is_wrong_with_a_place_names_where_it_stood(tmp_path: Path) -> None:
+    with serve(tmp_path / "a.db") as server, server.client() as client:
+        url = f"{server.url}/v1/agents/sessions/{opened(client, 'hi').id}/events"
+        for wrong in ("1000.0", "nonsense"):
+            ways: list[tuple[str, dict[str, str], dict[str, str]]] = [
+                ("last-event-id", {}, {"last-event-id": wrong}),
+                ("starting_after", {"starting_after": wrong}, {}),
+            ]
+            for named, query, header in ways:
+                said = httpx2.get(url, params=query, headers={"authorization": f"Bearer {KEY}", **header})
+                assert (said.status_code, said.json()["error"]["param"]) == (400, named), said.text
+
+
 AGENTS = {"agent": {"model": "scripted"}, "environment": {"type": "none"}, "input": "hi"}
 RESPONSE = {"model": "scripted", "input": "hi"}
 CHAT = {"model": "scripted", "messages": [{"role": "user", "content": "hi"}]}
@@ -113,7 +126,8 @@ def test_a_key_nobody_used_has_nothing_to_go_on_with(
         for i, seen in enumerate(names):
             assert [name for name, _ in events_in(asked(seen).content)] == names[i + 1 :]
         for wrong in ("1000.0", "nonsense", "-1", "9" * 400):
-            assert asked(wrong).status_code == 400
+            refused = asked(wrong)
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, "last-event-id"), refused.text
         assert asked(names[0], input="other").status_code == 409
         assert _sessions(tmp_path / "a.db") == 1
 

@@ -31,8 +31,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from contextlib import aclosing, contextmanager
 from typing import Any
 from zlib import crc32
 
@@ -59,6 +59,7 @@ __all__ = [
     "Preview",
     "event_id",
     "frame",
+    "from_header",
     "mark_of",
     "paced",
     "watch",
@@ -125,6 +126,17 @@ def event_id(session: str, place: Place) -> str:
 def mark_of(session: str) -> str:
     """What ids of a session's events have in common, and those of another hardly ever."""
     return f"{crc32(session.encode()):08x}"
+
+
+@contextmanager
+def from_header(last_event_id: str | None) -> Generator[None]:
+    """Name the header, and not the query, in what is wrong with a place that came in it."""
+    try:
+        yield
+    except InvalidInput as error:
+        if last_event_id is not None and error.param == "starting_after":
+            error.param = "last-event-id"
+        raise
 
 
 class Preview(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ from remanence.api.lane import Lane
 from remanence.api.lists import Page, Paged, list_answer
 from remanence.api.lists import answer as answered
 from remanence.api.router import Face
-from remanence.api.stream import EventStream, Place
+from remanence.api.stream import EventStream, Place, from_header
 from remanence.commands.caller import Caller
 from remanence.core.state import Session
 from remanence.errors import Conflict, InvalidInput, NotFound
@@ -97,8 +97,9 @@ async def stream_events(
     """
     s = await visible_session(caller, session_id)
     after = last_event_id or starting_after
-    place = Place.of(after) if after else None
-    return await event_stream(request, caller, s.id, place, StreamChoice(include_obfuscation))
+    with from_header(last_event_id or None):
+        place = Place.of(after) if after else None
+        return await event_stream(request, caller, s.id, place, StreamChoice(include_obfuscation))
 
 
 # --- items and turns --------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ from remanence.api.lookout import Lookout
 from remanence.api.named import Served
 from remanence.api.once import LastEventId, check_heard, once
 from remanence.api.router import Face
-from remanence.api.stream import EventStream, Place, paced
+from remanence.api.stream import EventStream, Place, from_header, paced
 from remanence.commands import controls, sessions
 from remanence.commands.caller import Caller, body_digest, state_of
 from remanence.commands.given import naming
@@ -90,7 +90,8 @@ async def create_session(
     `Last-Event-ID` that was heard, is told the rest.
     """
     check_heard(heard.last_event_id, idempotency_key, streamed=bool(body.stream))
-    place = None if heard.last_event_id is None else Place.of(heard.last_event_id)
+    with from_header(heard.last_event_id):
+        place = None if heard.last_event_id is None else Place.of(heard.last_event_id)
     opening = _opening(caller, body, idempotency_key, str(request.base_url))
     said = None if body.input is None else parts_of(caller, body.input, "input")
     session = await _opened(served, caller, body, opening, again=place is not None)
@@ -103,7 +104,8 @@ async def create_session(
         return answer(await shown_session(caller, await state_of(caller, session)))
     options = body.stream_options
     choice = StreamChoice(options is None or options.include_obfuscation, until_rest=said is not None)
-    return await event_stream(request, caller, session, place or Place(1, 0), choice)
+    with from_header(heard.last_event_id):
+        return await event_stream(request, caller, session, place or Place(1, 0), choice)
 
 
 @sessions_router.get("/{session_id}", summary="One session", openapi_extra=answers("AgentSession"))
