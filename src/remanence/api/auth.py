@@ -104,7 +104,12 @@ class Access:
         self, authorization: str | None, scope: Scope, *, reads: bool = False, stand_in: StandIn | None = None
     ) -> Caller:
         """The caller behind an `Authorization` header. Raises Unauthenticated, AccessDenied, RateLimited."""
-        principal = await self.identify(authorization)
+        return self.admitted(await self.identify(authorization), scope, reads=reads, stand_in=stand_in)
+
+    def admitted(
+        self, principal: Principal, scope: Scope, *, reads: bool = False, stand_in: StandIn | None = None
+    ) -> Caller:
+        """The caller whose key this is, and one request more of it. Raises AccessDenied, RateLimited."""
         if scope not in principal.scopes and not (reads and scope == "api" and "read" in principal.scopes):
             raise AccessDenied(
                 f"This needs a key with the scope {scope!r}; yours has {', '.join(sorted(principal.scopes))}. Nothing "

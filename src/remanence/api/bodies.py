@@ -1,5 +1,6 @@
 """What comes in, read strictly: a body that could not be journaled as UTF-8, or is nested without end, is refused as a
-bad body; so is a query parameter that nobody knows, also where a route takes none.
+bad body; so is a query parameter that nobody knows, also where a route takes none. Nobody's body is read before it is
+known that they have a key.
 
 Routers of faces are made with `APIRouter(route_class=JsonRoute)`.
 """
@@ -26,6 +27,7 @@ from remanence.errors import InvalidInput
 
 __all__ = ["JsonRoute", "check_query", "of_vendors"]
 
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _ANY = "beta"
 """What the vendors' client adds to everything of its `beta` resources. The answers are the same."""
 
@@ -43,10 +45,13 @@ class _StrictRequest(Request):
         return self._strict_json
 
 
-def _read_strictly(self: APIRoute) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+def _read_strictly(self: JsonRoute) -> Callable[[Request], Coroutine[Any, Any, Response]]:
     answer = APIRoute.get_route_handler(self)
+    needs_key = self.needs_key and bool((self.methods or set()) & _WITH_BODY)
 
     async def strictly(request: Request) -> Response:
+        if needs_key:  # the framework would read the body before it asks who sent it
+            await request.app.state.access.identify(request.headers.get("authorization"))
         request.scope["path_params"] = ids_in_path(request.path_params)
         return await answer(_StrictRequest(request.scope, request.receive))
 

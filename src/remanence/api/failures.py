@@ -24,7 +24,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from remanence.api.bodies import JsonRoute, of_vendors
+from remanence.api.bodies import of_vendors
 from remanence.api.bound_keys import free_key, is_begun_once
 from remanence.api.complaints import complaint
 from remanence.errors import InvalidInput, ModelError, RateLimited, RemanenceError
@@ -198,10 +198,6 @@ async def _invalid(request: Request, error: Exception) -> Response:
     await free_key(request)
     first, code = error.errors()[0], InvalidInput.code
     if first["type"] == "json_invalid":
-        try:
-            await _identify(request)
-        except RemanenceError as refusal:
-            return await known(request, refusal)
         message, param = _not_json(request, first.get("ctx", {}).get("error", ""))
     else:
         param, said, kind = complaint(error.errors(), error.body)
@@ -222,13 +218,6 @@ def _not_json(request: Request, why: str) -> tuple[str, str]:
         words = f"The body came compressed ({coding[:40]}); none is unpacked. Nothing was written; send it as it is."
         return words, "content-encoding"
     return f"The body is not valid JSON ({why}). Nothing was written.", "body"
-
-
-async def _identify(request: Request) -> None:
-    """Who may not ask is told that first: the framework reads a body before it asks who sent it."""
-    route = request.scope.get("route")
-    if isinstance(route, JsonRoute) and route.needs_key:
-        await request.app.state.access.identify(request.headers.get("authorization"))
 
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")

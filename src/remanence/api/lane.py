@@ -70,14 +70,19 @@ class Lanes:
             await self.app(scope, receive, send)
             return
         lane, name, authorization = found
+        request = Request(scope, receive)
+        access = access_of(request.app.state)
+        try:
+            principal = await access.identify(authorization)  # before anything is read
+        except RemanenceError as error:
+            await (await known(request, error))(scope, receive, send)
+            return
         read, body = await _read(lane, receive)
         if body is None:
             await self.app(scope, _again(read, receive), send)
             return
-        request = Request(scope, receive)
         try:
-            caller = await access_of(request.app.state).admit(authorization, "api")
-            response = await lane.answer(request, name, body, caller)
+            response = await lane.answer(request, name, body, access.admitted(principal, "api"))
         except RemanenceError as error:
             response = await known(request, error)
         await response(scope, receive, send)
