@@ -180,6 +180,23 @@ def test_a_folder_without_a_project_gets_no_database(folder: Path, cli: Run) -> 
     assert list(folder.iterdir()) == []
 
 
+def test_what_governs_a_project_is_not_said_to_a_folder_that_is_none(folder: Path, cli: Run) -> None:
+    """A hold, a grant or a limit that lands in a database made for it governs nothing, and looks as if it did."""
+    for command in (
+        ("memory", "hold", "user:ada", "--reason", "a court asked"),
+        ("memory", "attach", "shelf", "agent:shop"),
+        ("memory", "detach", "shelf", "agent:shop"),
+        ("memory", "grant", "shelf", "agent:shop", "--read", "user"),
+        ("memory", "revoke", "shelf", "agent:shop"),
+        ("budgets", "set", "user:ada", "--usd", "5"),
+    ):
+        ran = cli(*command)
+        assert (ran.code, "There is no project here" in ran.err) == (3, True), ran
+        ran = cli(*command, "--database", "sqlite:///typed-wrong.db")
+        assert (ran.code, "There is no database" in ran.err) == (3, True), ran
+    assert list(folder.iterdir()) == []
+
+
 def test_a_database_that_is_not_there_is_not_made(folder: Path, cli: Run) -> None:
     ran = cli("--database", "sqlite:///nowhere.db", "sessions", "list")
     assert ran.code == 3

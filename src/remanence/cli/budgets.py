@@ -59,7 +59,7 @@ async def _scope(reach: Reach, scope: str) -> str:
 async def set_(call: Invocation, scope: str, **options: Unpack[AmountOptions]) -> None:
     """Set a limit. Use counts from now on; a limit that is changed keeps its count."""
     unit, limit = _amount(options)
-    async with call.reach(create=True) as reach:
+    async with call.reach() as reach:
         found = await reach.money.set_budget(await _scope(reach, scope), unit, limit)
         kind, _, name = scope.partition(":")
         unknown = kind == "agent" and not await reach.agents.versions(name)

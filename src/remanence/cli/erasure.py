@@ -149,7 +149,7 @@ async def holds(call: Invocation, *, output: Format) -> None:
 @asynchronous
 async def hold(call: Invocation, scope: str, *, reason: str, output: Format) -> None:
     """Keep everything under SCOPE from being erased: project, user:ID, session:ID, subject:NAME or memory:ID."""
-    async with call.reach(create=True, indexed=True) as reach:
+    async with call.reach(indexed=True) as reach:
         found = await reach.memory.hold(scope, reason)
     show(found, output, lambda: say(f"Nothing under {scope} is erased until: {spelled('memory', 'unhold', scope)}"))
 

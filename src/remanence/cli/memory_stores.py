@@ -53,7 +53,7 @@ async def attach(call: Invocation, store: str, to: str, *, access: Access, outpu
     An agent that was saved over the Agents API gets a memory by it, in sessions that are opened from then on. One in
     code has it by `memory=`. Single scopes are granted with: remanence memory grant.
     """
-    async with call.reach(create=True) as reach:
+    async with call.reach() as reach:
         found = await reach.memory.attach(to, access, store)
     show(found, output, lambda: say(_attached(found)))
 
@@ -64,7 +64,7 @@ async def attach(call: Invocation, store: str, to: str, *, access: Access, outpu
 @asynchronous
 async def detach(call: Invocation, store: str, to: str, *, output: Format) -> None:
     """Detach STORE from WHO (agent:NAME or session:ID), from its next call on. What was kept stays in the store."""
-    async with call.reach(create=True) as reach:
+    async with call.reach() as reach:
         found = await reach.memory.attach(to, "off", store)
     show(found, output, lambda: say(_attached(found)))
 
@@ -124,7 +124,7 @@ async def grant(
     """
     if not reads and not writes:
         raise click.UsageError("Grant something: --read or --write. To take everything away: remanence memory revoke.")
-    async with call.reach(create=True) as reach:
+    async with call.reach() as reach:
         found = await reach.memory.grant(store, to, reads, writes)
     show(found, output, lambda: say(_words(found)))
 
@@ -135,7 +135,7 @@ async def grant(
 @asynchronous
 async def revoke(call: Invocation, store: str, to: str, *, output: Format) -> None:
     """Take every right of WHO on a store away, also the one its agent's version gives it."""
-    async with call.reach(create=True) as reach:
+    async with call.reach() as reach:
         found = await reach.memory.grant(store, to, (), ())
     show(found, output, lambda: say(_words(found)))
 
