@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import msgspec
 import openai
 import pytest
 from agents_client import NONE, follow, message, send
@@ -152,7 +153,8 @@ def test_a_word_nobody_knows_is_refused_before_a_socket_opens(server: WireServer
     headers = {"authorization": f"Bearer {KEY}", "x-if-busy": "perhaps"}
     with pytest.raises(InvalidStatus) as caught, connect(url, open_timeout=60, additional_headers=headers):
         pass
-    assert caught.value.response.status_code == 400
+    error = msgspec.json.decode(caught.value.response.body or b"")["error"]
+    assert (caught.value.response.status_code, error["code"], error["param"]) == (400, "invalid_value", "x-if-busy")
 
 
 def test_every_submit_says_what_it_does_while_a_turn_runs(server: WireServer) -> None:

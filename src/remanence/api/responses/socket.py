@@ -26,7 +26,7 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from remanence.api.auth import access_of
-from remanence.api.complaints import complaint, no_json
+from remanence.api.complaints import InvalidValue, complaint, no_json
 from remanence.api.decoding import decoded
 from remanence.api.failures import error_detail, refused
 from remanence.api.held import held_by
@@ -92,7 +92,8 @@ def _if_busy(given: str | None) -> IfBusy | None:
     try:
         return msgspec.convert(given, IfBusy)
     except msgspec.ValidationError:
-        refuse("x-if-busy", f"{given[:40]!r} is not one of {', '.join(get_args(IfBusy))}")
+        words = f"x-if-busy: {given[:40]!r} is not one of {', '.join(get_args(IfBusy))}. Nothing was written."
+        raise InvalidValue(words, param="x-if-busy") from None
 
 
 def _request_id(socket: WebSocket) -> str:
