@@ -123,9 +123,9 @@ def test_two_keys_are_none(server: WireServer) -> None:
 def test_methods_that_a_path_takes(http: httpx2.Client) -> None:
     name = made(http)
     for path, methods in {
-        f"/v1/responses/{name}": "GET, DELETE",
+        f"/v1/responses/{name}": "GET, HEAD, DELETE",
         "/v1/responses": "POST",
-        "/openai/v1/agents": "GET, POST",
+        "/openai/v1/agents": "GET, HEAD, POST",
         "/health": "GET, HEAD",
     }.items():
         answer = http.put(path, json={})

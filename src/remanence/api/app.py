@@ -172,18 +172,21 @@ async def ready(
     return found
 
 
+@operations.head("/version", include_in_schema=False)
 @operations.get("/version", summary="What is running")
 async def version() -> VersionAnswer:
     """The release of this server."""
     return VersionAnswer(version=version_of("remanence"))
 
 
+@operations.head("/docs", include_in_schema=False)
 @operations.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> Response:
     """The human page."""
     return docs_page(await _described(request.app))
 
 
+@operations.head("/openapi.json", include_in_schema=False)
 @operations.get("/openapi.json", include_in_schema=False)
 async def openapi(request: Request) -> Response:
     """The page for programs. Behind a proxy it says under which path everything is."""

@@ -25,7 +25,7 @@ from remanence.api.late import LateRoute
 from remanence.commands.caller import ids_in_path
 from remanence.errors import InvalidInput
 
-__all__ = ["JsonRoute", "check_query", "of_vendors"]
+__all__ = ["JsonRoute", "check_query", "of_api", "of_vendors"]
 
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _ANY = "beta"
@@ -105,6 +105,11 @@ def check_query(request: Request) -> None:
             )
             words = f"{name[:100]}: there is no such parameter here; there are {shown}. Nothing was done."
             raise (UnknownParameter if of_vendors(request) else InvalidInput)(words, param=name[:100])
+
+
+def of_api(path: str) -> bool:
+    """Whether a path is one for programs. What reads there changes nothing; a page for people may (a sign-in)."""
+    return "/v1/" in path
 
 
 def of_vendors(request: Request) -> bool:

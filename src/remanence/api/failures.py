@@ -24,7 +24,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from remanence.api.bodies import of_vendors
+from remanence.api.bodies import of_api, of_vendors
 from remanence.api.bound_keys import free_key, is_begun_once
 from remanence.api.complaints import complaint
 from remanence.errors import InvalidInput, ModelError, RateLimited, RemanenceError
@@ -256,4 +256,7 @@ def _allowed(request: Request) -> list[str]:
     """The methods that this path takes: routing names those of the first route that it found."""
     routes = request.app.router.routes
     asked = {method: {**request.scope, "method": method} for method in _METHODS}
-    return [method for method, scope in asked.items() if any(one.matches(scope)[0] is Match.FULL for one in routes)]
+    taken = {name for name, scope in asked.items() if any(one.matches(scope)[0] is Match.FULL for one in routes)}
+    if "GET" in taken and of_api(request.url.path):
+        taken.add("HEAD")  # which `guard` makes of it
+    return [method for method in _METHODS if method in taken]

@@ -8,6 +8,8 @@
   `SLASH`, which no id can hold, and is a `/` again when a route takes the id (`ids_in_path`).
 * **Size.** A body over the limit is refused (413), by what it says about itself or as soon as more has come. A session
   that is imported is written to a file as it comes, so it has a limit of its own.
+* **HEAD.** Under the paths for programs it is what HTTP says: the answer of a GET, without its content. A stream ends
+  where it would begin.
 * **The end.** What the server cannot wait for when it stops is answered (503), so that it is sent again.
 * **The unforeseen** is logged whole and answered as an error with the id, never with a traceback.
 
@@ -28,6 +30,7 @@ import structlog
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from remanence.api.bodies import of_api
 from remanence.api.bound_keys import is_begun_once
 from remanence.api.failures import BrokenOff, failure, unforeseen
 from remanence.commands.caller import SLASH
@@ -69,6 +72,8 @@ class Guard:
             return
         if b"%2f" in scope.get("raw_path", b"").lower():
             scope = {**scope, "path": unquote(_ENCODED_SLASH.sub(SLASH, scope["raw_path"].decode("latin-1")))}
+        if scope["method"] == "HEAD" and of_api(scope["path"]):
+            scope, receive, send = _as_get(scope, send)
         imports = scope["method"] == "POST" and scope["path"].endswith(IMPORT_PATH)
         most = IMPORT_BYTES_MAX if imports else self.body_bytes_max
         request = _Request(scope, receive, send, self._request_id(scope), most)
@@ -146,6 +151,26 @@ class Guard:
     def _request_id(self, scope: Scope) -> str:
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         return given.decode() if _REQUEST_ID.fullmatch(given) else self.make_id("req")
+
+
+def _as_get(scope: Scope, send: Send) -> tuple[Scope, Receive, Send]:
+    """A HEAD as a GET whose reader leaves when the head has come."""
+    told = asyncio.Event()
+    coming: list[Message] = [{"type": "http.request", "body": b"", "more_body": False}]
+
+    async def received() -> Message:
+        if coming:
+            return coming.pop()
+        await told.wait()
+        return {"type": "http.disconnect"}
+
+    async def sent(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            await send(message)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            told.set()
+
+    return {**scope, "method": "GET"}, received, sent
 
 
 def _named(scope: Scope, receive: Receive, send: Send) -> Send:
