@@ -300,3 +300,31 @@ async def test_the_kill_switch_over_everything(tmp_path: Path) -> None:
         for session in opened:
             await until(session, lambda s: s.turn is None and not s.queue)
         assert (await opened[3].state()).turns == 2
+
+
+MANY = 40
+
+
+async def test_as_many_as_answer_at_once_are_all_heard(tmp_path: Path) -> None:
+    shop = Shop()
+    async with runtime(tmp_path) as rt:
+        session = await rt.open(shop.agent(limits=Limits(tool_calls_per_reply=MANY)))
+        await session.submit("\n".join(call("refund", order=str(n), cents=9000) for n in range(MANY)))
+        waiting = await calls_that_are(session, "asked")
+        await asyncio.gather(*(session.approve(one, by="user:bob") for one in waiting))
+        await until(session, lambda s: s.turn is None)
+        assert (shop.calls["refund"], len(set(shop.keys))) == (MANY, MANY)
+        await session.submit("\n".join(call("unsure", n=n) for n in range(MANY)))
+        doubts = await calls_that_are(session, "in_doubt")
+        await asyncio.gather(*(session.resolve(one, by="user:bob", outcome="happened", result="x") for one in doubts))
+        await session.submit("\n".join(call("show", n=n) for n in range(MANY)))
+        with_client = await calls_that_are(session, "running")
+        said = (Text("seen"),)
+        await asyncio.gather(*(approvals.tool_result(rt.caller, session.id, one, said) for one in with_client))
+        assert (await until(session, lambda s: s.turn is None)).last_turn == "completed"
+
+
+async def calls_that_are(session: Session, state: str) -> list[str]:
+    """The calls of the running turn, once all of them have come to this."""
+    s = await until(session, lambda s: s.turn and sum(one.state == state for one in s.turn.calls) == MANY)
+    return [one.call for one in s.turn.calls] if s.turn else []

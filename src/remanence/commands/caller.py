@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -32,6 +34,7 @@ __all__ = [
     "check_size",
     "check_within",
     "commit",
+    "in_line",
     "kept_under",
     "state_in",
     "state_loaded",
@@ -101,6 +104,12 @@ async def kept_under(caller: Caller, session: str, *, key: str, digest: str) -> 
         return None
 
 
+def in_line(caller: Caller, session: str) -> AbstractAsyncContextManager[object]:
+    """Those of this process who read a session and write what follows from it, one after another: at once, one of them
+    would succeed each time. Who writes from elsewhere does not stand in this line, so `Conflict` can still come."""
+    return caller.states.line(session) if caller.states is not None else nullcontext()
+
+
 async def state_of(caller: Caller, session: str) -> Session:
     """The session as it stands. Raises NotFound."""
     try:
@@ -147,6 +156,14 @@ class States:
 
     def __init__(self) -> None:
         self._seen: OrderedDict[str, tuple[Session, bytes]] = OrderedDict()
+        self._lines: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def line(self, session: str) -> asyncio.Lock:
+        """Held by whoever of this process is at it; see `in_line`. It is there for as long as somebody wants it."""
+        line = self._lines.get(session)
+        if line is None:
+            line = self._lines[session] = asyncio.Lock()
+        return line
 
     def heard(self, record: Recorded) -> None:
         """A record was committed in this process: a state that is known goes on with it."""

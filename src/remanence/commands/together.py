@@ -6,9 +6,9 @@ were judged by. A session that moved meanwhile refuses it, and they are judged a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from remanence.commands.caller import Bound, Caller, state_of
+from remanence.commands.caller import Bound, Caller, in_line, state_of
 from remanence.commands.sessions import Once, tell, told_before
 from remanence.core.session import evolve
 from remanence.core.state import Session
@@ -22,7 +22,8 @@ __all__ = ["Judged", "together"]
 Judged = Callable[[Session, AgentSpec], Event]
 """The fact that something is, in a session of this version as it stands. Raises when it cannot be."""
 
-_TRIES = 8
+_TRIES = 64
+"""Writers elsewhere that may each be first once: those of this process stand in line."""
 
 
 async def together(
@@ -41,23 +42,29 @@ async def together(
     """
     if (before := await told_before(caller, session, once)) is not None:
         return before
-    for _ in range(_TRIES):
-        s = await state_of(caller, session)
-        if check is not None:
-            check(s)
-        spec, now = await caller.database.specs.get(s.version), caller.clock.now()
-        events: list[Event] = []
-        after = s
-        for judge in judged:
-            events.append(judge(after, spec))
-            if len(judged) > 1:
-                after = evolve(after, Recorded(session, after.head + 1, now, 0, caller.actor, events[-1]))
-        try:
-            return await tell(caller, session, *events, seen=s, once=once)
-        except KeyReused:
-            raise
-        except Conflict:
-            continue
+    async with in_line(caller, session):
+        for _ in range(_TRIES):
+            s = await state_of(caller, session)
+            if check is not None:
+                check(s)
+            events = await _judged(caller, s, judged)
+            try:
+                return await tell(caller, session, *events, seen=s, once=once)
+            except KeyReused:
+                raise
+            except Conflict:
+                continue
     raise Conflict(
         f"Session {session} changed {_TRIES} times while you answered; nothing was recorded. Try again."
     ).because("changed_meanwhile", session=session)
+
+
+async def _judged(caller: Caller, s: Session, judged: Sequence[Judged]) -> list[Event]:
+    """What these come to in a session as it stands, each as those before it leave it."""
+    spec, now = await caller.database.specs.get(s.version), caller.clock.now()
+    events: list[Event] = []
+    for judge in judged:
+        events.append(judge(s, spec))
+        if len(judged) > 1:
+            s = evolve(s, Recorded(s.id, s.head + 1, now, 0, caller.actor, events[-1]))
+    return events

@@ -40,7 +40,7 @@ from remanence.api.once import LastEventId, check_heard, once
 from remanence.api.router import Face
 from remanence.api.stream import EventStream, Place, from_header, paced
 from remanence.commands import controls, sessions
-from remanence.commands.caller import Caller, body_digest, state_of
+from remanence.commands.caller import Caller, body_digest, in_line, state_of
 from remanence.commands.given import naming
 from remanence.commands.sessions import Opening
 from remanence.content import digest_of
@@ -312,19 +312,20 @@ def _micros(control: SpendControl) -> int:
 
 
 async def _annotate(caller: Caller, session: str, body: SessionChanges) -> None:
-    for _ in range(_TRIES):
-        s = await state_of(caller, session)
-        metadata = (body.metadata or {}) if "metadata" in body.model_fields_set else s.metadata
-        _check_still(s, metadata)
-        face = dict(s.face)
-        if "prompt_cache_options" in body.model_fields_set:
-            options = body.prompt_cache_options
-            face["prompt_cache_options"] = options.model_dump() if options is not None else None
-        try:
-            await sessions.annotate(caller, session, metadata, face, seen=s.head)
-        except Conflict:
-            continue
-        return
+    async with in_line(caller, session):
+        for _ in range(_TRIES):
+            s = await state_of(caller, session)
+            metadata = (body.metadata or {}) if "metadata" in body.model_fields_set else s.metadata
+            _check_still(s, metadata)
+            face = dict(s.face)
+            if "prompt_cache_options" in body.model_fields_set:
+                options = body.prompt_cache_options
+                face["prompt_cache_options"] = options.model_dump() if options is not None else None
+            try:
+                await sessions.annotate(caller, session, metadata, face, seen=s.head)
+            except Conflict:
+                continue
+            return
     raise Conflict(f"Session {session} changed {_TRIES} times meanwhile. Nothing was changed; send it again.")
 
 
