@@ -32,6 +32,7 @@ RemanenceError                      anything we raise on purpose
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping
 from typing import ClassVar, Literal, Self
 
@@ -65,6 +66,7 @@ __all__ = [
     "Unauthenticated",
     "UnknownEvent",
     "Unsupported",
+    "no_room",
     "plain_words",
 ]
 
@@ -91,6 +93,11 @@ def plain_words(message: str) -> str:
         what = what.replace(technical, plain)
     what, path = what[:1].lower() + what[1:], path.removesuffix("`").removeprefix(".")
     return f"{what} (at `{path}`)" if path else what
+
+
+def no_room(error: OSError) -> bool:
+    """Whether the system refused to write because there is no space left, or no more of it allowed."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class RemanenceError(Exception):

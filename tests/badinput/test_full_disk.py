@@ -42,6 +42,11 @@ async def opened(tmp_path: Path, bytes_max: int | None = ROOM_BYTES) -> SqliteDa
     return database
 
 
+async def emptied(tmp_path: Path) -> None:
+    """A database with nothing in it, closed."""
+    await (await opened(tmp_path, None)).close()
+
+
 def runtime(database: SqliteDatabase, shop: Shop) -> Remanence:
     options = Options(database=database, model=Scripted(script), times=FAST)
     return Remanence(agents=[shop.agent()], options=options)
@@ -58,14 +63,15 @@ SHORT = """
 import resource, sys
 from remanence.cli import main
 
-resource.setrlimit(resource.RLIMIT_FSIZE, (16_384, 16_384))
+most = int(sys.argv.pop(1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 main()
 """
 """The command line where no file may grow: not the database, and not the 32 KB that the index of its log takes."""
 
 
-def on_a_full_disk(folder: Path, *words: str) -> tuple[int, str, str]:
-    command = [sys.executable, "-c", SHORT, "--database", f"sqlite:///{folder}/full.db", *words]
+def on_a_full_disk(folder: Path, *words: str, most: int = 16_384) -> tuple[int, str, str]:
+    command = [sys.executable, "-c", SHORT, str(most), "--database", f"sqlite:///{folder}/full.db", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=folder)
     return done.returncode, done.stdout, done.stderr
 
@@ -83,12 +89,39 @@ async def test_what_a_full_disk_holds_can_be_read_while_nobody_has_it_open(tmp_p
         assert (code, "s1" in out or "hello" in out) == (0, True), err
     code, _, err = await asyncio.to_thread(on_a_full_disk, tmp_path, "sessions", "send", "s1", "more")
     assert (code, "can only be read here: there is no space left on its disk" in err) == (1, True), err
+    assert err.endswith("Make room and try again.\n")
     # With something in the log it would not be the whole of it.
     (tmp_path / "full.db-wal").write_bytes(b"something")
     code, _, err = await asyncio.to_thread(on_a_full_disk, tmp_path, "sessions", "list")
     assert (code, "There is no space left" in err) == (1, True), err
     (tmp_path / "full.db-wal").unlink()
     assert (tmp_path / "full.db").read_bytes() == before
+
+
+def test_a_database_for_which_there_was_never_room_is_not_called_a_stranger(tmp_path: Path) -> None:
+    """The file is made, and its first page does not fit: what is there then is ours, and empty."""
+    code, _, err = on_a_full_disk(tmp_path, "db", "migrate")
+    assert (code, "There is no space left" in err) == (1, True), err
+    (tmp_path / "full.db").write_bytes(b"")
+    code, _, err = on_a_full_disk(tmp_path, "sessions", "list")
+    assert (code, "There is nothing in the database" in err, "no space left" in err) == (1, True, True), err
+
+
+def test_files_that_do_not_fit_leave_nothing_that_is_in_the_way_later(tmp_path: Path) -> None:
+    asyncio.run(emptied(tmp_path))
+    settings = tmp_path / "remanence.toml"
+    settings.write_text("# mine\n")
+    before = sorted(tmp_path.rglob("*"))
+    for words, most in (
+        (("db", "backup", "copy.db"), 50_000),
+        (("init", "hello"), 100),
+        (("models", "add", "local", "--base-url", "http://127.0.0.1:1/v1"), 10),
+    ):
+        code, _, err = on_a_full_disk(tmp_path, *words, most=most)
+        assert (code, "partial" in err) == (1, False), err
+        assert words[0] == "db" or err.endswith("Make room and try again.\n"), err
+        assert [path for path in sorted(tmp_path.rglob("*")) if path.name != "hello"] == before
+    assert settings.read_text() == "# mine\n"
 
 
 async def test_who_reads_on_a_full_disk_hears_that_somebody_wrote_meanwhile(tmp_path: Path) -> None:

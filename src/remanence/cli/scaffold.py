@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from remanence.cli.command import Command
 from remanence.cli.output import say
-from remanence.errors import Conflict, InvalidInput, StoreError
+from remanence.errors import Conflict, InvalidInput, StoreError, StoreFull, no_room
 
 __all__ = ["init"]
 
@@ -70,14 +72,28 @@ def init(name: str) -> None:
     if taken or folder.is_file():
         there = ", ".join(str(folder / file) for file in taken) or str(folder)
         raise Conflict(f"There is {there} already. Nothing was written; choose another name, or remove what is there.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, content in files.items():
-            (folder / file).write_text(content, encoding="utf-8")
-    except OSError as error:
-        raise StoreError(
-            f"{folder} could not be written: {error.strerror}. Check the path and its permissions."
-        ) from None
+    _write(folder, files)
     say(f"Made {folder}: {', '.join(files)}\n")
     say(f"  cd {shlex.quote(str(folder))}")
     say("  remanence chat     talk with it in the terminal\n  remanence dev      run the server")
+
+
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    """Write all of the files, or none: what is begun would be in the way of the next attempt."""
+    made: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, content in files.items():
+            made.append(folder / file)
+            made[-1].write_text(content, encoding="utf-8")
+    except OSError as error:
+        for file in made:
+            with contextlib.suppress(OSError):
+                file.unlink()
+        if no_room(error):
+            raise StoreFull(
+                f"There is no space left for {folder}. No file was made. Make room and try again."
+            ) from None
+        raise StoreError(
+            f"{folder} could not be written: {error.strerror}. No file was made. Check the path and its permissions."
+        ) from None

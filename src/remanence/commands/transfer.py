@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 from collections.abc import Generator, Iterable
 from importlib.metadata import version as version_of
@@ -32,7 +31,7 @@ from remanence.commands.verification import Verification, verify_session
 from remanence.core.session import evolve
 from remanence.core.state import CLIENT_EPOCH, Session, status_of
 from remanence.core.summary import summary_of
-from remanence.errors import Conflict, InvalidInput, NotFound, StoreCorrupt, StoreFull, UnknownEvent
+from remanence.errors import Conflict, InvalidInput, NotFound, StoreCorrupt, StoreFull, UnknownEvent, no_room
 from remanence.events import (
     Event,
     Recorded,
@@ -416,7 +415,7 @@ def file_errors(path: Path) -> Generator[None]:
     except FileNotFoundError:
         raise NotFound(f"There is no file or folder {path}. Nothing was written.") from None
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        full = no_room(error)
         kind = StoreFull if full else InvalidInput
         hint = "make room" if full else "check the path and its permissions"
         raise kind(f"{path} cannot be used ({error.strerror}). The sessions are untouched; {hint}.") from None

@@ -28,7 +28,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import msgspec
 
-from remanence.errors import Conflict, InvalidConfig, plain_words
+from remanence.errors import Conflict, InvalidConfig, StoreFull, no_room, plain_words
 from remanence.models.prices import Prices, micros_per_million
 from remanence.models.providers import PROVIDERS
 
@@ -283,6 +283,10 @@ def _write(path: Path, text: str, meant: Mapping[str, Any], lines: str) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             draft.unlink()
+        if no_room(error):
+            raise StoreFull(
+                f"There is no space left for {path}. It was left as it is. Make room and try again."
+            ) from None
         raise InvalidConfig(f"{path} could not be written: {error.strerror}. It was left as it is.") from None
 
 

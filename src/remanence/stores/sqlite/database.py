@@ -366,9 +366,13 @@ def _copy(connection: sqlite3.Connection, path: str) -> None:
     partial_path = f"{path}.partial"
     with suppress(OSError):  # SQLite says it better
         Path(partial_path).touch(mode=0o600)
-    with explained(Location(partial_path)), closing(sqlite3.connect(partial_path)) as target:
-        connection.backup(target)
-    os.replace(partial_path, path)
+    try:
+        with explained(Location(path)), closing(sqlite3.connect(partial_path)) as target:
+            connection.backup(target)
+        os.replace(partial_path, path)
+    finally:
+        with suppress(OSError):
+            os.unlink(partial_path)
 
 
 async def open_sqlite(

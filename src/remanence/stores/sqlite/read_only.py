@@ -23,6 +23,7 @@ from remanence.stores.sqlite.connect import LOCK_TIMEOUT_S, Location, has_log, l
 
 __all__ = ["located", "on_a_full_disk", "read_only", "refused"]
 
+_FULL = "there is no space left on its disk"
 _EFFECTIVE = os.access in os.supports_effective_ids
 
 
@@ -56,8 +57,8 @@ def on_a_full_disk(location: Location) -> Location | None:
     """The file as it can still be read where there is no room beside it; None when its log would be needed for that."""
     if has_log(location.path):
         return None
-    why, seen = "there is no space left on its disk", looks_of(location.path)
-    return msgspec.structs.replace(location, read_only=why, whole=True, seen=seen)
+    seen = looks_of(location.path)
+    return msgspec.structs.replace(location, read_only=_FULL, whole=True, seen=seen)
 
 
 def _lies_whole(path: str) -> bool:
@@ -77,7 +78,10 @@ def _writable(path: Path) -> bool:
 
 def refused(path: str, why: str) -> StoreReadOnly:
     """What whoever wants to write is told."""
+    mend = "Make room and try again."
+    if why != _FULL:
+        mend = "Work where it can be written, or copy it first: remanence db backup FILE."
     return StoreReadOnly(
         f"The database {path} can only be read here: {why}. Nothing of this was kept; what is in the database is as it "
-        "was. Work where it can be written, or copy it first: remanence db backup FILE."
+        f"was. {mend}"
     )

@@ -44,9 +44,12 @@ def _look(path: str) -> tuple[Migration, ...]:
 def check(location: Location) -> None:
     """See that a file that can only be read is ours, and needs nothing. Raises InvalidConfig, StoreError."""
     with explained(location), closing(connect(location)) as connection:
-        (owner,) = connection.execute("PRAGMA application_id").fetchone()
-        if owner != APPLICATION_ID:
-            raise _foreign(location)
+        if _see_owner(connection, location) != APPLICATION_ID:
+            # The file was made, and what should have been its first pages found no room.
+            raise StoreUnavailable(
+                f"There is nothing in the database {location.path} yet, and it can only be read here: "
+                f"{location.read_only}. Mend that, and whatever writes to it next begins it."
+            )
         waiting = _waiting(connection, location)
     if waiting:
         raise StoreUnavailable(
