@@ -42,6 +42,19 @@ async def test_arguments_arrive_typed_and_defaults_apply() -> None:
     )
 
 
+async def test_a_whole_number_written_with_a_point_is_an_integer() -> None:
+    @tool
+    async def pay(cents: int, parts: list[int], rate: float, either: int | float = 0, rest: Any = None) -> str:
+        return repr((cents, parts, rate, either, rest))
+
+    written = {"parts": [1.0, 2], "rate": 2.0, "either": 3.0}
+    assert await said(pay, cents=9000.0, **written) == repr((9000, [1, 2], 2.0, 3, None))
+    assert await said(pay, cents=9000, parts=[], rate=2, rest=[2.0]) == repr((9000, [], 2.0, 0, [2.0]))
+    assert "`cents`: expected `integer`, got `number`" in await complaint(pay, cents=9000.5, parts=[1.0], rate=1)
+    assert "parts" not in (await complaint(pay, cents=2.5, parts=[1.0], rate=1)).partition(" Expected:")[0]
+    assert "`cents`: expected `integer`" in await complaint(pay, cents=1e300, parts=[], rate=1)
+
+
 async def test_the_runtime_gives_key_and_context() -> None:
     @tool(replay="keyed")
     async def pay(

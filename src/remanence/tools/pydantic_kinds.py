@@ -20,7 +20,7 @@ import msgspec
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-__all__ = ["PydanticKind", "is_field", "needs_pydantic"]
+__all__ = ["PydanticKind", "is_field", "needs_pydantic", "whole"]
 
 ERRORS_MAX: Final = 8
 EXACT: Final = 2**53
@@ -67,7 +67,7 @@ class PydanticKind:
 
     def read(self, value: object) -> Any:
         """The value as the function takes it. Raises `pydantic.ValidationError` (see `complaints`)."""
-        return self._adapter.validate_json(msgspec.json.encode(_whole(value)), strict=True)
+        return self._adapter.validate_json(msgspec.json.encode(whole(value)), strict=True)
 
     def complaints(self, value: object, name: str) -> list[str]:
         """One clause for each thing that is wrong with it; none when it fits."""
@@ -101,12 +101,12 @@ def _refuse(at: Any) -> None:
         raise TypeError("what can be gone through only once cannot be checked before the call; take a list")
 
 
-def _whole(value: object) -> object:
-    """Whole numbers as such: to JSON 2.0 is one, to msgspec as well, and to pydantic a number with a fraction."""
+def whole(value: object) -> object:
+    """Whole numbers as such: to JSON Schema 2.0 is one, and to pydantic and msgspec a number with a fraction."""
     if isinstance(value, list):
-        return [_whole(item) for item in cast("list[object]", value)]
+        return [whole(item) for item in cast("list[object]", value)]
     if isinstance(value, dict):
-        return {name: _whole(item) for name, item in cast("dict[object, object]", value).items()}
+        return {name: whole(item) for name, item in cast("dict[object, object]", value).items()}
     return int(value) if isinstance(value, float) and abs(value) < EXACT and value.is_integer() else value
 
 

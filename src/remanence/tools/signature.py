@@ -22,7 +22,7 @@ from remanence.content import parse_arguments
 from remanence.errors import InvalidSpec
 from remanence.ports import ToolCallContext
 from remanence.tools.docstring import read_docstring
-from remanence.tools.pydantic_kinds import PydanticKind, is_field, needs_pydantic
+from remanence.tools.pydantic_kinds import PydanticKind, is_field, needs_pydantic, whole
 from remanence.tools.schema import closed, closed_schemas, shape, unknown_members
 
 __all__ = ["EFFECT_KEY", "Signature", "read_signature"]
@@ -64,7 +64,7 @@ class Signature:
         try:
             wrong = [*self._misnamed(given), *unknown_members(given, self.parameters)]
             if not wrong:
-                value = msgspec.convert(given, self._struct, str_keys=True)
+                value = self._typed(given)
                 wrong = self._unread(given)
                 if not wrong:
                     return {name: self._read(name, getattr(value, name)) for name in given}
@@ -75,6 +75,14 @@ class Signature:
         except RecursionError:
             wrong = ["the arguments are nested too deeply"]
         raise ValueError(f"{'; '.join(wrong)}. Expected: {shape(self.parameters)}")
+
+    def _typed(self, given: Mapping[str, Any]) -> msgspec.Struct:
+        """The arguments as declared. Where an integer is wanted, `9000.0` is one: the schema that the model was shown,
+        and that the call was judged by, says so."""
+        try:
+            return msgspec.convert(given, self._struct, str_keys=True)
+        except msgspec.ValidationError:
+            return msgspec.convert(whole(given), self._struct, str_keys=True)
 
     def _read(self, name: str, value: object) -> object:
         kind = self._pydantics.get(name)
@@ -108,7 +116,7 @@ class Signature:
         words: list[str] = []
         for name in [name for name in given if name in self._fields]:
             try:
-                msgspec.convert(given[name], self._fields[name], str_keys=True)
+                msgspec.convert(whole(given[name]), self._fields[name], str_keys=True)
             except msgspec.ValidationError as error:
                 words.append(_in_json_words(name, str(error)))
         return words + self._unread(given)
