@@ -180,9 +180,10 @@ def test_an_amount_that_is_none_changes_nothing_and_says_so(project: Path, cli: 
     assert [budget["limit"] for budget in cli("budgets", "list", "-o", "json").json] == [2_000_000]
 
 
-def test_a_budget_is_not_raised_downwards(project: Path, cli: Run) -> None:
+@pytest.mark.parametrize("amount", [("1", "--to"), ("0", "--to"), ("0",)])
+def test_a_budget_is_not_raised_downwards(project: Path, cli: Run, amount: tuple[str, ...]) -> None:
     cli("budgets", "set", "agent:shop", "--usd", "2")
-    ran = cli("budgets", "raise", "agent:shop", "--usd", "1", "--to")
+    ran = cli("budgets", "raise", "agent:shop", "--usd", *amount)
     assert ran.code == 2
     assert "would not raise it" in ran.err
 

@@ -124,6 +124,15 @@ def test_an_approval_can_run_out(project: Path, cli: Run) -> None:
     assert cli("approvals", "approve", session, "call_1_1_1", "--expires-s", "0").code == 2
 
 
+@pytest.mark.parametrize("time", ["1e12", "inf"])
+def test_what_is_good_for_too_long_is_refused_in_the_same_words(project: Path, cli: Run, time: str) -> None:
+    session = begun(cli, BIG_REFUND, 5)
+    ran = cli("approvals", "approve", session, "call_1_1_1", "--yes", "--expires-s", time)
+    assert (ran.code, "at most for 100 years. Nothing was recorded" in ran.err) == (2, True), ran.err
+    ran = cli("keys", "create", "laptop", "--expires", "99999w")
+    assert (ran.code, "at most for 100 years. Nothing was made" in ran.err) == (2, True), ran.err
+
+
 def test_only_those_who_are_named_may_answer(project: Path, cli: Run) -> None:
     text = (project / "agent.py").read_text()
     (project / "agent.py").write_text(text.replace('"cents > 5000"', '"cents > 5000", approvers=["eve"]'))

@@ -18,7 +18,7 @@ import msgspec
 from remanence.cli.client import Client
 from remanence.cli.reach import Holder, Reach, Said
 from remanence.cli.reach_memory import MemoryAtServer
-from remanence.commands.approvals import Resolution, Ruling
+from remanence.commands.approvals import Resolution, Ruling, check_ruling
 from remanence.commands.controls import Unit
 from remanence.commands.deployments import DeploymentShape
 from remanence.commands.keys import CreatedKey, Key
@@ -235,6 +235,7 @@ class _People:
         return (await self._client.listed("/approvals", ApprovalShape, session=session, limit=limit))[0]
 
     async def decide(self, session: str, call: str, ruling: Ruling) -> SettledShape:
+        check_ruling(ruling)
         path = f"/approvals/{quote(session, safe='')}/{quote(call, safe='')}"
         return await self._client.post(path, SettledShape, ruling)
 

@@ -30,6 +30,7 @@ __all__ = [
     "answer",
     "answered",
     "approve",
+    "check_ruling",
     "doubts",
     "resolve",
     "resolved",
@@ -113,14 +114,19 @@ async def rule(caller: Caller, session: str, call: str, ruling: Ruling, *, once:
     return await together(caller, session, lambda s, _: ruled(caller, s, call, ruling), once=once)
 
 
-def ruled(caller: Caller, s: Session, call: str, ruling: Ruling) -> ApprovalGiven:
-    """The fact that a ruling is in a session as it stands. Raises as `approve`."""
+def check_ruling(ruling: Ruling) -> None:
+    """Raise InvalidInput for a time that is none, or too long. Who sends it on asks first: JSON has no endless one."""
     if ruling.expires_s is not None and not 0 < ruling.expires_s <= EXPIRES_S_MAX:
         raise InvalidInput(
             "An approval must be good for some time, at most for 100 years. Nothing was recorded; give another time, "
             "or none.",
             param="expires_s",
         )
+
+
+def ruled(caller: Caller, s: Session, call: str, ruling: Ruling) -> ApprovalGiven:
+    """The fact that a ruling is in a session as it stands. Raises as `approve`."""
+    check_ruling(ruling)
     known = _known(s, call)
     if s.turn is not None and s.turn.cancel is not None:
         raise Conflict(

@@ -92,7 +92,7 @@ class DecisionBody(_Body):
 
     decision: Literal["approve", "deny"]
     note: Text = ""
-    expires_s: float | None = Field(default=None, gt=0, le=10**9)
+    expires_s: float | None = Field(default=None, gt=0)
 
 
 class ResolutionBody(_Body):
@@ -115,8 +115,8 @@ class BudgetBody(_Body):
     scope: str = Field(description="session:ID, agent:NAME, user:NAME or project:NAME.")
     unit: Literal["usd_micros", "tokens"]
     limit: int | None = Field(default=None, ge=0, lt=2**62)
-    raise_by: int | None = Field(default=None, gt=0, lt=2**62)
-    raise_to: int | None = Field(default=None, gt=0, lt=2**62)
+    raise_by: int | None = Field(default=None, ge=0, lt=2**62)
+    raise_to: int | None = Field(default=None, ge=0, lt=2**62)
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
