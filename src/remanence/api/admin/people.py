@@ -53,10 +53,8 @@ async def decide_approval(
 ) -> Response:
     """Answer one exact call, in the name of the key: bound to its arguments and its policy, used once."""
     await owned_session(caller, session)
-    ruling, once_only = (
-        Ruling(body.decision, body.note, body.expires_s),
-        once_under(idempotency_key, f"decide:{call}", body),
-    )
+    ruling = Ruling(body.decision, body.note, body.expires_s)
+    once_only = once_under(idempotency_key, f"decide:{call}", body)
     given = await approvals.rule(caller, session, call, ruling, once=once_only)
     return json_answer(SettledShape(session, call, body.decision, caller.actor, given.head))
 
@@ -89,10 +87,8 @@ async def resolve_doubt(
 ) -> Response:
     """Say that it happened (with this result), that it did not and shall run, or give it up."""
     await owned_session(caller, session)
-    resolution, once_only = (
-        Resolution(body.outcome, body.result, body.note),
-        once_under(idempotency_key, f"resolve:{call}", body),
-    )
+    resolution = Resolution(body.outcome, body.result, body.note)
+    once_only = once_under(idempotency_key, f"resolve:{call}", body)
     given = await approvals.resolve(caller, session, call, resolution, once=once_only)
     return json_answer(SettledShape(session, call, body.outcome, caller.actor, given.head))
 
@@ -119,8 +115,7 @@ async def freeze_scope(
     mark = None
     if idempotency_key is not None:
         mark = await mark_under(caller, Key(f"freeze:{idempotency_key}", await digest_of_request(request)))
-        lifted = body.scope not in [hold.scope for hold in await controls.freezes_of(caller)]
-        if mark is None and lifted:  # whoever did it died before it answered
+        if mark is None and not await _stands(caller, body.scope):  # whoever did it died before it answered
             return json_answer(FreezeShape(body.scope, False, caller.actor, "", None, None), status=201)
     hold = await controls.freeze_scope(caller, body.scope, reason=body.reason, mark=mark)
     return json_answer(FreezeShape.of(await _without_strangers(request, caller, hold)), status=201)
@@ -144,6 +139,10 @@ async def _without_strangers(request: Request, caller: Caller, hold: Hold) -> Ho
     principal = await access_of(request.app.state).identify(request.headers.get("authorization"))
     seen = principal.stands_in or await controls.has_scope(caller, f"session:{hold.last_effect[0]}")
     return hold if seen else replace(hold, last_effect=None)
+
+
+async def _stands(caller: Caller, scope: str) -> bool:
+    return any(hold.scope == scope for hold in await controls.freezes_of(caller))
 
 
 def _check(caller: Caller, scope: str) -> None:
