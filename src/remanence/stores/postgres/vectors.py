@@ -34,6 +34,11 @@ FROM unnest($2::text[], $3::text[], $4::integer[], $5::text[]) AS w (project, id
 WHERE v.model = $1 AND v.place = m.place AND v.document = m.document
 """
 
+# Everybody who changes vectors locks the table, then a model, then memories by name, then vectors. Who keeps some, or
+# removes memories, shares the table; who forgets a model's has it alone, because they come by its vectors in no order.
+_SHARE_TABLE = "LOCK TABLE memory_vectors IN ROW EXCLUSIVE MODE"
+_SHUT_TABLE = "LOCK TABLE memory_vectors IN SHARE ROW EXCLUSIVE MODE"
+
 
 class PostgresMemoryVectors:
     """Vectors by the model that made them."""
@@ -55,6 +60,7 @@ class PostgresMemoryVectors:
             await connection.execute(SHARE_PROJECTIONS)
             # First, while nothing of the table is locked: it may add a column.
             copies = bool(vectors) and await make_room(connection, len(vectors[0].vector))
+            await connection.execute(_SHARE_TABLE)
             known = await connection.fetchval("SELECT dimensions FROM memory_models WHERE model = $1", model)
             dimensions: int | None = known if known or not vectors else len(vectors[0].vector)
             stored = [packed(given.vector, dimensions) for given in vectors]
@@ -77,7 +83,7 @@ class PostgresMemoryVectors:
 
     async def forget(self, model: str) -> int:
         async with self._access.transaction("removing vectors") as connection:
-            await connection.execute(SHARE_PROJECTIONS)
+            await connection.execute(f"{SHARE_PROJECTIONS}; {_SHUT_TABLE}")
             await connection.execute("DELETE FROM memory_models WHERE model = $1", model)
             gone = await connection.execute("DELETE FROM memory_vectors WHERE model = $1", model)
         return int(gone.rpartition(" ")[2])

@@ -463,3 +463,23 @@ async def what_happens_at_once_to_the_same_memories_waits_and_is_never_refused(h
         order.shuffle(acts)
         await asyncio.gather(*acts)
         assert list(await db.memories.list(MemoryListing(project="lab", closed=True))) == []
+
+
+@law
+async def vectors_that_are_forgotten_while_they_are_kept_are_there_whole_or_not_at_all(h: Harness) -> None:
+    """Nobody is refused, and a model is complete exactly when no memory misses a vector of it."""
+    db, other = await h.open(), await h.open()
+    order = Random(2)
+    await keep(db.memories, *[note(f"note-{k}", f"tea {k}") for k in range(40)])
+    for number in range(25):
+        await keep(db.memories, *[note(f"old-{number}-{k}", "old", subjects=("shed",)) for k in range(3)])
+        there = await db.memories.list(MemoryListing(project="lab", limit=100))
+        vectors = [MemoryVector("lab", one.id, 1, (1.0, 2.0)) for one in there]
+        await db.memory_vectors.keep("model", vectors)
+        acts: list[Any] = [one.memory_vectors.keep("model", order.sample(vectors, len(there))) for one in (db, other)]
+        acts += [one.memory_vectors.forget("model") for one in (other, db)]
+        acts.append(db.memories.remove(MemorySelector(project="lab", subject="shed")))
+        order.shuffle(acts)
+        await asyncio.gather(*acts)
+        missing = await db.memory_vectors.missing("model", limit=100)
+        assert bool(missing) == ("model" not in await db.memory_vectors.complete())
