@@ -36,7 +36,7 @@ from remanence.commands.versions import newest
 from remanence.core.ledger import usd_to_micros
 from remanence.core.memory.projection import MEMORY
 from remanence.errors import InvalidConfig, InvalidInput, NotFound
-from remanence.models.configuration import ModelConfig
+from remanence.models.configuration import ModelConfig, check_config
 from remanence.models.gateway import Gateway
 from remanence.ports import Budget, Clock, Database, Embedder, Hold, Model, Tool
 from remanence.runtime.clock import SystemClock
@@ -182,7 +182,7 @@ class Remanence:
         worker: bool = True,
         options: Options | None = None,
     ) -> None:
-        _check_arguments(url, agents, models)
+        _check_arguments(url, agents, models, model_configs)
         self.url = url
         self.options = options or Options()
         self.shelf = Shelf(agents, self.options.mcp_hosts)
@@ -411,7 +411,9 @@ class Remanence:
         return await controls.raise_budget(self.caller, scope, unit, by=amount)
 
 
-def _check_arguments(url: object, agents: object, models: Mapping[str, object] | None) -> None:
+def _check_arguments(
+    url: object, agents: object, models: Mapping[str, object] | None, configs: Mapping[str, object] | None
+) -> None:
     """What a type checker would have said, at once and not in the first turn. Raises InvalidConfig."""
     if not isinstance(url, str):
         raise InvalidConfig(f"A database is named by a URL, such as sqlite:///support.db, and this is {url!r:.100}.")
@@ -425,6 +427,8 @@ def _check_arguments(url: object, agents: object, models: Mapping[str, object] |
                 "agents, and aliases to `model_configs`.",
                 param="models",
             )
+    for name, config in (configs or {}).items():
+        check_config(config, f"`model_configs[{name!r}]`")
 
 
 def _projections(caller: Caller) -> list[Projection]:

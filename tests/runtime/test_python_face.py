@@ -14,6 +14,8 @@ from remanence.commands.sessions import Opening
 from remanence.content import Text, ToolCall
 from remanence.errors import InvalidConfig, InvalidInput, ModelError, RemanenceError, TurnFailed
 from remanence.events import Recorded, TurnEnded
+from remanence.models.configuration import ModelConfig
+from remanence.models.prices import Prices
 from remanence.models.scripted import Scripted, last_user_text
 from remanence.ports import ModelReply, ModelRequest
 
@@ -98,6 +100,9 @@ async def test_what_is_no_agent_is_said(tmp_path: Path) -> None:
             await rt.open(PLAIN, user="ada", opening=Opening(user="bob"))
 
 
+DEAR = ModelConfig("m", base_url="http://a/v1", prices=Prices(1.5, 6))  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -107,6 +112,9 @@ async def test_what_is_no_agent_is_said(tmp_path: Path) -> None:
         ({"agents": "plain"}, "`agents` is a list of `Agent"),
         ({"agents": [PLAIN, "plain"]}, "`agents` is a list of `Agent"),
         ({"models": {"m": "scripted"}}, r"`models\['m'\]` is 'scripted', which is no model"),
+        ({"model_configs": {"m": {"base_url": "http://a/v1"}}}, r"`model_configs\['m'\]` is .* `ModelConfig\("),
+        ({"model_configs": {"m": ModelConfig("m", base_url="a:8000/v1")}}, "must begin with http"),
+        ({"model_configs": {"m": DEAR}}, r"`model_configs\['m'\]` cannot be used: .* `prices.input`"),
     ],
 )
 def test_what_a_runtime_cannot_be_made_of_is_said_at_once(arguments: dict[str, Any], says: str) -> None:

@@ -261,3 +261,34 @@ async def test_a_keyed_call_that_cannot_start_again_is_not_said_not_to_have_run(
         assert isinstance(ended, TurnEnded)
         assert len(ended.in_doubt) == 1
         assert not [e for e in events if isinstance(e, ToolResolved)]
+
+
+class Priced(Scripted):
+    """Says what its calls cost, in its own way."""
+
+    def __init__(self, says: Callable[[], Any]) -> None:
+        super().__init__(script)
+        self.says = says
+
+    def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
+        return self.says()
+
+
+@pytest.mark.parametrize(
+    "says",
+    [lambda: 0.5, lambda: "3", lambda: -5, lambda: 10**30, lambda: float("nan"), raises(KeyError("no such model"))],
+)
+async def test_a_price_that_is_none_is_not_known_and_the_session_goes_on(
+    tmp_path: Path, says: Callable[[], Any]
+) -> None:
+    for folder, given in (("handed", {"options": Options(model=Priced(says), times=FAST)}), ("named", {})):
+        (tmp_path / folder).mkdir()
+        kept = {"models": {"scripted": Priced(says)}, "options": Options(times=FAST), **given}
+        async with Remanence(f"sqlite:///{tmp_path}/{folder}/shop.db", **kept) as rt:
+            session = await rt.open(Shop().agent())
+            assert "looked 1" in await session.send(call("look", n=1))
+            await rt.set_budget(f"session:{session.id}", usd="5")
+            await session.submit("hello")
+            paused = await until(session, lambda s: s.pause)
+            assert paused.pause is not None
+            assert "no price is known" in paused.pause.reason

@@ -39,6 +39,7 @@ from remanence.events import Event, ModelCalled, ModelFailed, ModelReplied
 from remanence.models import keepable
 from remanence.models.answering import answer, too_late
 from remanence.models.obedience import disobeyed, held
+from remanence.models.prices import price_of
 from remanence.ports import Charge, Model, ModelReply, ModelRequest, OnDelta, Write
 from remanence.spec import AgentSpec, spec_digest
 
@@ -163,7 +164,7 @@ class Meter:
     def _price(self, request: ModelRequest, usage: Usage, used: str = "") -> int | None:
         """What usage costs in the service tier that was used, as far as it is known, or asked for."""
         tier = used or request.settings.service_tier or ""
-        return self._model.price(request.model, usage, *((tier,) if tier else ()))
+        return price_of(self._model, request.model, usage, tier)
 
     def _worst_price(self, request: ModelRequest, worst: Usage) -> int | None:
         plain = self._price(request, worst)

@@ -32,7 +32,7 @@ from remanence.errors import Conflict, InvalidConfig, StoreFull, no_room, plain_
 from remanence.models.prices import Prices, micros_per_million
 from remanence.models.providers import PROVIDERS
 
-__all__ = ["Api", "ModelConfig", "add_model", "is_address", "parse_models", "table_of", "use_model"]
+__all__ = ["Api", "ModelConfig", "add_model", "check_config", "is_address", "parse_models", "table_of", "use_model"]
 
 Api = Literal["chat", "responses", "anthropic"]
 """The wire format of a server: OpenAI's Chat Completions, OpenAI's Responses, or Anthropic's Messages."""
@@ -95,6 +95,18 @@ def _parse_one(name: str, table: Any) -> ModelConfig:
         words = plain_words(str(error))
         raise InvalidConfig(f"{where} cannot be used: {words}.", param=where) from None
     return _checked(config, where)
+
+
+def check_config(config: object, where: str) -> None:
+    """What no file could say, a program should not either. Raises `InvalidConfig`."""
+    if not isinstance(config, ModelConfig):
+        raise InvalidConfig(f"{where} is {config!r:.100}, and should be a `ModelConfig(...)`.", param="model_configs")
+    try:
+        msgspec.convert(msgspec.to_builtins(config), ModelConfig)
+    except (msgspec.ValidationError, TypeError, ValueError) as error:
+        words = plain_words(str(error))
+        raise InvalidConfig(f"{where} cannot be used: {words}.", param="model_configs") from None
+    _checked(config, where)
 
 
 def _parse_prices(table: Any, where: str) -> dict[str, int]:

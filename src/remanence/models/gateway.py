@@ -26,7 +26,7 @@ from remanence.errors import InvalidConfig, ModelError, NotFound
 from remanence.models.asked import Unfit
 from remanence.models.bridge import Bridge
 from remanence.models.configuration import Api, ModelConfig, is_address
-from remanence.models.prices import context_window, listed_price, priced, tier_price
+from remanence.models.prices import context_window, listed_price, price_of, priced, tier_price
 from remanence.models.providers import PROVIDERS
 from remanence.models.scripted import Scripted, load_script
 from remanence.models.target import Target
@@ -82,7 +82,7 @@ class Gateway:
         made = await found.reply(request, on_delta)
         if made.cost_usd_micros is not None:
             return made
-        return msgspec.structs.replace(made, cost_usd_micros=found.price(request.model, made.usage))
+        return msgspec.structs.replace(made, cost_usd_micros=price_of(found, request.model, made.usage))
 
     def price(self, model: str, usage: Usage, tier: str = "") -> int | None:
         """What this usage costs in micro-USD (rounded up), or None when no price is known, or no such model."""
@@ -90,7 +90,7 @@ class Gateway:
             found = self.resolve(model)
         except (NotFound, InvalidConfig):
             return None
-        return _price(found, usage, tier) if isinstance(found, Target) else found.price(model, usage)
+        return _price(found, usage, tier) if isinstance(found, Target) else price_of(found, model, usage)
 
     async def unfit(self, model: str, settings: ModelSettings, tools: Sequence[ToolSpec]) -> Unfit | None:
         """Why `model` cannot do what these settings ask, where that is known before it is asked. Sends nothing."""

@@ -10,11 +10,24 @@ import decimal
 from typing import Any
 
 import msgspec
+import structlog
 
-from remanence.content import Usage
+from remanence.content import Usage, is_amount
 from remanence.errors import InvalidConfig
+from remanence.ports import Model
 
-__all__ = ["NOT_DEARER", "Prices", "context_window", "listed_price", "micros_per_million", "priced", "tier_price"]
+__all__ = [
+    "NOT_DEARER",
+    "Prices",
+    "context_window",
+    "listed_price",
+    "micros_per_million",
+    "price_of",
+    "priced",
+    "tier_price",
+]
+
+log = structlog.get_logger("remanence.models")
 
 _MILLION = 1_000_000
 NOT_DEARER = ("", "auto", "default", "standard", "flex")
@@ -65,6 +78,22 @@ def priced(prices: Prices, usage: Usage) -> int:
         + usage.output_tokens * prices.output
     )
     return -(-total // _MILLION)
+
+
+def price_of(model: Model, name: str, usage: Usage, tier: str = "") -> int | None:
+    """What a model says that this usage costs in micro-USD; None when it does not know, or says nothing that counts.
+
+    A model may be code of others. Without a price a session goes on, unless there is a budget in money to keep.
+    """
+    try:
+        price: object = model.price(name, usage, *((tier,) if tier else ()))
+    except Exception:
+        log.exception("a model's price could not be asked for; none is known", model=name)
+        return None
+    if price is None or is_amount(price):
+        return price
+    log.warning("a model's price is no whole number of micro-USD; none is known", model=name, price=repr(price)[:100])
+    return None
 
 
 def tier_price(plain: int | None, tier: str) -> int | None:

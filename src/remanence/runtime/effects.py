@@ -34,6 +34,7 @@ from remanence.events import (
 from remanence.models import keepable
 from remanence.models.answering import answer, too_late
 from remanence.models.obedience import disobeyed, held
+from remanence.models.prices import price_of
 from remanence.patience import STOP_GRACE_S, StillRunning, within
 from remanence.ports import Delta, DeltaKind, ModelReply, ModelRequest, OnDelta, Tool, ToolCallContext, ToolOutcome
 from remanence.runtime.compacting import SUMMARY_TOKENS
@@ -211,7 +212,7 @@ def _streamer(services: Services, session: str, called: ModelCalled, streamed: l
 
 def _cost(services: Services, model: str, reply: ModelReply, settings: ModelSettings) -> int | None:
     tier = reply.service_tier or settings.service_tier or ""
-    return services.model.price(model, reply.usage, *((tier,) if tier else ()))
+    return price_of(services.model, model, reply.usage, tier)
 
 
 def _replied(services: Services, called: ModelCalled, reply: ModelReply, settings: ModelSettings) -> ModelReplied:

@@ -28,6 +28,7 @@ from remanence.events import (
     ToolReturned,
     ToolStarted,
 )
+from remanence.models.prices import price_of
 from remanence.ports import Charge, Lease, Model
 from remanence.spec import AgentSpec
 
@@ -130,11 +131,10 @@ class Round:
 
 def worst_price(model: Model, name: str, worst: Usage, tier: str = "") -> int | None:
     """The most this usage can cost: writing a prompt into a provider's cache may cost more than reading it plainly."""
-    more = (tier,) if tier else ()
-    plain = model.price(name, worst, *more)
+    plain = price_of(model, name, worst, tier)
     if plain is None:
         return None
-    return max(plain, model.price(name, replace(worst, cache_write_tokens=worst.input_tokens), *more) or 0)
+    return max(plain, price_of(model, name, replace(worst, cache_write_tokens=worst.input_tokens), tier) or 0)
 
 
 _CompactionEvent = CompactionBegun | ContextCompacted | CompactionFailed
