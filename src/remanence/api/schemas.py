@@ -47,21 +47,21 @@ class Declared(NamedTuple):
     error: type[InvalidInput] = InvalidParameters
 
 
-class _Place(NamedTuple):
-    """A step into a schema; written out only when there is something to say about it."""
+_Place = tuple["_Place", str | int] | None
+"""The steps into a schema, the last one first; written out only when there is something to say about it."""
 
-    before: _Place | None
-    step: str | int
 
-    def __str__(self) -> str:
-        before, step = "" if self.before is None else str(self.before), self.step
-        return f"{before}[{step}]" if isinstance(step, int) else f"{before}.{step}"
+def _path(place: _Place) -> str:
+    if place is None:
+        return ""
+    before, step = place
+    return f"{_path(before)}[{step}]" if isinstance(step, int) else f"{_path(before)}.{step}"
 
 
 class _Wrong(Exception):
     """What is wrong, and where."""
 
-    def __init__(self, place: _Place | None, words: str) -> None:
+    def __init__(self, place: _Place, words: str) -> None:
         super().__init__(words)
         self.place = place
         self.words = words
@@ -74,7 +74,7 @@ def check_schemas(declared: list[Declared]) -> None:
         try:
             left = _check(one, left)
         except _Wrong as wrong:
-            path = f"{one.path}{wrong.place or ''}"
+            path = f"{one.path}{_path(wrong.place)}"
             path = path if len(path) <= PATH_MAX else f"{path[:PATH_MAX]}..."
             raise one.error(f"{path}: {wrong.words}. Nothing was written.", param=path) from None
 
@@ -84,7 +84,7 @@ def _check(declared: Declared, left: int) -> int:
     root, moved, references = declared.schema, False, list[tuple[_Place, str]]()
     if declared.strict:
         _check_root(root)
-    pending: list[tuple[_Place | None, Any]] = [(None, root)]
+    pending: list[tuple[_Place, Any]] = [(None, root)]
     while pending:
         place, schema = pending.pop()
         left -= 1
@@ -96,15 +96,16 @@ def _check(declared: Declared, left: int) -> int:
             raise _Wrong(place, "a schema is expected: an object, true or false")
         known = cast("dict[str, Any]", schema)
         for word, value in known.items():
-            if word in _FORMS and (wrong := _FORMS[word](value)):
-                raise _Wrong(_Place(place, word), wrong)
-            if word in _HOLDERS:
-                pending += islice(_HOLDERS[word](_Place(place, word), value), left + 1)
+            if word in _FORMS:
+                if wrong := _FORMS[word](value):
+                    raise _Wrong((place, word), wrong)
+            elif word in _HOLDERS:
+                pending += islice(_HOLDERS[word]((place, word), value), left + 1)
         if declared.strict:
             _check_strict(known, place)
         moved = moved or (place is not None and ("$id" in known or "id" in known))
         if "$ref" in known:
-            references.append((_Place(place, "$ref"), known["$ref"]))
+            references.append(((place, "$ref"), known["$ref"]))
     if not moved:  # what names itself is what its references start from
         _check_references(references, root)
     return left
@@ -149,6 +150,8 @@ def _names_by_name(value: Any) -> str | None:
 
 
 def _type(value: Any) -> str | None:
+    if isinstance(value, str) and value in _TYPES:
+        return None
     names = cast("list[Any]", value) if isinstance(value, list) else [value]
     odd = [name for name in names if name not in _TYPES]
     if odd or not names:
@@ -192,7 +195,7 @@ def _one(place: _Place, value: Any) -> _Inner:
 def _some(place: _Place, value: Any) -> _Inner:
     if not isinstance(value, list) or not value:
         raise _Wrong(place, "a list of schemas is expected, of one at least")
-    yield from ((_Place(place, number), schema) for number, schema in enumerate(cast("list[Any]", value)))
+    yield from (((place, number), schema) for number, schema in enumerate(cast("list[Any]", value)))
 
 
 def _one_or_some(place: _Place, value: Any) -> _Inner:
@@ -202,7 +205,7 @@ def _one_or_some(place: _Place, value: Any) -> _Inner:
 def _named(place: _Place, value: Any) -> _Inner:
     if not isinstance(value, dict):
         raise _Wrong(place, "an object of schemas is expected")
-    yield from ((_Place(place, name), schema) for name, schema in cast("dict[str, Any]", value).items())
+    yield from (((place, name), schema) for name, schema in cast("dict[str, Any]", value).items())
 
 
 def _dependencies(place: _Place, value: Any) -> _Inner:
@@ -248,20 +251,20 @@ def _leads_somewhere(reference: str, root: Mapping[str, Any]) -> bool:
 
 def _check_root(schema: Mapping[str, Any]) -> None:
     if "anyOf" in schema:
-        raise _Wrong(_Place(None, "anyOf"), "with `strict` the whole is one object, not one of several things")
+        raise _Wrong((None, "anyOf"), "with `strict` the whole is one object, not one of several things")
     if "$ref" not in schema and schema.get("type") != "object":
-        raise _Wrong(_Place(None, "type"), "with `strict` the whole is an object: it has to be 'object'")
+        raise _Wrong((None, "type"), "with `strict` the whole is an object: it has to be 'object'")
 
 
-def _check_strict(schema: dict[str, Any], place: _Place | None) -> None:
+def _check_strict(schema: dict[str, Any], place: _Place) -> None:
     kinds = schema.get("type")
     properties: dict[str, Any] = schema.get("properties", {})
     if not properties and kinds != "object" and not (isinstance(kinds, list) and "object" in kinds):
         return
     if schema.get("additionalProperties") is not False:
-        raise _Wrong(_Place(place, "additionalProperties"), "with `strict` it has to be there, and to be false")
+        raise _Wrong((place, "additionalProperties"), "with `strict` it has to be there, and to be false")
     required = set(cast("list[str]", schema.get("required", ())))
     missing = next((name for name in properties if name not in required), None)
     if missing is not None:
         words = f"with `strict` it has to name every property; {missing[:60]!r} is not there"
-        raise _Wrong(_Place(place, "required"), words)
+        raise _Wrong((place, "required"), words)
