@@ -6,19 +6,24 @@ import asyncio
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tests.runtime.shop import Shop, call, runtime
 
+from remanence import Remanence
 from remanence.app import open_database
 from remanence.commands.caller import Caller
+from remanence.commands.search import catch_up
 from remanence.commands.sessions import Opening
 from remanence.commands.transfer import verify_session
-from remanence.errors import InvalidConfig, RemanenceError, StoreCorrupt
+from remanence.commands.usage import usage
+from remanence.errors import InvalidConfig, NotFound, RemanenceError, StoreCorrupt
 from remanence.events import ToolReturned
-from remanence.ports import Database, RawRecord, SessionQuery
+from remanence.ports import Database, RawRecord, SessionQuery, UsageQuery
 from remanence.runtime.clock import SystemClock
 from remanence.runtime.live import Hub
 
@@ -195,3 +200,52 @@ async def test_a_blob_is_what_its_name_says_or_is_not_handed_out(tmp_path: Path)
             await (await rt.get(said.id)).history()
         for session in (result, said):
             assert not (await verify_session(rt.caller, session.id)).intact
+
+
+# --- what is made from journals ---------------------------------------------------------------------------------------
+
+
+def cut(path: Path) -> None:
+    """The last records of `two` are gone, and `three` cannot be found by its name any more."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "DELETE FROM records WHERE place > ((SELECT id FROM sessions WHERE name = 'two') << 32 | 5) "
+            "AND place < (((SELECT id FROM sessions WHERE name = 'two') + 1) << 32)"
+        )
+    content = path.read_bytes()
+    for at in (at for at in range(len(content)) if content.startswith(b"three", at)):
+        flip(path, at + 4, 1)
+        with closing(sqlite3.connect(path)) as connection:
+            if ("thred",) in connection.execute("SELECT name FROM sessions NOT INDEXED").fetchall():
+                return
+        flip(path, at + 4, 1)
+    raise AssertionError("the name stands nowhere")
+
+
+async def test_sums_words_and_memories_leave_out_what_cannot_be_read(
+    written: tuple[Path, dict[str, list[RawRecord]]], tmp_path: Path
+) -> None:
+    """A journal whose end is missing, and one whose name is damaged: the others are counted, found and remembered."""
+    path = tmp_path / "shop.db"
+    await asyncio.to_thread(shutil.copy, written[0], path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for view in ("cursors", "usage_hours", "usage_days", "search_words"):
+            connection.execute(f"DELETE FROM {view}")
+    await asyncio.to_thread(cut, path)
+    async with Remanence(f"sqlite:///{path}", worker=False) as rt:
+        rows, unread = await usage(rt.caller, UsageQuery(by=("session",)))
+        assert {row.key[0] for row in rows if row.calls > 1} == {"one"}
+        assert {"two"} <= set(unread) <= {"two", "three", "thred"}
+        assert await catch_up(rt.caller, within_s=30) == 0
+        with pytest.raises((StoreCorrupt, NotFound)) as caught:
+            await asyncio.wait_for(rt.memory.rebuild(), 30)
+        assert "report it" not in caught.value.message
+    ran = await asyncio.to_thread(verified, path)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("1 session of 3 as written.\n")
+    assert "it is listed, and cannot be found by its name" in ran.stderr
+
+
+def verified(path: Path) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "remanence", "sessions", "verify", "--all", "--database", f"sqlite:///{path}"]
+    return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)

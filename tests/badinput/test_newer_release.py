@@ -52,6 +52,8 @@ async def test_an_event_of_a_newer_release(tmp_path: Path) -> None:
         assert rt.worker.alive
         found = await verify_session(rt.caller, "tomorrow")
         assert (found.intact, found.head) == (True, head)
+        assert "an event of kind 'DreamDreamt', which this release does not know" in found.unread
+        assert not (await verify_session(rt.caller, "today")).unread
         assert (await export_session(rt.caller, "tomorrow", tmp_path / "s.zip")).records == head
     rows = await raw_kinds(tmp_path / "shop.db")
     assert rows[-2:] == ["DreamDreamt", "InputReceived"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import click
@@ -12,7 +13,8 @@ import click
 from remanence.cli.command import Command, Format, Invocation, asynchronous, leave, spelled
 from remanence.cli.output import counted, note, say, show, stdout, table
 from remanence.commands.transfer import Exported, Imported
-from remanence.commands.verification import Verification
+from remanence.commands.verification import Fault, Verification
+from remanence.errors import NotFound
 
 __all__ = ["export", "import_", "verify"]
 
@@ -93,10 +95,19 @@ async def verify(call: Invocation, sessions: tuple[str, ...], *, everything: boo
         look = reach.moving.mend if mend else reach.moving.verify
         if everything:
             # Whatever a session inherits is verified where it was written.
-            found += [await look(name, inherited=False) async for name in reach.moving.every()]
+            found += [await _listed(look, name) async for name in reach.moving.every()]
         found += [await look(await session_called(reach, name)) for name in sessions]
     show(found, output, lambda: _print_verified(found, spelled("sessions", "verify", *(sessions or ["--all"]))))
     leave(0 if all(result.sound for result in found) else 1)
+
+
+async def _listed(look: Callable[..., Awaitable[Verification]], name: str) -> Verification:
+    """What becomes of a session that a list names: to find none of that name is damage, and no reason to end."""
+    try:
+        return await look(name, inherited=False)
+    except NotFound:
+        what = "it is listed, and cannot be found by its name: its row is damaged, or the index of the names"
+        return Verification(name, 0, 0, 0, 0, 0, "", 1, Fault(name, 1, what))
 
 
 def _print_verified(found: list[Verification], command: str) -> None:
@@ -119,6 +130,8 @@ def _print_verified(found: list[Verification], command: str) -> None:
     for result in found:
         if result.fault is not None:
             note(f"{result.fault.session}, record {result.fault.position}: {result.fault.what}")
+        if result.unread:
+            note(f"{result.session}, {result.unread}")
         for wrong in result.wrong_snapshots:
             note(f"{wrong.session}, snapshot at record {wrong.position}: {wrong.what}")
     _print_mending(found, command)

@@ -20,7 +20,7 @@ from remanence import screens
 from remanence.commands.caller import Caller
 from remanence.content import File, Part, Text, ToolCall, ToolResult
 from remanence.core.words import excerpt, wanted, words_of
-from remanence.errors import StoreCorrupt, StoreReadOnly, UnknownEvent
+from remanence.errors import NotFound, StoreCorrupt, StoreReadOnly, UnknownEvent
 from remanence.events import (
     ApprovalGiven,
     CancelAsked,
@@ -44,6 +44,7 @@ from remanence.events import (
 )
 from remanence.ports import Cursor, Reading, SessionQuery, SessionRow
 from remanence.screens import SCREENS, Hit, Search, Seen
+from remanence.stores.refusals import records_missing
 
 __all__ = ["Found", "Searched", "asked", "catch_up", "project", "search", "seen_in", "shown", "text_in"]
 
@@ -126,7 +127,7 @@ async def catch_up(caller: Caller, *, within_s: float) -> int:
 async def _tried(caller: Caller, cursor: Cursor) -> bool:
     try:
         await project(caller, cursor)
-    except (StoreCorrupt, StoreReadOnly, UnknownEvent):
+    except (NotFound, StoreCorrupt, StoreReadOnly, UnknownEvent):
         return False
     return True
 
@@ -141,6 +142,8 @@ async def project(caller: Caller, cursor: Cursor, read: Reading | None = None) -
     while after < cursor.head:
         limit = min(_RECORDS, cursor.head - after)
         records = await read(cursor.session, after=after, limit=limit)
+        if not records:
+            raise records_missing(cursor.session, after, cursor.head)
         upto = records[-1].position
         await caller.database.screens.record(Cursor(cursor.session, after, upto), seen_in(records))
         after = upto

@@ -48,6 +48,8 @@ class SnapshotCheck:
         self.wrong: list[WrongSnapshot] = []
         self._database = database
         self._state: Session | None = None
+        self.unread = ""
+        """What a newer release wrote, in words: it is whole, and nothing can be said of what follows from it."""
         self._readable = True
         self._coming: list[tuple[int, bytes]] = []
         self._asked: tuple[str, int] = ("", 0)
@@ -66,7 +68,9 @@ class SnapshotCheck:
             s = s if s.id == session else msgspec.structs.replace(s, id=session)
             try:
                 event = decode_event(row.payload)
-            except (StoreCorrupt, UnknownEvent):
+            except (StoreCorrupt, UnknownEvent) as error:
+                if isinstance(error, UnknownEvent):
+                    self.unread = f"record {row.position}: {error.message}"
                 self.give_up()  # of what follows nothing can be said here
                 return
             redacted = row.payload_digest is not None

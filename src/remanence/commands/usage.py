@@ -15,9 +15,10 @@ from collections.abc import Sequence
 
 from remanence.commands.caller import Caller
 from remanence.content import Usage
-from remanence.errors import StoreCorrupt, StoreReadOnly, UnknownEvent
+from remanence.errors import NotFound, StoreCorrupt, StoreReadOnly, UnknownEvent
 from remanence.events import CompactionFailed, ContextCompacted, ModelCalled, ModelFailed, ModelReplied, Recorded
 from remanence.ports import Cursor, Reading, Summary, UsageQuery, UsageRow
+from remanence.stores.refusals import records_missing
 from remanence.stores.usage_rows import day_of, hour_of
 
 __all__ = ["USAGE", "bring_up_to_date", "project", "usage"]
@@ -93,7 +94,7 @@ async def bring_up_to_date(caller: Caller, late: Late | None = None) -> list[str
 async def _tried(caller: Caller, cursor: Cursor, late: Late | None) -> bool:
     try:
         await project(caller, cursor, late=late)
-    except (StoreCorrupt, UnknownEvent):
+    except (NotFound, StoreCorrupt, UnknownEvent):  # a row under a damaged name is not found by it
         return False
     return True
 
@@ -117,6 +118,8 @@ async def project(caller: Caller, cursor: Cursor, read: Reading | None = None, *
             entry = await _entry(caller, record, summary, called)
             if entry is not None:
                 entries.append(entry)
+        if not records:
+            raise records_missing(cursor.session, after, cursor.head)
         upto = records[-1].position
         try:
             await database.views.record_usage(Cursor(cursor.session, after, upto), entries)

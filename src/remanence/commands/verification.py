@@ -41,7 +41,8 @@ class Verification(msgspec.Struct, frozen=True):
     and nobody can rewrite the journal unseen. `faults` counts what is wrong, `fault` is the first.
 
     `snapshots` were compared with what the records say (when these are whole); `wrong_snapshots` are those to drop, or
-    that were `dropped`: the journal holds all that they should say."""
+    that were `dropped`: the journal holds all that they should say. `unread` says what of an intact journal this
+    release cannot read, because a newer one wrote it."""
 
     session: str
     records: int
@@ -55,6 +56,7 @@ class Verification(msgspec.Struct, frozen=True):
     snapshots: int = 0
     wrong_snapshots: tuple[WrongSnapshot, ...] = ()
     dropped: bool = False
+    unread: str = ""
 
     @property
     def intact(self) -> bool:
@@ -179,6 +181,7 @@ class _Reading:
             faults=len(self.flaws),
             snapshots=0 if self.flaws else self.snapshots.count,
             wrong_snapshots=() if self.flaws else tuple(self.snapshots.wrong),
+            unread="" if self.flaws else self.snapshots.unread,
             fault=await self._fault(min(self.flaws, key=lambda flaw: flaw.position)) if self.flaws else None,
         )
 

@@ -27,6 +27,7 @@ __all__ = [
     "no_memory",
     "no_session",
     "no_version",
+    "records_missing",
     "redacted_meanwhile",
     "released_unseen",
     "session_exists",
@@ -126,6 +127,13 @@ def content_missing(session: str, position: int) -> StoreCorrupt:
     return StoreCorrupt(
         f"The content of record {position} of session {session!r} is missing from the blobs. The rest was left as it "
         "is; run `remanence sessions verify` to find the extent, and restore from a backup."
+    )
+
+
+def records_missing(session: str, after: int, head: int) -> StoreCorrupt:
+    return StoreCorrupt(
+        f"Of session {session!r} the records after {after} cannot be found, and its row knows of {head}. The rest was "
+        "left as it is; run `remanence sessions verify` to find the extent, and restore from a backup."
     )
 
 
