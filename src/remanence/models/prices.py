@@ -7,14 +7,16 @@ said (None), never guessed, because a budget that counts a guess as money would 
 from __future__ import annotations
 
 import decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 
 from remanence.content import Usage, is_amount
 from remanence.errors import InvalidConfig
 from remanence.ports import Model
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
 
 __all__ = [
     "NOT_DEARER",
@@ -27,7 +29,6 @@ __all__ = [
     "tier_price",
 ]
 
-log = structlog.get_logger("remanence.models")
 
 _MILLION = 1_000_000
 NOT_DEARER = ("", "auto", "default", "standard", "flex")
@@ -88,11 +89,13 @@ def price_of(model: Model, name: str, usage: Usage, tier: str = "") -> int | Non
     try:
         price: object = model.price(name, usage, *((tier,) if tier else ()))
     except Exception:
-        log.exception("a model's price could not be asked for; none is known", model=name)
+        _log().exception("a model's price could not be asked for; none is known", model=name)
         return None
     if price is None or is_amount(price):
         return price
-    log.warning("a model's price is no whole number of micro-USD; none is known", model=name, price=repr(price)[:100])
+    _log().warning(
+        "a model's price is no whole number of micro-USD; none is known", model=name, price=repr(price)[:100]
+    )
     return None
 
 
@@ -145,3 +148,9 @@ def context_window(provider: str, model: str) -> int | None:
     except LookupError:
         return None
     return info.context_window
+
+
+def _log() -> FilteringBoundLogger:
+    import structlog  # with what it loads itself: the help of a command, which comes by here, needs none of it
+
+    return structlog.get_logger("remanence.models")
