@@ -35,7 +35,8 @@ async def within(work: Coroutine[Any, Any, T], timeout_s: float, grace_s: float,
     """What `work` returns or raises, when it does so in time. Cancelled or out of time it has `grace_s` seconds to
     stop; what it returns then counts. `name` is for the log.
 
-    Raises TimeoutError when it stopped, StillRunning when it did not; CancelledError when the caller was cancelled.
+    Raises TimeoutError when it stopped, StillRunning when it did not; CancelledError when the caller was cancelled;
+    RuntimeError for what `work` raises that is no `Exception`.
     """
     task = asyncio.get_running_loop().create_task(work, name=name or None)
     waiter, timer = _watch(task, timeout_s)
@@ -44,7 +45,7 @@ async def within(work: Coroutine[Any, Any, T], timeout_s: float, grace_s: float,
     except asyncio.CancelledError:
         if not await _stops(task, grace_s) or task.cancelled():
             raise
-        return task.result()
+        return _result(task)
     finally:
         timer.cancel()
     if not task.done():
@@ -52,7 +53,16 @@ async def within(work: Coroutine[Any, Any, T], timeout_s: float, grace_s: float,
             raise StillRunning
         if task.cancelled():
             raise TimeoutError
-    return task.result()
+    return _result(task)
+
+
+def _result(task: asyncio.Task[T]) -> T:
+    """What came of it. An error that passes for no `Exception` (a library in Rust that panicked, a generator that was
+    closed) is one like any other to whoever waits here, and would be none to those who catch errors further on."""
+    error = None if task.cancelled() else task.exception()
+    if error is None or isinstance(error, Exception | KeyboardInterrupt | asyncio.CancelledError):
+        return task.result()
+    raise RuntimeError(f"{type(error).__name__}: {error}") from error
 
 
 async def _stops(task: asyncio.Task[Any], grace_s: float) -> bool:

@@ -25,6 +25,10 @@ from remanence.spec import Limits, Replay, ToolSpec
 SAID = (Text("Hello."),)
 
 
+class Panic(BaseException):
+    """As libraries written in Rust raise it: no `Exception`."""
+
+
 def raises(error: BaseException) -> Callable[[], Any]:
     def answer() -> Any:
         raise error
@@ -58,6 +62,9 @@ class Strange(Scripted):
         (raises(ModelError("later", kind="rate_limited", retry_after_s="soon")), "later"),  # pyright: ignore[reportArgumentType]
         (raises(ModelError("x" * 100_000, kind="content")), "[cut]"),
         (raises(BaseExceptionGroup("all at once", [asyncio.CancelledError()])), "all at once"),
+        (raises(Panic("index out of bounds")), "Panic: index out of bounds"),
+        (raises(GeneratorExit("closed")), "GeneratorExit: closed"),
+        (lambda: ModelReply((ToolCall("", "look", "{}"),) * 1_001, Usage(5, 5)), "1,001 calls at once"),
         (raises(SystemExit(3)), "SystemExit: 3"),
     ],
 )
@@ -170,6 +177,7 @@ async def test_what_reconcile_found_and_nobody_can_keep_stays_in_doubt(tmp_path:
     [
         (lambda: None, "returned a NoneType"),
         (lambda: "paid", "returned a str"),
+        (raises(Panic("index out of bounds")), "Panic: index out of bounds"),
         (raises(EffectInDoubt("half \ud800 a character")), "half ? a character"),
     ],
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from remanence.content import Usage, is_amount
+from remanence.content import ToolCall, Usage, is_amount
 from remanence.errors import plain_words
 from remanence.events import Event, encode_readable
 from remanence.ports import ModelReply
@@ -16,6 +16,8 @@ from remanence.ports import ModelReply
 __all__ = ["no_reply", "seconds", "unfit", "words"]
 
 WORDS_MAX = 4_000
+CALLS_MAX = 1_000
+"""What a session does with the calls of one reply takes the square of their number: others would wait for seconds."""
 
 
 def unfit(event: Event) -> str:
@@ -45,6 +47,9 @@ def no_reply(reply: object) -> str:
         return f"it is a {type(reply).__name__}"
     if not isinstance(cast("object", reply.parts), tuple | list):
         return f"its parts are a {type(reply.parts).__name__}"
+    calls = sum(isinstance(part, ToolCall) for part in reply.parts)
+    if calls > CALLS_MAX:
+        return f"it makes {calls:,} calls at once, and {CALLS_MAX:,} are the most"
     usage, cost = cast("object", reply.usage), cast("object", reply.cost_usd_micros)
     if not isinstance(usage, Usage):
         return f"its usage is a {type(usage).__name__}"
