@@ -133,6 +133,43 @@ def test_what_is_good_for_too_long_is_refused_in_the_same_words(project: Path, c
     assert (ran.code, "at most for 100 years. Nothing was made" in ran.err) == (2, True), ran.err
 
 
+LONG = "x" * 10_001
+TOO_MUCH: list[tuple[str, ...]] = [
+    ("approvals", "approve", "last", "--yes", "--note", LONG),
+    ("doubts", "resolve", "last", "--give-up", "--note", LONG),
+    ("sessions", "freeze", "last", "--reason", LONG),
+    ("sessions", "freeze", "--all", "--reason", LONG),
+    ("sessions", "cancel", "last", "--reason", LONG),
+    ("sessions", "fork", "last", "--title", LONG),
+    ("sessions", "list", "--search", LONG),
+    ("memory", "hold", "project", "--reason", ""),
+    ("memory", "erase", "session", "last", "--yes", "--reason", ""),
+    ("memory", "forget", "mem_1", "--reason", LONG),
+    ("memory", "search", LONG),
+]
+
+
+@pytest.mark.parametrize("args", TOO_MUCH, ids=lambda args: " ".join(args)[:30])
+def test_a_text_of_the_wrong_length_is_refused_with_and_without_a_server(
+    project: Path, cli: Run, args: tuple[str, ...]
+) -> None:
+    session = begun(cli, BIG_REFUND, 5)
+    ran = cli(*args)
+    assert ran.code == 2
+    assert "It has" in ran.err
+    assert "characters, and must have at" in ran.err
+    (row,) = cli("sessions", "list", "-o", "json").json
+    assert (row["session"], row["status"]) == (session, "waiting")
+
+
+def test_an_empty_text_of_a_memory_is_refused_in_the_same_words(project: Path, cli: Run) -> None:
+    kept = cli("memory", "keep", "Ann is left-handed", "--scope", "project", "-o", "json").json["memory"]
+    ran = cli("memory", "edit", kept, "")
+    assert (ran.code, "to withdraw a memory, forget it" in ran.err) == (2, True), ran.err
+    ran = cli("memory", "keep", "x" * 17_000, "--scope", "project")
+    assert (ran.code, "The text has 17,000 bytes" in ran.err) == (2, True), ran.err
+
+
 def test_only_those_who_are_named_may_answer(project: Path, cli: Run) -> None:
     text = (project / "agent.py").read_text()
     (project / "agent.py").write_text(text.replace('"cents > 5000"', '"cents > 5000", approvers=["eve"]'))

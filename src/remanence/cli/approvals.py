@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import click
 
-from remanence.cli.command import Format, Group, Invocation, Number, Whole, asynchronous, leave, spelled
+from remanence.cli.command import REMARK, Format, Group, Invocation, Number, Whole, asynchronous, leave, spelled
 from remanence.cli.lines import call_words, question_words
 from remanence.cli.output import bold, clean, facts, moment, note, say, show, table
 from remanence.commands.approvals import Ruling
@@ -104,7 +104,7 @@ class AnswerOptions(TypedDict, total=False):
 @approvals.command("approve", shape=SettledShape)
 @click.argument("session", metavar="ID")
 @click.argument("called", metavar="[CALL]", required=False)
-@click.option("--note", "--reason", "note", default="", help="A remark; it is journaled.")
+@click.option("--note", "--reason", "note", type=REMARK, default="", help="A remark; it is journaled.")
 @click.option(
     "--expires-s",
     type=Number(0, min_open=True),
@@ -124,7 +124,7 @@ async def approve(call: Invocation, session: str, called: str | None, **options:
 @approvals.command("deny", shape=SettledShape)
 @click.argument("session", metavar="ID")
 @click.argument("called", metavar="[CALL]", required=False)
-@click.option("--note", "--reason", "note", default="", help="Why; the agent reads it.")
+@click.option("--note", "--reason", "note", type=REMARK, default="", help="Why; the agent reads it.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask back when CALL is left out.")
 @asynchronous
 async def deny(call: Invocation, session: str, called: str | None, **options: Unpack[AnswerOptions]) -> None:

@@ -16,7 +16,7 @@ import click
 
 from remanence.cli.answering import Desk, answered
 from remanence.cli.background import Background
-from remanence.cli.command import Command, Invocation, as_text, leave, spelled
+from remanence.cli.command import REMARK, Command, Invocation, as_text, leave, spelled
 from remanence.cli.output import bold, dim, facts, note, say, usd
 from remanence.cli.talking import FINISHING, INTERRUPTED, Ended, View, exit_code_of, say_rest, speak, until_done
 from remanence.cli.watching import Watch
@@ -50,7 +50,7 @@ class ChatOptions(TypedDict):
 @click.argument("agent", required=False)
 @click.option("--session", metavar="ID", help="Go on with this session (or `last`) instead of a new one.")
 @click.option("--user", metavar="NAME", help="Whom the new session is for. Default: you.")
-@click.option("--title", default="", help="A title for the new session.")
+@click.option("--title", type=REMARK, default="", help="A title for the new session.")
 @click.option("--worker/--no-worker", default=True, show_default=True, help="Do the session's work, or only talk.")
 @click.pass_obj
 def chat(call: Invocation, agent: str | None, **options: Unpack[ChatOptions]) -> None:

@@ -32,7 +32,9 @@ __all__ = [
     "Group",
     "Invocation",
     "Number",
+    "REMARK",
     "Whole",
+    "Words",
     "asynchronous",
     "leave",
     "person",
@@ -53,6 +55,27 @@ class Number(click.FloatRange):
     """A number in a range, called that in errors."""
 
     name = "number"
+
+
+class Words(click.ParamType[str]):
+    """A text of so many characters, as the server takes it: without one, no more and no less is taken."""
+
+    name = "text"
+
+    def __init__(self, longest: int, *, shortest: int = 0) -> None:
+        self._longest = longest
+        self._shortest = shortest
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Fails with how long it is, and may be."""
+        if not self._shortest <= len(value) <= self._longest:
+            takes = f"at most {self._longest:,}" if len(value) > self._longest else f"at least {self._shortest}"
+            self.fail(f"It has {len(value):,} characters, and must have {takes}.", param, ctx)
+        return value
+
+
+REMARK = Words(10_000)
+"""A title, or what a person says about what they did."""
 
 
 @dataclass

@@ -6,7 +6,7 @@ from typing import Literal, TypedDict, Unpack
 
 import click
 
-from remanence.cli.command import Format, Group, Invocation, asynchronous, spelled
+from remanence.cli.command import REMARK, Format, Group, Invocation, asynchronous, spelled
 from remanence.cli.output import counted, moment, note, say, show, table
 from remanence.commands.approvals import Resolution
 from remanence.commands.shapes import DoubtShape, SettledShape
@@ -71,7 +71,7 @@ class ResolveOptions(TypedDict):
 @click.option("--happened", metavar="RESULT", help="It happened; RESULT is what the agent reads as its outcome.")
 @click.option("--run-again", is_flag=True, help="It did not happen: run it, under the same key.")
 @click.option("--give-up", is_flag=True, help="Nobody can tell; the agent is told so.")
-@click.option("--note", default="", help="A remark; it is journaled.")
+@click.option("--note", type=REMARK, default="", help="A remark; it is journaled.")
 @asynchronous
 async def resolve(call: Invocation, session: str, called: str | None, **options: Unpack[ResolveOptions]) -> None:
     """Say what became of an effect. CALL can be left out when only one of the session is in doubt."""

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, Unpack
 import click
 import msgspec
 
-from remanence.cli.command import Command, Format, Invocation, asynchronous, leave, spelled
+from remanence.cli.command import Command, Format, Invocation, Words, asynchronous, leave, spelled
 from remanence.cli.output import counted, moment, note, say, show, sure, table
 from remanence.commands.erasure import LegalHold
 from remanence.commands.proof import Check
@@ -17,7 +17,13 @@ from remanence.commands.receipts import Receipt, What, read_receipt
 
 __all__ = ["erase", "hold", "holds", "receipts", "redact", "unhold", "verify_erasure"]
 
-_REASON = click.option("--reason", required=True, metavar="TEXT", help="Why. It stays in the journal and the receipt.")
+_REASON = click.option(
+    "--reason",
+    type=Words(1_000, shortest=1),
+    required=True,
+    metavar="TEXT",
+    help="Why. It stays in the journal and the receipt.",
+)
 
 
 class Order(TypedDict):

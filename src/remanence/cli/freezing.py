@@ -6,7 +6,7 @@ from typing import TypedDict, Unpack
 
 import click
 
-from remanence.cli.command import Command, Format, Invocation, asynchronous, spelled
+from remanence.cli.command import REMARK, Command, Format, Invocation, asynchronous, spelled
 from remanence.cli.output import say, show, table
 from remanence.commands.shapes import FreezeShape
 
@@ -40,7 +40,7 @@ def _scope(call: Invocation, session: str | None, options: ScopeOptions) -> tupl
 @click.option("--agent", metavar="NAME", help="Every session of this agent.")
 @click.option("--whole-project", is_flag=True, help="Every session of the project (see --project).")
 @click.option("--all", "everything", is_flag=True, help="Every session there is.")
-@click.option("--reason", default="", help="Why; it is journaled.")
+@click.option("--reason", type=REMARK, default="", help="Why; it is journaled.")
 @asynchronous
 async def freeze(call: Invocation, session: str | None, **options: Unpack[ScopeOptions]) -> None:
     """Start no new effect, from now on. Inputs are still accepted and kept.
@@ -76,7 +76,7 @@ def _print_freeze(shape: FreezeShape, words: tuple[str, ...]) -> None:
 @click.option("--agent", metavar="NAME", help="The freeze over this agent.")
 @click.option("--whole-project", is_flag=True, help="The freeze over the project (see --project).")
 @click.option("--all", "everything", is_flag=True, help="The freeze over everything.")
-@click.option("--reason", default="", help="Why; it is journaled.")
+@click.option("--reason", type=REMARK, default="", help="Why; it is journaled.")
 @asynchronous
 async def thaw(call: Invocation, session: str | None, **options: Unpack[ScopeOptions]) -> None:
     """Lift a freeze; what it stopped goes on where it was."""

@@ -7,7 +7,7 @@ from typing import Any, TypedDict, Unpack
 
 import click
 
-from remanence.cli.command import Format, Group, Invocation, Whole, asynchronous, spelled
+from remanence.cli.command import Format, Group, Invocation, Whole, Words, asynchronous, spelled
 from remanence.cli.erasure import erase, hold, holds, receipts, redact, unhold, verify_erasure
 from remanence.cli.memory_stores import attach, attachments, detach, grant, grants, revoke, stores
 from remanence.cli.output import clean, counted, dim, facts, moment, note, say, show, table
@@ -86,7 +86,7 @@ def _at(text: str | None, option: str) -> int | None:
 
 
 @memory.command("search", shape=list[HitShape])
-@click.argument("text", required=False)
+@click.argument("text", type=Words(4_000), required=False)
 @_where
 @asynchronous
 async def search(call: Invocation, text: str | None, **options: Unpack[WhereOptions]) -> None:
@@ -228,7 +228,7 @@ async def edit(call: Invocation, memory_id: str, text: str, *, seen: int | None,
 
 @memory.command("forget", shape=MemoryShape)
 @click.argument("memory_id", metavar="ID")
-@click.option("--reason", default="", metavar="TEXT", help="Why; it is journaled.")
+@click.option("--reason", type=Words(1_000), default="", metavar="TEXT", help="Why; it is journaled.")
 @asynchronous
 async def forget(call: Invocation, memory_id: str, *, reason: str, output: Format) -> None:
     """Withdraw a memory: it is recalled no more. The journal keeps it, and so does the history."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from remanence.cli.command import Command, Format, Group, Invocation, asynchronous
+from remanence.cli.command import Command, Format, Group, Invocation, Words, asynchronous
 from remanence.cli.output import moment, say, show, table
 from remanence.commands.memory_attachments import Access
 from remanence.commands.memory_shapes import AttachedShape, AttachmentShape, GrantShape, StoreShape
@@ -31,7 +31,7 @@ async def list_(call: Invocation, *, output: Format) -> None:
 
 @stores.command("create", shape=StoreShape)
 @click.argument("name")
-@click.option("--description", default="", metavar="TEXT", help="What it is for.")
+@click.option("--description", type=Words(1_000), default="", metavar="TEXT", help="What it is for.")
 @asynchronous
 async def create(call: Invocation, name: str, *, description: str, output: Format) -> None:
     """Make a store. Agents see it once it is granted to them, or when their version names it."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
-from remanence.cli.command import Command, Format, Invocation, as_text, asynchronous, leave, spelled
+from remanence.cli.command import REMARK, Command, Format, Invocation, as_text, asynchronous, leave, spelled
 from remanence.cli.output import bold, dim, note, say, show
 from remanence.cli.talking import Ended, View, detached, exit_code_of, outcome_of, say_rest, speak, until_done
 from remanence.cli.watching import Rest, Watch, hold_over, rest_of
@@ -41,7 +41,7 @@ class RunOptions(TypedDict):
 @click.argument("text")
 @click.option("--session", metavar="ID", help="Say it in this session instead of a new one.")
 @click.option("--user", metavar="NAME", help="Whom the new session is for. Default: you.")
-@click.option("--title", default="", help="A title for the new session.")
+@click.option("--title", type=REMARK, default="", help="A title for the new session.")
 @click.option(
     "--if-busy",
     type=click.Choice(["queue", "steer", "interrupt", "reject"]),

@@ -7,7 +7,7 @@ from typing import Literal, TypedDict, Unpack
 
 import click
 
-from remanence.cli.command import Format, Group, Invocation, Whole, asynchronous, leave, spelled
+from remanence.cli.command import REMARK, Format, Group, Invocation, Whole, Words, asynchronous, leave, spelled
 from remanence.cli.cost import Since
 from remanence.cli.freezing import freeze, freezes, thaw
 from remanence.cli.lines import Lines, call_words
@@ -71,7 +71,13 @@ class ListOptions(TypedDict):
 
 
 @sessions.command("list", shape=list[SessionRowShape])
-@click.option("--search", metavar="WORDS", default="", help="Only those in which these words were said in one record.")
+@click.option(
+    "--search",
+    type=Words(1_000),
+    metavar="WORDS",
+    default="",
+    help="Only those in which these words were said in one record.",
+)
 @click.option("--agent", metavar="NAME", help="Only those of this agent.")
 @click.option("--version", metavar="DIGEST", help="Only those of this version of an agent.")
 @click.option("--user", metavar="NAME", help="Only those for this user.")
@@ -325,7 +331,7 @@ def _print_sent(shape: SentShape, freeze: Rest | None) -> None:
 
 @sessions.command("cancel", shape=SentShape)
 @click.argument("session", metavar="ID")
-@click.option("--reason", default="", help="Why; it is journaled.")
+@click.option("--reason", type=REMARK, default="", help="Why; it is journaled.")
 @asynchronous
 async def cancel(call: Invocation, session: str, *, reason: str, output: Format) -> None:
     """Ask the running turn to stop. What already happened is reported when it ends."""
@@ -350,7 +356,7 @@ class ForkOptions(TypedDict):
 @click.argument("session", metavar="ID")
 @click.option("--turn", type=Whole(1), metavar="N", help="From the end of this turn.")
 @click.option("--position", type=Whole(1), metavar="N", help="From this record.")
-@click.option("--title", default="", help="A title for the fork.")
+@click.option("--title", type=REMARK, default="", help="A title for the fork.")
 @asynchronous
 async def fork(call: Invocation, session: str, **options: Unpack[ForkOptions]) -> None:
     """A new session with the same past, up to a turn or a record (default: to here). Nothing is copied."""

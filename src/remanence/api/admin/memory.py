@@ -63,7 +63,7 @@ class DatesBody(_Body):
 class KeepBody(DatesBody):
     """A note. `scope`: project, agent:NAME, user:ID or session:ID."""
 
-    text: Annotated[str, Field(min_length=1, max_length=memory.TEXT_BYTES_MAX)]
+    text: str
     scope: _Word
     store: _Word = memory_stores.DEFAULT_STORE
     subjects: Annotated[list[_Word], Field(max_length=20)] = []
@@ -73,7 +73,7 @@ class EditBody(_Body):
     """A new text. `seen` is the version you looked at: when there is a newer one, nothing is changed. `dates` replaces
     all three; without, they stay."""
 
-    text: Annotated[str, Field(min_length=1, max_length=memory.TEXT_BYTES_MAX)]
+    text: str
     seen: Annotated[int | None, Field(ge=1, lt=2**31)] = None
     dates: DatesBody | None = None
 
@@ -81,8 +81,8 @@ class EditBody(_Body):
 class BlockBody(_Body):
     """The whole text of a block."""
 
-    name: Annotated[str, Field(min_length=1, max_length=64)]
-    text: Annotated[str, Field(min_length=1, max_length=memory.TEXT_BYTES_MAX)]
+    name: str
+    text: str
     scope: _Word
     store: _Word = memory_stores.DEFAULT_STORE
 
@@ -146,7 +146,7 @@ Looked = Annotated[Where, Depends()]
 async def search_memory(
     caller: Admin,
     where: Looked,
-    query: Annotated[str, Query(min_length=1, max_length=4_000)],
+    query: Annotated[str, Query(max_length=4_000)],
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
     """What fits, best first, with reasons. What another process journaled within the last second may be missing."""
