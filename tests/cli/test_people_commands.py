@@ -124,6 +124,21 @@ def test_an_approval_can_run_out(project: Path, cli: Run) -> None:
     assert cli("approvals", "approve", session, "call_1_1_1", "--expires-s", "0").code == 2
 
 
+def test_a_call_that_nobody_may_answer_any_more_is_not_offered(project: Path, cli: Run) -> None:
+    """Nobody works between two commands, so nobody has refused it yet."""
+    text = (project / "agent.py").read_text()
+    rule = 'from remanence.spec import AskRule\nshop = Agent("shop", rules=[AskRule("wire", expires_s=2.0)], '
+    (project / "agent.py").write_text(text.replace('shop = Agent("shop", ', rule))
+    session = begun(cli, WIRE, 5)
+    while "ran out" not in (ran := cli("approvals", "list")).out:
+        assert "approvals approve" in ran.err
+    assert (session in ran.out, "approvals approve" in ran.err) == (True, False)
+    assert "wire" not in cli("approvals", "watch", "--timeout-s", "0").out
+    assert cli("approvals", "approve", session, "--yes").code == 4
+    other = begun(cli, BIG_REFUND, 5)
+    assert f"approvals approve {other}" in cli("approvals", "list").err
+
+
 @pytest.mark.parametrize("time", ["1e12", "inf"])
 def test_what_is_good_for_too_long_is_refused_in_the_same_words(project: Path, cli: Run, time: str) -> None:
     session = begun(cli, BIG_REFUND, 5)

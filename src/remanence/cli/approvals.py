@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 from typing import TYPE_CHECKING, Literal, TypedDict, Unpack
 
 import click
@@ -62,14 +63,19 @@ def _list_table(found: list[ApprovalShape]) -> None:
             waiting.agent,
             _what(waiting),
             _who(waiting),
-            moment(waiting.expires_at) if waiting.expires_at is not None else "-",
+            "ran out" if _ran_out(waiting) else moment(waiting.expires_at),
         )
         for waiting in found
     ]
     table(("SESSION", "CALL", "AGENT", "WHAT", "WHO", "UNTIL"), rows, empty="Nothing waits for an answer.")
-    if found:
-        first = found[0]
+    first = next((waiting for waiting in found if not _ran_out(waiting)), None)
+    if first is not None:
         note(f"Answer with, for example:\n  {_command(first)}")
+
+
+def _ran_out(waiting: ApprovalShape) -> bool:
+    """Nobody may answer any more: it is refused as soon as a worker looks, which none does while nobody works."""
+    return waiting.expires_at is not None and waiting.expires_at <= time.time_ns() // 1_000
 
 
 def _what(waiting: ApprovalShape) -> str:
@@ -264,7 +270,7 @@ async def watch(call: Invocation, *, timeout_s: float | None, output: Format) ->
 
 async def _print_unseen(reach: Reach, seen: set[tuple[str, str]], output: Format) -> None:
     for waiting in await reach.people.waiting(None, LIMIT):
-        if (waiting.session, waiting.call) not in seen:
+        if (waiting.session, waiting.call) not in seen and not _ran_out(waiting):
             seen.add((waiting.session, waiting.call))
             _print_waiting(waiting, output)
 
