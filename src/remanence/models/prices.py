@@ -88,7 +88,7 @@ def price_of(model: Model, name: str, usage: Usage, tier: str = "") -> int | Non
     """
     try:
         price: object = model.price(name, usage, *((tier,) if tier else ()))
-    except Exception:
+    except Exception:  # noqa: BLE001 - a model is code of others, and the session must live
         _log().exception("a model's price could not be asked for; none is known", model=name)
         return None
     if price is None or is_amount(price):
