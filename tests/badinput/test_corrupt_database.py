@@ -240,12 +240,27 @@ async def test_sums_words_and_memories_leave_out_what_cannot_be_read(
         with pytest.raises((StoreCorrupt, NotFound)) as caught:
             await asyncio.wait_for(rt.memory.rebuild(), 30)
         assert "report it" not in caught.value.message
-    ran = await asyncio.to_thread(verified, path)
+    ran = await asyncio.to_thread(told, path, "sessions", "verify", "--all")
     assert ran.returncode == 1
     assert ran.stderr.startswith("1 session of 3 as written.\n")
     assert "it is listed, and cannot be found by its name" in ran.stderr
 
 
-def verified(path: Path) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "remanence", "sessions", "verify", "--all", "--database", f"sqlite:///{path}"]
+def test_a_row_without_an_actor_and_a_version_that_is_no_json(
+    written: tuple[Path, dict[str, list[RawRecord]]], tmp_path: Path
+) -> None:
+    path = tmp_path / "shop.db"
+    shutil.copy(written[0], path)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE records SET actor = NULL WHERE place & 4294967295 = 4")
+        connection.execute("UPDATE records SET digest = x'00' WHERE place & 4294967295 = 3")
+        connection.execute("UPDATE versions SET spec = substr(spec, 1, 40)")
+    for words in (("sessions", "verify", "--all"), ("agents", "versions", "shop"), ("sessions", "fork", "one")):
+        ran = told(path, *words)
+        assert ran.returncode == 1, ran
+        assert "report it" not in ran.stderr, ran.stderr
+
+
+def told(path: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    words = (sys.executable, "-m", "remanence", *words, "--database", f"sqlite:///{path}")
     return subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)

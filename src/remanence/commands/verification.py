@@ -250,6 +250,10 @@ def _around(origin: Origin, position: int) -> Origin:
 
 
 def _fits(previous: bytes, row: RawRecord, position: int) -> bytes:
-    """The digest this record would have at `position`, after a record with the digest `previous`."""
+    """The digest this record would have at `position`, after a record with the digest `previous`; none when its header
+    is not even of the right types."""
     own = row.payload_digest if row.payload_digest is not None else payload_digest(row.payload)
-    return chain_digest(previous, own, position=position, at=row.at, epoch=row.epoch, actor=row.actor)
+    try:
+        return chain_digest(previous, own, position=position, at=row.at, epoch=row.epoch, actor=row.actor)
+    except (TypeError, AttributeError):
+        return b"none"  # as long as no digest is; an empty one stands in damaged rows

@@ -46,6 +46,7 @@ from remanence.events import (
     skeleton,
 )
 from remanence.ports import Budget, Charge, RawRecord, Summary, Write
+from remanence.spec import AgentSpec, decode_spec
 from remanence.stores.refusals import content_changed, content_missing, fenced, no_session, unfit_event, unfit_text
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "recorded",
     "reserve",
     "row_of_raw",
+    "spec_in",
     "standing_freeze",
     "woken",
 ]
@@ -367,6 +369,17 @@ def recorded(session: str, row: Row, content: bytes | None = None) -> Recorded:
     except (UnknownEvent, StoreCorrupt) as error:
         raise type(error)(f"Session {session}, record {row.position}: {error.message}") from None
     return Recorded(session, row.position, row.at, row.epoch, row.actor, event, row.digest, redacted)
+
+
+def spec_in(encoded: bytes | str) -> AgentSpec:
+    """The stored spec of a version. Raises StoreCorrupt."""
+    try:
+        return decode_spec(encoded)
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
+        raise StoreCorrupt(
+            f"A version of an agent cannot be read ({error}): it is damaged, or a newer release wrote it. It was left "
+            "as it is; the journals are not touched by it. Open it with that release, or restore from a backup."
+        ) from None
 
 
 def raw_record(row: Row, content: bytes | None = None) -> RawRecord:

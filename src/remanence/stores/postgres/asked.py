@@ -26,7 +26,6 @@ from remanence.screens import (
     Waiting,
     bytes_of,
 )
-from remanence.spec import decode_spec
 from remanence.stores.postgres.connect import Connection
 from remanence.stores.postgres.connect import Row as Fields
 from remanence.stores.postgres.journal import NO_END
@@ -35,6 +34,7 @@ from remanence.stores.postgres.rows import SESSION
 from remanence.stores.postgres.sums import counted_tags, overview, search_in, version_uses
 from remanence.stores.postgres.usage import usage_rows
 from remanence.stores.postgres.views import BEHIND, rows_in
+from remanence.stores.rows import spec_in
 
 __all__ = ["answer"]
 
@@ -91,7 +91,7 @@ async def _found(connection: Connection, search: Search) -> list[tuple[Hit, *tup
 
 async def _versions(connection: Connection, condition: str, project: str, which: str | None) -> list[Version]:
     rows = await connection.fetch(f"{_VERSIONS}{condition} ORDER BY at, agent, number", project, which)
-    return [Version(row[0], row[1], row[2], row[3], row[4], decode_spec(row[5])) for row in rows]
+    return [Version(row[0], row[1], row[2], row[3], row[4], spec_in(row[5])) for row in rows]
 
 
 async def _budgets(connection: Connection, scope: str | None) -> list[Budget]:

@@ -10,7 +10,7 @@ import msgspec
 
 from remanence.core.freezes import covered
 from remanence.ports import Budget, Entry, Hold, Version
-from remanence.spec import AgentSpec, decode_spec, spec_digest
+from remanence.spec import AgentSpec, spec_digest
 from remanence.stores.postgres.access import Access
 from remanence.stores.postgres.budgets import BUDGET, SET_BUDGET
 from remanence.stores.postgres.careful import FREEZE_GATE
@@ -18,7 +18,7 @@ from remanence.stores.postgres.connect import Row as Fields
 from remanence.stores.postgres.registry import lay_mark
 from remanence.stores.postgres.rows import can_name
 from remanence.stores.refusals import bad_scope, blob_damaged, no_blob, no_budget, no_hold, no_version
-from remanence.stores.rows import RESTED
+from remanence.stores.rows import RESTED, spec_in
 
 __all__ = ["PostgresBlobs", "PostgresControls", "PostgresSpecs"]
 
@@ -177,7 +177,7 @@ class PostgresSpecs:
             encoded = await connection.fetchval(found, version) if can_name(version) else None
         if encoded is None:
             raise no_version(version)
-        return decode_spec(encoded)
+        return spec_in(encoded)
 
     async def versions(self, project: str | None, agent: str | None = None) -> Sequence[Version]:
         if agent is not None and not can_name(agent):
@@ -195,7 +195,7 @@ class PostgresSpecs:
 
 def _version_of(row: Fields) -> Version:
     project, agent, number, version, at, encoded = row
-    return Version(project, agent, number, version, at, decode_spec(encoded))
+    return Version(project, agent, number, version, at, spec_in(encoded))
 
 
 class PostgresBlobs:

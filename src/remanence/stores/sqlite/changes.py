@@ -11,9 +11,9 @@ import msgspec
 
 from remanence.errors import InvalidInput
 from remanence.ports import Budget, Cursor, Fork, RawRecord, Summary, Version
-from remanence.spec import AgentSpec, decode_spec, spec_digest
+from remanence.spec import AgentSpec, spec_digest
 from remanence.stores.refusals import bad_fork, no_budget, session_exists
-from remanence.stores.rows import RESTED, row_of_raw, standing_freeze
+from remanence.stores.rows import RESTED, row_of_raw, spec_in, standing_freeze
 from remanence.stores.sqlite.append import gather_uses, insert_session
 from remanence.stores.sqlite.ledger import Ledger
 from remanence.stores.sqlite.tables import Known, place_of, position_of
@@ -48,7 +48,7 @@ _VERSION = (
 def version_of_row(row: tuple[str, str, int, str, int, bytes]) -> Version:
     """A row of the versions table, whole."""
     project, agent, number, version, at, spec = row
-    return Version(project, agent, number, version, at, decode_spec(spec))
+    return Version(project, agent, number, version, at, spec_in(spec))
 
 
 def put_spec(ledger: Ledger, spec: AgentSpec, project: str, at: int) -> Version:

@@ -10,10 +10,10 @@ import msgspec
 from msgspec.structs import replace
 
 from remanence.ports import Budget, Fork, SessionQuery, SessionRow, Summary, Version
-from remanence.spec import AgentSpec, decode_spec
+from remanence.spec import AgentSpec
 from remanence.stores.beginnings import LOOKED_AT, first_words
 from remanence.stores.refusals import no_session, no_version
-from remanence.stores.rows import TTL_MAX_S
+from remanence.stores.rows import TTL_MAX_S, spec_in
 from remanence.stores.sqlite.changes import version_of_row
 from remanence.stores.sqlite.reads import first_rows
 from remanence.stores.sqlite.schema import applied
@@ -214,7 +214,7 @@ def spec(connection: sqlite3.Connection, version: str) -> AgentSpec:
     row = connection.execute("SELECT spec FROM versions WHERE version = ? LIMIT 1", (version,)).fetchone()
     if row is None:
         raise no_version(version)
-    return decode_spec(row[0])
+    return spec_in(row[0])
 
 
 def versions(connection: sqlite3.Connection, project: str | None, agent: str | None) -> list[Version]:
