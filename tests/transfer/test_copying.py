@@ -279,3 +279,18 @@ async def test_the_version_of_a_session_that_begins_meanwhile_is_in_the_copy(tmp
             assert (copied.sessions, copied.versions) == (2, 2)
             assert await everything(target) == await everything(rt)
             assert await target.memory.catch_up() == 2
+
+
+async def test_a_database_is_not_copied_onto_itself_by_another_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever mistypes the target must not go away with the belief that there is a copy."""
+    monkeypatch.chdir(tmp_path)
+    await (await open_database("sqlite:///a.db")).close()
+    (tmp_path / "link.db").symlink_to("a.db")
+    for first, second in ((f"{tmp_path}/a.db", "a.db"), ("a.db", "link.db")):
+        source, target = await open_database(f"sqlite:///{first}"), await open_database(f"sqlite:///{second}")
+        with pytest.raises(InvalidInput, match="the same database"):
+            await copy_database(source, target)
+        await target.close()
+        await source.close()

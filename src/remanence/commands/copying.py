@@ -57,13 +57,19 @@ class Copied(msgspec.Struct, frozen=True):
     refused: tuple[Refused, ...] = ()
 
 
+def _place(database: Database) -> str:
+    """Where a database lies, whatever path led to it."""
+    path = database.url.removeprefix("sqlite:///")
+    return database.url if path == database.url or path == ":memory:" else str(Path(path).resolve())
+
+
 async def copy_database(source: Database, target: Database, progress: Callable[[str], None] | None = None) -> Copied:
     """Copy everything. `progress` is called with the id of each session before it is copied.
 
     A damaged session is left out and reported; so is one whose id has another journal in the target. Raises
     InvalidInput when both are the same database, StoreError.
     """
-    if source.url == target.url:
+    if await asyncio.to_thread(_place, source) == await asyncio.to_thread(_place, target):
         raise InvalidInput("The source and the target are the same database. Nothing was copied.", param="target")
     copy = _Copy(source, target, progress or (lambda session: None))
     await copy.versions()
