@@ -52,6 +52,8 @@ def runtime(database: SqliteDatabase, shop: Shop) -> Remanence:
     return Remanence(agents=[shop.agent()], options=options)
 
 
+# No compiled module is written where no file may grow: the interpreter would leave the half of one, for everybody.
+PYTHON = (sys.executable, "-B")
 READER = """
 import asyncio, resource, sys
 from remanence.stores.sqlite.database import open_sqlite
@@ -71,7 +73,7 @@ main()
 
 
 def on_a_full_disk(folder: Path, *words: str, most: int = 16_384) -> tuple[int, str, str]:
-    command = [sys.executable, "-c", SHORT, str(most), "--database", f"sqlite:///{folder}/full.db", *words]
+    command = [*PYTHON, "-c", SHORT, str(most), "--database", f"sqlite:///{folder}/full.db", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=folder)
     return done.returncode, done.stdout, done.stderr
 
@@ -143,7 +145,7 @@ async def test_who_reads_on_a_full_disk_hears_that_somebody_wrote_meanwhile(tmp_
 
 async def test_a_disk_without_room_for_the_index_of_the_log_is_called_full(tmp_path: Path) -> None:
     await (await opened(tmp_path)).close()
-    command = [sys.executable, "-c", READER, str(tmp_path / "full.db")]
+    command = [*PYTHON, "-c", READER, str(tmp_path / "full.db")]
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
     assert "remanence.errors.StoreFull: There is no space left" in done.stderr
 
@@ -252,7 +254,7 @@ asyncio.run(main())
 def test_a_file_that_may_not_grow(tmp_path: Path) -> None:
     """The system itself refuses to let the file grow, and later lets it: every input that was accepted is answered."""
     done = subprocess.run(
-        [sys.executable, "-c", FILE_LIMIT], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [*PYTHON, "-c", FILE_LIMIT], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
     accepted, error, message, turns = done.stdout.strip().split("|")
