@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import openai
 import pytest
@@ -14,9 +14,12 @@ from chat_server import Server, serving
 from remanence import Agent, Remanence
 from remanence.api.responses.conversations import conversations_router
 from remanence.api.responses.responses import responses_router
+from remanence.app import Options, open_database
 from remanence.content import Text, text_of
+from remanence.events import InputReceived
 from remanence.models.scripted import Scripted
-from remanence.ports import ModelReply, ModelRequest
+from remanence.ports import Appended, Entry, ModelReply, ModelRequest, OnDelta, Registry, Store, Write
+from remanence.runtime.around import DatabaseAround
 
 AT_ONCE = 12
 
@@ -26,10 +29,11 @@ def script(request: ModelRequest) -> ModelReply:
 
 
 @asynccontextmanager
-async def served(database: str, model: Scripted) -> AsyncIterator[Server]:
+async def served(database: str, model: Scripted, options: Options | None = None) -> AsyncIterator[Server]:
     agents = [Agent(name, model="m", instructions=f"I am {name}.") for name in ("ada", "bob")]
     faces = [("/v1", responses_router), ("/v1", conversations_router)]
-    async with Remanence(database, agents=agents, models={"m": model}) as rt, serving(rt, faces) as server:
+    models = {"m": model}
+    async with Remanence(database, agents=agents, models=models, options=options) as rt, serving(rt, faces) as server:
         yield server
 
 
@@ -124,6 +128,98 @@ async def test_two_agents_that_take_over_at_once_are_both_heard(server: Server, 
     await client.responses.create(model="m", input="and now?", conversation=talk.id)
     window = [text_of(message.parts) for message in model.requests[-1].messages]
     assert all(f"to {name}" in window for name in answered)
+
+
+class Meanwhile:
+    """A registry where something happens when the first conversation that is there already is about to be moved."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self.happens: Callable[[], Awaitable[object]] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._registry, name)
+
+    async def put(self, entry: Entry, *, expect: int | None = None) -> Entry:
+        happens = self.happens
+        if happens is not None and entry.kind == "conversation":
+            self.happens = None
+            await happens()
+        return await self._registry.put(entry, expect=expect)
+
+
+async def test_who_takes_over_from_who_is_just_taking_over_loses_nobodys_words(database: str, model: Scripted) -> None:
+    """Between telling a session what was said and saying something in it, the conversation may go on elsewhere."""
+    inner = await open_database(database)
+    around = DatabaseAround(inner)
+    meanwhile = Meanwhile(inner.registry)
+    around.registry = cast("Registry", meanwhile)
+    async with served(database, model, Options(database=around)) as server:
+        client = server.client(max_retries=0)
+        talk = await client.conversations.create(items=[said("user", "my name is Ada")])
+        await client.responses.create(model="m", input="hello", conversation=talk.id)
+        meanwhile.happens = lambda: client.responses.create(model="ada", input="to ada", conversation=talk.id)
+        await client.responses.create(model="bob", input="to bob", conversation=talk.id)
+        assert meanwhile.happens is None
+        assert {"my name is Ada", "hello", "to ada", "to bob"} <= set(await texts_of(client, talk.id))
+    await inner.close()
+
+
+class Held(Scripted):
+    """A model that answers `wait` when it is let."""
+
+    def __init__(self, script: Callable[[ModelRequest], ModelReply]) -> None:
+        super().__init__(script)
+        self.begun, self.held = asyncio.Event(), asyncio.Event()
+
+    async def reply(self, request: ModelRequest, on_delta: OnDelta | None) -> ModelReply:
+        if text_of(request.messages[-1].parts) == "wait":
+            self.begun.set()
+            await self.held.wait()
+        return await super().reply(request, on_delta)
+
+
+class Late:
+    """A store where something happens when a certain input is about to be written."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.happens: Callable[[], Awaitable[object]] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def append(self, write: Write) -> Appended:
+        happens, said = self.happens, [event for event in write.events if isinstance(event, InputReceived)]
+        if happens is not None and any(text_of(event.parts) == "late" for event in said):
+            self.happens = None
+            await happens()
+        return await self._store.append(write)
+
+
+async def test_what_is_said_as_a_turn_ends_stays_in_the_conversation(database: str) -> None:
+    """It was to wait for the end of the turn; before it was written the turn had ended, and another agent went on."""
+    model = Held(script)
+    inner = await open_database(database)
+    around = DatabaseAround(inner)
+    late = Late(inner.store)
+    around.store = cast("Store", late)
+    async with served(database, model, Options(database=around)) as server:
+        client = server.client(max_retries=0)
+        talk = await client.conversations.create()
+        waiting = asyncio.create_task(client.responses.create(model="m", input="wait", conversation=talk.id))
+        await model.begun.wait()
+
+        async def taken_over() -> None:
+            model.held.set()
+            await waiting
+            await client.responses.create(model="ada", input="to ada", conversation=talk.id)
+
+        late.happens = taken_over
+        made = await client.responses.create(model="m", input="late", conversation=talk.id)
+        assert (made.status, late.happens) == ("completed", None)
+        assert {"wait", "to ada", "late"} <= set(await texts_of(client, talk.id))
+    await inner.close()
 
 
 @pytest.mark.parametrize("roles", [("user",), ("system",), ("system", "user")])

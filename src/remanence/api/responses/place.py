@@ -44,7 +44,7 @@ from remanence.api.responses.questions import session_asking
 from remanence.api.responses.request import AGENT, CountBody, Echo, ResponseBody, echo_of
 from remanence.api.responses.spec import answers_for, paths_of, spec_for, spec_in
 from remanence.api.responses.takeover import taken_over
-from remanence.api.responses.talks import Talk, add_spoken, find_talk, open_talk
+from remanence.api.responses.talks import Talk, add_spoken, check_stays, find_talk, open_talk
 from remanence.api.responses.ties import session_of, without_past
 from remanence.api.unfit import check_pictures, check_settings
 from remanence.commands import forks, sessions
@@ -52,6 +52,7 @@ from remanence.commands.caller import Caller, state_in, state_of
 from remanence.commands.controls import hold_over
 from remanence.commands.given import Key, bound, calls_with_client, check, said_under, say
 from remanence.commands.sessions import Opening
+from remanence.commands.together import together
 from remanence.content import Message, ToolCall
 from remanence.core.session import fold as fold_state
 from remanence.core.state import CLIENT_EPOCH, Session
@@ -441,10 +442,25 @@ async def _submit(
             "until it has ended, or cancel it."
         )
     asks = s.turn is not None and any(call.state == "question" for call in s.turn.calls)
-    appended = await sessions.send(
-        caller, s.id, messages[0].parts, if_busy=submission.if_busy, key=bound(caller, key) if key else None
-    )
+    appended = await _say_meanwhile(caller, s.id, asked, submission)
     return appended, s.turns if asks else None, False
+
+
+async def _say_meanwhile(caller: Caller, session: str, asked: Asked, submission: Submission) -> Appended:
+    """Journal one message of a user where a turn runs. Raises Conflict when the turn has ended meanwhile, and the
+    conversation has gone on elsewhere."""
+    parts, if_busy = asked.given.messages[0].parts, submission.if_busy
+    once = bound(caller, submission.key) if submission.key else None
+    if asked.talk is None:
+        return await sessions.send(caller, session, parts, if_busy=if_busy, key=once)
+    given = InputReceived(caller.make_id("in"), parts, user=caller.actor, if_busy=if_busy)
+
+    def check(s: Session) -> None:
+        check_stays(s)
+        if if_busy == "reject":
+            sessions.check_idle(s)
+
+    return await together(caller, session, lambda s, spec: sessions.said(caller, spec, given), check=check, once=once)
 
 
 async def history_of(caller: Caller, asked: Asked) -> tuple[Message, ...]:

@@ -41,5 +41,4 @@ async def taken_over(
         return moved, (*told, *news)
     if told:
         await keep(caller, moved, told, spec=spec)
-    await follow_talk(caller, talk, s, moved.id)
-    return await state_of(caller, moved.id), news
+    return await follow_talk(caller, talk, s, moved.id), news

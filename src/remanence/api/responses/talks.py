@@ -36,6 +36,7 @@ __all__ = [
     "Talk",
     "add_spoken",
     "begin_talk",
+    "check_stays",
     "change_talk",
     "find_talk",
     "follow_talk",
@@ -178,10 +179,21 @@ async def open_talk(caller: Caller, talk: Talk, spec: AgentSpec, user: str = "")
     return s
 
 
-async def follow_talk(caller: Caller, talk: Talk, s: Session, session: str) -> None:
-    """Let the conversation go on in another session than `s`. Raises Conflict when more was said in `s` meanwhile."""
+async def follow_talk(caller: Caller, talk: Talk, s: Session, session: str) -> Session:
+    """Let the conversation go on in another session than `s`, which is answered as it stands then. Raises Conflict when
+    more was said in `s` meanwhile, or when the conversation has gone on from the other one already: who takes it over
+    from there was not told what is not said yet."""
     await sessions.annotate(caller, s.id, s.metadata, {**s.face, _FOLLOWED_BY: session}, seen=s.head)
     await _move(caller, talk.id, s.id, session)
+    there = await state_of(caller, session)
+    check_stays(there)
+    return there
+
+
+def check_stays(s: Session) -> None:
+    """Raise Conflict when a conversation went on from this session to another: what is said here would not be in it."""
+    if _FOLLOWED_BY in s.face:
+        raise Conflict("Another agent took the conversation over meanwhile. Nothing was written; send it again.")
 
 
 async def _move(caller: Caller, name: str, before: str, now: str) -> None:
