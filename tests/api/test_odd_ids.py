@@ -121,7 +121,7 @@ def test_an_id_nobody_has_is_not_there_however_long(server: WireServer) -> None:
     """On every route that takes one: what is said of a short one is said of a long one too."""
     headers = {"authorization": f"Bearer {KEY}"}
     asked: list[str] = []
-    with httpx2.Client(base_url=server.url, headers=headers) as client:
+    with httpx2.Client(base_url=server.url, headers=headers, timeout=60) as client:
         routes = client.get("/openapi.json").json()["paths"]
         for path, methods in routes.items():
             for method in [one for one in methods if "{" in path and one in ("get", "post", "delete", "put", "patch")]:
