@@ -33,11 +33,12 @@ async def calls_after(caller: Caller, sessions: Iterable[str]) -> set[Flight]:
 
 
 async def _under_way(caller: Caller, sessions: Iterable[str]) -> set[Flight]:
-    """The calls of sessions that a worker holds; one that nobody holds is made again, from what is left."""
+    """The calls of sessions that a worker holds, or held when its lease ran out: until somebody else has claimed such a
+    session it may still come back with an answer. One that nobody holds is made again, from what is left."""
     found: set[Flight] = set()
     for session in sessions:
         row = await caller.database.views.session(session)
-        if row.lease_until is None or row.lease_until <= caller.clock.now():
+        if row.lease_until is None:
             continue
         s = await state_of(caller, session)
         steps = () if s.turn is None or s.turn.model is None or not s.turn.model.running else (s.turn.model,)

@@ -14,11 +14,10 @@ from remanence.commands.memory_stores import MemoryStore
 from remanence.commands.receipts import Receipt, What
 from remanence.core.memory.grants import Access, Grant, Subject
 from remanence.core.memory.projection import MEMORY
-from remanence.errors import InvalidInput, NotFound, RemanenceError, StoreCorrupt, UnknownEvent
+from remanence.errors import InvalidInput
 from remanence.ports import Cursor
 from remanence.recollections import Memory, MemoryHit, MemoryQuery, Place
 from remanence.spec import MemoryScope
-from remanence.stores.refusals import records_missing
 from remanence.tools.memory_access import access_now
 
 __all__ = ["ProjectMemory", "SessionMemory"]
@@ -122,25 +121,12 @@ class ProjectMemory:
         return await self.catch_up()
 
     async def catch_up(self) -> int:
-        """Index everything that was journaled so far. Returns how many sessions were read.
-
-        Raises what is wrong with the first that cannot be read, once all the others are.
-        """
-        read, tried = 0, set[Cursor]()
-        unread: dict[str, RemanenceError] = {}
-        behind = self._caller.database.store.behind
-        while cursors := [c for c in await behind(MEMORY, limit=BATCH + len(unread)) if c.session not in unread]:
+        """Index everything that was journaled so far. Returns how many sessions were read."""
+        read = 0
+        while cursors := await self._caller.database.store.behind(MEMORY, limit=BATCH):
             for cursor in cursors:
-                try:
-                    if cursor in tried:  # nothing came of it, so there is nothing to be read
-                        raise records_missing(cursor.session, cursor.position, cursor.head)
-                    tried.add(cursor)
-                    await self._project(cursor)
-                    read += 1
-                except (NotFound, StoreCorrupt, UnknownEvent) as error:
-                    unread[cursor.session] = error
-        for error in unread.values():
-            raise error
+                await self._project(cursor)
+            read += len(cursors)
         return read
 
 

@@ -22,7 +22,7 @@ from remanence.core.memory.projection import MEMORY, Names, changes_of
 from remanence.core.session import fold
 from remanence.core.snapshots import decode_snapshot
 from remanence.core.state import Session
-from remanence.errors import NotFound, StoreCorrupt, StoreReadOnly, UnknownEvent
+from remanence.errors import StoreCorrupt, StoreReadOnly, UnknownEvent
 from remanence.events import (
     MemoryForgotten,
     MemoryKept,
@@ -143,7 +143,7 @@ class MemoryIndex:
         """One damaged journal shall not keep the others of its user from being remembered; the projector says so."""
         try:
             await self.project(cursor)
-        except (NotFound, StoreCorrupt, StoreReadOnly, UnknownEvent):
+        except (StoreCorrupt, StoreReadOnly, UnknownEvent):
             self._read_to(cursor.session, cursor.head)
             return False
         return True
