@@ -21,6 +21,7 @@ from remanence.models.scripted import Scripted, last_user_text
 from remanence.ports import ModelReply, ModelRequest, OnDelta
 from remanence.recollections import MemoryRemoval, MemorySelector, Place
 from remanence.runtime.around import DatabaseAround
+from remanence.testing.clock import LeapingClock
 
 
 class Waiting(Scripted):
@@ -90,6 +91,28 @@ async def test_a_reply_on_its_way_in_another_session_of_the_person_goes_too(rt: 
     model.go.set()
     assert RARE.decode() in (await talk).lower(), "it had it in view"
     await erasing
+    await rt.memory.catch_up()
+    assert await bytes_with(rt) == []
+
+
+async def test_a_reply_under_a_lease_that_ran_out_is_waited_for(rt: Remanence, url: str, model: Waiting) -> None:
+    """Nobody has claimed the session since, so its worker still journals what its model answers."""
+    session = await told(rt)
+    (note,) = [m for m in await rt.memory.list() if m.kind == "note"]
+    other = await rt.open(AGENT, user="ada")
+    talk = asyncio.ensure_future(other.send("hold on, where is the spare key?"))
+    await model.asked.wait()
+    head, later = (await session.state()).head, LeapingClock()
+    later.leap(3_600)
+    async with Remanence(url, worker=False, options=Options(model=model, clock=later)) as elsewhere:
+        erasing = asyncio.create_task(elsewhere.memory.erase("memory", note.id, reason="wrong house"))
+        async for item in session.events(after=head):
+            if isinstance(item, Recorded) and isinstance(item.event, Redacted):
+                break
+        await asyncio.wait((erasing,), timeout=0.5)
+        model.go.set()
+        assert RARE.decode() in (await talk).lower(), "it had it in view"
+        await erasing
     await rt.memory.catch_up()
     assert await bytes_with(rt) == []
 
